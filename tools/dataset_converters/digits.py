@@ -1,0 +1,88 @@
+"""Write scikit-learn's scanned digits as an image folder.
+
+``load_digits`` ships 1,797 real scans of 8x8 pixels with 17 grey levels (UCI
+Optical Recognition of Handwritten Digits). The result has the layout that
+MMPretrain's ``CustomDataset`` reads: ``OUT/{train,val,test}/{0..9}/*.png``.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Dict
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+#: Part of each class; the same for every seed of training.
+SPLITS = dict(train=0.6, val=0.2, test=0.2)
+
+
+def split_indices(labels: np.ndarray, seed: int) -> Dict[str, np.ndarray]:
+    """Stratified, disjoint index sets of :data:`SPLITS`."""
+    train, rest = train_test_split(
+        np.arange(len(labels)),
+        train_size=SPLITS['train'],
+        stratify=labels,
+        random_state=seed,
+    )
+    val, test = train_test_split(
+        rest, train_size=0.5, stratify=labels[rest], random_state=seed
+    )
+    return dict(train=train, val=val, test=test)
+
+
+def write_digits(out: Path, seed: int = 0) -> None:
+    """Write the folder at once: an interrupted call leaves nothing at ``out``.
+
+    Args:
+        out (Path): Must not exist yet.
+        seed (int): Of the split.
+
+    Raises:
+        FileExistsError: If ``out`` exists.
+    """
+    if out.exists():
+        raise FileExistsError(
+            f'out={str(out)!r} exists; remove it or choose another folder'
+        )
+    digits = load_digits()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    try:
+        for split, indices in split_indices(digits.target, seed).items():
+            for index in indices:
+                folder = part / split / str(digits.target[index])
+                folder.mkdir(parents=True, exist_ok=True)
+                grey = np.round(digits.images[index] * (255 / 16))
+                Image.fromarray(grey.astype(np.uint8)).save(
+                    folder / f'{index:04d}.png'
+                )
+        part.chmod(0o755)
+        os.rename(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description='Write the digits as an image folder'
+    )
+    parser.add_argument(
+        'out', type=Path, nargs='?', default=Path('data/digits')
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the split')
+    args = parser.parse_args()
+    if args.out.exists():
+        print(f'{args.out} exists, nothing to do')
+        return
+    write_digits(args.out, args.seed)
+    count = {s: len(list((args.out / s).rglob('*.png'))) for s in SPLITS}
+    print(f'{args.out}: {count}')
+
+
+if __name__ == '__main__':
+    main()

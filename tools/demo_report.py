@@ -1,0 +1,174 @@
+"""Evaluate the demo's twins on the test split: table, picture, JSON."""
+
+import json
+import math
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from mmengine import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain import get_model
+from mmpretrain.evaluation import Accuracy
+from rich.console import Console
+from rich.table import Table
+
+from u1_plugin.statistics import PairedResult, paired_difference
+from u1_plugin.visualization import MomentPanel, plot_moments
+
+ARMS = dict(baseline='one-hot', u1='one-hot + U(1)')
+
+
+class Evaluation(NamedTuple):
+    """One model on the test split.
+
+    Attributes:
+        accuracy (float): Top-1, per cent.
+        moments (np.ndarray): ``z_f`` of the last layer, ``(N, 2)``.
+        labels (np.ndarray): ``(N,)``.
+        class_angles (np.ndarray | None): Of a U(1) model's checkpoint.
+    """
+
+    accuracy: float
+    moments: np.ndarray
+    labels: np.ndarray
+    class_angles: np.ndarray
+
+
+@torch.no_grad()
+def evaluate(
+    model: torch.nn.Module, measuring: torch.nn.Module, loader
+) -> Evaluation:
+    """One pass over ``loader``.
+
+    Args:
+        model: Baseline or U(1) classifier, in eval mode.
+        measuring: The U(1) classifier whose neck measures and whose head
+            holds the class angles, so that both arms are measured alike.
+        loader: Of the test split.
+    """
+    scores, moments, labels = [], [], []
+    for batch in loader:
+        data = model.data_preprocessor(batch)
+        maps = model.extract_feat(data['inputs'], stage='backbone')
+        feats = model.neck(maps)
+        scores.append(model.head(feats))
+        moments.append(measuring.neck.measure(maps)[-1].value)
+        labels += [int(s.gt_label) for s in data['data_samples']]
+    target = torch.tensor(labels)
+    accuracy = Accuracy.calculate(torch.cat(scores), target, topk=(1,))
+    return Evaluation(
+        float(accuracy[0][0]),
+        torch.cat(moments).numpy(),
+        target.numpy(),
+        measuring.head.class_angles.angles.numpy(),
+    )
+
+
+def evaluate_all(
+    configs: Dict[str, Config], checkpoints: Dict[str, Sequence[Path]]
+) -> Dict[str, List[Evaluation]]:
+    init_default_scope(configs['u1'].default_scope)
+    loader = Runner.build_dataloader(configs['u1'].test_dataloader)
+    results: Dict[str, List[Evaluation]] = {arm: [] for arm in configs}
+    for pair in zip(*(checkpoints[arm] for arm in configs)):
+        models = {
+            arm: get_model(configs[arm], str(checkpoint)).eval()
+            for arm, checkpoint in zip(configs, pair)
+        }
+        for arm, model in models.items():
+            results[arm].append(evaluate(model, models['u1'], loader))
+    return results
+
+
+def conclusion(result: PairedResult) -> str:
+    if math.isnan(result.low):
+        return (
+            'every pair differs by the same amount: too few seeds for an '
+            'interval'
+        )
+    found = {
+        'higher': 'U(1) is better than its one-hot twin here',
+        'lower': 'U(1) is worse than its one-hot twin here',
+        'no difference shown': 'no difference shown: the interval contains 0',
+    }
+    return found[result.verdict]
+
+
+def make_table(
+    accuracies: Dict[str, List[float]], result: PairedResult, n_test: int
+) -> Table:
+    table = Table(title=f'Digits, test split of {n_test} images: top-1 (%)')
+    table.add_column('seed', justify='right')
+    for label in (*ARMS.values(), 'difference'):
+        table.add_column(label, justify='right')
+    rows = list(zip(*accuracies.values()))
+    for seed, (baseline, u1) in enumerate(rows):
+        table.add_row(
+            str(seed), f'{baseline:.2f}', f'{u1:.2f}', f'{u1 - baseline:+.2f}'
+        )
+    table.add_section()
+    means = [f'{np.mean(values):.2f}' for values in accuracies.values()]
+    table.add_row('mean', *means, f'{result.mean:+.2f}')
+    table.add_row(
+        f'{result.confidence:.0%} interval',
+        '',
+        '',
+        f'[{result.low:+.2f}, {result.high:+.2f}]',
+    )
+    table.add_row('p (paired t)', '', '', f'{result.pvalue:.2f}')
+    return table
+
+
+def write_report(
+    configs: Dict[str, Config],
+    checkpoints: Dict[str, Sequence[Path]],
+    out: Path,
+    console: Console,
+) -> None:
+    """Print the table, write ``report.json`` and ``moments.png`` to ``out``.
+
+    Args:
+        configs (Dict[str, Config]): One an arm.
+        checkpoints (Dict[str, Sequence[Path]]): One a seed, arm by arm.
+        out (Path): An existing folder.
+        console (Console): For the table.
+    """
+    results = evaluate_all(configs, checkpoints)
+    accuracies = {
+        arm: [r.accuracy for r in evaluations]
+        for arm, evaluations in results.items()
+    }
+    result = paired_difference(accuracies['u1'], accuracies['baseline'])
+    first = {arm: evaluations[0] for arm, evaluations in results.items()}
+    console.print(make_table(accuracies, result, len(first['u1'].labels)))
+    console.print(f'Result over {result.n} paired seeds: {conclusion(result)}.')
+
+    panels = [
+        MomentPanel(
+            f'{ARMS[arm]}, top-1 {e.accuracy:.2f} %', e.moments, e.labels
+        )
+        for arm, e in first.items()
+    ]
+    names = [str(c) for c in range(len(first['u1'].class_angles))]
+    figure = plot_moments(
+        panels,
+        first['u1'].class_angles,
+        names,
+        'Bottleneck moments of the test images in the feature plane (seed 0);'
+        ' class angles on the circle',
+    )
+    figure.savefig(out / 'moments.png', dpi=110)
+    report = dict(
+        accuracy=accuracies,
+        difference=result._asdict(),
+        conclusion=conclusion(result),
+    )
+    part = out / 'report.json.part'
+    part.write_text(json.dumps(report, indent=1))
+    part.replace(out / 'report.json')
+    console.print(
+        f'Picture: {out / "moments.png"}   Numbers: {out / "report.json"}'
+    )

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Lint and tests. Usage: bash tools/test.sh [options of pytest]
+set -euo pipefail
+source "$(dirname "$0")/setup_env.sh"
+"$PYTHON" -m ruff check .
+# One process a core, and one thread a process, or they would fight for cores.
+export OMP_NUM_THREADS=1
+exec "$PYTHON" -m pytest -n "${U1_TEST_PROCESSES:-auto}" "$@"

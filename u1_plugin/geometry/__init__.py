@@ -1,0 +1,53 @@
+"""Geometry of activations: pure tensor functions, nothing of MMEngine in them.
+
+Complex numbers are real pairs ``(..., 2) = [Re, Im]`` throughout, because
+complex tensors neither export to ONNX nor fuse in ``torch.compile``. Angles
+are in radians.
+"""
+
+from .circular import (
+    angle_difference,
+    circular_correlation,
+    circular_mean,
+    rayleigh_pvalue,
+    resultant_length,
+)
+from .energy import (
+    ORTHANT_MAPS,
+    energy,
+    off_axis_angle,
+    pooled_vector,
+    safe_norm,
+    to_positive_orthant,
+)
+from .moments import (
+    angle,
+    feature_moment,
+    image_moment,
+    image_plane_basis,
+    to_unit,
+)
+from .planes import fourier_basis, orthonormal_basis, pca_basis, random_basis
+
+__all__ = [
+    'ORTHANT_MAPS',
+    'angle',
+    'angle_difference',
+    'circular_correlation',
+    'circular_mean',
+    'energy',
+    'feature_moment',
+    'fourier_basis',
+    'image_moment',
+    'image_plane_basis',
+    'off_axis_angle',
+    'orthonormal_basis',
+    'pca_basis',
+    'pooled_vector',
+    'random_basis',
+    'rayleigh_pvalue',
+    'resultant_length',
+    'safe_norm',
+    'to_positive_orthant',
+    'to_unit',
+]

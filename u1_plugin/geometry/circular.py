@@ -1,0 +1,95 @@
+"""Circular statistics on tensors (Mardia & Jupp, *Directional Statistics*).
+
+For hooks and losses that run on a device; reports use :mod:`scipy.stats`.
+"""
+
+import math
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .moments import angle
+
+
+def angle_difference(first: Tensor, second: Tensor) -> Tensor:
+    """Signed shortest way from ``second`` to ``first``.
+
+    Returns:
+        Tensor: Radians in ``[-pi, pi)``.
+    """
+    return torch.remainder(first - second + math.pi, 2 * math.pi) - math.pi
+
+
+def _mean_vector(theta: Tensor, weight: Optional[Tensor], dim: int) -> Tensor:
+    points = torch.stack([theta.cos(), theta.sin()], -1)
+    dim = dim % theta.ndim
+    if weight is None:
+        return points.mean(dim)
+    weight = weight.to(points).unsqueeze(-1)
+    return (points * weight).sum(dim) / weight.sum(dim)
+
+
+def circular_mean(
+    theta: Tensor, weight: Optional[Tensor] = None, dim: int = -1
+) -> Tensor:
+    """Direction of the mean of ``exp(i theta)``.
+
+    Args:
+        theta (Tensor): Radians.
+        weight (Tensor, optional): Non-negative, ``theta``'s shape.
+        dim (int): The sample dimension.
+
+    Returns:
+        Tensor: Radians in ``[-pi, pi]``, without ``dim``.
+    """
+    return angle(_mean_vector(theta, weight, dim))
+
+
+def resultant_length(
+    theta: Tensor, weight: Optional[Tensor] = None, dim: int = -1
+) -> Tensor:
+    """Mean resultant length ``R = |mean exp(i theta)|``.
+
+    Args:
+        theta (Tensor): Radians.
+        weight (Tensor, optional): Non-negative, ``theta``'s shape.
+        dim (int): The sample dimension.
+
+    Returns:
+        Tensor: In ``[0, 1]``: 1 for one angle, near 0 for none.
+    """
+    return torch.linalg.vector_norm(_mean_vector(theta, weight, dim), dim=-1)
+
+
+def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
+    """p-value of the Rayleigh test of uniformity.
+
+    Args:
+        theta (Tensor): Radians.
+        dim (int): The sample dimension, of size n.
+
+    Returns:
+        Tensor: In ``[0, 1]``, by the approximation of Zar, *Biostatistical
+        Analysis*, eq. 27.4, good to three digits for n >= 10.
+    """
+    n = theta.size(dim)
+    resultant = resultant_length(theta, dim=dim) * n
+    root = (1 + 4 * n + 4 * (n**2 - resultant**2)).clamp_min(0).sqrt()
+    return (root - (1 + 2 * n)).exp().clamp(0, 1)
+
+
+def circular_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Jammalamadaka-SenGupta correlation of two paired samples of angles.
+
+    Args:
+        first (Tensor): ``(n,)``, radians.
+        second (Tensor): ``(n,)``, radians.
+
+    Returns:
+        Tensor: Scalar in ``[-1, 1]``; 0 where one sample does not vary.
+    """
+    a = (first - circular_mean(first)).sin()
+    b = (second - circular_mean(second)).sin()
+    scale = (a.square().sum() * b.square().sum()).sqrt()
+    return (a * b).sum() / torch.where(scale == 0, 1.0, scale)

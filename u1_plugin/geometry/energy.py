@@ -1,0 +1,104 @@
+"""Positive orthant, energy ``E`` and off-axis angle ``phi``."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: ``rho`` of the method: how an activation enters the positive orthant.
+ORTHANT_MAPS = ('relu', 'abs', 'softplus', 'identity')
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """At least float32, so that angles survive AMP; float64 stays float64."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def safe_norm(x: Tensor, dim: int) -> Tensor:
+    """Euclidean norm whose gradient at the zero vector is 0, not NaN.
+
+    Args:
+        x (Tensor): Any real shape.
+        dim (int): The dimension that holds the vector.
+
+    Returns:
+        Tensor: ``x``'s shape without ``dim``; >= 0.
+    """
+    square = x.square().sum(dim)
+    is_zero = square == 0
+    # sqrt must never see 0: its slope there is infinite and inf * 0 is NaN.
+    return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, square).sqrt())
+
+
+def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
+    """``I = rho(A)``.
+
+    Args:
+        activation (Tensor): ``A``, any shape.
+        rho (str): One of :data:`ORTHANT_MAPS`.
+
+    Returns:
+        Tensor: Same shape; >= 0 unless ``rho='identity'``.
+
+    Raises:
+        ValueError: If ``rho`` is not one of :data:`ORTHANT_MAPS`.
+    """
+    if rho == 'relu':
+        return activation.relu()
+    if rho == 'abs':
+        return activation.abs()
+    if rho == 'softplus':
+        return F.softplus(activation)
+    if rho == 'identity':
+        return activation
+    raise ValueError(
+        f'rho={rho!r} is not an orthant map; use one of {ORTHANT_MAPS}'
+    )
+
+
+def energy(intensity: Tensor, dim: int = 1) -> Tensor:
+    """``E(x, y) = |I(x, y)|^2``, in float32 or wider.
+
+    Args:
+        intensity (Tensor): ``I``, ``(B, C, H, W)`` or any shape with the
+            channels in ``dim``.
+        dim (int): Channel dimension.
+
+    Returns:
+        Tensor: ``(B, H, W)``; >= 0.
+    """
+    return intensity.to(working_dtype(intensity.dtype)).square().sum(dim)
+
+
+def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
+    """``phi = acos(<I, m> / |I|)`` with the medial vector ``m = 1/sqrt(C)``.
+
+    The saturation of colour science for N channels. Computed as
+    ``atan2(|I - <I,m>m|, <I,m>)``: the same angle, but accurate near the axis
+    and with finite gradients on it, where ``acos`` has none.
+
+    Args:
+        intensity (Tensor): ``I``, channels in ``dim``.
+        dim (int): Channel dimension.
+
+    Returns:
+        Tensor: Radians without ``dim``: ``[0, pi/2]`` in the positive
+        orthant (up to pi with ``rho='identity'``); 0 for the zero vector.
+    """
+    intensity = intensity.to(working_dtype(intensity.dtype))
+    mean = intensity.mean(dim, keepdim=True)
+    along = mean.squeeze(dim) * intensity.size(dim) ** 0.5
+    across = safe_norm(intensity - mean, dim)
+    is_zero = (along == 0) & (across == 0)
+    return torch.atan2(across, torch.where(is_zero, 1.0, along))
+
+
+def pooled_vector(intensity: Tensor) -> Tensor:
+    """Mean of ``I`` over all pixels, accumulated in float32 or wider.
+
+    Args:
+        intensity (Tensor): ``(B, C, H, W)``.
+
+    Returns:
+        Tensor: ``(B, C)``.
+    """
+    return intensity.mean((-2, -1), dtype=working_dtype(intensity.dtype))

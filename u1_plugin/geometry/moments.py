@@ -1,0 +1,113 @@
+"""Moments ``z_f`` and ``z_xy``, and their angles ``theta``."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .energy import working_dtype
+
+
+def feature_moment(vectors: Tensor, basis: Tensor, dim: int = -1) -> Tensor:
+    """``z_f``: the vectors' coordinates in a plane of feature space.
+
+    With :func:`~u1_plugin.geometry.fourier_basis` this is
+    ``sum_c I_c exp(2 pi i c / C)``.
+
+    Args:
+        vectors (Tensor): Pooled vectors ``(B, C)``, maps ``(B, C, H, W)`` with
+            ``dim=1``, or any shape with C channels in ``dim``.
+        basis (Tensor): ``(2, C)``.
+        dim (int): Channel dimension of ``vectors``.
+
+    Returns:
+        Tensor: ``vectors``' shape without ``dim``, then 2: ``[Re, Im]``.
+
+    Raises:
+        ValueError: If the channel numbers differ.
+    """
+    if vectors.size(dim) != basis.size(1):
+        raise ValueError(
+            f'vectors have {vectors.size(dim)} channels (shape '
+            f'{tuple(vectors.shape)}, dim={dim}) but the plane has '
+            f"{basis.size(1)}; use a plane of the layer's channel number"
+        )
+    vectors = vectors.to(working_dtype(vectors.dtype))
+    return vectors.movedim(dim, -1) @ basis.to(vectors).T
+
+
+def image_plane_basis(
+    height: int,
+    width: int,
+    dtype: torch.dtype = torch.float32,
+    device: Optional[torch.device] = None,
+) -> Tensor:
+    """``exp(i vartheta(x, y))`` of every pixel about the optical axis.
+
+    The axis is ``((H-1)/2, (W-1)/2)``; x points right, y **up**; the axis
+    pixel itself, if there is one, is 0.
+
+    Args:
+        height (int): ``H``.
+        width (int): ``W``.
+        dtype (torch.dtype): Of the result.
+        device (torch.device, optional): Of the result.
+
+    Returns:
+        Tensor: ``(2, H, W)``: cosine and sine of ``vartheta``.
+    """
+    x = torch.arange(width, dtype=dtype, device=device) - (width - 1) / 2
+    y = (height - 1) / 2 - torch.arange(height, dtype=dtype, device=device)
+    grid = torch.stack(
+        [x.expand(height, width), y[:, None].expand(height, width)]
+    )
+    # Off the axis, r >= 1/2; the clamp only turns the axis' 0/0 into 0.
+    return grid / grid.square().sum(0).sqrt().clamp_min(0.25)
+
+
+def image_moment(energy: Tensor) -> Tensor:
+    """``z_xy = sum E exp(i vartheta) / sum E``.
+
+    Args:
+        energy (Tensor): ``(..., H, W)``, >= 0.
+
+    Returns:
+        Tensor: ``(..., 2)``, modulus <= 1; 0 where the map has no energy.
+    """
+    energy = energy.to(working_dtype(energy.dtype))
+    height, width = energy.shape[-2:]
+    basis = image_plane_basis(height, width, energy.dtype, energy.device)
+    total = energy.sum((-2, -1)).unsqueeze(-1)
+    weighted = energy.flatten(-2) @ basis.flatten(1).T
+    # Where there is no energy the numerator is 0 as well: dividing by 1
+    # keeps both value and gradient finite.
+    return weighted / torch.where(total == 0, 1.0, total)
+
+
+def angle(moment: Tensor) -> Tensor:
+    """``theta = arg z``.
+
+    Args:
+        moment (Tensor): ``(..., 2)``.
+
+    Returns:
+        Tensor: ``(...)``, radians in ``[-pi, pi]``; 0, with a finite
+        gradient, for ``z = 0``.
+    """
+    re, im = moment.unbind(-1)
+    is_zero = (re == 0) & (im == 0)
+    return torch.atan2(im, torch.where(is_zero, 1.0, re))
+
+
+def to_unit(moment: Tensor, eps: float = 1e-6) -> Tensor:
+    """``u = z / sqrt(|z|^2 + eps^2)``: the moment's direction.
+
+    Args:
+        moment (Tensor): ``z``, ``(..., 2)``.
+        eps (float): Modulus below which a direction fades to 0; bounds the
+            gradient by ``1/eps``.
+
+    Returns:
+        Tensor: ``(..., 2)``, modulus < 1.
+    """
+    return moment / (moment.square().sum(-1, keepdim=True) + eps**2).sqrt()

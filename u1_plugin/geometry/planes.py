@@ -1,0 +1,135 @@
+"""Planes of feature space orthogonal to the medial vector ``m``.
+
+A basis is ``(2, C)``: its rows are the real and the imaginary axis. Orthogonal
+to ``m = (1, ..., 1)/sqrt(C)`` means that each row sums to zero, so adding a
+constant to every channel (more light, same colour) moves no angle.
+"""
+
+import math
+from functools import lru_cache
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+
+def _check_channels(channels: int) -> None:
+    if channels < 3:
+        raise ValueError(
+            f'channels={channels}: a plane orthogonal to the medial vector '
+            'needs at least 3 channels; choose a layer with more channels'
+        )
+
+
+def fourier_basis(
+    channels: int,
+    dtype: torch.dtype = torch.float32,
+    device: Optional[torch.device] = None,
+) -> Tensor:
+    """Rows ``cos(2 pi c / C)`` and ``sin(2 pi c / C)``.
+
+    With ``C = 3`` this is the circular hue of colour science:
+    ``z_f = R - (G + B)/2 + i sqrt(3)/2 (G - B)``.
+
+    Args:
+        channels (int): ``C`` >= 3.
+        dtype (torch.dtype): Of the result.
+        device (torch.device, optional): Of the result.
+
+    Returns:
+        Tensor: ``(2, C)``; rows orthogonal, each of norm ``sqrt(C/2)``.
+
+    Raises:
+        ValueError: If ``channels`` < 3.
+    """
+    _check_channels(channels)
+    phase = torch.arange(channels, dtype=dtype, device=device)
+    phase = phase * (2 * math.pi / channels)
+    return torch.stack([phase.cos(), phase.sin()])
+
+
+def orthonormal_basis(rows: Tensor) -> Tensor:
+    """Project two rows orthogonal to ``m``, then to each other (Gram-Schmidt).
+
+    Differentiable, so that a learned plane stays a plane after every step.
+
+    Args:
+        rows (Tensor): ``(2, C)``, not parallel once their means are removed.
+
+    Returns:
+        Tensor: ``(2, C)``, orthonormal, both rows summing to 0.
+
+    Raises:
+        ValueError: If ``rows`` is not ``(2, C)`` with ``C`` >= 3.
+    """
+    if rows.ndim != 2 or rows.size(0) != 2:
+        raise ValueError(
+            f'rows.shape={tuple(rows.shape)}: a plane has two rows, (2, C)'
+        )
+    _check_channels(rows.size(1))
+    rows = rows - rows.mean(1, keepdim=True)
+    tiny = torch.finfo(rows.dtype).tiny
+    first = rows[0] / rows[0].norm().clamp_min(tiny)
+    second = rows[1] - (rows[1] @ first) * first
+    # Once more: one pass leaves an error that grows with the rows' likeness.
+    second = second - (second @ first) * first
+    return torch.stack([first, second / second.norm().clamp_min(tiny)])
+
+
+@lru_cache(maxsize=64)
+def _random_basis_cpu(channels: int, seed: int) -> Tensor:
+    # A generator of its own: the global one must give the one-hot twin of a
+    # U(1) model the same initial weights, and every rank the same plane.
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(2, channels, generator=generator, dtype=torch.float64)
+    return orthonormal_basis(rows)
+
+
+def random_basis(
+    channels: int,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: Optional[torch.device] = None,
+) -> Tensor:
+    """An orthonormal plane orthogonal to ``m``, uniform among such planes.
+
+    Args:
+        channels (int): ``C`` >= 3.
+        seed (int): Same seed, same plane, on every rank and machine.
+        dtype (torch.dtype): Of the result.
+        device (torch.device, optional): Of the result.
+
+    Returns:
+        Tensor: ``(2, C)``.
+
+    Raises:
+        ValueError: If ``channels`` < 3.
+    """
+    return _random_basis_cpu(channels, seed).to(dtype=dtype, device=device)
+
+
+def pca_basis(vectors: Tensor) -> Tensor:
+    """Top two principal directions of the vectors' part orthogonal to ``m``.
+
+    Args:
+        vectors (Tensor): ``(N, C)``, N >= 3; centred inside.
+
+    Returns:
+        Tensor: ``(2, C)``, orthonormal; the entry of largest modulus in each
+        row is positive, which fixes the sign that PCA leaves open.
+
+    Raises:
+        ValueError: If there are fewer than 3 vectors or channels.
+    """
+    if vectors.ndim != 2 or vectors.size(0) < 3:
+        raise ValueError(
+            f'vectors.shape={tuple(vectors.shape)}: PCA of a '
+            'plane needs at least 3 vectors, (N, C)'
+        )
+    _check_channels(vectors.size(1))
+    across = vectors - vectors.mean(1, keepdim=True)
+    across = across - across.mean(0, keepdim=True)
+    rows = torch.linalg.svd(across, full_matrices=False).Vh[:2]
+    peak = rows.gather(1, rows.abs().argmax(1, keepdim=True))
+    # Rounding leaves a trace of m in the rows; the projection removes it.
+    return orthonormal_basis(rows * torch.where(peak < 0, -1.0, 1.0))
