@@ -1,0 +1,23 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+# One thread: tests run side by side, a process a core.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def environment() -> dict:
+    """For the command-line tools that tests start."""
+    return dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))

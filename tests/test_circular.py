@@ -1,0 +1,81 @@
+"""Circular statistics against scipy and closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+
+from u1_plugin.geometry import (
+    angle_difference,
+    circular_correlation,
+    circular_mean,
+    rayleigh_pvalue,
+    resultant_length,
+)
+
+
+def von_mises(kappa: float, shape, mean: float = 0.7, seed: int = 0):
+    draws = np.random.default_rng(seed).vonmises(mean, kappa, shape)
+    return torch.from_numpy(draws)
+
+
+@pytest.mark.parametrize('kappa', [0.0, 0.5, 4.0])
+def test_mean_and_length_equal_scipy(kappa):
+    theta = von_mises(kappa, 300)
+    expected = stats.circmean(theta.numpy(), high=math.pi, low=-math.pi)
+    assert circular_mean(theta).item() == pytest.approx(expected)
+    variance = stats.circvar(theta.numpy())
+    assert resultant_length(theta).item() == pytest.approx(1 - variance)
+
+
+def test_resultant_length_of_von_mises():
+    kappa = 2.0
+    expected = special.i1(kappa) / special.i0(kappa)
+    measured = resultant_length(von_mises(kappa, 200_000)).item()
+    assert measured == pytest.approx(expected, abs=5e-3)
+
+
+def test_weights_count_as_repetitions():
+    theta = torch.tensor([0.1, 2.0, -3.0])
+    weight = torch.tensor([1.0, 3.0, 2.0])
+    repeated = theta.repeat_interleave(weight.long())
+    torch.testing.assert_close(
+        circular_mean(theta, weight), circular_mean(repeated)
+    )
+    torch.testing.assert_close(
+        resultant_length(theta, weight), resultant_length(repeated)
+    )
+
+
+def test_rayleigh_keeps_its_level_and_finds_an_effect():
+    null = rayleigh_pvalue(von_mises(0.0, (1000, 60)))
+    # 1,000 draws of a 5 % event: within 3.5 standard errors.
+    assert abs((null < 0.05).double().mean() - 0.05) < 0.024
+    assert (rayleigh_pvalue(von_mises(2.0, (100, 60))) < 0.01).all()
+
+
+def test_rayleigh_of_one_angle():
+    assert rayleigh_pvalue(torch.full((20,), 1.0)) < 1e-6
+
+
+def test_circular_correlation():
+    theta = von_mises(1.0, 500)
+    noise = von_mises(20.0, 500, 0.0, seed=1)
+    assert circular_correlation(theta, theta).item() == pytest.approx(1)
+    assert circular_correlation(theta, -theta).item() == pytest.approx(-1)
+    assert circular_correlation(theta, theta + noise) > 0.8
+    other = von_mises(1.0, 500, seed=2)
+    assert abs(circular_correlation(theta, other)) < 0.15
+    flat = torch.ones(500).double()
+    assert abs(circular_correlation(theta, flat)) < 1e-6
+
+
+def test_angle_difference():
+    a, b = von_mises(0.0, 1000) * 5, von_mises(0.0, 1000, seed=1) * 5
+    difference = angle_difference(a, b)
+    assert (difference >= -math.pi).all() and (difference < math.pi).all()
+    torch.testing.assert_close(difference.sin(), (a - b).sin())
+    torch.testing.assert_close(difference.cos(), (a - b).cos())
+    torch.testing.assert_close(angle_difference(b, a), -difference)
