@@ -1,0 +1,89 @@
+"""ClassAngles: modes, files, checkpoints."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from u1_plugin.models import ClassAngles
+
+
+def test_uniform():
+    angles = ClassAngles(4, mode='uniform').angles
+    expected = torch.tensor([0, 0.5, 1, 1.5]) * math.pi
+    torch.testing.assert_close(angles, expected)
+
+
+def test_random_is_seeded_and_leaves_the_global_generator():
+    before = torch.get_rng_state()
+    first = ClassAngles(1000, seed=3)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(first.angles, ClassAngles(1000, seed=3).angles)
+    assert not torch.equal(first.angles, ClassAngles(1000, seed=4).angles)
+    assert first.angles.min() >= 0 and first.angles.max() < 2 * math.pi
+    # Uniform on the circle: the resultant of 1,000 angles is short.
+    assert first().mean(0).norm() < 0.1
+
+
+def test_points_lie_on_the_unit_circle():
+    angles = ClassAngles(7)
+    points = angles()
+    torch.testing.assert_close(points.norm(dim=1), torch.ones(7))
+    theta = torch.atan2(points[:, 1], points[:, 0]).remainder(2 * math.pi)
+    torch.testing.assert_close(theta, angles.angles)
+
+
+@pytest.mark.parametrize('suffix', ['json', 'yml'])
+def test_file(tmp_path, suffix):
+    file = tmp_path / f'angles.{suffix}'
+    file.write_text(json.dumps(dict(class_angles=[0.5, -0.5, 7.0])))
+    angles = ClassAngles(mode='file', file=str(file))
+    assert angles.num_classes == 3
+    expected = torch.tensor([0.5, 2 * math.pi - 0.5, 7 - 2 * math.pi])
+    torch.testing.assert_close(angles.angles, expected)
+
+
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        (dict(class_angles=[1.0, 2.0]), ('2 angles', 'num_classes=3')),
+        (dict(angles=[1.0]), ('class_angles', 'radians')),
+        (dict(class_angles=[1.0, math.nan, 0]), ('finite', 'nan')),
+        (dict(class_angles=[[1.0], [2.0], [3.0]]), ('(3, 1)',)),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, content, words):
+    file = tmp_path / 'angles.json'
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError) as caught:
+        ClassAngles(3, mode='file', file=str(file))
+    assert all(word in str(caught.value) for word in (*words, 'file'))
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(mode='file'), ('file=None', 'radians')),
+        (dict(mode='gaussian', num_classes=3), ('gaussian', 'uniform')),
+        (dict(), ('num_classes=None', 'number of classes')),
+        (dict(num_classes=0), ('num_classes=0',)),
+    ],
+)
+def test_bad_options_are_refused(options, words):
+    with pytest.raises(ValueError) as caught:
+        ClassAngles(**options)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_checkpoint_carries_the_angles():
+    saved, loaded = ClassAngles(5, seed=1), ClassAngles(5, seed=2)
+    loaded.load_state_dict(saved.state_dict())
+    assert torch.equal(loaded.angles, saved.angles)
+
+
+def test_a_checkpoint_without_angles_keeps_the_built_ones():
+    angles = ClassAngles(5, seed=1)
+    before = angles.angles.clone()
+    assert not angles.load_state_dict({}, strict=True).missing_keys
+    assert torch.equal(angles.angles, before)

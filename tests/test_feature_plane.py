@@ -1,0 +1,170 @@
+"""FeaturePlane: bases, centres, state, errors."""
+
+import numpy as np
+import pytest
+import torch
+
+from u1_plugin.geometry import feature_moment, fourier_basis, random_basis
+from u1_plugin.models import FeaturePlane
+
+C = 12
+
+
+def vectors(n: int = 8, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n, C, generator=generator)
+
+
+def unit(v: torch.Tensor) -> torch.Tensor:
+    return v / v.norm(dim=1, keepdim=True)
+
+
+@pytest.fixture
+def fitted(tmp_path) -> str:
+    file = tmp_path / 'plane.npz'
+    basis = random_basis(C, 4).numpy()
+    np.savez(file, basis=basis, center=np.full(C, 0.2, np.float32))
+    return str(file)
+
+
+def test_fourier_and_random_planes():
+    v = vectors()
+    for name, basis in (
+        ('fourier', fourier_basis(C)),
+        ('random', random_basis(C, 7)),
+    ):
+        plane = FeaturePlane(basis=name, seed=7)
+        torch.testing.assert_close(plane(v), feature_moment(unit(v), basis))
+        assert not list(plane.state_dict()) and not list(plane.parameters())
+
+
+def test_pca_plane_and_centre_from_a_file(fitted):
+    v = vectors()
+    plane = FeaturePlane(basis='pca', center='file', file=fitted)
+    expected = feature_moment(unit(v) - 0.2, random_basis(C, 4))
+    torch.testing.assert_close(plane(v), expected)
+
+
+def test_scale_of_the_vector_does_not_matter():
+    plane = FeaturePlane(C, basis='learned', center='running').eval()
+    plane.running_mean += 0.1
+    torch.testing.assert_close(plane(vectors() * 50), plane(vectors()))
+
+
+def test_running_centre_is_the_mean_then_a_running_mean():
+    plane = FeaturePlane(C, center='running', momentum=0.25)
+    batches = [unit(vectors(seed=s)).mean(0) for s in range(6)]
+    expected = torch.zeros(C)
+    for step, mean in enumerate(batches, 1):
+        expected += max(1 / step, 0.25) * (mean - expected)
+        plane(vectors(seed=step - 1))
+        torch.testing.assert_close(plane.running_mean, expected)
+        if step == 4:  # until 1/n falls below the momentum
+            torch.testing.assert_close(
+                plane.running_mean, torch.stack(batches[:4]).mean(0)
+            )
+    plane.eval()
+    z = plane(vectors(seed=9))
+    torch.testing.assert_close(plane.running_mean, expected)
+    centred = feature_moment(unit(vectors(seed=9)) - expected, fourier_basis(C))
+    torch.testing.assert_close(z, centred)
+
+
+def test_running_centre_survives_nan():
+    plane = FeaturePlane(C, center='running')
+    plane(vectors())
+    before = plane.running_mean.clone()
+    plane(torch.full((2, C), torch.nan))
+    assert torch.equal(plane.running_mean, before)
+
+
+def test_centring_breaks_a_shared_angle():
+    # Two classes on a common offset: one angle before, two after.
+    offset = fourier_basis(C)[0] * 5 + 6
+    side = fourier_basis(C)[1] * 0.5
+    v = torch.stack([offset + side, offset - side])
+    raw = FeaturePlane()(v)
+    centred = FeaturePlane(C, center='running')(v)
+
+    def cosine(z):
+        return torch.nn.functional.cosine_similarity(z[0], z[1], dim=0)
+
+    assert cosine(raw) > 0.9
+    assert cosine(centred) < -0.9
+
+
+def test_learned_plane_learns_and_stays_a_plane():
+    plane = FeaturePlane(C, basis='learned')
+    optimizer = torch.optim.SGD(plane.parameters(), lr=1.0)
+    start = plane.basis(vectors()).detach()
+    for seed in range(20):
+        optimizer.zero_grad()
+        (plane(vectors(seed=seed))[:, 0] - 1).square().mean().backward()
+        optimizer.step()
+    basis = plane.basis(vectors()).detach()
+    assert (basis - start).abs().max() > 0.05
+    torch.testing.assert_close(basis @ basis.T, torch.eye(2))
+    torch.testing.assert_close(basis.sum(1), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_state_round_trip():
+    options = dict(in_channels=C, basis='learned', center='running')
+    saved, loaded = FeaturePlane(**options), FeaturePlane(**options, seed=5)
+    saved(vectors())
+    loaded.load_state_dict(saved.state_dict(), strict=True)
+    torch.testing.assert_close(
+        loaded.eval()(vectors(seed=3)), saved.eval()(vectors(seed=3))
+    )
+    # A part of the state is not a plain checkpoint, and is reported.
+    partial = dict(rows=saved.rows)
+    assert loaded.load_state_dict(partial, strict=False).missing_keys
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(basis='wavelet'), ('wavelet', 'fourier')),
+        (dict(center='median'), ('median', 'running')),
+        (dict(basis='learned'), ('in_channels=None', 'neck.in_channels')),
+        (dict(center='running'), ('in_channels=None', 'neck.in_channels')),
+        (dict(in_channels=2), ('in_channels=2', '>= 3')),
+        (dict(momentum=0), ('momentum=0', '(0, 1]')),
+        (dict(basis='pca'), ('file=None', "'basis'")),
+        (dict(center='file'), ('file=None', "'center'")),
+    ],
+)
+def test_bad_options_are_refused(options, words):
+    with pytest.raises(ValueError) as caught:
+        FeaturePlane(**options)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    'arrays, words',
+    [
+        (dict(other=np.zeros(3)), ('other', "'basis'")),
+        (dict(basis=np.zeros((3, C))), ('(3, 12)', '(2, C)')),
+        (dict(basis=np.full((2, C), np.nan)), ('finite',)),
+        (dict(basis=np.eye(2, 5)), ('5 channels', 'in_channels=12')),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, arrays, words):
+    file = tmp_path / 'plane.npz'
+    np.savez(file, **arrays)
+    with pytest.raises(ValueError) as caught:
+        FeaturePlane(C, basis='pca', file=str(file))
+    assert all(word in str(caught.value) for word in (*words, 'plane.npz'))
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match='missing.npz'):
+        FeaturePlane(basis='pca', file=str(tmp_path / 'missing.npz'))
+    text = tmp_path / 'text.npz'
+    text.write_text('not an archive')
+    with pytest.raises(ValueError, match='text.npz.*not an .npz'):
+        FeaturePlane(basis='pca', file=str(text))
+
+
+def test_another_channel_number_is_refused():
+    with pytest.raises(ValueError, match='in_channels=12.*5 channels'):
+        FeaturePlane(C)(torch.rand(2, 5))

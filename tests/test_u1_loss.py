@@ -1,0 +1,147 @@
+"""U1Loss against its closed forms."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mmpretrain.registry import MODELS
+from scipy import integrate
+
+from u1_plugin.models import U1Loss
+
+MODES = ('cosine', 'von_mises', 'mse')
+ANGLES = torch.tensor([0.3, 2.0, 4.0, 5.5], dtype=torch.float64)
+POINTS = torch.stack([ANGLES.cos(), ANGLES.sin()], -1)
+
+
+def moments(n: int = 6, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 2, generator=generator, dtype=torch.float64) * 3
+
+
+def closed_form(mode: str, theta, theta_c, kappa: float):
+    delta = theta - theta_c
+    if mode == 'cosine':
+        return 1 - delta.cos()
+    if mode == 'von_mises':
+        log_norm = math.log(2 * math.pi * torch.special.i0(kappa).item())
+        return -kappa * delta.cos() + log_norm
+    return 2 - 2 * delta.cos()
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_hard_labels_give_the_closed_form(mode):
+    z, target = moments(4), torch.tensor([2, 0, 1, 3])
+    loss = U1Loss(mode, loss_weight=0.3, kappa=2.5, eps=1e-9, reduction='none')
+    theta = torch.atan2(z[:, 1], z[:, 0])
+    expected = closed_form(mode, theta, ANGLES[target], torch.tensor(2.5))
+    torch.testing.assert_close(loss(z, target, POINTS), 0.3 * expected)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@given(p=st.lists(st.floats(0, 1), min_size=4, max_size=4), seed=st.integers(0))
+def test_soft_targets_are_exact(mode, p, seed):
+    z, p = moments(1, seed % 2**31), torch.tensor(p, dtype=torch.float64)
+    loss = U1Loss(mode, reduction='none')
+    each = [loss(z, torch.tensor([c]), POINTS).item() for c in range(4)]
+    soft = loss(z, p[None], POINTS).item()
+    assert soft == pytest.approx(
+        (p * torch.tensor(each)).sum().item(), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize('reduction', ['none', 'mean', 'sum'])
+@pytest.mark.parametrize('avg_factor', [None, 11.0])
+@pytest.mark.parametrize('weighted', [False, True])
+def test_reduction_is_that_of_mmpretrain(reduction, avg_factor, weighted):
+    z, target = moments(), torch.tensor([0, 1, 2, 3, 0, 1])
+    weight = torch.arange(6.0) if weighted else None
+    loss = U1Loss(reduction=reduction)
+    each = loss(z, target, POINTS, reduction_override='none')
+    if reduction == 'sum' and avg_factor:
+        with pytest.raises(ValueError, match='avg_factor'):
+            loss(z, target, POINTS, weight, avg_factor)
+        return
+    # What MMPretrain's own loss does to six losses, done to ours.
+    reference = MODELS.build(dict(type='CrossEntropyLoss', reduction=reduction))
+    logits = torch.tensor([[0.0, 1.0]] * 6)
+    label = torch.zeros(6, dtype=torch.long)
+    ce = (
+        reference(logits, label, weight, avg_factor, reduction_override='none')
+        if reduction == 'none'
+        else reference(logits, label, weight, avg_factor)
+    )
+    ours = loss(z, target, POINTS, weight, avg_factor)
+    one = torch.nn.functional.cross_entropy(logits[:1], label[:1])
+    w = torch.ones(6) if weight is None else weight
+    scale = ce / one if reduction == 'none' else ce / (one * w.sum())
+    expected = each * scale if reduction == 'none' else (each * w).sum() * scale
+    torch.testing.assert_close(ours, expected, check_dtype=False)
+
+
+def test_ignored_samples_count_nothing():
+    z, target = moments(4), torch.tensor([2, -100, 1, -100])
+    loss = U1Loss()
+    kept = loss(z[[0, 2]], target[[0, 2]], POINTS)
+    torch.testing.assert_close(loss(z, target, POINTS), kept)
+    z.requires_grad_()
+    loss(z, target, POINTS).backward()
+    assert (z.grad[[1, 3]] == 0).all() and (z.grad[[0, 2]] != 0).any()
+    everything = torch.full((4,), -100)
+    assert loss(z, everything, POINTS) == 0
+
+
+@pytest.mark.parametrize('kappa', [0.1, 3.0, 200.0])
+def test_von_mises_is_a_density(kappa):
+    loss = U1Loss('von_mises', loss_weight=1.0, kappa=kappa, eps=1e-12)
+
+    def density(theta: float) -> float:
+        z = torch.tensor([[math.cos(theta), math.sin(theta)]]).double()
+        return math.exp(-loss(z, torch.tensor([0]), POINTS).item())
+
+    peak = ANGLES[0].item()
+    area, _ = integrate.quad(
+        density, peak - math.pi, peak + math.pi, points=[peak]
+    )
+    assert area == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_gradcheck(mode):
+    loss, target = U1Loss(mode), torch.tensor([0, 3, 1, 2, 2, 1])
+    soft = torch.rand(6, 4, dtype=torch.float64)
+    z = moments().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: loss(z, target, POINTS), z)
+    assert torch.autograd.gradcheck(lambda z: loss(z, soft, POINTS), z)
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_a_zero_moment_is_harmless(mode):
+    z = torch.zeros(2, 2, requires_grad=True)
+    loss = U1Loss(mode)(z, torch.tensor([0, 1]), POINTS)
+    loss.backward()
+    assert loss.isfinite() and z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(loss_weight=-0.1), ('loss_weight=-0.1', 'lambda', '>= 0')),
+        (dict(loss_weight=math.nan), ('loss_weight=nan', '>= 0')),
+        (dict(kappa=0), ('kappa=0', '> 0')),
+        (dict(eps=0), ('eps=0', '> 0')),
+        (dict(mode='l1'), ("mode='l1'", 'cosine')),
+        (dict(reduction='max'), ("reduction='max'", 'mean')),
+    ],
+)
+def test_bad_options_are_refused_when_built(options, words):
+    with pytest.raises(ValueError) as caught:
+        MODELS.build(dict(type='U1Loss', **options))
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_target_of_other_classes_is_refused():
+    with pytest.raises(ValueError, match=r'\(6, 3\).*K=4'):
+        U1Loss()(moments(), torch.rand(6, 3), POINTS)
