@@ -1,0 +1,245 @@
+"""The real command lines, as subprocesses, on real data."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import u1_plugin  # noqa: F401  (so that checkpoints load)
+
+BASELINE = 'configs/digits/resnet18-narrow_1xb64_digits.py'
+U1 = 'configs/digits/resnet18-narrow_1xb64_digits_u1.py'
+MIXUP = [
+    'model.train_cfg.augments=[dict(type="Mixup",alpha=0.8),'
+    'dict(type="CutMix",alpha=1.0)]',
+    'model.head.cls_head.loss.type=LabelSmoothLoss',
+    'model.head.cls_head.loss.label_smooth_val=0.1',
+    'model.head.cls_head.loss.mode=original',
+]
+
+
+@pytest.fixture(scope='module')
+def workplace(root, environment, tmp_path_factory) -> Path:
+    """A folder with the digits where the configs look for them."""
+    folder = tmp_path_factory.mktemp('workplace')
+    converter = root / 'tools/dataset_converters/digits.py'
+    subprocess.run([sys.executable, str(converter)], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def command(root, workplace, environment):
+    """Runs a tool to its end and returns what it printed."""
+
+    def run(*args, prefix=(sys.executable,)) -> str:
+        tool = [str(root / args[0]), *map(str, args[1:])]
+        done = subprocess.run(
+            [*prefix, *tool],
+            cwd=workplace,
+            env=dict(environment, PYTHON=sys.executable),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    return run
+
+
+def options(epochs: int, *more: str) -> list:
+    return [
+        '--cfg-options',
+        f'train_cfg.max_epochs={epochs}',
+        'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.interval=1',
+        *more,
+    ]
+
+
+def load(folder: Path, epoch: int) -> dict:
+    return torch.load(folder / f'epoch_{epoch}.pth', weights_only=True)
+
+
+def losses(output: str) -> list:
+    found = re.findall(r'loss: (\S+)  loss_u1: (\S+)', output)
+    return [float(value) for pair in found for value in pair]
+
+
+def test_train_and_test(root, command, tmp_path):
+    command(
+        'tools/train.py',
+        root / BASELINE,
+        '--work-dir',
+        tmp_path / 'plain',
+        *options(1),
+    )
+    output = command(
+        'tools/train.py',
+        root / U1,
+        '--work-dir',
+        tmp_path / 'zero',
+        *options(1, 'model.head.loss_u1.loss_weight=0.0'),
+    )
+    assert len(losses(output)) == 34  # both losses of 17 steps are logged
+    # Lambda = 0 is the one-hot twin: same weights, same data, bit for bit.
+    plain = load(tmp_path / 'plain', 1)['state_dict']
+    zero = load(tmp_path / 'zero', 1)['state_dict']
+    assert set(zero) - set(plain) == {'head.class_angles.angles'}
+    assert all(torch.equal(zero[name], plain[name]) for name in plain)
+
+    # The U(1) checkpoint in the plain config's model scores the same.
+    scores = [
+        re.search(
+            r'accuracy/top1: (\S+)',
+            command(
+                'tools/test.py',
+                root / config,
+                tmp_path / 'zero/epoch_1.pth',
+                '--work-dir',
+                tmp_path / 'test',
+            ),
+        )[1]
+        for config in (BASELINE, U1)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_mixup_cutmix_and_label_smoothing(root, command, tmp_path):
+    output = command(
+        'tools/train.py', root / U1, '--work-dir', tmp_path, *options(1, *MIXUP)
+    )
+    values = losses(output)
+    assert len(values) == 34 and all(0 < v < 10 for v in values)
+
+
+def test_amp_on_the_cpu(root, command, tmp_path):
+    output = command(
+        'tools/train.py',
+        root / U1,
+        '--work-dir',
+        tmp_path,
+        '--amp',
+        '--auto-scale-lr',
+        *options(
+            1, 'optim_wrapper.dtype=bfloat16', 'optim_wrapper.loss_scale=1.0'
+        ),
+    )
+    values = losses(output)
+    assert len(values) == 34 and all(0 < v < 10 for v in values)
+
+
+def test_two_processes_on_gloo(root, command, tmp_path):
+    """Both ranks hold identical class angles and weights."""
+    probe = tmp_path / 'probe.py'
+    probe.write_text(f"""
+_base_ = [{str(root / U1)!r}]
+custom_imports = dict(imports=['u1_plugin', 'save_every_rank'])
+custom_hooks = [dict(type='SaveEveryRank')]
+""")
+    (tmp_path / 'save_every_rank.py').write_text("""
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SaveEveryRank(Hook):
+    def after_train(self, runner):
+        state = runner.model.module.state_dict()
+        torch.save(state, f'{runner.work_dir}/rank{get_rank()}.pth')
+""")
+    command(
+        'tools/dist_train.sh',
+        probe,
+        2,
+        '--work-dir',
+        tmp_path / 'run',
+        *options(1, 'model.neck.feature_plane.center=running'),
+        prefix=(
+            'env',
+            f'PYTHONPATH={root}:{tmp_path}',
+            f'PORT={29500 + os.getpid() % 2000}',
+            'bash',
+        ),
+    )
+    first, second = (
+        torch.load(tmp_path / f'run/rank{rank}.pth', weights_only=True)
+        for rank in range(2)
+    )
+    assert 'head.class_angles.angles' in first
+    # BatchNorm's own statistics stay with each rank in MMEngine's DDP.
+    shared = [
+        name
+        for name in first
+        if 'bn' not in name and 'downsample.1' not in name
+    ]
+    assert 'neck.feature_planes.0.running_mean' in shared
+    for name in [*shared, *(n for n in first if n.endswith('weight'))]:
+        assert torch.equal(first[name], second[name]), name
+
+
+def wait_for(log: Path, pattern: str, process, timeout: float = 300) -> None:
+    end = time.monotonic() + timeout
+    while time.monotonic() < end and process.poll() is None:
+        if re.search(pattern, log.read_text()):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f'no {pattern!r} in\n{log.read_text()[-3000:]}')
+
+
+def test_resume_after_kill_9(root, command, workplace, environment, tmp_path):
+    whole = tmp_path / 'whole'
+    arguments = ['tools/train.py', root / U1, '--work-dir']
+    command(*arguments, whole, *options(3))
+
+    cut, log = tmp_path / 'cut', tmp_path / 'log'
+    with log.open('w') as file:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                str(root / arguments[0]),
+                str(root / U1),
+                '--work-dir',
+                str(cut),
+                *options(3),
+            ],
+            cwd=workplace,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_for(log, r'Epoch\(train\)\s+\[2\]\[ ?5/17\]', process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert not (cut / 'epoch_2.pth').exists()
+
+    # Other angles in the config: those of the checkpoint must win.
+    output = command(
+        *arguments,
+        cut,
+        '--resume',
+        *options(3, 'model.head.class_angles.seed=99'),
+    )
+    assert 'resumed epoch: 1, iter: 17' in output
+    assert re.search(r'Epoch\(train\)\s+\[2\]\[ 1/17\]', output)
+    assert not re.search(r'Epoch\(train\)\s+\[1\]', output)
+    expected, resumed = load(whole, 3), load(cut, 3)
+    assert resumed['meta']['epoch'] == 3 and resumed['meta']['iter'] == 51
+    name = 'head.class_angles.angles'
+    assert torch.equal(
+        resumed['state_dict'][name], expected['state_dict'][name]
+    )
+    assert resumed['param_schedulers'] == expected['param_schedulers']
+    state = resumed['optimizer']['state']
+    assert state and all('momentum_buffer' in s for s in state.values())
