@@ -11,17 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import u1_plugin  # noqa: F401  (so that checkpoints load)
+from u1_plugin.launch import with_options
+from u1_plugin.optim import CPUAmpOptimWrapper
 
 BASELINE = 'configs/digits/resnet18-narrow_1xb64_digits.py'
 U1 = 'configs/digits/resnet18-narrow_1xb64_digits_u1.py'
-MIXUP = [
-    'model.train_cfg.augments=[dict(type="Mixup",alpha=0.8),'
-    'dict(type="CutMix",alpha=1.0)]',
-    'model.head.cls_head.loss.type=LabelSmoothLoss',
-    'model.head.cls_head.loss.label_smooth_val=0.1',
-    'model.head.cls_head.loss.mode=original',
-]
 
 
 @pytest.fixture(scope='module')
@@ -113,13 +107,23 @@ def test_train_and_test(root, command, tmp_path):
 
 
 def test_mixup_cutmix_and_label_smoothing(root, command, tmp_path):
+    config = tmp_path / 'strong.py'
+    config.write_text(f"""
+_base_ = [{str(root / U1)!r}]
+loss = dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
+augments = [dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
+model = dict(
+    head=dict(cls_head=dict(loss=dict(loss, _delete_=True))),
+    train_cfg=dict(augments=augments))
+""")
     output = command(
-        'tools/train.py', root / U1, '--work-dir', tmp_path, *options(1, *MIXUP)
+        'tools/train.py', config, '--work-dir', tmp_path, *options(1)
     )
     values = losses(output)
     assert len(values) == 34 and all(0 < v < 10 for v in values)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='for CPUs')
 def test_amp_on_the_cpu(root, command, tmp_path):
     output = command(
         'tools/train.py',
@@ -128,10 +132,9 @@ def test_amp_on_the_cpu(root, command, tmp_path):
         tmp_path,
         '--amp',
         '--auto-scale-lr',
-        *options(
-            1, 'optim_wrapper.dtype=bfloat16', 'optim_wrapper.loss_scale=1.0'
-        ),
+        *options(1, 'model.neck.plane=joint'),
     )
+    assert 'CPUAmpOptimWrapper' in output
     values = losses(output)
     assert len(values) == 34 and all(0 < v < 10 for v in values)
 
@@ -243,3 +246,28 @@ def test_resume_after_kill_9(root, command, workplace, environment, tmp_path):
     assert resumed['param_schedulers'] == expected['param_schedulers']
     state = resumed['optimizer']['state']
     assert state and all('momentum_buffer' in s for s in state.values())
+
+
+@pytest.mark.parametrize(
+    'argv, expected',
+    [
+        (['c.py'], ['c.py', '--cfg-options', 'a=1']),
+        (
+            ['c.py', '--cfg-options', 'b=2', '--amp'],
+            ['c.py', '--cfg-options', 'a=1', 'b=2', '--amp'],
+        ),
+    ],
+)
+def test_options_of_the_user_come_last_and_win(argv, expected):
+    assert with_options(argv, ['a=1']) == expected
+
+
+def test_cpu_amp_computes_in_bfloat16():
+    model = torch.nn.Linear(3, 2)
+    wrapper = CPUAmpOptimWrapper(
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1)
+    )
+    with wrapper.optim_context(model):
+        assert model(torch.rand(4, 3)).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="dtype='float16'.*bfloat16"):
+        CPUAmpOptimWrapper(dtype='float16', optimizer=wrapper.optimizer)

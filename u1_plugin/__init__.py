@@ -32,6 +32,6 @@ from . import compat  # noqa: E402
 
 compat.setup()
 
-from . import models  # noqa: E402, F401
+from . import models, optim  # noqa: E402, F401
 
 __all__ = ['__version__']

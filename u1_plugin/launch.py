@@ -1,6 +1,5 @@
 """Runs the command-line tools that the installed MMPretrain ships."""
 
-import os
 import runpy
 import sys
 from pathlib import Path
@@ -10,12 +9,13 @@ import mmpretrain
 import torch
 
 #: What MMEngine's default of one GPU a process must become without a GPU.
-_CPU_OPTIONS = [
+_CPU_DISTRIBUTED = [
     'env_cfg.dist_cfg.backend=gloo',
     'model_wrapper_cfg.type=MMDistributedDataParallel',
     'model_wrapper_cfg.device_ids=None',
     'model_wrapper_cfg.broadcast_buffers=False',
 ]
+_CPU_AMP = ['optim_wrapper.type=CPUAmpOptimWrapper']
 
 
 def mmpretrain_tool(name: str) -> Path:
@@ -53,23 +53,32 @@ def _launched_by_torch(argv: List[str]) -> bool:
     )
 
 
+def _adapt_to_cpu(name: str, argv: List[str]) -> List[str]:
+    options: List[str] = []
+    if _launched_by_torch(argv):
+        # MMEngine leaves a process group alone that exists already; its own
+        # start would bind each process to a GPU.
+        torch.distributed.init_process_group(backend='gloo')
+        options += _CPU_DISTRIBUTED
+    if '--amp' in argv and name == 'train.py':
+        options += _CPU_AMP
+    return with_options(argv, options) if options else argv
+
+
 def run_mmpretrain_tool(name: str) -> None:
     """Run a tool of MMPretrain on ``sys.argv`` as if called directly.
 
     The plugin is imported first, which is what lets ``u1_plugin::`` configs
-    resolve before any config is read. With ``--launcher pytorch`` on a machine
-    without a GPU, processes talk through gloo; MMEngine alone would fail there,
-    since it binds each process to a GPU.
+    resolve before any config is read. On a machine without a GPU,
+    ``--launcher pytorch`` talks through gloo and ``--amp`` means bfloat16;
+    MMEngine alone refuses both there.
 
     Args:
         name (str): Such as ``train.py``.
     """
     tool = mmpretrain_tool(name)
     argv = sys.argv[1:]
-    if _launched_by_torch(argv) and not torch.cuda.is_available():
-        # MMEngine leaves a process group alone that exists already.
-        torch.distributed.init_process_group(backend='gloo')
-        argv = with_options(argv, _CPU_OPTIONS)
-        os.environ.setdefault('LOCAL_RANK', '0')
+    if not torch.cuda.is_available():
+        argv = _adapt_to_cpu(name, argv)
     sys.argv = [str(tool), *argv]
     runpy.run_path(str(tool), run_name='__main__')
