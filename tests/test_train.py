@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine import Config
 from mmengine.runner.checkpoint import CheckpointLoader
+from mmpretrain import ImageClassificationInferencer
 
-from u1_plugin.launch import with_options
+from u1_plugin.launch import mmpretrain_tool, with_options
 from u1_plugin.optim import CPUAmpOptimWrapper
 
 BASELINE = 'configs/digits/resnet18-narrow_1xb64_digits.py'
@@ -69,7 +71,7 @@ def losses(output: str) -> list:
     return [float(value) for pair in found for value in pair]
 
 
-def test_train_and_test(root, command, tmp_path):
+def test_train_and_test(root, command, workplace, tmp_path):
     command(
         'tools/train.py',
         root / BASELINE,
@@ -106,6 +108,18 @@ def test_train_and_test(root, command, tmp_path):
         for config in (BASELINE, U1)
     ]
     assert scores[0] == scores[1]
+
+    # So does MMPretrain's inferencer, from a file name.
+    digit = next(workplace.glob('data/digits/test/7/*.png'))
+    checkpoint = str(tmp_path / 'zero/epoch_1.pth')
+    answers = [
+        ImageClassificationInferencer(
+            Config.fromfile(root / config), pretrained=checkpoint, device='cpu'
+        )(str(digit))[0]
+        for config in (BASELINE, U1)
+    ]
+    assert answers[0]['pred_label'] == answers[1]['pred_label']
+    assert (answers[0]['pred_scores'] == answers[1]['pred_scores']).all()
 
 
 def test_mixup_cutmix_and_label_smoothing(root, command, tmp_path):
@@ -190,6 +204,63 @@ class SaveEveryRank(Hook):
     assert 'neck.feature_planes.0.running_mean' in shared
     for name in [*shared, *(n for n in first if n.endswith('weight'))]:
         assert torch.equal(first[name], second[name]), name
+
+    output = command(
+        'tools/dist_test.sh',
+        root / U1,
+        tmp_path / 'run/epoch_1.pth',
+        2,
+        '--work-dir',
+        tmp_path / 'test',
+        prefix=('env', f'PORT={31500 + os.getpid() % 2000}', 'bash'),
+    )
+    assert 'accuracy/top1' in output
+
+
+def test_the_stock_tool_trains_and_resumes(root, command, tmp_path):
+    """README's second form needs nothing of the plugin but the import."""
+    config = tmp_path / 'mine.py'
+    config.write_text(f"""
+_base_ = [{str(root / BASELINE)!r}]
+custom_imports = dict(imports=['u1_plugin'], allow_failed_imports=False)
+model = dict(
+    neck=dict(
+        _delete_=True, type='BottleneckAngleNeck', neck=_base_.model.neck),
+    head=dict(_delete_=True, type='U1ClsHead', cls_head=_base_.model.head))
+""")
+    stock = mmpretrain_tool('train.py')
+    arguments = [stock, config, '--work-dir', tmp_path / 'run']
+    assert len(losses(command(*arguments, *options(1)))) == 34
+    output = command(*arguments, '--resume', *options(2))
+    assert 'resumed epoch: 1, iter: 17' in output
+
+
+def test_slurm_command_line(root, environment, tmp_path):
+    """No cluster here: `srun` only shows what it would start."""
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    shown = subprocess.check_output(
+        ['bash', str(root / 'tools/slurm_train.sh'), 'gpu', 'job', 'a b.py']
+        + ['work', '--amp', '--cfg-options', 'x="[1, 2]"'],
+        env=dict(
+            environment,
+            PATH=f'{tmp_path}:{environment["PATH"]}',
+            GPUS='16',
+            SRUN_ARGS='--exclude=n1 --mem=8G',
+        ),
+        text=True,
+    ).splitlines()
+    assert {'--partition=gpu', '--ntasks=16', '--mem=8G'} <= set(shown)
+    tool = shown.index(str(root / 'tools/train.py'))
+    assert shown[tool + 1 :] == [
+        'a b.py',
+        '--work-dir=work',
+        '--launcher=slurm',
+        '--amp',
+        '--cfg-options',
+        'x="[1, 2]"',
+    ]
 
 
 def wait_for(log: Path, pattern: str, process, timeout: float = 300) -> None:

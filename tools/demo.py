@@ -143,6 +143,8 @@ def train_all(
 
             progress.start_task(tasks[run])
             train(run, run.overrides(custom), epochs, on_epoch)
+            # The bars move on a terminal only; a log shows these lines.
+            progress.console.print(f'{run.name}: trained')
 
         with ThreadPoolExecutor(jobs) as pool:
             for future in [pool.submit(start, run) for run in runs]:
