@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 # One thread: tests run side by side, a process a core.
 torch.set_num_threads(1)
+# A busy machine is no failure of a property.
+settings.register_profile('default', deadline=None)
+settings.load_profile('default')
 
 
 @pytest.fixture(scope='session')
