@@ -32,6 +32,8 @@ from . import compat  # noqa: E402
 
 compat.setup()
 
-from . import models, optim  # noqa: E402, F401
+from . import model_zoo, models, optim  # noqa: E402, F401
+
+model_zoo.register()
 
 __all__ = ['__version__']

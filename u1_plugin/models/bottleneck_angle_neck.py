@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from ..geometry import (
     ORTHANT_MAPS,
@@ -14,7 +15,10 @@ from ..geometry import (
     pooled_vector,
     to_positive_orthant,
 )
+from ..taps import Tap, as_map, find_module, read_grid
 from .base import check_choice
+
+Layer = Union[int, str]
 
 _PLANES = {
     'feature': ('feature',),
@@ -27,13 +31,13 @@ class Moment(NamedTuple):
     """A moment of one layer in one plane.
 
     Attributes:
-        layer (int): Position among the backbone's outputs, as configured.
+        layer (int | str): Position or name, as configured.
         plane (str): ``'feature'`` or ``'image'``.
         weight (float): Its share in the loss.
         value (Tensor): ``z``, ``(B, 2)``.
     """
 
-    layer: int
+    layer: Layer
     plane: str
     weight: float
     value: Tensor
@@ -73,9 +77,11 @@ class BottleneckAngleNeck(BaseModule):
     Args:
         neck (dict, optional): The neck that serves the head. None hands the
             backbone's output on as it is.
-        layers (int | Sequence[int]): Which of the backbone's outputs to
-            measure, as positions in the tuple that it returns. Defaults to
-            the last. More outputs come with ``backbone.out_indices``.
+        layers (int | str | Sequence[int | str]): Which maps to measure: a
+            position in the tuple that the backbone returns (-1, the default,
+            is the last), or the name of any module of the classifier, such
+            as ``'backbone.layer3'``. A name needs no change to the backbone;
+            it is looked up when the classifier is built.
         plane (str): ``'feature'``, ``'image'`` or ``'joint'`` (both against
             the same class angle).
         feature_plane (dict): Config of :class:`FeaturePlane`; each layer has
@@ -88,6 +94,10 @@ class BottleneckAngleNeck(BaseModule):
             share is divided equally between its planes.
         orthant (str): ``rho``, one of :data:`~u1_plugin.geometry.ORTHANT_MAPS`.
             Maps that end in a ReLU are unchanged by ``'relu'``.
+        token_grid (str, optional): For named layers that give tokens
+            ``(B, L, C)``: the name of the module that returns
+            ``(tokens, (H, W))``, in MMPretrain ``'backbone.patch_embed'``.
+            What precedes the patch tokens is left out.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -96,12 +106,13 @@ class BottleneckAngleNeck(BaseModule):
     def __init__(
         self,
         neck: Optional[dict] = dict(type='GlobalAveragePooling'),
-        layers: Union[int, Sequence[int]] = -1,
+        layers: Union[Layer, Sequence[Layer]] = -1,
         plane: str = 'feature',
         feature_plane: dict = dict(type='FeaturePlane'),
         in_channels: Union[None, int, Sequence[int]] = None,
         layer_weights: Union[None, float, Sequence[float]] = None,
         orthant: str = 'relu',
+        token_grid: Optional[str] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -115,19 +126,49 @@ class BottleneckAngleNeck(BaseModule):
             neck = MODELS.build(neck)
         self.neck = neck
         self.feature_planes = self._build_planes(feature_plane, in_channels)
+        names = [layer for layer in self.layers if isinstance(layer, str)]
+        self._token_grid = token_grid
+        self._taps = {
+            name: Tap(self)
+            for name in names + ([token_grid] if token_grid else [])
+        }
+        if self._taps:
+            self._await_classifier()
+
+    def _await_classifier(self) -> None:
+        """Tap the named modules once the classifier takes this neck in.
+
+        MMPretrain builds the neck apart from the backbone. PyTorch announces
+        each module that becomes a child of another, so the neck learns there
+        of its classifier, whose backbone is in place by then.
+        """
+
+        def attach(parent: nn.Module, name: str, child: nn.Module) -> None:
+            if child is not self:
+                return
+            handle.remove()
+            for layer, tap in self._taps.items():
+                field = (
+                    'neck.token_grid'
+                    if layer == self._token_grid
+                    else 'neck.layers'
+                )
+                find_module(parent, layer, field).register_forward_hook(tap)
+
+        handle = register_module_module_registration_hook(attach)
 
     @staticmethod
-    def _check_layers(layers) -> List[int]:
-        layers = [layers] if isinstance(layers, int) else list(layers)
+    def _check_layers(layers) -> List[Layer]:
+        layers = [layers] if isinstance(layers, (int, str)) else list(layers)
         if (
             not layers
             or len(set(layers)) != len(layers)
-            or not all(isinstance(layer, int) for layer in layers)
+            or not all(isinstance(layer, (int, str)) for layer in layers)
         ):
             raise ValueError(
                 f'neck.layers={layers} must be one or several '
-                "different positions among the backbone's "
-                'outputs, such as -1 or [2, 3]'
+                "different positions among the backbone's outputs, such as "
+                "-1 or [2, 3], or names of modules, such as 'backbone.layer3'"
             )
         return layers
 
@@ -155,8 +196,30 @@ class BottleneckAngleNeck(BaseModule):
             for count in channels
         )
 
-    def _select(self, maps: Sequence[Tensor], layer: int) -> Tensor:
-        """The map of one layer, or a clear error."""
+    def _tapped(self, layer: str) -> Tensor:
+        """The map of one named module, or a clear error."""
+        grid = None
+        if self._token_grid:
+            # Kept until the last layer has read it; see `measure`.
+            grid = read_grid(self._taps[self._token_grid].output)
+        output = self._taps[layer].pop()
+        if output is None:
+            raise ValueError(
+                f'neck.layers={self.layers}: {layer!r} did not run before the '
+                'neck; name a module of the backbone that runs in every '
+                'forward pass, and no BatchNorm itself where SyncBN replaces '
+                'it, but the block around it'
+            )
+        try:
+            return as_map(output, grid)
+        except ValueError as error:
+            raise ValueError(
+                f'neck.layers={self.layers}: {layer!r} gives {error}, not a '
+                'map (B, C, H, W); choose the block before it'
+            ) from error
+
+    def _output(self, maps: Sequence[Tensor], layer: int) -> Tensor:
+        """The map at one position of the outputs, or a clear error."""
         count = len(maps)
         if not -count <= layer < count:
             raise ValueError(
@@ -173,14 +236,19 @@ class BottleneckAngleNeck(BaseModule):
             )
             raise ValueError(
                 f'neck.layers={self.layers}: output {layer} of the backbone '
-                f'is {shape}, not a map (B, C, H, W). Let the backbone return '
-                'its map: ConvNeXt with gap_before_final_norm=False, vision '
-                "transformers with out_type='featmap'; or choose another "
-                'layer'
+                f'is {shape}, not a map (B, C, H, W). Name the module that '
+                "has one: ConvNeXt 'backbone.stages.3', vision transformers "
+                "'backbone.ln1' with token_grid='backbone.patch_embed'; or "
+                'choose another position'
             )
+        return chosen
+
+    def _select(self, maps: Sequence[Tensor], layer: Layer) -> Tensor:
+        named = isinstance(layer, str)
+        chosen = self._tapped(layer) if named else self._output(maps, layer)
         if self.plane != 'feature' and chosen.shape[-2:] == (1, 1):
             raise ValueError(
-                f'neck.layers={self.layers}: output {layer} is 1x1, and '
+                f'neck.layers={self.layers}: {layer!r} is 1x1, and '
                 f'neck.plane={self.plane!r} needs a spatial extent; choose an '
                 "earlier layer, larger inputs or plane='feature'"
             )
@@ -213,6 +281,8 @@ class BottleneckAngleNeck(BaseModule):
                     else:
                         value = image_moment(energy(intensity))
                     moments.append(Moment(layer, plane, weight, value))
+        if self._token_grid:
+            self._taps[self._token_grid].pop()
         return tuple(moments)
 
     def forward(self, inputs):

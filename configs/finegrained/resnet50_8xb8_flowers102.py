@@ -1,0 +1,3 @@
+_base_ = ['../_base_/finetune_resnet50.py', '../_base_/datasets/flowers102.py']
+
+model = dict(head=dict(num_classes=102))
