@@ -128,7 +128,7 @@ def test_gradients_reach_the_backbone_from_loss_u1_alone():
         (dict(orthant='exp'), ("orthant='exp'", 'relu')),
         (dict(layers=[]), ('layers=[]', '-1')),
         (dict(layers=[1, 1]), ('layers=[1, 1]', 'different')),
-        (dict(layers=['layer4']), ("['layer4']", 'positions')),
+        (dict(layers=[1.5]), ('[1.5]', 'positions')),
         (dict(layer_weights=[1.0, 2.0]), ('layer_weights=[1.0, 2.0]', '1')),
         (dict(layer_weights=-1.0), ('layer_weights=[-1.0]', '>= 0')),
         (dict(in_channels=[8, 9]), ('in_channels=[8, 9]', 'neck.layers')),
@@ -157,11 +157,11 @@ def test_an_extent_of_one_pixel_has_no_image_angle():
     [
         (
             dict(type='ConvNeXt', arch='atto'),
-            'gap_before_final_norm=False',
+            'backbone.stages.3',
         ),
         (
             dict(type='VisionTransformer', arch='deit-t', img_size=32),
-            "out_type='featmap'",
+            "token_grid='backbone.patch_embed'",
         ),
     ],
 )

@@ -6,9 +6,6 @@ MMPretrain's ``CustomDataset`` reads: ``OUT/{train,val,test}/{0..9}/*.png``.
 """
 
 import argparse
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Dict
 
@@ -16,6 +13,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+from u1_plugin.files import new_folder
 
 #: Part of each class; the same for every seed of training.
 SPLITS = dict(train=0.6, val=0.2, test=0.2)
@@ -45,14 +44,8 @@ def write_digits(out: Path, seed: int = 0) -> None:
     Raises:
         FileExistsError: If ``out`` exists.
     """
-    if out.exists():
-        raise FileExistsError(
-            f'out={str(out)!r} exists; remove it or choose another folder'
-        )
     digits = load_digits()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
-    try:
+    with new_folder(out) as part:
         for split, indices in split_indices(digits.target, seed).items():
             for index in indices:
                 folder = part / split / str(digits.target[index])
@@ -61,10 +54,6 @@ def write_digits(out: Path, seed: int = 0) -> None:
                 Image.fromarray(grey.astype(np.uint8)).save(
                     folder / f'{index:04d}.png'
                 )
-        part.chmod(0o755)
-        os.rename(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def main() -> None:

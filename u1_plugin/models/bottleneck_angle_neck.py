@@ -1,5 +1,7 @@
 """Measures the angles of bottleneck maps on their way to the head."""
 
+import weakref
+from functools import cache
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
@@ -19,6 +21,33 @@ from ..taps import Tap, as_map, find_module, read_grid
 from .base import check_choice
 
 Layer = Union[int, str]
+
+#: Necks that name modules of a classifier which has not taken them in yet.
+_AWAITING: weakref.WeakSet = weakref.WeakSet()
+
+
+def _await_classifier(neck: 'BottleneckAngleNeck') -> None:
+    """Have the neck tap its named modules once a classifier takes it in.
+
+    MMPretrain builds the neck apart from the backbone. PyTorch announces each
+    module that becomes a child of another, so the neck learns there of its
+    classifier, whose backbone is in place by then.
+    """
+    _listen()
+    _AWAITING.add(neck)
+
+
+@cache
+def _listen() -> None:
+    """Once a process, and only if some neck names a module."""
+
+    def attach(parent: nn.Module, name: str, child: nn.Module) -> None:
+        if child in _AWAITING:
+            _AWAITING.discard(child)
+            child._attach(parent)
+
+    register_module_module_registration_hook(attach)
+
 
 _PLANES = {
     'feature': ('feature',),
@@ -133,29 +162,13 @@ class BottleneckAngleNeck(BaseModule):
             for name in names + ([token_grid] if token_grid else [])
         }
         if self._taps:
-            self._await_classifier()
+            _await_classifier(self)
 
-    def _await_classifier(self) -> None:
-        """Tap the named modules once the classifier takes this neck in.
-
-        MMPretrain builds the neck apart from the backbone. PyTorch announces
-        each module that becomes a child of another, so the neck learns there
-        of its classifier, whose backbone is in place by then.
-        """
-
-        def attach(parent: nn.Module, name: str, child: nn.Module) -> None:
-            if child is not self:
-                return
-            handle.remove()
-            for layer, tap in self._taps.items():
-                field = (
-                    'neck.token_grid'
-                    if layer == self._token_grid
-                    else 'neck.layers'
-                )
-                find_module(parent, layer, field).register_forward_hook(tap)
-
-        handle = register_module_module_registration_hook(attach)
+    def _attach(self, classifier: nn.Module) -> None:
+        for name, tap in self._taps.items():
+            grid = name == self._token_grid
+            field = 'neck.token_grid' if grid else 'neck.layers'
+            find_module(classifier, name, field).register_forward_hook(tap)
 
     @staticmethod
     def _check_layers(layers) -> List[Layer]:
