@@ -1,0 +1,154 @@
+"""One config per family through the real tools, at its own recipe."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader
+
+FAMILIES = [
+    'resnet/resnet18_8xb32_in1k_u1.py',
+    'resnet/resnet50_8xb256-rsb-a3-100e_in1k_u1.py',
+    'efficientnet/efficientnet-b0_8xb32_in1k_u1.py',
+    'densenet/densenet121_4xb256_in1k_u1.py',
+    'vgg/vgg16bn_8xb32_in1k_u1.py',
+    'mobilenet_v2/mobilenet-v2_8xb32_in1k_u1.py',
+    'swin_transformer/swin-tiny_16xb64_in1k_u1.py',
+    'convnext/convnext-tiny_32xb128_in1k_u1.py',
+    'vision_transformer/deit-small_4xb256_in1k_u1.py',
+    'timm/timm-tf-efficientnet-lite0_8xb32_in1k_u1.py',
+]
+#: Small members of their families, for runs with two processes.
+REDUCED = {
+    'swin_transformer/swin-tiny_16xb64_in1k_u1.py': dict(
+        embed_dims=24, depths=[2, 2, 2, 2], num_heads=[3, 6, 12, 24]
+    ),
+    'convnext/convnext-tiny_32xb128_in1k_u1.py': dict(
+        depths=[1, 1, 2, 1], channels=[24, 48, 96, 192]
+    ),
+}
+
+# A recipe of 300 epochs stays as it is: the first epoch alone is run.
+STOP_HOOK = """
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class StopAfterOneEpoch(Hook):
+    def after_train_epoch(self, runner):
+        runner.train_loop.stop_training = True
+"""
+
+
+@pytest.fixture(scope='module')
+def sample(root, environment, tmp_path_factory) -> Path:
+    """A folder in ImageNet's layout: four classes, two images each."""
+    out = tmp_path_factory.mktemp('data') / 'imagenet'
+    converter = root / 'tools/dataset_converters/imagenet_sample.py'
+    command = [sys.executable, str(converter), str(out), '--images', '2']
+    subprocess.run(command, check=True, env=environment)
+    return out
+
+
+def short(config: Config, sample: Path, folder: Path) -> Path:
+    """The config with small batches of the sample, and the stop hook."""
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.batch_size = 4
+        loader.num_workers = 0
+        loader.persistent_workers = False
+        loader.dataset.data_root = str(sample)
+    config.default_hooks.logger.interval = 1
+    config.custom_imports.imports.append('stop_hook')
+    hooks = config.get('custom_hooks', [])
+    config.custom_hooks = [*hooks, dict(type='StopAfterOneEpoch')]
+    (folder / 'stop_hook.py').write_text(STOP_HOOK)
+    file = folder / 'short.py'
+    config.dump(file)
+    return file
+
+
+def run(command: list, folder: Path, environment: dict) -> str:
+    python_path = f'{folder}:{environment["PYTHONPATH"]}'
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=folder,
+        env=dict(environment, PYTHONPATH=python_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def logged(output: str, name: str) -> list:
+    return [float(x) for x in re.findall(rf' {name}: (\S+)', output)]
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_a_few_steps_of_the_stock_recipe(
+    name, root, sample, tmp_path, environment
+):
+    config = short(Config.fromfile(root / 'configs' / name), sample, tmp_path)
+    output = run(
+        [root / 'tools/train.py', config, '--work-dir', tmp_path / 'work'],
+        tmp_path,
+        environment,
+    )
+    values = logged(output, 'loss_u1')
+    assert len(values) == 2 and all(0 < value < 0.2001 for value in values)
+    assert 'accuracy/top1' in output
+    assert (tmp_path / 'work/epoch_1.pth').exists()
+
+
+def test_auto_scale_lr_and_accumulation_and_sync_bn(
+    root, sample, tmp_path, environment
+):
+    config = Config.fromfile(root / 'configs' / FAMILIES[0])
+    config.sync_bn = 'torch'
+    config.optim_wrapper.accumulative_counts = 2
+    config = short(config, sample, tmp_path)
+    output = run(
+        [
+            *(root / 'tools/train.py', config, '--auto-scale-lr'),
+            *('--work-dir', tmp_path / 'work'),
+        ],
+        tmp_path,
+        environment,
+    )
+    # 0.1 for 256 images a step, here 4; `lr` of the log is that of a step.
+    assert logged(output, 'lr')[0] == pytest.approx(0.1 * 4 / 256, rel=1e-3)
+    assert len(logged(output, 'loss_u1')) == 2
+
+
+@pytest.mark.parametrize('name', REDUCED)
+def test_two_processes(name, root, sample, tmp_path, environment):
+    config = Config.fromfile(root / 'configs' / name)
+    config.model.backbone.arch = REDUCED[name]
+    width = 192
+    config.model.neck.in_channels = width
+    config.model.head.cls_head.in_channels = width
+    config = short(config, sample, tmp_path)
+    output = run(
+        [
+            *('-m', 'torch.distributed.run', '--nproc_per_node=2'),
+            *('--master_port=0', '--standalone', root / 'tools/train.py'),
+            *(config, '--launcher', 'pytorch'),
+            *('--work-dir', tmp_path / 'work'),
+        ],
+        tmp_path,
+        environment,
+    )
+    assert 'Distributed training: True' in output
+    values = logged(output, 'loss_u1')
+    assert len(values) == 1 and 0 < values[0] < 0.2001
+    weights = CheckpointLoader.load_checkpoint(
+        str(tmp_path / 'work/epoch_1.pth')
+    )['state_dict']
+    assert all(torch.isfinite(w).all() for w in weights.values())
