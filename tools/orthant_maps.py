@@ -1,0 +1,143 @@
+"""Which map into the positive orthant keeps class information?
+
+For each checkpoint and each ``rho`` of METHOD's `I = rho(A)`, the pooled vector
+of a layer and the angle that the U(1) loss sees are asked for the class:
+
+- ``vector``: accuracy of a logistic regression on the normalised vector;
+- ``hue``: the same on (cos, sin) of the feature angle alone, with the plane
+  fixed beforehand (Fourier), so that nothing but rho differs;
+- ``image``: the same on the image-plane moment.
+
+Accuracies are 5-fold cross-validated on the data set named by ``--split``,
+which the network has not been trained on. With several checkpoints (seeds), paired
+differences to ``relu`` come with intervals.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Dict, List
+
+import mmpretrain
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from u1_plugin.geometry import (
+    ORTHANT_MAPS,
+    energy,
+    image_moment,
+    pooled_vector,
+    to_positive_orthant,
+)
+from u1_plugin.models import FeaturePlane
+from u1_plugin.statistics import paired_difference
+from u1_plugin.taps import MapCollector
+
+QUANTITIES = ('vector', 'hue', 'image')
+
+
+@torch.no_grad()
+def features(
+    model: torch.nn.Module, loader, layer: str
+) -> Dict[str, Dict[str, np.ndarray]]:
+    """What each ``rho`` makes of a layer, by quantity, and the labels.
+
+    Returns:
+        dict: ``{rho: {quantity: (N, D)}}``, and ``{'labels': (N,)}`` under
+        ``'labels'``.
+    """
+    found = {rho: {q: [] for q in QUANTITIES} for rho in ORTHANT_MAPS}
+    labels: List[int] = []
+    plane = None
+    with MapCollector(model, [layer]) as collector:
+        for batch in loader:
+            samples = model.val_step(batch)
+            labels += [int(sample.gt_label) for sample in samples]
+            activation = collector.maps()[layer].float()
+            if plane is None:
+                plane = FeaturePlane(in_channels=activation.size(1)).eval()
+            for rho, values in found.items():
+                intensity = to_positive_orthant(activation, rho)
+                vector = pooled_vector(intensity)
+                hue = torch.nn.functional.normalize(plane(vector), dim=-1)
+                values['vector'].append(
+                    torch.nn.functional.normalize(vector, dim=-1)
+                )
+                values['hue'].append(hue)
+                values['image'].append(image_moment(energy(intensity)))
+    arrays = {
+        rho: {q: torch.cat(v).numpy() for q, v in values.items()}
+        for rho, values in found.items()
+    }
+    arrays['labels'] = dict(labels=np.array(labels))
+    return arrays
+
+
+def accuracy(inputs: np.ndarray, labels: np.ndarray) -> float:
+    """Cross-validated accuracy of a logistic regression, in percent."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    return 100 * float(cross_val_score(probe, inputs, labels, cv=5).mean())
+
+
+def study(
+    config: Config, checkpoints: List[str], layer: str, split: str
+) -> Dict[str, Dict[str, List[float]]]:
+    """Accuracies ``{quantity: {rho: [a checkpoint]}}``."""
+    loader = Runner.build_dataloader(config[f'{split}_dataloader'])
+    scores = {q: {rho: [] for rho in ORTHANT_MAPS} for q in QUANTITIES}
+    for checkpoint in checkpoints:
+        model = mmpretrain.get_model(config, pretrained=checkpoint).eval()
+        found = features(model, loader, layer)
+        labels = found.pop('labels')['labels']
+        for rho, values in found.items():
+            for quantity, inputs in values.items():
+                scores[quantity][rho].append(accuracy(inputs, labels))
+    return scores
+
+
+def show(scores: dict, console: Console) -> None:
+    for quantity, by_rho in scores.items():
+        table = Table('rho', 'accuracy %', 'difference to relu, 95 % interval')
+        for rho, values in by_rho.items():
+            text = ''
+            if rho != 'relu' and len(values) > 1:
+                result = paired_difference(values, by_rho['relu'])
+                text = f'{result.mean:+.2f} '
+                text += f'[{result.low:+.2f}, {result.high:+.2f}]'
+            table.add_row(rho, f'{np.mean(values):.2f}', text)
+        console.print(quantity, table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description='Which map into the positive orthant keeps class '
+        'information?'
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoints', nargs='+', help='one a seed')
+    parser.add_argument('--layer', required=True, help="'backbone.stages.3'")
+    parser.add_argument('--split', default='val', choices=('val', 'test'))
+    parser.add_argument('--out', type=Path, help='a new JSON file')
+    args = parser.parse_args()
+    if args.out and args.out.exists():
+        parser.error(f'--out {args.out} exists; choose another name')
+    init_default_scope('mmpretrain')
+    scores = study(
+        Config.fromfile(args.config), args.checkpoints, args.layer, args.split
+    )
+    show(scores, Console())
+    if args.out:
+        args.out.write_text(json.dumps(scores, indent=2))
+
+
+if __name__ == '__main__':
+    main()
