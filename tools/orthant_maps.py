@@ -9,8 +9,8 @@ of a layer and the angle that the U(1) loss sees are asked for the class:
 - ``image``: the same on the image-plane moment.
 
 Accuracies are 5-fold cross-validated on the data set named by ``--split``,
-which the network has not been trained on. With several checkpoints (seeds), paired
-differences to ``relu`` come with intervals.
+which the network has not been trained on. With several checkpoints (seeds),
+paired differences to ``relu`` come with intervals.
 """
 
 import argparse
