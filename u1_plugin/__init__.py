@@ -32,7 +32,7 @@ from . import compat  # noqa: E402
 
 compat.setup()
 
-from . import model_zoo, models, optim  # noqa: E402, F401
+from . import hooks, model_zoo, models, optim  # noqa: E402, F401
 
 model_zoo.register()
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -217,6 +217,22 @@ class MemoryBank:
         self._blocks = blocks
         return before - len(self)
 
+    def tensors(self) -> Dict[str, Tensor]:
+        """Everything stored, as ``'{block}.{field}'``."""
+        return {
+            f'{i}.{name}': value.contiguous()
+            for i, block in enumerate(self._blocks)
+            for name, value in block.items()
+        }
+
+    def set_tensors(self, tensors: Dict[str, Tensor]) -> None:
+        """Replace the content by what :meth:`tensors` gave."""
+        blocks: Dict[int, dict] = {}
+        for key, value in tensors.items():
+            number, name = key.split('.', 1)
+            blocks.setdefault(int(number), {})[name] = value
+        self._blocks = [blocks[number] for number in sorted(blocks)]
+
     def save(self, file: Path) -> None:
         """Write ``file`` (safetensors) and ``file.json``, whole or not at all.
 
@@ -225,11 +241,7 @@ class MemoryBank:
         """
         file = Path(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f'{i}.{name}': value.contiguous()
-            for i, block in enumerate(self._blocks)
-            for name, value in block.items()
-        }
+        tensors = self.tensors()
         part = file.with_name(f'.{file.name}.{os.getpid()}')
         note = _note_of(file)
         try:
@@ -296,15 +308,8 @@ class MemoryBank:
         bank = cls(content['dtype'], content['fingerprint'])
         try:
             with safe_open(str(file), framework='pt') as tensors:
-                for i in range(content['blocks']):
-                    names = [
-                        key.split('.', 1)[1]
-                        for key in tensors.keys()  # noqa: SIM118 (no mapping)
-                        if key.startswith(f'{i}.')
-                    ]
-                    bank._blocks.append(
-                        {n: tensors.get_tensor(f'{i}.{n}') for n in names}
-                    )
+                names = list(tensors.keys())
+                bank.set_tensors({n: tensors.get_tensor(n) for n in names})
         except SafetensorError as error:
             raise ValueError(
                 f'{file}: no safetensors file ({error})'
