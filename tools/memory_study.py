@@ -1,0 +1,250 @@
+"""Does an angle help a memory's vote, and beyond position?
+
+A frozen backbone runs once over all images of a config. In each of several
+random splits (60 % memory, 20 % validation, 20 % test) every arm takes its k
+and its kappa or sigma from the validation images, and is then scored on the
+test images:
+
+- ``pooled`` and ``pixel``: the plain vote, kappa = 0;
+- ``image``, ``feature``, ``both``: pixel votes with kappa > 0 in that plane;
+- controls: ``position`` and ``radius`` kernels, ``shuffled`` angles;
+- outside baselines on the pooled vectors: scikit-learn's
+  ``KNeighborsClassifier`` and a logistic regression (linear probe).
+
+Differences to ``pixel`` are paired over splits (Student's t interval) and over
+test images (McNemar's exact test, on the images of all splits together: an
+image may be in several, so that p is a little too small).
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Tuple
+
+import mmpretrain
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import binomtest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from u1_plugin.geometry import pooled_vector
+from u1_plugin.memory import (
+    ExactSearch,
+    MemoryBank,
+    Neighbours,
+    Pixels,
+    Sites,
+    bottleneck_pixels,
+    prior,
+    vote,
+)
+from u1_plugin.statistics import paired_difference
+
+KS = (1, 5, 10, 20, 50)
+KAPPAS = (0.5, 1.0, 2.0, 4.0, 8.0)
+SIGMAS = (0.1, 0.2, 0.4, 0.8)
+#: What each arm may choose on the validation images.
+STRENGTHS = dict(
+    pixel=(0.0,),
+    image=KAPPAS,
+    feature=KAPPAS,
+    both=KAPPAS,
+    position=SIGMAS,
+    radius=SIGMAS,
+    shuffled=KAPPAS,
+)
+
+
+class Queries(NamedTuple):
+    """Pixels of some images, their neighbours, and the images' labels."""
+
+    pixels: Pixels
+    found: Neighbours
+    labels: np.ndarray
+
+
+@torch.no_grad()
+def intensities(config: Config, checkpoint: str) -> tuple:
+    """``I`` of every image of the config, ``(N, C, H, W)``, labels, head."""
+    model = mmpretrain.get_model(config, pretrained=checkpoint)
+    model.eval()
+    memory = Config(dict(a=config.custom_hooks[0]['dataloader'])).a
+    maps, labels = [], []
+    for config_of in (memory, config.val_dataloader, config.test_dataloader):
+        for batch in Runner.build_dataloader(config_of):
+            data = model.data_preprocessor(batch, False)
+            feats = model.extract_feat(data['inputs'], stage='backbone')
+            maps.append(model.head.pre_logits(feats).half())
+            labels += [int(sample.gt_label) for sample in data['data_samples']]
+    return torch.cat(maps), np.array(labels), model.head
+
+
+def pixels_of(maps, labels, head, mode='pixel') -> Pixels:
+    numbers = torch.arange(len(maps))
+    classes = torch.from_numpy(labels)
+    plane = head.feature_plane
+    return bottleneck_pixels(maps.float(), classes, numbers, plane, mode)
+
+
+def scores_of(
+    arm: str, strength: float, k: int, queries: Queries, memory: Pixels, order
+) -> np.ndarray:
+    """Predicted classes of one arm with one choice, ``(B,)``."""
+    index = queries.found.indices[:, :k]
+    positions = (
+        memory.positions[order] if arm == 'shuffled' else memory.positions
+    )
+    near = Sites(positions[index], memory.hues[index])
+    own = Sites(queries.pixels.positions[:, None], queries.pixels.hues[:, None])
+    weights = None
+    if arm in ('position', 'radius'):
+        weights = prior(own, near, arm, 0.0, sigma=strength)
+    elif arm != 'pixel':
+        weights = prior(own, near, arm, strength)
+    votes = vote(
+        queries.found.distances[:, :k],
+        memory.labels[index],
+        queries.pixels.images,
+        int(memory.labels.max()) + 1,
+        len(queries.labels),
+        weights,
+    )
+    return votes.argmax(1).numpy()
+
+
+def run_split(maps, labels, head, seed: int) -> Tuple[dict, dict]:
+    """Which test images each arm gets right, and what it chose."""
+    train, rest = train_test_split(
+        np.arange(len(labels)),
+        train_size=0.6,
+        stratify=labels,
+        random_state=seed,
+    )
+    val, test = train_test_split(
+        rest, train_size=0.5, stratify=labels[rest], random_state=seed
+    )
+    right: Dict[str, np.ndarray] = {}
+    chosen: Dict[str, tuple] = {}
+    for mode, arms in (('pooled', ('pooled',)), ('pixel', STRENGTHS)):
+        memory = pixels_of(maps[train], labels[train], head, mode)
+        bank = MemoryBank()
+        bank.append(memory)
+        search = ExactSearch(bank)
+        parts = []
+        for part in (val, test):
+            pixels = pixels_of(maps[part], labels[part], head, mode)
+            found = search.search(pixels.vectors, max(KS))
+            parts.append(Queries(pixels, found, labels[part]))
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(bank), generator=generator)
+        for arm in arms:
+            name = 'pixel' if arm == 'pooled' else arm  # the plain vote
+            choices = [(s, k) for s in STRENGTHS[name] for k in KS]
+            accuracy = [
+                np.mean(
+                    scores_of(name, *choice, parts[0], memory, order)
+                    == labels[val]
+                )
+                for choice in choices
+            ]
+            chosen[arm] = choices[int(np.argmax(accuracy))]
+            predicted = scores_of(name, *chosen[arm], parts[1], memory, order)
+            right[arm] = predicted == labels[test]
+    right.update(baselines(maps, labels, train, val, test))
+    return right, chosen
+
+
+def baselines(maps, labels, train, val, test) -> Dict[str, np.ndarray]:
+    """scikit-learn on the pooled vectors, tuned on the validation images."""
+    vectors = pooled_vector(maps.float()).numpy()
+    found = {}
+    for name, models in dict(
+        knn=[KNeighborsClassifier(k, metric='cosine') for k in KS],
+        linear=[
+            make_pipeline(
+                StandardScaler(), LogisticRegression(C=c, max_iter=500)
+            )
+            for c in (1e-4, 1e-3, 1e-2)
+        ],
+    ).items():
+        fitted = [m.fit(vectors[train], labels[train]) for m in models]
+        scores = [m.score(vectors[val], labels[val]) for m in fitted]
+        best = fitted[int(np.argmax(scores))]
+        found[name] = best.predict(vectors[test]) == labels[test]
+    return found
+
+
+def summarise(rights: List[dict]) -> Dict[str, dict]:
+    """Accuracy of each arm, and its difference to ``pixel``."""
+    summary = {}
+    for arm in rights[0]:
+        values = [100 * float(r[arm].mean()) for r in rights]
+        row: dict = dict(accuracy=values)
+        if arm != 'pixel':
+            plain = [100 * float(r['pixel'].mean()) for r in rights]
+            row['difference'] = paired_difference(values, plain)._asdict()
+            own = np.concatenate([r[arm] for r in rights])
+            other = np.concatenate([r['pixel'] for r in rights])
+            gained, lost = int((own & ~other).sum()), int((other & ~own).sum())
+            row.update(gained=gained, lost=lost, mcnemar=1.0)
+            if gained + lost:
+                row['mcnemar'] = binomtest(gained, gained + lost).pvalue
+        summary[arm] = row
+    return summary
+
+
+def show(summary: dict, console: Console) -> None:
+    table = Table(
+        'arm', 'top-1 %', 'difference to pixel', 'gained', 'lost', 'p'
+    )
+    for arm, row in summary.items():
+        cells = ['', '', '', '']
+        if 'difference' in row:
+            d = row['difference']
+            cells = [
+                f'{d["mean"]:+.2f} [{d["low"]:+.2f}, {d["high"]:+.2f}]',
+                str(row['gained']),
+                str(row['lost']),
+                f'{row["mcnemar"]:.3f}',
+            ]
+        table.add_row(arm, f'{np.mean(row["accuracy"]):.2f}', *cells)
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Does an angle help a memory's vote, and beyond position?"
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--splits', type=int, default=5, help='>= 2')
+    parser.add_argument('--out', type=Path, help='a new JSON file')
+    args = parser.parse_args()
+    if args.splits < 2:
+        parser.error(f'--splits {args.splits} must be >= 2 for an interval')
+    if args.out and args.out.exists():
+        parser.error(f'--out {args.out} exists; choose another name')
+    init_default_scope('mmpretrain')
+    config = Config.fromfile(args.config)
+    maps, labels, head = intensities(config, args.checkpoint)
+    results = [run_split(maps, labels, head, s) for s in range(args.splits)]
+    summary = summarise([right for right, _ in results])
+    show(summary, Console())
+    if args.out:
+        content = dict(
+            summary=summary, chosen=[chosen for _, chosen in results]
+        )
+        args.out.write_text(json.dumps(content, indent=2))
+
+
+if __name__ == '__main__':
+    main()
