@@ -46,6 +46,17 @@ def test_exact_search_is_brute_force(metric, k, block, chunk):
 
 
 @pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('n, k', [(1000, 3), (1003, 3), (700, 1), (5000, 19)])
+def test_long_rows_are_searched_exactly(metric, n, k):
+    bank = MemoryBank()
+    bank.append(some_pixels(n=n))
+    found = ExactSearch(bank, metric).search(queries(), k)
+    distances, indices = brute_force(bank, metric, k)
+    np.testing.assert_allclose(found.distances, distances, atol=5e-4)
+    assert (found.indices.numpy() == indices).mean() > 0.95  # near ties
+
+
+@pytest.mark.parametrize('metric', METRICS)
 def test_faiss_flat_is_brute_force(metric):
     pytest.importorskip('faiss')
     bank = filled()

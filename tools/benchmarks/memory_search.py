@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 ENGINES = ('exact', 'faiss:Flat', 'sklearn', 'cdist')
-_BLOCK = 100_000  # vectors that are drawn at a time
+_BLOCK = 10_000  # vectors that are drawn and appended at a time
 
 
 def _peak_bytes() -> int:
@@ -53,9 +53,10 @@ def _searcher(
     from u1_plugin.memory import MemoryBank, Pixels, build_search
 
     bank = MemoryBank()
-    zeros = torch.zeros(len(vectors), dtype=torch.long)
-    places = torch.zeros(len(vectors), 2)
-    bank.append(Pixels(vectors, zeros, zeros, places, places[:, 0]))
+    for part in vectors.split(_BLOCK):
+        zeros = torch.zeros(len(part), dtype=torch.long)
+        places = torch.zeros(len(part), 2)
+        bank.append(Pixels(part, zeros, zeros, places, places[:, 0]))
     search = build_search(bank, engine)
     return lambda queries: search.search(queries, k).indices.numpy()
 
@@ -64,6 +65,11 @@ def _measure(
     engine: str, count: int, options: argparse.Namespace, pipe
 ) -> None:
     torch.set_num_threads(options.threads)
+    # Before memory is measured: libraries are no part of an engine's share.
+    import sklearn.neighbors  # noqa: F401
+
+    import u1_plugin  # noqa: F401
+
     try:
         import faiss
 

@@ -1,6 +1,6 @@
 """Nearest neighbours in a memory bank: exact in torch, or by faiss."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Tuple
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from .bank import MemoryBank
 
 METRICS = ('cosine', 'l2')
+_GROUP = 64  # scores that one maximum stands for
 
 
 class Neighbours(NamedTuple):
@@ -47,12 +48,32 @@ def _check_queries(bank: MemoryBank, queries: Tensor, k: int) -> None:
         raise ValueError(f"k={k} must be in 1..{len(bank)}, the bank's size")
 
 
+def _top(scores: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """Exact ``scores.topk(k)``, faster on long rows.
+
+    The k greatest lie in the k groups with the greatest maxima, and a maximum
+    is cheaper than a selection.
+    """
+    queries, count = scores.shape
+    groups = count // _GROUP
+    if groups < 4 * k:
+        return scores.topk(k, dim=1)
+    head = scores[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
+    chosen = head.amax(2).topk(k, dim=1).indices
+    within = torch.arange(_GROUP, device=scores.device)
+    columns = (chosen[..., None] * _GROUP + within).flatten(1)
+    rest = torch.arange(groups * _GROUP, count, device=scores.device)
+    columns = torch.cat([columns, rest.expand(queries, len(rest))], dim=1)
+    values, position = scores.gather(1, columns).topk(k, dim=1)
+    return values, columns.gather(1, position)
+
+
 class ExactSearch:
     """Blocked matrix products and a running top-k.
 
-    Beside the bank it needs ``chunk * block`` scores and one block in float32,
-    whatever the bank's size. Runs where the queries are, in float32 also
-    under autocast.
+    Beside the bank it needs ``chunk * block`` scores, one number a pixel and
+    one block in float32. Runs where the queries are, in float32 also under
+    autocast.
 
     Args:
         bank (MemoryBank): Not empty.
@@ -76,6 +97,9 @@ class ExactSearch:
         self.metric = metric
         self.chunk = chunk
         self.block = block
+        norms = [vectors.norm(dim=1) for vectors in bank.blocks()]
+        # As torch's own `normalize`: a zero vector stays one.
+        self._norms = torch.cat(norms).clamp_min(1e-12)
 
     @torch.no_grad()
     def search(self, queries: Tensor, k: int) -> Neighbours:
@@ -103,25 +127,24 @@ class ExactSearch:
         start = 0
         for vectors in self.bank.blocks():
             for block in vectors.split(self.block):
-                scores = self._scores(queries, block.to(queries.device))
-                top = scores.topk(min(k, scores.size(1)), dim=1)
-                best = torch.cat([best, top.values], dim=1)
-                where = torch.cat([where, top.indices + start], dim=1)
+                end = start + len(block)
+                norms = self._norms[start:end].to(queries.device)
+                scores = queries @ block.to(queries.device).T
+                if self.metric == 'cosine':
+                    scores /= norms
+                else:  # q.v - |v|^2 / 2 is greater where v is nearer
+                    scores -= norms.square() / 2
+                values, indices = _top(scores, min(k, scores.size(1)))
+                best = torch.cat([best, values], dim=1)
+                where = torch.cat([where, indices + start], dim=1)
                 if best.size(1) > k:
                     kept = best.topk(k, dim=1)
                     best = kept.values
                     where = where.gather(1, kept.indices)
-                start += len(block)
+                start = end
         order = best.argsort(dim=1, descending=True, stable=True)
         best, where = best.gather(1, order), where.gather(1, order)
         return Neighbours(self._distances(queries, best), where)
-
-    def _scores(self, queries: Tensor, block: Tensor) -> Tensor:
-        """Greater is nearer: cosine, or ``q.v - |v|^2 / 2``."""
-        if self.metric == 'cosine':
-            return queries @ normalize(block, dim=1).T
-        half = block.square().sum(1) / 2
-        return torch.addmm(-half, queries, block.T)
 
     def _distances(self, queries: Tensor, scores: Tensor) -> Tensor:
         if self.metric == 'cosine':
