@@ -162,7 +162,8 @@ class MemoryBank:
                 f'the vectors have {vectors.size(1)} channels, the bank has '
                 f'{self.channels}; fill a new bank for another layer'
             )
-        if not vectors.isfinite().all():
+        # Sums of rows: no temporary of the vectors' size.
+        if not vectors.sum(1, dtype=torch.float64).isfinite().all():
             raise ValueError('the vectors hold NaN or inf; check the backbone')
         block = dict(pixels._asdict(), vectors=self._encode(vectors))
         if self.dtype == 'uint8':
@@ -172,7 +173,7 @@ class MemoryBank:
     def _encode(self, vectors: Tensor) -> Tensor:
         if self.dtype != 'uint8':
             return vectors.to(_DTYPES[self.dtype])
-        if (vectors < 0).any():
+        if vectors.numel() and vectors.min() < 0:
             raise ValueError(
                 "dtype='uint8' stores values >= 0; map them into the positive "
                 "orthant or choose 'float16'"
