@@ -77,6 +77,27 @@ def test_a_memorised_image_is_recognised(plane, engine):
     assert torch.equal(labels, torch.arange(20) % 10)
 
 
+def test_the_prior_may_enter_the_search():
+    options = dict(plane='image', kappa=8.0, width=0.05)
+    queries = images(6, seed=5)
+    late = fill(classifier(**options))(queries)
+    early = fill(classifier(prior_in='search', **options))(queries)
+    assert early.isfinite().all() and not torch.allclose(early, late)
+    # With as many neighbours as pixels, both count every vote.
+    everything = dict(options, k=20 * 16)
+    late = fill(classifier(**everything))(queries)
+    early = fill(classifier(prior_in='search', **everything))(queries)
+    torch.testing.assert_close(early, late)
+
+
+def test_coreset_of_a_filled_head():
+    model = fill(classifier(coreset=0.25))
+    before = len(model.head.bank)
+    model.head.condense()
+    assert len(model.head.bank) == before // 4
+    assert model(images(6, seed=5)).isfinite().all()
+
+
 def test_kappa_changes_the_vote_and_zero_does_not():
     plain = fill(classifier())(images(6, seed=5))
     zero = fill(classifier(plane='both'))(images(6, seed=5))
@@ -124,6 +145,10 @@ def test_classes_come_and_go():
         (dict(plane='hue'), "plane='hue'"),
         (dict(mode='image'), "mode='image'"),
         (dict(dtype='int4'), "dtype='int4'"),
+        (dict(coreset=0.0), 'coreset=0.0'),
+        (dict(prior_in='bank'), "prior_in='bank'"),
+        (dict(prior_in='search'), 'width (is None)'),
+        (dict(prior_in='search', width=1.0, engine='faiss:Flat'), 'exact'),
     ],
 )
 def test_bad_options_are_refused_when_built(options, words):
@@ -194,6 +219,47 @@ def test_converted_weights_give_the_original_logits(lite0):
         torch.testing.assert_close(
             model(inputs), first(inputs), rtol=1e-4, atol=1e-4
         )
+
+
+def test_a_killed_fill_leaves_no_file(root, environment, lite0, tmp_path):
+    """kill -9 at the hundredth of 200 images; the next run starts afresh."""
+    (tmp_path / 'killer.py').write_text(
+        'import os\n'
+        'from mmpretrain.registry import TRANSFORMS\n'
+        '@TRANSFORMS.register_module()\n'
+        'class Killer:\n'
+        '    calls = 0\n'
+        '    def __call__(self, results):\n'
+        '        Killer.calls += 1\n'
+        '        if Killer.calls == 100:\n'
+        '            os.kill(os.getpid(), 9)\n'
+        '        return results\n'
+    )
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = [{str(root / CONFIG)!r}]\n'
+        "custom_imports = dict(imports=['u1_plugin', 'killer'])\n"
+        'hook = dict(_base_.custom_hooks[0], file="bank.safetensors")\n'
+        'hook["dataloader"]["dataset"].update(indices=200, '
+        f'data_root={str(lite0 / "data/digits")!r}, '
+        "pipeline=[dict(type='Killer'), *_base_.test_pipeline])\n"
+        'custom_hooks = [hook]\n'
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, str(root / 'tools/test.py')),
+            *(str(config), str(lite0 / 'lite0.pth')),
+            *('--cfg-options', f'data_root={lite0}/data/digits'),
+            f'test_dataloader.dataset.data_root={lite0}/data/digits',
+        ],
+        cwd=tmp_path,
+        env=dict(environment, PYTHONPATH=f'{root}:{tmp_path}'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == -9, done.stdout[-3000:]
+    assert not list(tmp_path.glob('*bank*')) + list(tmp_path.glob('.*bank*'))
 
 
 def test_digits_by_memory_through_the_tool(root, environment, lite0):

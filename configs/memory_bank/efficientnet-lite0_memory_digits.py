@@ -54,7 +54,6 @@ custom_hooks = [
                 data_prefix='train',
                 pipeline=test_pipeline,
             ),
-            sampler=dict(type='DefaultSampler', shuffle=False),
         ),
     )
 ]

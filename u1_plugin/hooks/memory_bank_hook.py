@@ -7,7 +7,7 @@ from typing import Optional
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.dist import get_world_size
+from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -42,26 +42,41 @@ class MemoryBankHook(Hook):
     """Runs the frozen backbone over the training images once, before a test.
 
     The images come from the training data set with the test pipeline, in
-    order and without augmentation.
+    order and without augmentation. In a distributed run every rank fills and
+    searches its own part of them, and the answers are those of one process.
 
     Args:
-        dataloader (dict, optional): Another loader's config.
+        dataloader (dict, optional): Another loader's config. Its sampler is
+            replaced by :class:`MemorySampler`.
         file (str, optional): Where the bank lies beside the checkpoint. An
             existing file is read, if this backbone and these images made it,
-            and refused otherwise. None keeps the bank in memory.
+            and refused otherwise. None keeps the bank in memory. Distributed,
+            each rank has a file of its own, ``name.0-of-2.safetensors``.
+        shots (int, optional): Memorise only so many images of each class.
+        seed (int): Which ones.
 
     Raises:
         TypeError: If the model has no :class:`MemoryBankHead`.
-        ValueError: If there are no training images to memorise.
-        RuntimeError: In a distributed run.
+        ValueError: If there are no training images to memorise, or if a
+            distributed bank is to lie in checkpoints, of which only one rank
+            writes.
     """
 
     priority = 'LOW'  # after EMA has put its weights in place
 
     def __init__(
-        self, dataloader: Optional[dict] = None, file: Optional[str] = None
+        self,
+        dataloader: Optional[dict] = None,
+        file: Optional[str] = None,
+        shots: Optional[int] = None,
+        seed: int = 0,
     ) -> None:
+        if shots is not None and shots < 1:
+            raise ValueError(
+                f'MemoryBankHook: shots={shots} must be >= 1, or None'
+            )
         self.dataloader = dataloader
+        self.shots, self.seed = shots, seed
         self.file = None if file is None else Path(file)
 
     def before_test(self, runner: Runner) -> None:
@@ -84,28 +99,43 @@ class MemoryBankHook(Hook):
             )
         if len(head.bank):
             return
-        if get_world_size() > 1:
-            raise RuntimeError(
-                'MemoryBankHook fills in one process; run without --launcher'
+        rank, world = get_dist_info()
+        if world > 1 and head.in_checkpoint:
+            raise ValueError(
+                'model.head.in_checkpoint=True, but one rank writes '
+                f'checkpoints and {world} share the bank; set the file of '
+                'MemoryBankHook instead'
             )
         config = self._loader_config(runner)
-        name = fingerprint(model.backbone, head.filling, repr(config.dataset))
-        if self.file is not None and self.file.exists():
-            head.set_bank(MemoryBank.load(self.file, name, head.in_channels))
-            runner.logger.info(f'memory: {len(head.bank)} of {self.file}')
+        data = f'{config.dataset!r},shots={self.shots},{self.seed}'
+        name = fingerprint(
+            model.backbone, head.filling, f'{data},{rank} of {world}'
+        )
+        file = self.file
+        if file is not None and world > 1:
+            file = file.with_name(f'{file.stem}.{rank}-of-{world}{file.suffix}')
+        if file is not None and file.exists():
+            bank = MemoryBank.load(file, name, head.in_channels)
+            head.set_bank(bank, world > 1)
+            runner.logger.info(f'memory: {len(head.bank)} of {file}')
             return
-        head.set_bank(MemoryBank(head.dtype, name))
+        head.set_bank(MemoryBank(head.dtype, name), world > 1)
         self._run(runner, model, Runner.build_dataloader(config))
+        head.condense()
         runner.logger.info(
             f'memory: {len(head.bank)} vectors, '
             f'{head.bank.nbytes / 2**20:.1f} MiB'
+            + f' on each of {world} ranks'
+            * (world > 1)
         )
-        if self.file is not None:
-            head.bank.save(self.file)
+        if file is not None:
+            head.bank.save(file)
 
     def _loader_config(self, runner: Runner):
         if self.dataloader is not None:
-            return ConfigDict(self.dataloader)
+            config = ConfigDict(copy.deepcopy(self.dataloader))
+            config.sampler = self._sampler()
+            return config
         config = copy.deepcopy(runner.cfg.get('train_dataloader'))
         if config is None:
             raise ValueError(
@@ -115,14 +145,20 @@ class MemoryBankHook(Hook):
             )
         pipeline = runner.cfg.test_dataloader.dataset.pipeline
         config.dataset.pipeline = copy.deepcopy(pipeline)
-        config.sampler = dict(type='DefaultSampler', shuffle=False)
+        config.sampler = self._sampler()
+        config.drop_last = False
         return config
+
+    def _sampler(self) -> dict:
+        return dict(
+            type='MemorySampler', shots=self.shots, shots_seed=self.seed
+        )
 
     @torch.no_grad()
     def _run(self, runner: Runner, model: nn.Module, loader) -> None:
         training = model.training
         model.eval()
-        number = 0
+        number = loader.sampler.first
         for batch in loader:
             data = model.data_preprocessor(batch, False)
             labels = torch.cat([s.gt_label for s in data['data_samples']])

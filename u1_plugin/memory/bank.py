@@ -218,6 +218,17 @@ class MemoryBank:
         self._blocks = blocks
         return before - len(self)
 
+    def keep(self, index: Tensor) -> None:
+        """Forget all pixels but those of an ascending index ``(n,)``."""
+        mask = torch.zeros(len(self), dtype=torch.bool)
+        mask[index] = True
+        parts = mask.split([len(block['labels']) for block in self._blocks])
+        self._blocks = [
+            {name: value[part] for name, value in block.items()}
+            for block, part in zip(self._blocks, parts)
+            if part.any()
+        ]
+
     def tensors(self) -> Dict[str, Tensor]:
         """Everything stored, as ``'{block}.{field}'``."""
         return {
@@ -244,7 +255,7 @@ class MemoryBank:
         file.parent.mkdir(parents=True, exist_ok=True)
         tensors = self.tensors()
         part = file.with_name(f'.{file.name}.{os.getpid()}')
-        note = _note_of(file)
+        note, part_note = _note_of(file), _note_of(part)
         try:
             save_file(tensors, str(part))
             content = dict(
@@ -256,13 +267,13 @@ class MemoryBank:
                 blocks=len(self._blocks),
                 sha256=_checksum(part),
             )
-            part_note = part.with_name(part.name + '.json')
             part_note.write_text(json.dumps(content, indent=2))
             note.unlink(missing_ok=True)
             os.replace(part, file)
             os.replace(part_note, note)
         finally:
             part.unlink(missing_ok=True)
+            part_note.unlink(missing_ok=True)
 
     @classmethod
     def load(

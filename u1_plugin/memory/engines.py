@@ -1,12 +1,13 @@
 """Nearest neighbours in a memory bank: exact in torch, or by faiss."""
 
-from typing import NamedTuple, Protocol, Tuple
+from typing import Iterator, NamedTuple, Optional, Protocol, Tuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from .bank import MemoryBank
+from .vote import Sites, log_prior
 
 METRICS = ('cosine', 'l2')
 _GROUP = 64  # scores that one maximum stands for
@@ -18,16 +19,51 @@ class Neighbours(NamedTuple):
     Attributes:
         distances (Tensor): ``(Q, k)``, >= 0: ``1 - cos`` or Euclidean.
         indices (Tensor): Into the bank, ``(Q, k)``, int64.
+        costs (Tensor): What they are ordered by, ascending, ``(Q, k)``: the
+            distances, or minus the log of the vote under a :class:`Bias`.
     """
 
     distances: Tensor
     indices: Tensor
+    costs: Tensor
+
+
+class Bias(NamedTuple):
+    """Lets the prior into the search: the k greatest votes, not the k nearest.
+
+    The vote of a pixel is ``w(d) prior``, with ``w(d) = exp(-d^2 / 2 h^2)``.
+
+    Attributes:
+        query (Sites): ``(Q, 2)`` and ``(Q,)``.
+        memory (Sites): Of the whole bank, ``(N, 2)`` and ``(N,)``.
+        plane (str): See :func:`~.vote.prior`, as kappa and sigma.
+        kappa (float): >= 0.
+        sigma (float): > 0.
+        width (float): h, > 0.
+    """
+
+    query: Sites
+    memory: Sites
+    plane: str
+    kappa: float
+    sigma: float
+    width: float
+
+    def log_votes(self, rows: slice, columns: slice, distances: Tensor):
+        """Log of the votes of some pixels for some queries, as distances."""
+        device = distances.device
+        query = Sites(*(s[rows][:, None].to(device) for s in self.query))
+        memory = Sites(*(s[columns][None].to(device) for s in self.memory))
+        place = log_prior(query, memory, self.plane, self.kappa, self.sigma)
+        return place - distances.square() / (2 * self.width**2)
 
 
 class Search(Protocol):
     """What every engine offers."""
 
-    def search(self, queries: Tensor, k: int) -> Neighbours:
+    def search(
+        self, queries: Tensor, k: int, bias: Optional[Bias] = None
+    ) -> Neighbours:
         """The k nearest pixels of each query ``(Q, C)``."""
 
 
@@ -102,28 +138,54 @@ class ExactSearch:
         self._norms = torch.cat(norms).clamp_min(1e-12)
 
     @torch.no_grad()
-    def search(self, queries: Tensor, k: int) -> Neighbours:
+    def search(
+        self, queries: Tensor, k: int, bias: Optional[Bias] = None
+    ) -> Neighbours:
         """See :class:`Search`.
 
         Raises:
             ValueError: If the dimension or k does not fit the bank.
         """
         _check_queries(self.bank, queries, k)
+        if not len(queries):
+            empty = queries.new_empty(0, k).float()
+            return Neighbours(empty, empty.long(), empty)
         with torch.autocast(queries.device.type, enabled=False):
             chunks = [
-                self._search(part, k)
-                for part in queries.float().split(self.chunk)
+                self._search(part, k, bias, start * self.chunk)
+                for start, part in enumerate(queries.float().split(self.chunk))
             ]
-        if not chunks:
-            empty = queries.new_empty(0, k)
-            return Neighbours(empty.float(), empty.long())
         return Neighbours(*map(torch.cat, zip(*chunks)))
 
-    def _search(self, queries: Tensor, k: int) -> Neighbours:
+    def _search(
+        self, queries: Tensor, k: int, bias: Optional[Bias], first: int
+    ) -> Neighbours:
         if self.metric == 'cosine':
             queries = normalize(queries, dim=1)
-        best = queries.new_empty(len(queries), 0)
-        where = best.long()
+        rows = slice(first, first + len(queries))
+        # Of the best so far: what ranks them, their scores, where they are.
+        best = [queries.new_empty(len(queries), 0)] * 2
+        best.append(best[0].long())
+        for start, scores in self._scores(queries):
+            ranking = scores
+            if bias is not None:
+                columns = slice(start, start + scores.size(1))
+                distances = self._distances(queries, scores)
+                ranking = bias.log_votes(rows, columns, distances)
+            values, at = _top(ranking, min(k, scores.size(1)))
+            part = (values, scores.gather(1, at), at + start)
+            best = [torch.cat(both, dim=1) for both in zip(best, part)]
+            if best[0].size(1) > k:
+                kept = best[0].topk(k, dim=1).indices
+                best = [field.gather(1, kept) for field in best]
+        order = best[0].argsort(dim=1, descending=True, stable=True)
+        ranking, scores, where = (field.gather(1, order) for field in best)
+        distances = self._distances(queries, scores)
+        costs = distances if bias is None else -ranking
+        return Neighbours(distances, where, costs)
+
+    def _scores(self, queries: Tensor) -> Iterator[Tuple[int, Tensor]]:
+        """Greater where a pixel is nearer, a block of the bank at a time."""
         start = 0
         for vectors in self.bank.blocks():
             for block in vectors.split(self.block):
@@ -134,17 +196,8 @@ class ExactSearch:
                     scores /= norms
                 else:  # q.v - |v|^2 / 2 is greater where v is nearer
                     scores -= norms.square() / 2
-                values, indices = _top(scores, min(k, scores.size(1)))
-                best = torch.cat([best, values], dim=1)
-                where = torch.cat([where, indices + start], dim=1)
-                if best.size(1) > k:
-                    kept = best.topk(k, dim=1)
-                    best = kept.values
-                    where = where.gather(1, kept.indices)
+                yield start, scores
                 start = end
-        order = best.argsort(dim=1, descending=True, stable=True)
-        best, where = best.gather(1, order), where.gather(1, order)
-        return Neighbours(self._distances(queries, best), where)
 
     def _distances(self, queries: Tensor, scores: Tensor) -> Tensor:
         if self.metric == 'cosine':
@@ -209,16 +262,24 @@ class FaissSearch:
         return vectors.contiguous().numpy()
 
     @torch.no_grad()
-    def search(self, queries: Tensor, k: int) -> Neighbours:
+    def search(
+        self, queries: Tensor, k: int, bias: Optional[Bias] = None
+    ) -> Neighbours:
         """See :class:`Search`.
 
         An approximate index that finds fewer than k gives index -1 and an
         infinite distance for the rest.
 
         Raises:
-            ValueError: If the dimension or k does not fit the bank.
+            ValueError: If the dimension or k does not fit the bank, or a bias
+                is given: faiss ranks by vectors alone.
         """
         _check_queries(self.bank, queries, k)
+        if bias is not None:
+            raise ValueError(
+                "a prior in the search needs engine='exact'; faiss ranks by "
+                'vectors alone'
+            )
         scores, indices = self.index.search(self._prepare(queries), k)
         scores, indices = torch.from_numpy(scores), torch.from_numpy(indices)
         if self.metric == 'cosine':
@@ -227,7 +288,8 @@ class FaissSearch:
             distances = scores.clamp_min(0).sqrt()
         distances[indices < 0] = float('inf')
         device = queries.device
-        return Neighbours(distances.to(device), indices.to(device))
+        distances, indices = distances.to(device), indices.to(device)
+        return Neighbours(distances, indices, distances)
 
 
 def build_search(

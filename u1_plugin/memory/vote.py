@@ -49,23 +49,34 @@ def prior(
     Raises:
         ValueError: If an option is out of its range.
     """
+    return log_prior(query, memory, plane, kappa, sigma).exp()
+
+
+def log_prior(
+    query: Sites, memory: Sites, plane: str, kappa: float, sigma: float = 0.5
+) -> Tensor:
+    """Log of :func:`prior`, <= 0; the sites' shapes may broadcast.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
     if plane not in PRIORS:
         raise ValueError(f'plane={plane!r} must be one of {PRIORS}')
     if kappa < 0 or sigma <= 0:
         raise ValueError(f'kappa={kappa} must be >= 0 and sigma={sigma} > 0')
     if plane == 'position':
         delta = (query.positions - memory.positions).square().sum(-1)
-        return torch.exp(-delta / (2 * sigma**2))
+        return -delta / (2 * sigma**2)
     if plane == 'radius':
         delta = query.positions.norm(dim=-1) - memory.positions.norm(dim=-1)
-        return torch.exp(-delta.square() / (2 * sigma**2))
-    exponent = torch.zeros_like(memory.hues)
+        return -delta.square() / (2 * sigma**2)
+    exponent = torch.zeros_like(query.hues * memory.hues)
     if plane in ('image', 'both', 'shuffled'):
         delta = _vartheta(query.positions) - _vartheta(memory.positions)
         exponent = exponent + torch.cos(delta) - 1
     if plane in ('feature', 'both'):
         exponent = exponent + torch.cos(query.hues - memory.hues) - 1
-    return torch.exp(kappa * exponent)
+    return kappa * exponent
 
 
 def vote(

@@ -1,6 +1,6 @@
 """A classification head without parameters: neighbours in a memory vote."""
 
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence
 
 import torch
 from mmpretrain.models.heads import ClsHead
@@ -10,11 +10,14 @@ from torch import Tensor
 from ..geometry import ORTHANT_MAPS, to_positive_orthant
 from ..memory import (
     PRIORS,
+    Bias,
+    Memory,
     MemoryBank,
     Pixels,
+    Queries,
     Sites,
     bottleneck_pixels,
-    build_search,
+    coreset,
     prior,
     vote,
 )
@@ -44,12 +47,17 @@ class MemoryBankHead(ClsHead):
         sigma (float): Kernel width of the controls, in half diagonals.
         width (float, optional): Kernel width of the distance; None counts all
             neighbours alike.
+        prior_in (str): ``'vote'`` weights the k nearest; ``'search'`` takes
+            the k greatest votes of the whole memory (exact engine, with a
+            ``width``).
         orthant (str): ``rho``.
         keep (int, optional): Store the so many most energetic pixels of each
             training image; None stores all.
+        coreset (float, optional): Keep this share of the stored pixels, chosen
+            to cover the rest (see :func:`u1_plugin.memory.coreset`).
         dtype (str): Of the stored vectors.
         feature_plane (dict): Config of :class:`FeaturePlane`.
-        seed (int): Of the ``'shuffled'`` control.
+        seed (int): Of the ``'shuffled'`` control and the coreset.
         in_checkpoint (bool): Whether checkpoints hold the bank.
 
     Raises:
@@ -68,8 +76,10 @@ class MemoryBankHead(ClsHead):
         kappa: float = 0.0,
         sigma: float = 0.5,
         width: Optional[float] = None,
+        prior_in: str = 'vote',
         orthant: str = 'relu',
         keep: Optional[int] = None,
+        coreset: Optional[float] = None,
         dtype: str = 'float32',
         feature_plane: dict = dict(type='FeaturePlane'),
         seed: int = 0,
@@ -80,6 +90,7 @@ class MemoryBankHead(ClsHead):
         check_choice('head.mode', mode, ('pixel', 'pooled'))
         check_choice('head.metric', metric, ('cosine', 'l2'))
         check_choice('head.plane', plane, PRIORS)
+        check_choice('head.prior_in', prior_in, ('vote', 'search'))
         check_choice('head.orthant', orthant, ORTHANT_MAPS)
         if (
             k < 1
@@ -91,12 +102,24 @@ class MemoryBankHead(ClsHead):
                 f'head: k={k} must be >= 1, kappa={kappa} >= 0, '
                 f'sigma={sigma} > 0 and width={width} > 0 or None'
             )
+        if prior_in == 'search' and (engine != 'exact' or width is None):
+            raise ValueError(
+                f"head.prior_in='search' needs engine='exact' (is {engine!r}) "
+                f'and a width (is {width}), by which distance and place are '
+                'weighed against each other'
+            )
+        if coreset is not None and not 0 < coreset <= 1:
+            raise ValueError(
+                f'head.coreset={coreset} must be in (0, 1], or None for all'
+            )
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.k, self.mode, self.metric = k, mode, metric
         self.engine, self.plane, self.kappa = engine, plane, kappa
         self.sigma, self.width = sigma, width
+        self.prior_in = prior_in
         self.orthant, self.keep, self.dtype = orthant, keep, dtype
+        self.coreset = coreset
         self.seed = seed
         self.in_checkpoint = in_checkpoint
         self.feature_plane = MODELS.build(
@@ -104,19 +127,24 @@ class MemoryBankHead(ClsHead):
             | dict(feature_plane)
         )
         self.bank = MemoryBank(dtype)
-        self._search = None
-        self._sites: Optional[Tuple[Tensor, Sites]] = None
+        self._sharded = False
+        self._memory: Optional[Memory] = None
 
     @property
     def filling(self) -> str:
         """What decides the bank's content, beside backbone and data."""
         return (
-            f'{self.mode},{self.orthant},keep={self.keep},{self.dtype},'
+            f'{self.mode},{self.orthant},keep={self.keep},'
+            f'coreset={self.coreset},{self.dtype},'
             f'{self.feature_plane.basis_type}'
         )
 
-    def set_bank(self, bank: MemoryBank) -> None:
+    def set_bank(self, bank: MemoryBank, sharded: bool = False) -> None:
         """Use another bank.
+
+        Args:
+            bank (MemoryBank): Of ``in_channels``.
+            sharded (bool): Whether it is one rank's part of the memory.
 
         Raises:
             ValueError: If its dimension is another.
@@ -127,7 +155,17 @@ class MemoryBankHead(ClsHead):
                 f'{self.in_channels}; fill a bank with this backbone'
             )
         self.bank = bank
-        self._search = self._sites = None
+        self._sharded = sharded
+        self._memory = None
+
+    def condense(self) -> None:
+        """Reduce the bank to its coreset, if the config asks for one."""
+        if self.coreset is not None:
+            index = coreset(
+                self.bank, self.coreset, seed=self.seed, sharded=self._sharded
+            )
+            self.bank.keep(index)
+            self._memory = None
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
         """The intensity map ``I = rho(A)`` of the last layer.
@@ -172,22 +210,22 @@ class MemoryBankHead(ClsHead):
                 f'head.num_classes={self.num_classes}'
             )
         self.bank.append(self._pixels(feats, labels, images, self.keep))
-        self._search = self._sites = None
+        self._memory = None
 
-    def _memory(self, device) -> Tuple[Tensor, Sites]:
-        """Labels and sites of the whole bank."""
-        if self._search is None:
-            self._search = build_search(self.bank, self.engine, self.metric)
-        if self._sites is None:
-            positions = self.bank.field('positions')
-            if self.plane == 'shuffled':
-                generator = torch.Generator().manual_seed(self.seed)
-                order = torch.randperm(len(positions), generator=generator)
-                positions = positions[order]
-            sites = Sites(positions, self.bank.field('hues'))
-            self._sites = (self.bank.field('labels'), sites)
-        labels, sites = self._sites
-        return labels.to(device), Sites(*(s.to(device) for s in sites))
+    def _search(self, query: Pixels):
+        if self._memory is None:
+            shuffle = self.seed if self.plane == 'shuffled' else None
+            self._memory = Memory(
+                self.bank, self.engine, self.metric, self._sharded, shuffle
+            )
+        asked = Queries(query.vectors, query.positions, query.hues)
+        bias = None
+        if self.prior_in == 'search':
+            here = Sites(*asked[1:])  # Memory puts in its own
+            bias = Bias(
+                here, here, self.plane, self.kappa, self.sigma, self.width
+            )
+        return self._memory.search(asked, self.k, bias)
 
     @torch.no_grad()
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
@@ -205,19 +243,15 @@ class MemoryBankHead(ClsHead):
         count = len(feats[-1] if isinstance(feats, (tuple, list)) else feats)
         images = torch.arange(count)
         query = self._pixels(feats, images, images, None)
-        labels, sites = self._memory(query.vectors.device)
-        k = min(self.k, len(labels))
-        found = self._search.search(query.vectors, k)
-        index = found.indices.clamp_min(0)
-        near = Sites(sites.positions[index], sites.hues[index])
+        found = self._search(query)
         own = Sites(query.positions[:, None], query.hues[:, None])
         scores = vote(
             found.distances,
-            labels[index],
+            found.labels,
             query.images,
             self.num_classes,
             count,
-            prior(own, near, self.plane, self.kappa, self.sigma),
+            prior(own, found.sites, self.plane, self.kappa, self.sigma),
             self.width,
         )
         total = scores.sum(1, keepdim=True)

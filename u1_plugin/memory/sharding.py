@@ -1,0 +1,207 @@
+"""One memory, or the parts of one that the ranks hold."""
+
+from typing import List, NamedTuple, Optional, Tuple
+
+import torch
+from mmengine.dist import all_gather, get_rank, get_world_size
+from torch import Tensor
+
+from .bank import MemoryBank
+from .engines import Bias, build_search
+from .vote import Sites
+
+_POSITIONS = 2  # among labels, images, positions, hues
+
+
+class Matches(NamedTuple):
+    """The nearest pixels of each query, nearest first, and whose they are.
+
+    Attributes:
+        distances (Tensor): ``(Q, k)``; infinite where there is none.
+        indices (Tensor): Into the whole memory, ``(Q, k)``, int64; -1 where
+            there is none.
+        labels (Tensor): ``(Q, k)``, int64.
+        images (Tensor): ``(Q, k)``, int64.
+        positions (Tensor): ``(Q, k, 2)``.
+        hues (Tensor): ``(Q, k)``, radians.
+    """
+
+    distances: Tensor
+    indices: Tensor
+    labels: Tensor
+    images: Tensor
+    positions: Tensor
+    hues: Tensor
+
+    @property
+    def sites(self) -> Sites:
+        """Where the neighbours lie."""
+        return Sites(self.positions, self.hues)
+
+
+class Queries(NamedTuple):
+    """What is asked: vectors ``(Q, C)`` and where they lie."""
+
+    vectors: Tensor
+    positions: Tensor
+    hues: Tensor
+
+    @property
+    def sites(self) -> Sites:
+        """Where the queries lie."""
+        return Sites(self.positions, self.hues)
+
+
+def all_gather_rows(rows: Tensor) -> List[Tensor]:
+    """The rows of every rank, whose numbers of rows may differ.
+
+    Args:
+        rows (Tensor): ``(n, ...)``; the rest of the shape is every rank's.
+
+    Returns:
+        List[Tensor]: One a rank.
+    """
+    if get_world_size() == 1:
+        return [rows]
+    counts = all_gather(torch.tensor([len(rows)], device=rows.device))
+    most = int(max(counts))
+    padded = rows.new_zeros(most, *rows.shape[1:])
+    padded[: len(rows)] = rows
+    return [
+        part[: int(count)] for part, count in zip(all_gather(padded), counts)
+    ]
+
+
+class Memory:
+    """Searches a bank whose pixels carry labels and places.
+
+    Sharded, every rank must hold one part, in the order of the ranks, and all
+    must search together: queries go to every rank, each answers from its
+    part, and of the candidates the k best remain. That is the single
+    process's answer.
+
+    Args:
+        bank (MemoryBank): Of this rank; empty only if sharded.
+        engine (str): See :func:`~.engines.build_search`.
+        metric (str): ``'cosine'`` or ``'l2'``.
+        sharded (bool): Whether the bank is one rank's part.
+        shuffle (int, optional): Seed by which the whole memory's positions
+            are permuted once (a control).
+    """
+
+    def __init__(
+        self,
+        bank: MemoryBank,
+        engine: str = 'exact',
+        metric: str = 'cosine',
+        sharded: bool = False,
+        shuffle: Optional[int] = None,
+    ) -> None:
+        self.sharded = sharded and get_world_size() > 1
+        self.bank = bank
+        counts = [len(bank)]
+        if self.sharded:
+            counts = [int(n) for n in all_gather(torch.tensor(counts))]
+        self.size = sum(counts)
+        if not self.size:
+            raise ValueError('the bank is empty; fill it before searching')
+        self.start = sum(counts[: get_rank()]) if self.sharded else 0
+        self._search = build_search(bank, engine, metric) if len(bank) else None
+        fields = ('labels', 'images', 'positions', 'hues')
+        self._places = (
+            [bank.field(name) for name in fields]
+            if len(bank)
+            else [
+                torch.zeros(0).long(),
+                torch.zeros(0).long(),
+                torch.zeros(0, 2),
+                torch.zeros(0),
+            ]
+        )
+        if shuffle is not None:
+            self._shuffle(shuffle)
+
+    def _shuffle(self, seed: int) -> None:
+        positions = self._places[_POSITIONS]
+        if self.sharded:
+            positions = torch.cat(all_gather_rows(positions))
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(self.size, generator=generator)
+        own = order[self.start : self.start + len(self.bank)]
+        self._places[_POSITIONS] = positions[own]
+
+    def search(
+        self, queries: Queries, k: int, bias: Optional[Bias] = None
+    ) -> Matches:
+        """The k nearest of the whole memory, fewer if it is smaller.
+
+        Args:
+            queries (Queries): Of this rank.
+            k (int): >= 1.
+            bias (Bias, optional): Ranks by votes instead of distances.
+        """
+        k = min(k, self.size)
+        if not self.sharded:
+            return self._search_part(queries, k, bias)[0]
+        asked = [all_gather_rows(part) for part in queries]
+        counts = [len(part) for part in asked[0]]
+        everyones = Queries(*(torch.cat(part) for part in asked))
+        found, costs = self._search_part(everyones, k, bias)
+        first = sum(counts[: get_rank()])
+        own = slice(first, first + len(queries.vectors))
+        return _merge(
+            [
+                torch.stack(all_gather(field.contiguous()))[:, own]
+                for field in (*found, costs)
+            ],
+            k,
+        )
+
+    def _search_part(
+        self, queries: Queries, k: int, bias: Optional[Bias]
+    ) -> Tuple[Matches, Tensor]:
+        """Of this rank's part, filled up to k; and their costs."""
+        own = min(k, len(self.bank))
+        distances = queries.vectors.new_full(
+            (len(queries.vectors), k), float('inf')
+        )
+        costs, index = distances.clone(), torch.full_like(distances, -1).long()
+        if own:
+            found = self._search.search(
+                queries.vectors, own, self._full(bias, queries)
+            )
+            distances[:, :own], index[:, :own], costs[:, :own] = found
+        at = index.clamp_min(0).cpu()
+        places = [
+            field[at].to(index.device)
+            if own
+            else field.new_zeros(
+                *at.shape, *field.shape[1:], device=index.device
+            )
+            for field in self._places
+        ]
+        where = torch.where(index < 0, index, index + self.start)
+        return Matches(distances, where, *places), costs
+
+    def _full(self, bias: Optional[Bias], queries: Queries):
+        if bias is None:
+            return None
+        memory = Sites(*self._places[_POSITIONS:])
+        return bias._replace(query=queries.sites, memory=memory)
+
+
+def _merge(parts: List[Tensor], k: int) -> Matches:
+    """Of candidates ``(ranks, Q, k, ...)`` of every rank, the k best.
+
+    The sort is stable and ranks hold ascending indices, so that ties fall as
+    they do in one process.
+    """
+    *fields, costs = (part.transpose(0, 1).flatten(1, 2) for part in parts)
+    order = costs.argsort(dim=1, stable=True)[:, :k]
+    chosen = []
+    for field in fields:
+        index = order
+        if field.ndim == 3:
+            index = order[..., None].expand(-1, -1, field.size(2))
+        chosen.append(field.gather(1, index))
+    return Matches(*chosen)
