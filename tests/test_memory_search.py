@@ -18,6 +18,7 @@ from u1_plugin.memory import (
     prior,
     vote,
 )
+from u1_plugin.memory.engines import _sample
 
 METRICS = ['cosine', 'l2']
 
@@ -79,6 +80,15 @@ def test_approximate_indices_find_most(factory, nprobe, metric):
     exact = ExactSearch(bank, metric).search(queries(), 10).indices
     recall = (found[:, :, None] == exact[:, None]).any(1).float().mean()
     assert recall > (0.4 if 'PQ' in factory else 0.9)
+
+
+@pytest.mark.parametrize('most', [1, 7, 80, 119, 120, 500])
+def test_faiss_learns_from_an_even_sample(most):
+    bank = filled()
+    sample = _sample(bank, most)
+    step = -(-len(bank) // most)
+    assert torch.equal(sample, vectors_of(bank)[::step])
+    assert len(sample) <= most
 
 
 def test_missing_neighbours_do_not_vote():

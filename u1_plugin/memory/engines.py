@@ -11,6 +11,7 @@ from .vote import Sites, log_prior
 
 METRICS = ('cosine', 'l2')
 _GROUP = 64  # scores that one maximum stands for
+_TRAINING = 2**18  # vectors that faiss learns cells and codes from, at most
 
 
 class Neighbours(NamedTuple):
@@ -206,8 +207,21 @@ class ExactSearch:
         return squared.clamp_min(0).sqrt()
 
 
+def _sample(bank: MemoryBank, most: int) -> Tensor:
+    """At most so many vectors, evenly over the bank, ``(n, C)``."""
+    step = -(-len(bank) // most)
+    parts, start = [], 0
+    for block in bank.blocks():
+        parts.append(block[-start % step :: step])
+        start += len(block)
+    return torch.cat(parts)
+
+
 class FaissSearch:
     """Any index that faiss' factory can name.
+
+    Cells and codes are learnt from at most 2**18 vectors. The index goes to
+    the GPUs where faiss has been built for them and its type exists there.
 
     Args:
         bank (MemoryBank): Not empty; faiss keeps its own copy of it.
@@ -248,12 +262,16 @@ class FaissSearch:
                 f'{bank.channels} channels: {error}'
             ) from error
         if not self.index.is_trained:
-            # faiss learns cells and codes from a sample, as it does itself.
-            self.index.train(self._prepare(torch.cat(list(bank.blocks()))))
+            self.index.train(self._prepare(_sample(bank, _TRAINING)))
         for block in bank.blocks():
             self.index.add(self._prepare(block))
         if nprobe:
             faiss.extract_index_ivf(self.index).nprobe = nprobe
+        if faiss.get_num_gpus():
+            try:
+                self.index = faiss.index_cpu_to_all_gpus(self.index)
+            except RuntimeError:  # a type that has no GPU version, as HNSW
+                pass
 
     def _prepare(self, vectors: Tensor):
         vectors = vectors.detach().cpu().float()
