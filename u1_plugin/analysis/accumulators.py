@@ -1,0 +1,416 @@
+"""Streaming sums of everything that the analysis reads from a network.
+
+Each accumulator holds float64 sums whose size does not depend on the number
+of images. Sums of parts add up to those of the whole: :meth:`merge` adds two
+accumulators, :meth:`reduce` those of all ranks.
+"""
+
+import copy
+from typing import Dict, Mapping, Optional, Tuple
+
+import numpy as np
+import torch
+from mmengine import dist
+from torch import Tensor
+
+from ..geometry import angle, orthonormal_basis, safe_norm
+from .circular_tests import ClassAngleSummary, summarize_class_angles
+from .profile import EnergySummary, make_rings, rotational_symmetry
+
+Size = Tuple[int, ...]
+
+
+class Accumulator:
+    """Float64 sums by name, and how they add up.
+
+    A subclass names its sums and their shapes in :meth:`_shapes`; ``size`` is
+    what they depend on and what the first batch tells: ``(H, W)`` or C.
+    """
+
+    #: What ``size`` is, for messages.
+    _measured = ''
+
+    def __init__(self) -> None:
+        self.size: Optional[Size] = None
+        self._sums: Dict[str, Tensor] = {}
+
+    def _shapes(self, size: Size) -> Dict[str, Size]:
+        raise NotImplementedError
+
+    def _start(self, size: Size, device: torch.device) -> None:
+        """Allocate the sums, or check that the batch fits them."""
+        size = tuple(size)
+        if self.size is None:
+            self.size = size
+            self._sums = {
+                name: torch.zeros(shape, dtype=torch.float64, device=device)
+                for name, shape in self._shapes(size).items()
+            }
+        elif size != self.size:
+            raise ValueError(
+                f'{type(self).__name__}: {self._measured} {size} after '
+                f'{self.size}; bring all images to one size in the data '
+                "set's pipeline"
+            )
+
+    def _checked(self) -> Dict[str, Tensor]:
+        if self.size is None:
+            raise ValueError(
+                f'{type(self).__name__} has seen no image; '
+                'update it before reading it'
+            )
+        return self._sums
+
+    def state(self) -> Dict[str, np.ndarray]:
+        """The sums, as :func:`numpy.savez` takes them."""
+        return {n: s.cpu().numpy() for n, s in self._checked().items()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from the sums that :meth:`state` gave.
+
+        Args:
+            state (Mapping[str, np.ndarray]): Of an accumulator with the same
+                settings.
+
+        Raises:
+            ValueError: If it is not of such an accumulator.
+        """
+        size = self._size_of(state)
+        found = {name: np.shape(value) for name, value in state.items()}
+        if size is None or found != self._shapes(size):
+            raise ValueError(
+                f'{type(self).__name__}: state has {found}; load one that an '
+                'accumulator with the same settings gave'
+            )
+        self.size = size
+        self._sums = {
+            name: torch.as_tensor(np.array(value), dtype=torch.float64)
+            for name, value in state.items()
+        }
+
+    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
+        raise NotImplementedError
+
+    def merge(self, other: 'Accumulator') -> None:
+        """Add the sums of another accumulator with the same settings.
+
+        Raises:
+            ValueError: If it has seen maps or vectors of another size.
+        """
+        if other.size is None:
+            return
+        device = next(iter(other._sums.values())).device
+        self._start(other.size, device)
+        for name, value in other._sums.items():
+            self._sums[name] += value.to(self._sums[name].device)
+
+    def reduce(self) -> 'Accumulator':
+        """The accumulator of all ranks together; this one stays as it is.
+
+        Every rank must call it. A rank that has seen no image takes part.
+
+        Raises:
+            ValueError: If the ranks have seen different sizes.
+        """
+        whole = copy.copy(self)
+        if dist.get_world_size() == 1:
+            whole._sums = {n: s.clone() for n, s in self._sums.items()}
+            return whole
+        sizes = {s for s in dist.all_gather_object(self.size) if s is not None}
+        if len(sizes) > 1:
+            raise ValueError(
+                f'{type(self).__name__}: the ranks saw {self._measured} '
+                f'{sorted(sizes)}; bring all images to one size in the data '
+                "set's pipeline"
+            )
+        if not sizes:
+            return whole
+        device = dist.get_comm_device()
+        whole.size, whole._sums = None, {}
+        whole._start(next(iter(sizes)), device)
+        for name, total in whole._sums.items():
+            if name in self._sums:
+                total += self._sums[name].to(device)
+        # One message for all sums.
+        flat = torch.cat([total.flatten() for total in whole._sums.values()])
+        dist.all_reduce(flat)
+        parts = flat.split([total.numel() for total in whole._sums.values()])
+        for total, part in zip(whole._sums.values(), parts):
+            total.copy_(part.view_as(total))
+        return whole
+
+
+class EnergyAccumulator(Accumulator):
+    """Mean energy map, radial profile and symmetry of one layer.
+
+    Args:
+        radial_bins (int): Rings between the axis and the map's corner.
+        groups (int): Groups of images whose mean maps are kept apart, for the
+            error of what is read from the mean map.
+    """
+
+    _measured = 'a map of (H, W) ='
+
+    def __init__(self, radial_bins: int = 16, groups: int = 20) -> None:
+        super().__init__()
+        for field, value in (('radial_bins', radial_bins), ('groups', groups)):
+            if value < 2:
+                raise ValueError(f'EnergyAccumulator: {field}={value} < 2')
+        self.radial_bins, self.groups = radial_bins, groups
+        self._seen = 0
+
+    def _shapes(self, size: Size) -> Dict[str, Size]:
+        rings = len(make_rings(*size, self.radial_bins).pixels)
+        return dict(
+            skipped=(),
+            energy=(),
+            maps=(self.groups, *size),
+            images=(self.groups,),
+            products=(rings, rings),
+            symmetry=(2,),
+        )
+
+    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
+        return np.shape(state['maps'])[1:] if 'maps' in state else None
+
+    def _start(self, size: Size, device: torch.device) -> None:
+        is_new = self.size is None
+        super()._start(size, device)
+        if is_new:
+            rings = make_rings(*size, self.radial_bins)
+            index = torch.from_numpy(rings.index.ravel()).to(device)
+            one_hot = torch.nn.functional.one_hot(index).double()
+            self._ring_means = one_hot / one_hot.sum(0)
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        super().load(state)
+        size, sums, self.size = self.size, self._sums, None
+        self._start(size, torch.device('cpu'))
+        self._sums = sums
+
+    def update(self, energy: Tensor, index: Optional[Tensor] = None) -> None:
+        """Add a batch.
+
+        Args:
+            energy (Tensor): ``E``, ``(B, H, W)``, >= 0; B may be 0.
+            index (Tensor, optional): Numbers of the images in the data set,
+                ``(B,)``, int64. They choose the groups, so that these do not
+                depend on the number of ranks. None counts the images here.
+
+        Raises:
+            ValueError: If H or W differ from the first batch's.
+        """
+        energy = energy.detach().double()
+        self._start(energy.shape[-2:], energy.device)
+        sums, pixels = self._sums, energy[0:1].numel() or 1
+        if index is None:
+            index = torch.arange(self._seen, self._seen + len(energy))
+        self._seen += len(energy)
+        if not len(energy):
+            return
+        total = energy.sum((1, 2))
+        valid = total.isfinite() & (total > 0)
+        mean = torch.where(valid, total, 1.0)[:, None, None] / pixels
+        relative = torch.where(valid[:, None, None], energy / mean, 0.0)
+        weight = valid.double()
+        sums['skipped'] += (1 - weight).sum()
+        sums['energy'] += torch.where(valid, total, 0.0).sum() / pixels
+        # A matrix product and no scatter: the same sum on every run.
+        group = torch.nn.functional.one_hot(
+            index.to(energy.device) % self.groups, self.groups
+        )
+        group = group.double().T * weight
+        sums['images'] += group.sum(1)
+        flat = relative.flatten(1)
+        sums['maps'] += (group @ flat).view_as(sums['maps'])
+        # About the uniform profile, 1, to lose no digits to the mean.
+        deviation = (flat @ self._ring_means - 1) * weight[:, None]
+        sums['products'] += deviation.T @ deviation
+        score = rotational_symmetry(relative)
+        known = score.isfinite()
+        sums['symmetry'][0] += known.sum()
+        sums['symmetry'][1] += torch.where(known, score, 0.0).sum()
+
+    def summary(self) -> EnergySummary:
+        """Means and covariances of the images so far.
+
+        Raises:
+            ValueError: If no image has had any energy.
+        """
+        sums = {n: torch.from_numpy(s) for n, s in self.state().items()}
+        n = int(sums['images'].sum())
+        if n == 0:
+            raise ValueError(
+                f'none of {int(sums["skipped"])} image(s) has any energy; '
+                'check the layer and its orthant map'
+            )
+        some = sums['images'] > 0
+        sizes = sums['images'][some]
+        maps = sums['maps'][some]
+        mean_map = maps.sum(0) / n
+        rings = make_rings(*self.size, self.radial_bins)
+        profile = mean_map.flatten() @ self._ring_means.cpu()
+        deviation = profile - 1
+        centred = sums['products'] - n * torch.outer(deviation, deviation)
+        count, score = sums['symmetry'].tolist()
+        return EnergySummary(
+            n,
+            int(sums['skipped']),
+            float(sums['energy'] / n),
+            mean_map.numpy(),
+            (maps / sizes[:, None, None]).numpy(),
+            sizes.numpy(),
+            rings,
+            profile.numpy(),
+            (centred / (n - 1 if n > 1 else float('nan'))).numpy(),
+            score / count if count else float('nan'),
+        )
+
+
+class AngleAccumulator(Accumulator):
+    """Angles of one layer in one plane, class by class.
+
+    Args:
+        num_classes (int): K.
+        bins (int): Of the histogram over ``(-pi, pi]``, from which mutual
+            information and the permutation tests are computed.
+    """
+
+    def __init__(self, num_classes: int, bins: int = 36) -> None:
+        super().__init__()
+        for field, value in (('num_classes', num_classes), ('bins', bins)):
+            if value < 1:
+                raise ValueError(f'AngleAccumulator: {field}={value} < 1')
+        self.num_classes, self.bins = num_classes, bins
+
+    def _shapes(self, size: Size) -> Dict[str, Size]:
+        return dict(
+            skipped=(),
+            modulus=(self.num_classes,),
+            moments=(self.num_classes, 5),
+            table=(self.num_classes, self.bins),
+        )
+
+    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
+        return ()
+
+    def update(self, moments: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            moments (Tensor): ``z``, ``(B, 2)``. Where it is 0 or not finite
+                it has no angle; such images are counted apart.
+            labels (Tensor): ``(B,)``, int64, in ``[0, K)``.
+
+        Raises:
+            ValueError: If a label is out of range.
+        """
+        moments = moments.detach().double()
+        labels = labels.to(moments.device)
+        self._start((), moments.device)
+        if len(labels) != len(moments):
+            raise ValueError(
+                f'{len(moments)} moments but {len(labels)} labels; '
+                'give one label an image'
+            )
+        if not len(labels):
+            return
+        low, high = labels.aminmax()
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(
+                f'labels are in [{int(low)}, {int(high)}], but '
+                f'num_classes={self.num_classes}; set num_classes to those of '
+                'the data set'
+            )
+        valid = moments.isfinite().all(1) & (moments != 0).any(1)
+        moments, labels = moments[valid], labels[valid]
+        theta = angle(moments)
+        columns = [torch.ones_like(theta)]
+        for k in (1, 2):
+            columns += [(k * theta).cos(), (k * theta).sin()]
+        cell = ((theta / (2 * torch.pi) + 0.5) * self.bins).long()
+        cell = labels * self.bins + cell.clamp(0, self.bins - 1)
+        sums = self._sums
+        sums['skipped'] += len(valid) - len(theta)
+        sums['table'] += torch.bincount(cell, minlength=sums['table'].numel())[
+            : sums['table'].numel()
+        ].view_as(sums['table'])
+        by_class = torch.nn.functional.one_hot(labels, self.num_classes)
+        by_class = by_class.double().T
+        sums['moments'] += by_class @ torch.stack(columns, 1)
+        sums['modulus'] += by_class @ moments.norm(dim=1)
+
+    def summary(self) -> ClassAngleSummary:
+        """Circular statistics of every class."""
+        state = self.state()
+        return summarize_class_angles(
+            state['moments'], state['table'], int(state['skipped'])
+        )
+
+
+class VectorAccumulator(Accumulator):
+    """Mean and covariance of the normalised pooled vectors of one layer.
+
+    Gives the centre and the PCA plane that
+    :class:`~u1_plugin.models.FeaturePlane` reads from a file.
+    """
+
+    _measured = 'vectors of (C,) ='
+
+    def _shapes(self, size: Size) -> Dict[str, Size]:
+        return dict(count=(), skipped=(), total=size, products=size * 2)
+
+    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
+        return np.shape(state['total']) if 'total' in state else None
+
+    def update(self, vectors: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            vectors (Tensor): Pooled vectors ``(B, C)``; those of norm 0 or
+                with entries that are not finite are counted apart.
+        """
+        vectors = vectors.detach().double()
+        self._start(vectors.shape[1:], vectors.device)
+        norm = safe_norm(vectors, 1)
+        valid = norm.isfinite() & (norm > 0)
+        unit = vectors / torch.where(valid, norm, 1.0)[:, None]
+        unit = torch.where(valid[:, None], unit, 0.0)
+        sums = self._sums
+        sums['count'] += valid.sum()
+        sums['skipped'] += (~valid).sum()
+        sums['total'] += unit.sum(0)
+        sums['products'] += unit.T @ unit
+
+    def center(self) -> np.ndarray:
+        """Mean of the normalised vectors, ``(C,)``."""
+        sums = self._checked()
+        return (sums['total'] / sums['count']).cpu().numpy()
+
+    def pca_basis(self) -> np.ndarray:
+        """Top two principal directions orthogonal to the medial vector.
+
+        Returns:
+            np.ndarray: ``(2, C)``, as :func:`~u1_plugin.geometry.pca_basis` of
+            the normalised vectors.
+
+        Raises:
+            ValueError: If there are fewer than 3 vectors or channels.
+        """
+        sums = {n: s.cpu() for n, s in self._checked().items()}
+        count = int(sums['count'])
+        if count < 3:
+            raise ValueError(
+                f'{count} vector(s) with a direction; PCA of a plane needs at '
+                'least 3'
+            )
+        mean = sums['total'] / count
+        covariance = sums['products'] / count - torch.outer(mean, mean)
+        # Both sides without their part along the medial vector.
+        across = covariance - covariance.mean(0)
+        across = across - across.mean(1, keepdim=True)
+        rows = torch.linalg.eigh(across).eigenvectors[:, -2:].flip(1).T
+        peak = rows.gather(1, rows.abs().argmax(1, keepdim=True))
+        return orthonormal_basis(
+            rows * torch.where(peak < 0, -1.0, 1.0)
+        ).numpy()

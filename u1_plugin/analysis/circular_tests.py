@@ -1,0 +1,187 @@
+"""Circular statistics from sums, and tests by permutation."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from .estimate import CONFIDENCE, Estimate
+
+
+def rayleigh_pvalue(count: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Rayleigh test of uniformity from sums; scipy has none.
+
+    Args:
+        count (np.ndarray): Angles of each sample, n.
+        length (np.ndarray): Their mean resultant length, R.
+
+    Returns:
+        np.ndarray: As :func:`u1_plugin.geometry.rayleigh_pvalue`, which see;
+        1 for samples without an angle.
+    """
+    n = np.asarray(count, float)
+    square = (n * np.where(n > 0, length, 0)) ** 2
+    root = np.sqrt((1 + 4 * n + 4 * (n**2 - square)).clip(0))
+    return np.exp(root - (1 + 2 * n)).clip(0, 1)
+
+
+def holm(pvalues: np.ndarray) -> np.ndarray:
+    """p-values corrected by Holm for their number.
+
+    NaN, a test that could not be made, stays NaN and counts not.
+    """
+    pvalues = np.asarray(pvalues, float)
+    corrected = np.full(pvalues.shape, np.nan)
+    known = ~np.isnan(pvalues)
+    if known.any():
+        corrected[known] = multipletests(pvalues[known], method='holm')[1]
+    return corrected
+
+
+class ClassAngleSummary(NamedTuple):
+    """Circular statistics of K classes in one plane.
+
+    Attributes:
+        n (int): Images with an angle.
+        skipped (int): Images without one; they count nowhere else.
+        count (np.ndarray): Images of each class, ``(K,)``.
+        mean (np.ndarray): Circular mean of each class, ``(K,)``, radians in
+            ``(-pi, pi]``; NaN for a class without images.
+        half_width (np.ndarray): Of the 95 % interval of ``mean``, ``(K,)``,
+            radians; NaN where R is too small to bound it.
+        length (np.ndarray): Mean resultant length R of each class, ``(K,)``;
+            NaN for a class without images.
+        pvalue (np.ndarray): Of the Rayleigh test of each class, ``(K,)``,
+            NaN with fewer than 2 images.
+        corrected (np.ndarray): The same after Holm, over the classes.
+        resultant_length (float): Mean R of the classes, weighed by their
+            images. High as well if all classes share one angle, which is no
+            broken symmetry: read it beside ``shared_length``.
+        shared_length (float): R of all images together.
+        between_share (float): ``(resultant_length - shared_length) /
+            (1 - shared_length)``: the share of the circular variance that
+            the classes' means explain; in ``[0, 1]``.
+        table (np.ndarray): Images by class and bin of the angle, ``(K, bins)``.
+    """
+
+    n: int
+    skipped: int
+    count: np.ndarray
+    mean: np.ndarray
+    half_width: np.ndarray
+    length: np.ndarray
+    pvalue: np.ndarray
+    corrected: np.ndarray
+    resultant_length: float
+    shared_length: float
+    between_share: float
+    table: np.ndarray
+
+
+def between_share(resultant: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Share of the circular variance that the classes' means explain.
+
+    Args:
+        resultant (np.ndarray): Weighed mean of the classes' R.
+        shared (np.ndarray): R of all together.
+
+    Returns:
+        np.ndarray: In ``[0, 1]``; 0 where there is no variance.
+    """
+    spread = 1 - shared
+    return np.where(
+        spread > 1e-12,
+        (resultant - shared) / np.where(spread > 0, spread, 1),
+        0,
+    ).clip(0, 1)
+
+
+def summarize_class_angles(
+    moments: np.ndarray, table: np.ndarray, skipped: int = 0
+) -> ClassAngleSummary:
+    """Circular statistics from sums.
+
+    Args:
+        moments (np.ndarray): ``(K, 5)``: of each class the number of angles
+            and the sums of ``cos t``, ``sin t``, ``cos 2t`` and ``sin 2t``.
+        table (np.ndarray): ``(K, bins)``, handed on.
+        skipped (int): Handed on.
+    """
+    count = moments[:, 0]
+    some = count > 0
+    safe = np.where(some, count, 1)
+    first = moments[:, 1] + 1j * moments[:, 2]
+    second = moments[:, 3] + 1j * moments[:, 4]
+    length = np.where(some, abs(first) / safe, np.nan).clip(max=1)
+    mean = np.where(some, np.angle(first), np.nan)
+    pvalue = np.where(count > 1, rayleigh_pvalue(count, length), np.nan)
+    # Fisher, Statistical Analysis of Circular Data, eq. 4.21 and 4.22.
+    second = (second * np.exp(-2j * np.where(some, mean, 0))).real / safe
+    quantile = stats.norm.ppf((1 + CONFIDENCE) / 2)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        error = np.sqrt((1 - second) / (2 * length**2) / safe)
+        half_width = np.arcsin(
+            np.where(quantile * error <= 1, quantile * error, np.nan)
+        )
+    n = max(count.sum(), 1)
+    resultant = float(abs(first).sum() / n)
+    shared = float(abs(first.sum()) / n)
+    return ClassAngleSummary(
+        int(count.sum()),
+        skipped,
+        count.astype(int),
+        mean,
+        np.where(count > 1, half_width, np.nan),
+        length,
+        pvalue,
+        holm(pvalue),
+        resultant,
+        shared,
+        float(between_share(np.array(resultant), np.array(shared))),
+        table,
+    )
+
+
+def circular_correlation(
+    first: np.ndarray, second: np.ndarray, permutations: int, seed: int = 0
+) -> Estimate:
+    """Jammalamadaka-SenGupta correlation of paired angles, and its test.
+
+    Args:
+        first (np.ndarray): ``(K,)``, radians: class angles in one plane.
+        second (np.ndarray): ``(K,)``: the same classes' in another. Pairs
+            with a NaN are left out.
+        permutations (int): Random reassignments of the classes.
+        seed (int): Of these.
+
+    Returns:
+        Estimate: The correlation, in ``[-1, 1]``. The interval is Fisher's,
+        by ``atanh`` with error ``1/sqrt(K - 3)``; the p-value is two-sided,
+        for the planes may turn either way. NaN with fewer than 4 classes.
+    """
+    both = ~(np.isnan(first) | np.isnan(second))
+    count = int(both.sum())
+    if count < 4:
+        return Estimate(*[math.nan] * 4)
+
+    def deviations(theta: np.ndarray) -> np.ndarray:
+        return np.sin(theta - np.angle(np.exp(1j * theta).sum()))
+
+    a, b = deviations(first[both]), deviations(second[both])
+    # A permutation changes neither the means nor the scale.
+    scale = math.sqrt((a @ a) * (b @ b))
+    if scale < 1e-12:
+        return Estimate(0.0, math.nan, math.nan, math.nan)
+    value = float(a @ b) / scale
+    orders = np.random.default_rng(seed).permuted(
+        np.tile(b, (permutations, 1)), axis=1
+    )
+    extreme = abs(orders @ a) >= abs(a @ b) - 1e-12 * scale
+    pvalue = (1 + extreme.sum()) / (1 + permutations)
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) / math.sqrt(count - 3)
+    centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
+    return Estimate(
+        value, math.tanh(centre - half), math.tanh(centre + half), float(pvalue)
+    )

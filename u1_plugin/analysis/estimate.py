@@ -1,0 +1,53 @@
+"""A number with its interval and p-value."""
+
+import math
+from typing import NamedTuple
+
+from scipy import stats
+
+#: Of every interval of the analysis.
+CONFIDENCE = 0.95
+
+#: Standard errors below this are the rounding of sums of squares: quantities
+#: of the analysis are of the order of 1.
+_ROUNDING = 1e-7
+
+
+class Estimate(NamedTuple):
+    """A quantity as the data show it.
+
+    Attributes:
+        value (float): Best estimate.
+        low (float): Lower end of the :data:`CONFIDENCE` interval.
+        high (float): Upper end.
+        pvalue (float): One-sided, of the hypothesis that the quantity is no
+            larger than its ``null``; NaN where the spread is not known.
+    """
+
+    value: float
+    low: float
+    high: float
+    pvalue: float
+
+
+def t_estimate(
+    value: float, error: float, df: float, null: float = 0.0
+) -> Estimate:
+    """Student's interval and one-sided p-value.
+
+    Args:
+        value (float): Best estimate.
+        error (float): Its standard error. Up to rounding 0 means that all
+            observations are the same, which says nothing of the spread:
+            interval and p-value are NaN.
+        df (float): Degrees of freedom of ``error``.
+        null (float): The hypothesis is that the quantity is <= ``null``.
+
+    Returns:
+        Estimate: In the unit of ``value``.
+    """
+    if not error > _ROUNDING or not df >= 1:
+        return Estimate(value, math.nan, math.nan, math.nan)
+    half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
+    pvalue = float(stats.t.sf((value - null) / error, df))
+    return Estimate(value, value - half, value + half, pvalue)

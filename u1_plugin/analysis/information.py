@@ -1,0 +1,206 @@
+"""Does the angle depend on the class? Mutual information and class means.
+
+Both are computed from the table of images by class and angle bin, which is
+all that a permutation of the labels or a resampling of the images needs. A
+shared angle is no dependence: only differences between classes count.
+"""
+
+import math
+from typing import Iterator, NamedTuple
+
+import numpy as np
+from scipy import stats
+from scipy.special import xlogy
+
+from .circular_tests import between_share
+from .estimate import CONFIDENCE, Estimate
+
+#: Entries of the tables that are drawn at a time: 64 MiB of them.
+_BLOCK = 2**23
+
+
+def mutual_information(tables: np.ndarray) -> np.ndarray:
+    """Mutual information of class and angle, in nats.
+
+    As :func:`sklearn.metrics.mutual_info_score`, for many tables at once.
+
+    Args:
+        tables (np.ndarray): Counts, ``(..., K, bins)``, not all 0.
+
+    Returns:
+        np.ndarray: ``(...)``, >= 0. The plug-in estimate: its bias, about
+        ``(K - 1)(bins - 1) / 2n``, is what the permutations measure.
+    """
+    n = tables.sum((-2, -1))
+
+    def information(counts: np.ndarray, axes) -> np.ndarray:
+        return xlogy(counts, counts).sum(axes)
+
+    inside = (
+        information(tables, (-2, -1))
+        - information(tables.sum(-1), -1)
+        - information(tables.sum(-2), -1)
+    )
+    return (inside / n + np.log(n)).clip(0)
+
+
+def table_between_share(tables: np.ndarray) -> np.ndarray:
+    """:func:`~.circular_tests.between_share` of angles at the bins' centres.
+
+    Args:
+        tables (np.ndarray): Counts, ``(..., K, bins)``, not all 0.
+
+    Returns:
+        np.ndarray: ``(...)``, in ``[0, 1]``.
+    """
+    bins = tables.shape[-1]
+    phase = np.exp(2j * np.pi * np.arange(bins) / bins)
+    moments = tables @ phase
+    n = tables.sum((-2, -1))
+    return between_share(abs(moments).sum(-1) / n, abs(moments.sum(-1)) / n)
+
+
+def _statistics(tables: np.ndarray) -> np.ndarray:
+    return np.stack(
+        [mutual_information(tables), table_between_share(tables)], -1
+    )
+
+
+def _blocks(count: int, entries: int) -> Iterator[int]:
+    block = max(1, _BLOCK // entries)
+    for start in range(0, count, block):
+        yield min(block, count - start)
+
+
+def permutation_null(
+    table: np.ndarray, permutations: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Both statistics when the labels are dealt to the images at random.
+
+    Args:
+        table (np.ndarray): Counts, ``(K, bins)``.
+        permutations (int): Draws; tables with the margins of ``table``.
+        rng (np.random.Generator): Of the draws.
+
+    Returns:
+        np.ndarray: ``(permutations, 2)``: mutual information, between share.
+    """
+    rows, columns = table.sum(1).astype(int), table.sum(0).astype(int)
+    return np.concatenate(
+        [
+            _statistics(
+                stats.random_table.rvs(
+                    rows, columns, size=block, random_state=rng
+                )
+            )
+            for block in _blocks(permutations, table.size)
+        ]
+    )
+
+
+def bootstrap(
+    table: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Both statistics when the images are drawn again with replacement.
+
+    Args:
+        table (np.ndarray): Counts, ``(K, bins)``.
+        draws (int): Resamples.
+        rng (np.random.Generator): Of the draws.
+
+    Returns:
+        np.ndarray: ``(draws, 2)``, as :func:`permutation_null`.
+    """
+    n = int(table.sum())
+    shares = table.ravel() / n
+    return np.concatenate(
+        [
+            _statistics(
+                rng.multinomial(n, shares, size=block).reshape(
+                    block, *table.shape
+                )
+            )
+            for block in _blocks(draws, table.size)
+        ]
+    )
+
+
+class Dependence(NamedTuple):
+    """How the angle depends on the class, beyond what chance gives.
+
+    Attributes:
+        n (int): Images.
+        entropy (float): Of the labels, nats: the most that the angle can say.
+        information (float): Plug-in mutual information, nats.
+        chance (float): Its mean over the permutations.
+        information_share (Estimate): ``(information - chance) / entropy``.
+        between_share (Estimate): Between share less its mean over the
+            permutations.
+    """
+
+    n: int
+    entropy: float
+    information: float
+    chance: float
+    information_share: Estimate
+    between_share: Estimate
+
+
+def _estimate(value, null: np.ndarray, resampled: np.ndarray, scale: float):
+    excess = (value - null.mean()) / scale
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * resampled.std(ddof=1) / scale
+    # Equal tables give equal sums only up to rounding.
+    extreme = (null >= value - 1e-12).sum()
+    pvalue = (1 + extreme) / (1 + len(null))
+    return Estimate(
+        float(excess), float(excess - half), float(excess + half), float(pvalue)
+    )
+
+
+def class_dependence(
+    table: np.ndarray,
+    permutations: int = 999,
+    resamples: int = 200,
+    seed: int = 0,
+) -> Dependence:
+    """Test whether the angle depends on the class.
+
+    p-values are exact permutation p-values, one-sided. Intervals are normal,
+    with the bootstrap's standard error, about the estimate less its mean
+    under permutation: both plug-in statistics are biased upwards by chance
+    alone, and the permutations say by how much.
+
+    Args:
+        table (np.ndarray): Counts, ``(K, bins)``.
+        permutations (int): The smallest p-value is ``1 / (permutations + 1)``.
+        resamples (int): Of the bootstrap, >= 2.
+        seed (int): Of both.
+
+    Returns:
+        Dependence: Its estimates are NaN unless at least two classes have
+        images.
+    """
+    n = int(table.sum())
+    shares = table.sum(1) / max(n, 1)
+    entropy = float(stats.entropy(shares)) if n else math.nan
+    if (shares > 0).sum() < 2:
+        nothing = Estimate(*[math.nan] * 4)
+        return Dependence(n, entropy, math.nan, math.nan, nothing, nothing)
+    rng = np.random.default_rng(seed)
+    # Classes and bins without images say nothing and only cost time.
+    filled = table[table.sum(1) > 0]
+    value = _statistics(filled)
+    null = permutation_null(filled, permutations, rng)
+    resampled = bootstrap(filled, resamples, rng)
+    information, between = (
+        _estimate(value[k], null[:, k], resampled[:, k], scale)
+        for k, scale in ((0, entropy), (1, 1.0))
+    )
+    return Dependence(
+        n,
+        entropy,
+        float(value[0]),
+        float(null[:, 0].mean()),
+        information,
+        between,
+    )
