@@ -1,0 +1,106 @@
+"""Comparisons of arms: interval, exact tests, Holm, number of seeds."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from u1_plugin.benchmark.statistics import (
+    compare,
+    detectable_gain,
+    holm,
+    seeds_needed,
+)
+
+
+def test_permutation_p_counts_every_sign_flip():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.8, 1, 8), rng.normal(0, 1, 8)
+    d = a - b
+    flips = np.array(list(itertools.product([1, -1], repeat=8)))
+    means = abs((flips * d).mean(1))
+    expected = np.mean(means >= abs(d.mean()) - 1e-12)
+    result = compare(a, b)
+    assert result.permutation == pytest.approx(expected)
+    assert (result.n, result.mean) == (8, pytest.approx(d.mean()))
+    assert result.sd == pytest.approx(np.std(d, ddof=1))
+
+
+def test_all_pairs_of_one_sign_reach_the_smallest_p():
+    result = compare([1.0, 2.0, 3.0, 4.5, 2.5], [0.0] * 5)
+    assert result.permutation == pytest.approx(2 / 2**5)
+    assert result.wilcoxon == pytest.approx(2 / 2**5)
+    assert result.verdict == 'higher'
+    assert compare([0.0] * 5, [1, 2, 3, 4.5, 2.5]).verdict == 'lower'
+
+
+def test_interval_is_that_of_the_mean():
+    d = np.random.default_rng(1).normal(5, 2, 200)
+    result = compare(d, np.zeros(200))
+    half = 1.96 * d.std(ddof=1) / math.sqrt(200)
+    assert result.low == pytest.approx(d.mean() - half, abs=0.06)
+    assert result.high == pytest.approx(d.mean() + half, abs=0.06)
+    assert compare(d, np.zeros(200)) == result  # repeatable
+
+
+def test_no_true_difference_is_rarely_called_one():
+    rng = np.random.default_rng(2)
+    results = [compare(rng.normal(0, 1, 10), np.zeros(10)) for _ in range(60)]
+    # 5 % by the exact test; a bootstrap of ten values is a little narrow.
+    assert np.mean([r.permutation <= 0.05 for r in results]) <= 0.12
+    assert np.mean([r.verdict != 'no effect here' for r in results]) <= 0.2
+
+
+@pytest.mark.parametrize(
+    'difference, low, p', [([0.0] * 4, 0.0, 1.0), ([0.3] * 4, None, None)]
+)
+def test_differences_without_a_spread(difference, low, p):
+    base = np.array([90.1, 91.2, 92.3, 93.4])
+    result = compare(base + difference, base)
+    assert result.verdict == 'no effect here' and result.sd == 0
+    for value, expected in ((result.low, low), (result.permutation, p)):
+        assert math.isnan(value) if expected is None else value == expected
+
+
+@pytest.mark.parametrize('pair', [([1], [2]), ([1, 2], [1, 2, 3])])
+def test_too_few_pairs(pair):
+    with pytest.raises(ValueError, match='at least 2 pairs'):
+        compare(*pair)
+
+
+def test_failed_runs_are_no_values():
+    with pytest.raises(ValueError, match='leave out the seeds'):
+        compare([1, math.nan, 2], [1, 2, 3])
+
+
+def test_holm_by_hand():
+    # Sorted .01 .02 .04: times 3, 2, 1, and never smaller than the one before.
+    corrected = holm(dict(a=0.04, b=0.01, none=math.nan, c=0.02))
+    assert list(corrected) == ['a', 'b', 'none', 'c']
+    assert corrected['b'] == pytest.approx(0.03)
+    assert corrected['c'] == pytest.approx(0.04)
+    assert corrected['a'] == pytest.approx(0.04)
+    assert math.isnan(corrected['none'])
+    assert holm({}) == {}
+
+
+def test_seeds_needed_agrees_with_a_simulation():
+    n = seeds_needed(sd=0.5, gain=0.4)
+    rng = np.random.default_rng(3)
+    d = rng.normal(0.4, 0.5, (4000, n))
+    t = d.mean(1) / (d.std(1, ddof=1) / math.sqrt(n))
+    from scipy.stats import t as student
+
+    power = np.mean(abs(t) > student.ppf(0.975, n - 1))
+    assert power == pytest.approx(0.8, abs=0.04) and power > 0.78
+    assert detectable_gain(0.5, n) == pytest.approx(0.4, abs=0.03)
+
+
+def test_seeds_needed_at_the_ends():
+    assert seeds_needed(0.0, 0.2) == 2
+    assert seeds_needed(0.01, 5) == 2
+    # Large n: the normal approximation (1.96 + 0.8416)^2 (sd / gain)^2.
+    assert seeds_needed(1, 0.02) == pytest.approx(19622, rel=1e-3)
+    with pytest.raises(ValueError, match='gain=0'):
+        seeds_needed(1, 0)
