@@ -1,0 +1,252 @@
+"""Networks that the analysis tools take by name."""
+
+import copy
+import re
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from .images import center_crop
+
+#: What `timm:NAME` in place of a config begins with.
+TIMM = 'timm:'
+
+#: What is not zero padding: `nn.Conv2d.padding_mode` beside `'zeros'`.
+PADDINGS = ('reflect', 'circular', 'replicate')
+
+
+class Network(NamedTuple):
+    """A network to analyse.
+
+    Attributes:
+        name (str): For titles.
+        weights (str): What its weights are, for readers.
+        model (nn.Module): A classifier of MMPretrain's, in eval mode.
+        config (Config): With ``test_dataloader`` if it came from a file.
+        source (str): As :func:`load_network` took it.
+    """
+
+    name: str
+    weights: str
+    model: nn.Module
+    config: Config
+    source: str
+
+
+def _timm_config(name: str, pretrained: bool) -> Config:
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(f'{TIMM}{name} needs timm: pip install timm') from (
+            error
+        )
+    if not timm.is_model(name):
+        close = ', '.join(timm.list_models(f'*{name.split("_")[0]}*')[:8])
+        raise ValueError(
+            f'{TIMM}{name}: timm has no such model; it has {close or "others"}'
+        )
+    data = timm.data.resolve_data_config(
+        {}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()
+    )
+    size = data['input_size'][-1]
+    return Config(
+        dict(
+            model=dict(
+                type='TimmClassifier', model_name=name, pretrained=pretrained
+            ),
+            data_preprocessor=dict(
+                mean=[255 * value for value in data['mean']],
+                std=[255 * value for value in data['std']],
+                to_rgb=True,
+            ),
+            test_pipeline=center_crop(size, round(size / data['crop_pct'])),
+        )
+    )
+
+
+def _without_weights(config: ConfigDict) -> ConfigDict:
+    """The model's config with nothing to download or load in it."""
+    config = copy.deepcopy(config)
+    config.pop('pretrained', None)
+    for part in (config, *(v for v in config.values() if isinstance(v, dict))):
+        init = part.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            part.pop('init_cfg')
+        if 'pretrained' in part:
+            part['pretrained'] = False
+    return config
+
+
+def _build(config: Config, seed: Optional[int]) -> nn.Module:
+    """Build the model; with a seed, initialise it from that seed."""
+    model = copy.deepcopy(config.model)
+    if seed is not None:
+        model = _without_weights(model)
+    if config.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', config.data_preprocessor)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        if seed is None:
+            return MODELS.build(model)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            built = MODELS.build(model)
+            built.init_weights()
+            return built
+
+
+def _load(model: nn.Module, checkpoint: str) -> None:
+    """Load weights; the trunk must be complete, the head may differ."""
+    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    state = content.get('state_dict', content)
+    if type(model).__name__ == 'TimmClassifier':
+        classifier = model.model.pretrained_cfg.get('classifier', 'head')
+        state = {_timm_key(key, classifier): v for key, v in state.items()}
+    missing = model.load_state_dict(state, strict=False).missing_keys
+    missing = [
+        key
+        for key in missing
+        if not re.match(r'(head|neck|data_preprocessor)\.', key)
+        and not key.endswith('num_batches_tracked')
+    ]
+    if missing:
+        raise ValueError(
+            f'checkpoint={checkpoint!r} lacks {len(missing)} weights of the '
+            f'network, such as {missing[0]!r}; give the checkpoint of this '
+            'config'
+        )
+
+
+def _timm_key(key: str, classifier: str) -> str:
+    """timm's name of a weight of MMPretrain's ``TIMMBackbone`` model."""
+    key = key.removeprefix('backbone.timm_model.')
+    return re.sub(r'^head\.fc\.', f'{classifier}.', key)
+
+
+def load_network(
+    source: str,
+    checkpoint: Optional[str] = None,
+    seed: Optional[int] = None,
+    options: Optional[dict] = None,
+) -> Network:
+    """A network by the name of its config or of timm's model.
+
+    Args:
+        source (str): A config file, or ``timm:NAME``.
+        checkpoint (str, optional): Of that config, of timm, or of MMPretrain's
+            ``TIMMBackbone``. Without one, ``timm:NAME`` takes the weights that
+            timm downloads.
+        seed (int, optional): Initialise the weights anew in place of loading
+            any: the untrained twin.
+        options (dict, optional): As ``--cfg-options``.
+
+    Raises:
+        ValueError: If a config comes without a checkpoint and without a seed,
+            or timm's model gives no maps ``(B, C, H, W)``.
+    """
+    is_timm = source.startswith(TIMM)
+    if not is_timm and checkpoint is None and seed is None:
+        raise ValueError(
+            f'{source} comes without CHECKPOINT; give one, or --untrained to '
+            'analyse initial weights'
+        )
+    name = source[len(TIMM) :] if is_timm else Path(source).stem
+    if is_timm:
+        config = _timm_config(name, checkpoint is None and seed is None)
+    else:
+        config = Config.fromfile(source)
+    if options:
+        config.merge_from_dict(options)
+    model = _build(config, seed)
+    if getattr(getattr(model, 'model', None), 'output_fmt', 'NCHW') != 'NCHW':
+        raise ValueError(
+            f"{source}: timm's {name} has its channels last; use MMPretrain's "
+            'config of this architecture'
+        )
+    if seed is not None:
+        weights = f'untrained, seed {seed}'
+    elif checkpoint is None:
+        weights = "timm's pre-trained weights"
+    else:
+        weights = Path(checkpoint).name
+        _load(model, checkpoint)
+    model.eval()
+    return Network(name, weights, model, config, source)
+
+
+def untrained_twin(network: Network, seed: int) -> Network:
+    """The same network with initial weights."""
+    model = _build(network.config, seed).eval()
+    return network._replace(model=model, weights=f'untrained, seed {seed}')
+
+
+class _SamePadding:
+    """TensorFlow's ``SAME`` convolution with another padding than zeros.
+
+    Args:
+        conv (nn.Conv2d): Its weights are used.
+        mode (str): One of :data:`PADDINGS`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, mode: str) -> None:
+        self.conv, self.mode = conv, mode
+
+    def __call__(self, x: Tensor) -> Tensor:
+        conv, pads = self.conv, []
+        for axis in (1, 0):  # F.pad begins with the last dimension
+            size, stride = x.shape[2 + axis], conv.stride[axis]
+            reach = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
+            need = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            pads += [need // 2, need - need // 2]
+        return F.conv2d(
+            F.pad(x, pads, self.mode),
+            conv.weight,
+            conv.bias,
+            conv.stride,
+            0,
+            conv.dilation,
+            conv.groups,
+        )
+
+
+def set_padding(model: nn.Module, mode: str) -> int:
+    """Replace the zero padding of every convolution, in place.
+
+    Args:
+        model (nn.Module): To change.
+        mode (str): One of :data:`PADDINGS`.
+
+    Returns:
+        int: Convolutions changed.
+
+    Raises:
+        ValueError: If there are none, or ``mode`` is unknown.
+    """
+    if mode not in PADDINGS:
+        raise ValueError(f'padding={mode!r} must be one of {PADDINGS}')
+    changed = 0
+    for module in model.modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        # Of timm and mmcv: they pad by themselves, whatever `padding` says.
+        if type(module).__name__ in ('Conv2dSame', 'Conv2dAdaptivePadding'):
+            module.forward = _SamePadding(module, mode)
+        elif module.padding_mode == 'zeros' and any(
+            module._reversed_padding_repeated_twice
+        ):
+            module.padding_mode = mode
+        else:
+            continue
+        changed += 1
+    if not changed:
+        raise ValueError(
+            f'padding={mode!r}: the network has no zero-padded convolution; '
+            'leave the option out'
+        )
+    return changed
