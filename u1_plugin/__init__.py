@@ -32,7 +32,13 @@ from . import compat  # noqa: E402
 
 compat.setup()
 
-from . import hooks, model_zoo, models, optim  # noqa: E402, F401
+from . import (  # noqa: E402
+    evaluation,  # noqa: F401
+    hooks,  # noqa: F401
+    model_zoo,
+    models,  # noqa: F401
+    optim,  # noqa: F401
+)
 
 model_zoo.register()
 

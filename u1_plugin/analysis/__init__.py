@@ -1,7 +1,6 @@
 """Measures the claims C1, C2 and C3 in any network."""
 
 from .accumulators import (
-    Accumulator,
     AngleAccumulator,
     EnergyAccumulator,
     VectorAccumulator,
@@ -19,6 +18,7 @@ from .information import (
     mutual_information,
     permutation_null,
 )
+from .probe import Probe, Source, class_labels
 from .profile import (
     Concentration,
     EnergySummary,
@@ -30,6 +30,7 @@ from .profile import (
     rotational_symmetry,
     symmetry,
 )
+from .sums import Accumulator
 from .verdicts import (
     Finding,
     Test,
@@ -50,13 +51,16 @@ __all__ = [
     'EnergySummary',
     'Estimate',
     'Finding',
+    'Probe',
     'Rings',
     'Sombrero',
+    'Source',
     'Test',
     'VectorAccumulator',
     'angle_tests',
     'circular_correlation',
     'claim_verdict',
+    'class_labels',
     'class_dependence',
     'concentration',
     'concentration_tests',

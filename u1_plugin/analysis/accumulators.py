@@ -1,143 +1,20 @@
 """Streaming sums of everything that the analysis reads from a network.
 
 Each accumulator holds float64 sums whose size does not depend on the number
-of images. Sums of parts add up to those of the whole: :meth:`merge` adds two
-accumulators, :meth:`reduce` those of all ranks.
+of images. Sums of parts add up to those of the whole: ``merge`` adds two
+accumulators, ``reduce`` those of all ranks.
 """
 
-import copy
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional
 
 import numpy as np
 import torch
-from mmengine import dist
 from torch import Tensor
 
 from ..geometry import angle, orthonormal_basis, safe_norm
 from .circular_tests import ClassAngleSummary, summarize_class_angles
 from .profile import EnergySummary, make_rings, rotational_symmetry
-
-Size = Tuple[int, ...]
-
-
-class Accumulator:
-    """Float64 sums by name, and how they add up.
-
-    A subclass names its sums and their shapes in :meth:`_shapes`; ``size`` is
-    what they depend on and what the first batch tells: ``(H, W)`` or C.
-    """
-
-    #: What ``size`` is, for messages.
-    _measured = ''
-
-    def __init__(self) -> None:
-        self.size: Optional[Size] = None
-        self._sums: Dict[str, Tensor] = {}
-
-    def _shapes(self, size: Size) -> Dict[str, Size]:
-        raise NotImplementedError
-
-    def _start(self, size: Size, device: torch.device) -> None:
-        """Allocate the sums, or check that the batch fits them."""
-        size = tuple(size)
-        if self.size is None:
-            self.size = size
-            self._sums = {
-                name: torch.zeros(shape, dtype=torch.float64, device=device)
-                for name, shape in self._shapes(size).items()
-            }
-        elif size != self.size:
-            raise ValueError(
-                f'{type(self).__name__}: {self._measured} {size} after '
-                f'{self.size}; bring all images to one size in the data '
-                "set's pipeline"
-            )
-
-    def _checked(self) -> Dict[str, Tensor]:
-        if self.size is None:
-            raise ValueError(
-                f'{type(self).__name__} has seen no image; '
-                'update it before reading it'
-            )
-        return self._sums
-
-    def state(self) -> Dict[str, np.ndarray]:
-        """The sums, as :func:`numpy.savez` takes them."""
-        return {n: s.cpu().numpy() for n, s in self._checked().items()}
-
-    def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from the sums that :meth:`state` gave.
-
-        Args:
-            state (Mapping[str, np.ndarray]): Of an accumulator with the same
-                settings.
-
-        Raises:
-            ValueError: If it is not of such an accumulator.
-        """
-        size = self._size_of(state)
-        found = {name: np.shape(value) for name, value in state.items()}
-        if size is None or found != self._shapes(size):
-            raise ValueError(
-                f'{type(self).__name__}: state has {found}; load one that an '
-                'accumulator with the same settings gave'
-            )
-        self.size = size
-        self._sums = {
-            name: torch.as_tensor(np.array(value), dtype=torch.float64)
-            for name, value in state.items()
-        }
-
-    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
-        raise NotImplementedError
-
-    def merge(self, other: 'Accumulator') -> None:
-        """Add the sums of another accumulator with the same settings.
-
-        Raises:
-            ValueError: If it has seen maps or vectors of another size.
-        """
-        if other.size is None:
-            return
-        device = next(iter(other._sums.values())).device
-        self._start(other.size, device)
-        for name, value in other._sums.items():
-            self._sums[name] += value.to(self._sums[name].device)
-
-    def reduce(self) -> 'Accumulator':
-        """The accumulator of all ranks together; this one stays as it is.
-
-        Every rank must call it. A rank that has seen no image takes part.
-
-        Raises:
-            ValueError: If the ranks have seen different sizes.
-        """
-        whole = copy.copy(self)
-        if dist.get_world_size() == 1:
-            whole._sums = {n: s.clone() for n, s in self._sums.items()}
-            return whole
-        sizes = {s for s in dist.all_gather_object(self.size) if s is not None}
-        if len(sizes) > 1:
-            raise ValueError(
-                f'{type(self).__name__}: the ranks saw {self._measured} '
-                f'{sorted(sizes)}; bring all images to one size in the data '
-                "set's pipeline"
-            )
-        if not sizes:
-            return whole
-        device = dist.get_comm_device()
-        whole.size, whole._sums = None, {}
-        whole._start(next(iter(sizes)), device)
-        for name, total in whole._sums.items():
-            if name in self._sums:
-                total += self._sums[name].to(device)
-        # One message for all sums.
-        flat = torch.cat([total.flatten() for total in whole._sums.values()])
-        dist.all_reduce(flat)
-        parts = flat.split([total.numel() for total in whole._sums.values()])
-        for total, part in zip(whole._sums.values(), parts):
-            total.copy_(part.view_as(total))
-        return whole
+from .sums import Accumulator, Size
 
 
 class EnergyAccumulator(Accumulator):
@@ -231,6 +108,11 @@ class EnergyAccumulator(Accumulator):
         sums['symmetry'][0] += known.sum()
         sums['symmetry'][1] += torch.where(known, score, 0.0).sum()
 
+    @property
+    def n(self) -> int:
+        """Images with energy so far."""
+        return int(self._sums['images'].sum()) if self.size else 0
+
     def summary(self) -> EnergySummary:
         """Means and covariances of the images so far.
 
@@ -238,7 +120,7 @@ class EnergyAccumulator(Accumulator):
             ValueError: If no image has had any energy.
         """
         sums = {n: torch.from_numpy(s) for n, s in self.state().items()}
-        n = int(sums['images'].sum())
+        n = self.n
         if n == 0:
             raise ValueError(
                 f'none of {int(sums["skipped"])} image(s) has any energy; '

@@ -1,0 +1,215 @@
+"""Reads the maps of a network that evaluates, as the method reads them."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from ..geometry import (
+    ORTHANT_MAPS,
+    energy,
+    image_moment,
+    pooled_vector,
+    to_positive_orthant,
+)
+from ..models import BottleneckAngleNeck
+from ..models.base import check_choice
+from ..taps import MapCollector
+
+#: Planes that each option measures.
+PLANES = {
+    'feature': ('feature',),
+    'image': ('image',),
+    'joint': ('feature', 'image'),
+}
+
+
+class Source(NamedTuple):
+    """One layer in one plane.
+
+    Attributes:
+        layer (str): Name of the module.
+        plane (str): ``'feature'`` or ``'image'``.
+    """
+
+    layer: str
+    plane: str
+
+    def __str__(self) -> str:
+        return f'{self.layer}/{self.plane}'
+
+
+def class_labels(samples: Sequence[Any]) -> Tensor:
+    """The labels of data samples that have one class each.
+
+    Args:
+        samples (Sequence[DataSample | dict]): With ``gt_label``.
+
+    Returns:
+        Tensor: ``(B,)``, int64, on the CPU.
+
+    Raises:
+        ValueError: If a sample has no label or several.
+    """
+    labels = [sample.get('gt_label') for sample in samples]
+    if any(label is None or label.numel() != 1 for label in labels):
+        raise ValueError(
+            'the images need one gt_label each to be measured class by class; '
+            'use a data set of single-label classification'
+        )
+    return torch.cat([label.reshape(1) for label in labels]).cpu().long()
+
+
+def _neck_of(model: nn.Module) -> Optional[BottleneckAngleNeck]:
+    neck = getattr(model, 'neck', None)
+    return neck if isinstance(neck, BottleneckAngleNeck) else None
+
+
+def _default_layers(neck: Optional[BottleneckAngleNeck]) -> List[str]:
+    if neck is None:
+        return ['backbone']
+    names = ['backbone' if layer == -1 else layer for layer in neck.layers]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f'layers=None, but model.neck.layers={neck.layers} has positions '
+            "other than -1; set layers to names, such as ['backbone.layer3']"
+        )
+    return names
+
+
+class Probe:
+    """Energies and moments of named layers, batch by batch.
+
+    Nothing is attached to the network until :meth:`attach`.
+
+    Args:
+        model (nn.Module): A classifier, or a wrapper of one.
+        layers (str | Sequence[str], optional): Names of its modules, such as
+            ``'backbone.layer4'``. None takes those of the model's
+            :class:`~u1_plugin.models.BottleneckAngleNeck`; its position -1,
+            or a model without one, means ``'backbone'``, of whose output the
+            last map is read.
+        plane (str): ``'feature'``, ``'image'`` or ``'joint'``, which measures
+            both.
+        feature_plane (dict | Sequence[dict], optional): Config of
+            :class:`~u1_plugin.models.FeaturePlane`, or one a layer. None
+            takes the neck's own plane for a layer that the neck measures, and
+            the Fourier plane without a centre elsewhere.
+        orthant (str, optional): ``rho``. None takes the neck's, or
+            ``'relu'``.
+        token_grid (str, optional): See
+            :class:`~u1_plugin.models.BottleneckAngleNeck`. None takes the
+            neck's.
+
+    Raises:
+        ValueError: If an option is out of its range or names no module.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Union[None, str, Sequence[str]] = None,
+        plane: str = 'joint',
+        feature_plane: Union[None, dict, Sequence[dict]] = None,
+        orthant: Optional[str] = None,
+        token_grid: Optional[str] = None,
+    ) -> None:
+        check_choice('plane', plane, PLANES)
+        model = model.module if is_model_wrapper(model) else model
+        neck = _neck_of(model)
+        if orthant is None:
+            orthant = 'relu' if neck is None else neck.orthant
+        check_choice('orthant', orthant, ORTHANT_MAPS)
+        if layers is None:
+            layers = _default_layers(neck)
+        self.layers = [layers] if isinstance(layers, str) else list(layers)
+        if token_grid is None and neck is not None:
+            token_grid = neck._token_grid
+        self.orthant = orthant
+        self.sources = [
+            Source(layer, name)
+            for layer in self.layers
+            for name in PLANES[plane]
+        ]
+        self._collector = MapCollector(model, self.layers, token_grid)
+        self._planes: Dict[str, nn.Module] = {}
+        if plane != 'image':
+            self._planes = self._find_planes(neck, feature_plane)
+
+    def _find_planes(self, neck, config) -> Dict[str, nn.Module]:
+        if config is not None:
+            configs = [config] * len(self.layers)
+            if not isinstance(config, dict):
+                configs = list(config)
+            if len(configs) != len(self.layers):
+                raise ValueError(
+                    f'feature_plane has {len(configs)} configs, but layers '
+                    f'has {len(self.layers)} names; give one a layer'
+                )
+            return dict(zip(self.layers, map(_build_plane, configs)))
+        own = {}
+        if neck is not None and len(neck.feature_planes):
+            names = ['backbone' if n == -1 else n for n in neck.layers]
+            own = dict(zip(names, neck.feature_planes))
+        return {
+            layer: own.get(layer) or _build_plane({}) for layer in self.layers
+        }
+
+    def attach(self) -> None:
+        """Read the network's maps from now on."""
+        self.detach()
+        self._collector.__enter__()
+
+    def detach(self) -> None:
+        """Leave the network as it was; keep no map."""
+        self._collector.__exit__()
+
+    @torch.no_grad()
+    def intensities(self) -> Dict[str, Tensor]:
+        """``I`` of the latest batch by layer, ``(B, C, H, W)``.
+
+        Raises:
+            ValueError: If a layer did not run or has no map.
+        """
+        return {
+            layer: to_positive_orthant(activation, self.orthant)
+            for layer, activation in self._collector.maps().items()
+        }
+
+    def energies(self) -> Dict[str, Tensor]:
+        """``E`` of the latest batch by layer, ``(B, H, W)``."""
+        return {
+            layer: energy(intensity)
+            for layer, intensity in self.intensities().items()
+        }
+
+    @torch.no_grad()
+    def moments(self) -> Dict[Source, Tensor]:
+        """``z`` of the latest batch by layer and plane, ``(B, 2)``.
+
+        Float32 or wider, whatever autocast says.
+        """
+        found = {}
+        intensities = self.intensities()
+        for source in self.sources:
+            intensity = intensities[source.layer]
+            with torch.autocast(intensity.device.type, enabled=False):
+                if source.plane == 'image':
+                    found[source] = image_moment(energy(intensity))
+                else:
+                    plane = self._planes[source.layer].to(intensity.device)
+                    found[source] = plane(pooled_vector(intensity))
+        return found
+
+
+def _build_plane(config: dict) -> nn.Module:
+    for field, value in (('basis', 'learned'), ('center', 'running')):
+        if config.get(field) == value:
+            raise ValueError(
+                f'feature_plane.{field}={value!r} is fitted in training, which '
+                'a measurement does not do; leave feature_plane out to use '
+                "the model's own, or fit one to a file"
+            )
+    return MODELS.build(dict(dict(type='FeaturePlane'), **config)).eval()
