@@ -1,0 +1,95 @@
+"""Tables of what U(1) costs."""
+
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+from u1_plugin.benchmark.statistics import compare
+
+
+def difference(times: Dict[str, List[float]], arm: str) -> Tuple[float, ...]:
+    """Mean paired difference to stock and its interval, per cent of stock."""
+    scale = 100 / np.median(times['stock'])
+    result = compare(
+        *(scale * np.array(times[name]) for name in (arm, 'stock'))
+    )
+    return result.mean, result.low, result.high
+
+
+def _spread(times: List[float]) -> str:
+    low, mid, high = 1000 * np.quantile(times, (0.25, 0.5, 0.75))
+    return f'{mid:.1f} ({low:.1f}..{high:.1f})'
+
+
+def _percent(record: dict, key: str) -> str:
+    before, after = record['stock'][key], record['U(1)'][key]
+    return f'{100 * (after / before - 1):+.4f} %'
+
+
+def rows(record: dict) -> List[List[str]]:
+    """Quantity, stock, U(1), difference."""
+    found = []
+    for key, name in (('train_s', 'step, ms'), ('infer_s', 'inference, ms')):
+        times = record[key]
+        for arm in ('U(1)', 'stock again'):
+            mean, low, high = difference(times, arm)
+            found.append(
+                [
+                    name if arm == 'U(1)' else f'{name}: stock again',
+                    _spread(times['stock']),
+                    _spread(times[arm]),
+                    f'{mean:+.2f} % [{low:+.2f}, {high:+.2f}]',
+                ]
+            )
+    branch = np.median(record['branch_s']) / np.median(
+        record['train_s']['stock']
+    )
+    found.append(
+        [
+            'branch alone, ms',
+            '',
+            _spread(record['branch_s']),
+            f'{100 * branch:+.3f} % of a step',
+        ]
+    )
+    memory = {
+        arm: record[arm]['held_bytes'] + record[arm]['step_bytes']
+        for arm in ('stock', 'U(1)')
+    }
+    found.append(
+        [
+            'peak memory of a step, MiB',
+            *(f'{value / 2**20:.2f}' for value in memory.values()),
+            f'{100 * (memory["U(1)"] / memory["stock"] - 1):+.4f} %',
+        ]
+    )
+    for key, name in (
+        ('parameters', 'parameters'),
+        ('inference_flops', 'FLOPs, one image'),
+        ('training_flops', 'FLOPs, training step'),
+    ):
+        values = [f'{record[arm][key]:,}' for arm in ('stock', 'U(1)')]
+        found.append([name, *values, _percent(record, key)])
+    for key, name in (
+        ('equal_logits', 'logits, same weights'),
+        ('equal_graphs', 'exported graph'),
+    ):
+        found.append([name, '', '', 'equal' if record[key] else 'DIFFERENT'])
+    return found
+
+
+def markdown(report: dict) -> str:
+    """The tables of ``cost.md``."""
+    head = ['quantity', 'stock', 'U(1)', 'difference']
+    lines = [
+        f'{report["hardware"]}, torch {report["torch"]}, batch '
+        f'{report["batch_size"]} at {report["size"]}x{report["size"]}, '
+        f'{report["rounds"]} rounds. Times: median (quartiles), difference: '
+        'mean of paired rounds in per cent of stock [95 % interval].',
+    ]
+    for record in report['records']:
+        lines += ['', f'### {record["config"]}', '']
+        lines.append('| ' + ' | '.join(head) + ' |')
+        lines.append('|---|---:|---:|---:|')
+        lines += ['| ' + ' | '.join(row) + ' |' for row in rows(record)]
+    return '\n'.join(lines) + '\n'
