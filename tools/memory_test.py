@@ -1,0 +1,229 @@
+"""Fill a memory and classify with it: a table by kappa, k and layer.
+
+The memory is filled by the config's ``MemoryBankHook``, layer by layer, so
+that one layer's bank is in memory at a time. Each layer is searched once, with
+the greatest k; all kappas and k vote on what was found. MMPretrain's metrics
+judge: ``Accuracy``, ``SingleLabelMetric``, and ``RetrievalRecall`` and
+``RetrievalAveragePrecision`` of the memory's images, ranked by the cosine of
+the mean of their stored vectors to the query's mean vector.
+
+Choose kappa and k with ``--split val``; the test images are for the last word.
+In one process; for many, run ``tools/test.py`` with a launcher.
+"""
+
+import argparse
+import copy
+import json
+import logging
+from pathlib import Path
+from typing import Iterator, NamedTuple, Optional
+
+import mmpretrain
+import numpy as np
+import torch
+from memory_test_report import show, write_pictures
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+
+from u1_plugin.files import new_folder
+from u1_plugin.hooks.memory_bank_hook import MemoryBankHook
+from u1_plugin.memory import PRIORS
+from u1_plugin.memory.evaluation import KERNELS, Grid, LayerView, evaluate
+from u1_plugin.models.memory_bank_head import MemoryBankHead
+
+
+class _Tracked:
+    """A data loader with a progress bar."""
+
+    def __init__(self, loader, progress: Progress, text: str) -> None:
+        self.loader, self.sampler = loader, loader.sampler
+        self.progress, self.text = progress, text
+
+    def __iter__(self) -> Iterator:
+        return iter(
+            self.progress.track(
+                self.loader, total=len(self.loader), description=self.text
+            )
+        )
+
+
+class ProgressHook(MemoryBankHook):
+    """The hook, showing how far it is."""
+
+    progress: Progress
+    text: str
+
+    def _run(self, runner, model: nn.Module, loader) -> None:
+        loader = _Tracked(loader, self.progress, self.text)
+        super()._run(runner, model, loader)
+
+    def images(self, run: 'Run'):
+        """The memorised data set, and the index of each image's number."""
+        loader = Runner.build_dataloader(self._loader_config(run))
+        return loader.dataset, loader.sampler.numbers
+
+
+class Run(NamedTuple):
+    """What the hook asks of MMEngine's runner."""
+
+    model: nn.Module
+    cfg: Config
+    logger: logging.Logger
+
+
+def view_of(model: nn.Module, cfg: Config, layer, args, batch) -> LayerView:
+    """The model with a fresh head for a layer."""
+    view = LayerView(model, model.head, layer, args.token_grid)
+    if layer is not None:
+        data = model.data_preprocessor(copy.deepcopy(batch), False)
+        (found,) = view.extract_feat(data['inputs'])
+        head = dict(cfg.model.head, in_channels=found.size(1))
+        view.head = MODELS.build(head).to(found.device)
+    return view.eval()
+
+
+def hook_of(cfg: Config, layer: Optional[str], args) -> ProgressHook:
+    """The config's hook, with the command's options."""
+    hooks = cfg.get('custom_hooks') or []
+    options = [h for h in hooks if h['type'] == 'MemoryBankHook'][:1]
+    options = dict(options[0]) if options else {}
+    options.pop('type', None)
+    options.pop('priority', None)
+    if layer is not None:
+        options['file'] = None  # its fingerprint knows of one layer only
+    if args.shots is not None:
+        options.update(shots=args.shots, seed=args.seed)
+    return ProgressHook(**options)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Fill a memory and classify with it: a table by kappa, k '
+        'and layer'
+    )
+    parser.add_argument('config', help='of a model with a MemoryBankHead')
+    parser.add_argument('checkpoint', nargs='?')
+    parser.add_argument('--kappa', type=float, nargs='+', help='each >= 0')
+    parser.add_argument(
+        '--sigma', type=float, nargs='+', help='for --plane position, radius'
+    )
+    parser.add_argument('--k', type=int, nargs='+', help='each >= 1')
+    parser.add_argument('--plane', choices=PRIORS, help="default: the head's")
+    parser.add_argument(
+        '--layers', nargs='+', help='such as backbone.layer3; default: the last'
+    )
+    parser.add_argument(
+        '--token-grid', help='module that returns (tokens, (H, W))'
+    )
+    parser.add_argument('--split', choices=('val', 'test'), default='test')
+    parser.add_argument('--shots', type=int, help='images a class, >= 1')
+    parser.add_argument('--seed', type=int, default=0, help='of --shots')
+    parser.add_argument('--out', type=Path, help='a new folder')
+    parser.add_argument(
+        '--draw', type=int, default=0, help='images to draw, with --out'
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args()
+    if args.out and args.out.exists():
+        parser.error(f'--out {args.out} exists; choose another name')
+    if args.draw < 0 or (args.draw and not args.out):
+        parser.error(f'--draw {args.draw} must be >= 0, and needs --out')
+    for name, least in (('kappa', 0), ('k', 1), ('sigma', 1e-9), ('shots', 1)):
+        given = np.atleast_1d(getattr(args, name) or least)
+        if given.min() < least:
+            parser.error(f'--{name} {given.min()} must be >= {least}')
+    return args
+
+
+def grid_of(head: MemoryBankHead, args) -> Grid:
+    """Raises ValueError if the options do not fit."""
+    plane = args.plane or head.plane
+    used, other = 'kappa', 'sigma'
+    if plane in KERNELS:
+        used, other = other, used
+    if getattr(args, other):
+        raise ValueError(
+            f'--{other} has no effect on plane={plane!r}; take --{used}'
+        )
+    strengths = getattr(args, used) or [getattr(head, used)]
+    ks = args.k or [head.k]
+    return Grid(plane, list(dict.fromkeys(strengths)), list(dict.fromkeys(ks)))
+
+
+def check(model: nn.Module) -> None:
+    """Raises an error that names what the tool cannot test."""
+    if not isinstance(getattr(model, 'head', None), MemoryBankHead):
+        raise TypeError(
+            'model.head must be MemoryBankHead; see configs/memory_bank'
+        )
+    if model.head.prior_in != 'vote':
+        raise ValueError(
+            "model.head.prior_in='search' finds other pixels for every kappa; "
+            "set it to 'vote' here, or run tools/test.py"
+        )
+
+
+def preprocessor_of(cfg: Config) -> dict:
+    return cfg.model.get('data_preprocessor') or cfg.get(
+        'data_preprocessor', {}
+    )
+
+
+def main() -> None:
+    args = parse_args()
+    init_default_scope('mmpretrain')
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = mmpretrain.get_model(cfg, args.checkpoint or False, device=device)
+    check(model)
+    grid = grid_of(model.head, args)
+    queries = copy.deepcopy(cfg.get(f'{args.split}_dataloader'))
+    queries.sampler = dict(type='DefaultSampler', shuffle=False)
+    queries = Runner.build_dataloader(queries)
+    count = len(queries.dataset)
+    draw = np.linspace(0, count - 1, min(args.draw, count)).astype(int)
+    console, results = Console(), {}
+    layers = args.layers or [None]
+    with Progress(console=console) as progress:
+        for layer in layers:
+            name = layer or 'last map'
+            batch = next(iter(queries)) if layer else None
+            view = view_of(model, cfg, layer, args, batch)
+            hook = hook_of(cfg, layer, args)
+            hook.progress, hook.text = progress, f'{name}: memorise'
+            run = Run(view, cfg, MMLogger.get_current_instance())
+            hook.fill(run)
+            tracked = _Tracked(queries, progress, f'{name}: {args.split}')
+            found = evaluate(view, tracked, grid, draw.tolist())
+            bank = view.head.bank
+            results[name] = dict(
+                found,
+                vectors=len(bank),
+                channels=bank.channels,
+                bytes=bank.nbytes,
+            )
+    strength = 'sigma' if grid.plane in KERNELS else 'kappa'
+    show(results, strength, grid, console)
+    if args.out:
+        settings = {key: str(v) for key, v in vars(args).items() if v}
+        content = dict(settings=settings, strength=strength, plane=grid.plane)
+        with new_folder(args.out) as folder:
+            memory = hook.images(run)
+            bgr = preprocessor_of(cfg).get('to_rgb', False)
+            write_pictures(results, queries.dataset, memory, bgr, folder)
+            content['layers'] = results
+            text = json.dumps(content, indent=2)
+            (folder / 'report.json').write_text(text)
+        console.print(f'written to {args.out}')
+
+
+if __name__ == '__main__':
+    main()
