@@ -34,3 +34,21 @@ def new_folder(out: Path) -> Iterator[Path]:
         os.rename(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def replaced_file(file: Path) -> Iterator[Path]:
+    """A file that changes to its new content when the block ends well.
+
+    Args:
+        file (Path): May exist; readers see the old or the new content whole.
+
+    Yields:
+        Path: Where to write, beside ``file`` and with its suffix.
+    """
+    part = file.with_name(f'.{os.getpid()}-{file.name}')
+    try:
+        yield part
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,228 @@
+"""Expands a suite into runs, each with a config and a hash of its own."""
+
+import copy
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import List, NamedTuple, Optional
+
+from mmengine.config import Config, ConfigDict
+
+from ..files import replaced_file
+from .suite import Arm, Entry, Suite
+
+#: Stands for the measured angles' file, whose path is no part of the hash.
+_MEASURED = '@measured'
+
+
+class Run(NamedTuple):
+    """One training.
+
+    Attributes:
+        suite (str): Name of the suite.
+        config (str): Stem of the plain config's file.
+        arm (str): Name of the arm.
+        role (str): Of the arm.
+        seed (int): Of the run.
+        epochs (int): Of the run.
+        text (str): The whole config, as MMEngine prints it.
+        test (bool): Whether it sees the test split.
+        measure (bool): Whether another run wants its class angles.
+        needs (Path | None): Folder of the run that measures this run's
+            class angles.
+        folder (Path): Its work dir.
+    """
+
+    suite: str
+    config: str
+    arm: str
+    role: str
+    seed: int
+    epochs: int
+    text: str
+    test: bool
+    measure: bool
+    needs: Optional[Path]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f'{self.config}/{self.arm} seed {self.seed}'
+
+    @property
+    def run_hash(self) -> str:
+        """Of everything that decides the result but the code itself."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    @property
+    def config_hash(self) -> str:
+        """Of the config without the run's seed."""
+        text = re.sub(r'^randomness = .*$', '', self.text, flags=re.MULTILINE)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict:
+        return dict(
+            suite=self.suite,
+            config=self.config,
+            arm=self.arm,
+            role=self.role,
+            seed=self.seed,
+            epochs=self.epochs,
+            run_hash=self.run_hash,
+        )
+
+    @property
+    def record_file(self) -> Path:
+        return self.folder / 'run_record.json'
+
+    def record(self) -> Optional[dict]:
+        """The finished run's record, None before that.
+
+        Raises:
+            ValueError: If the folder holds a run of other settings.
+        """
+        if not self.record_file.is_file():
+            return None
+        record = json.loads(self.record_file.read_text())
+        found = record['identity']['run_hash']
+        if found != self.run_hash:
+            raise ValueError(
+                f'out: {self.folder} holds a finished run of other settings '
+                f'(run_hash {found}, not {self.run_hash}); keep it and choose '
+                'another folder with --out, or remove it'
+            )
+        return record
+
+    def write_config(self) -> Path:
+        """Write what ``tools/train.py`` reads, the hooks included."""
+        config = Config.fromstring(
+            self.text.replace(
+                _MEASURED, str(self.needs and self.needs / 'class_angles.json')
+            ),
+            '.py',
+        )
+        self._add_hooks(config)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / 'config.py'
+        with replaced_file(file) as part:
+            part.write_text(config.pretty_text)
+        return file
+
+    def _add_hooks(self, config: Config) -> None:
+        twin = config.pop('plain_model')
+        hooks = [
+            dict(type='PairedStartHook', model=twin, seed=self.seed),
+            dict(
+                type='RunRecordHook', identity=self.identity, test=self.test
+            ),
+        ]
+        if self.measure:
+            hooks.append(dict(type='MeasureClassAnglesHook'))
+        config.custom_hooks = list(config.get('custom_hooks', [])) + hooks
+        imports = list(config.get('custom_imports', {}).get('imports', []))
+        if 'u1_plugin' not in imports:
+            imports.append('u1_plugin')
+        config.custom_imports = dict(
+            imports=imports, allow_failed_imports=False
+        )
+
+
+def _wrap(config: Config, fragment: Config, arm: Arm) -> None:
+    model = config.model
+    head = model.head
+    if arm.wrap == 'u1':
+        model.neck = ConfigDict(fragment.u1_neck, neck=model.get('neck'))
+        if 'in_channels' in head:
+            model.neck.in_channels = head.in_channels
+        model.head = ConfigDict(fragment.u1_head, cls_head=head)
+    elif arm.wrap == 'auxiliary':
+        model.head = ConfigDict(type='AuxiliaryClsHead', cls_head=head)
+
+
+def arm_config(root: Path, entry: Entry, arm: Arm, seed: int) -> Config:
+    """The config of one run, without the recording hooks.
+
+    Args:
+        root (Path): The folder ``configs``.
+        entry (Entry): The plain config.
+        arm (Arm): What becomes of it.
+        seed (int): Of weights, data order and augmentation.
+
+    Returns:
+        Config: Complete; ``plain_model`` keeps the plain twin's model.
+
+    Raises:
+        ValueError: If an option of the arm does not fit the config.
+    """
+    source = entry.config if '::' in entry.config else root / entry.config
+    config = Config.fromfile(str(source))
+    config.merge_from_dict(copy.deepcopy(entry.set))
+    config.plain_model = copy.deepcopy(config.model)
+    _wrap(config, Config.fromfile(str(root / entry.fragment)), arm)
+    try:
+        config.merge_from_dict(copy.deepcopy(arm.set))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f'arm {arm.name}: set={arm.set} does not fit '
+            f'{entry.config}: {error}'
+        ) from error
+    if arm.measured:
+        config.merge_from_dict(
+            {
+                'model.head.class_angles.mode': 'file',
+                'model.head.class_angles.file': _MEASURED,
+            }
+        )
+    deterministic = config.get('randomness', {}).get('deterministic', False)
+    config.randomness = dict(seed=seed, deterministic=deterministic)
+    return config
+
+
+def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
+    """Every run of a suite, in the order of training.
+
+    Seed by seed, so that whole pairs are there early; ablations last. Runs
+    that measure class angles come before those that need them.
+
+    Args:
+        suite (Suite): From :func:`~u1_plugin.benchmark.suite.load_suite`.
+        out (Path): Its folder for results.
+        root (Path): The folder ``configs``.
+    """
+    measuring = {arm.measured for arm in suite.arms}
+    runs = []
+    parts = (
+        (suite.seeds, suite.arms, True),
+        (suite.ablation_seeds, suite.ablations, False),
+    )
+    for seeds, arms, test in parts:
+        for seed in range(seeds):
+            for entry in suite.entries:
+                stem = Path(entry.config.split('::')[-1]).stem
+                for arm in arms:
+                    config = arm_config(root, entry, arm, seed)
+                    other = (seed + 1) % seeds
+                    folder = out / stem
+                    needs = (
+                        folder / arm.measured / f'seed{other}'
+                        if arm.measured
+                        else None
+                    )
+                    runs.append(
+                        Run(
+                            suite.name,
+                            stem,
+                            arm.name,
+                            arm.role,
+                            seed,
+                            config.train_cfg.get('max_epochs', 0),
+                            config.pretty_text,
+                            test,
+                            arm.name in measuring and test,
+                            needs,
+                            folder / arm.name / f'seed{seed}',
+                        )
+                    )
+    return runs
