@@ -33,6 +33,7 @@ from . import compat  # noqa: E402
 compat.setup()
 
 from . import (  # noqa: E402
+    datasets,  # noqa: F401
     evaluation,  # noqa: F401
     hooks,  # noqa: F401
     model_zoo,
