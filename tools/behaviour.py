@@ -1,0 +1,221 @@
+"""Measure what top-1 does not say, for the finished runs of a benchmark.
+
+``OUT`` gets one row a run and quantity: ``config, arm, role, seed, quantity,
+detail, value``. From the runs' own records: epochs to a validation accuracy
+(99 % of the baseline's mean unless given) and calibration error. With the
+checkpoints: top-1 on corrupted test images, and how well softmax, off-axis
+angle and energy tell test images from those of other folders. Corrupted
+images are made once and shown to all runs.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Dict, List
+
+import pandas as pd
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.progress import track
+
+import u1_plugin  # noqa: F401
+from u1_plugin.benchmark.behaviour import (
+    Images,
+    accuracy,
+    detection,
+    folder_images,
+    load_run,
+    recorded,
+    signals,
+    split_images,
+)
+from u1_plugin.datasets.corrupt import CORRUPTIONS
+from u1_plugin.files import replaced_file
+
+_KEYS = ['config', 'arm', 'role', 'seed']
+CORRUPTED = 'corrupted top-1, %'
+
+
+def select(table: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+    """The runs to measure: those that saw the test split, as asked for."""
+    table = table[table.role != 'ablation']
+    if options.arms:
+        missing = sorted(set(options.arms) - set(table.arm))
+        if missing:
+            raise SystemExit(
+                f'--arms: no finished run of {missing}; there are '
+                f'{sorted(set(table.arm))}'
+            )
+        table = table[table.arm.isin(options.arms)]
+    if options.seeds is not None:
+        table = table[table.seed < options.seeds]
+    return table
+
+
+def target_accuracy(runs: pd.DataFrame) -> float:
+    """99 % of the baseline's mean final validation top-1."""
+    return 0.99 * runs[runs.role == 'baseline'].val_top1.mean()
+
+
+def records_rows(runs: pd.DataFrame, root: Path, target: float) -> List[dict]:
+    rows = []
+    for run in runs.itertuples():
+        found = recorded(root / run.folder, run.val_curve, target)
+        for quantity, value in found.items():
+            keys = {key: getattr(run, key) for key in _KEYS}
+            rows.append(dict(keys, quantity=quantity, detail='', value=value))
+    return rows
+
+
+def check_same_images(runs: pd.DataFrame, root: Path) -> Config:
+    """One test split and pipeline for all arms, or an error."""
+    first = None
+    for run in runs.itertuples():
+        config = Config.fromfile(root / run.folder / 'config.py')
+        dataset = config.test_dataloader.dataset
+        if first is None:
+            first, name = config, run.folder
+        elif dataset != first.test_dataloader.dataset:
+            raise SystemExit(
+                f'test_dataloader.dataset differs between {name} and '
+                f'{run.folder}; measure such arms apart with --arms'
+            )
+    return first
+
+
+def models_rows(
+    runs: pd.DataFrame, root: Path, options: argparse.Namespace
+) -> List[dict]:
+    """Corruption and detection: one data set at a time for all models."""
+    config = check_same_images(runs, root)
+    models = [
+        (
+            {key: getattr(run, key) for key in _KEYS},
+            load_run(root / run.folder, run.epochs),
+        )
+        for run in runs.itertuples()
+    ]
+    rows: List[dict] = []
+    if options.ood:
+        rows += detection_rows(models, config, options)
+    corruptions = [
+        (name, severity)
+        for name in options.corruptions
+        for severity in options.severities
+    ]
+    sums: Dict[int, List[float]] = {i: [] for i in range(len(models))}
+    for name, severity in track(corruptions, 'corruptions'):
+        images = split_images(config, name, severity, options.images)
+        for i, (keys, model) in enumerate(models):
+            found = signals(model, images.inputs, options.layer)
+            value = accuracy(found.logits, images.labels)
+            sums[i].append(value)
+            detail = f'{name}/{severity}'
+            rows.append(
+                dict(keys, quantity=CORRUPTED, detail=detail, value=value)
+            )
+    for i, (keys, _) in enumerate(models):
+        if sums[i]:
+            mean = sum(sums[i]) / len(sums[i])
+            rows.append(dict(keys, quantity=CORRUPTED, detail='', value=mean))
+    return rows
+
+
+def detection_rows(
+    models: list, config: Config, options: argparse.Namespace
+) -> List[dict]:
+    known = split_images(config, limit=options.images)
+    others: Dict[str, Images] = {
+        name: folder_images(config, Path(folder), options.images)
+        for name, folder in options.ood
+    }
+    rows = []
+    for keys, model in track(models, 'detection'):
+        inside = signals(model, known.inputs, options.layer)
+        for name, images in others.items():
+            outside = signals(model, images.inputs, options.layer)
+            for detector, value in detection(inside, outside).items():
+                quantity = f'AUROC against {name} by {detector}, %'
+                rows.append(
+                    dict(keys, quantity=quantity, detail='', value=value)
+                )
+    return rows
+
+
+def _named_folder(text: str) -> tuple:
+    name, _, folder = text.partition('=')
+    if not folder or not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(
+            f'{text!r} must be NAME=FOLDER with an existing folder of images'
+        )
+    return name, folder
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Measure what top-1 does not say, for the finished runs '
+        'of a benchmark'
+    )
+    parser.add_argument('results', type=Path, help='folder of results.csv')
+    parser.add_argument('out', type=Path, help='a new CSV file')
+    parser.add_argument('--arms', nargs='+', help='all unless given')
+    parser.add_argument('--seeds', type=int, help='the first N only')
+    parser.add_argument(
+        '--accuracy', type=float, help='validation top-1 to reach, per cent'
+    )
+    parser.add_argument(
+        '--corruptions',
+        nargs='*',
+        default=[],
+        choices=('all', *CORRUPTIONS),
+        metavar='NAME',
+        help='of ImageNet-C, or "all" fifteen',
+    )
+    parser.add_argument(
+        '--severities', type=int, nargs='+', default=[1, 2, 3, 4, 5]
+    )
+    parser.add_argument(
+        '--ood',
+        type=_named_folder,
+        nargs='*',
+        default=[],
+        metavar='NAME=FOLDER',
+        help='images of no trained class',
+    )
+    parser.add_argument(
+        '--images', type=int, help='so many of each split, evenly spaced'
+    )
+    parser.add_argument(
+        '--layer', help='whose map is measured; the last of the backbone'
+    )
+    options = parser.parse_args()
+    if 'all' in options.corruptions:
+        options.corruptions = list(CORRUPTIONS)
+    if options.out.exists():
+        parser.error(f'{options.out} exists; choose another name')
+    if not (options.results / 'results.csv').is_file():
+        parser.error(f'{options.results} has no results.csv of a benchmark')
+    return options
+
+
+def main() -> None:
+    options = parse_args()
+    init_default_scope('mmpretrain')
+    MMLogger.get_instance('behaviour', log_level='ERROR')
+    table = pd.read_csv(options.results / 'results.csv')
+    rows: List[dict] = []
+    for _, runs in table.groupby('config', sort=False):
+        target = options.accuracy or target_accuracy(runs)
+        runs = select(runs, options)
+        rows += records_rows(runs, options.results, target)
+        if options.corruptions or options.ood:
+            rows += models_rows(runs, options.results, options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(options.out) as part:
+        pd.DataFrame(rows).to_csv(part, index=False)
+    Console().print(f'{len(rows)} values: {options.out}')
+
+
+if __name__ == '__main__':
+    main()

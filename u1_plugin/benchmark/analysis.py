@@ -1,0 +1,223 @@
+"""What a table of runs says, in numbers and in words."""
+
+import math
+from typing import Dict, List, NamedTuple, Optional
+
+import pandas as pd
+
+from .statistics import Comparison, compare, holm
+
+LEVEL = 0.05
+
+
+class ArmResult(NamedTuple):
+    """One arm of one config.
+
+    Attributes:
+        arm (str): Its name.
+        role (str): Of the arm.
+        n (int): Seeds that the baseline has as well.
+        mean (float): Of the metric over these seeds.
+        to_baseline (Comparison | None): None for the baseline itself and for
+            fewer than 2 pairs.
+        holm (float): The permutation p, corrected over the arms of a table.
+        cpu (float): Median ratio of processor time to the baseline's.
+        memory (float): Median ratio of peak memory to the baseline's.
+        parameters (int): While training.
+        missing (tuple): The baseline's seeds without a run of this arm.
+    """
+
+    arm: str
+    role: str
+    n: int
+    mean: float
+    to_baseline: Optional[Comparison]
+    holm: float
+    cpu: float
+    memory: float
+    parameters: int
+    missing: tuple
+
+
+def baseline_of(table: pd.DataFrame) -> str:
+    """Name of the one baseline.
+
+    Raises:
+        ValueError: If there is none or more than one.
+    """
+    names = sorted(set(table[table.role == 'baseline'].arm))
+    if len(names) != 1:
+        raise ValueError(
+            f'role=baseline: {names or "no arm"} in results.csv; a report '
+            'compares with exactly one, so let its runs finish first'
+        )
+    return names[0]
+
+
+def by_seed(table: pd.DataFrame, metric: str) -> Dict[str, pd.Series]:
+    """Values by arm and seed, without those that are missing.
+
+    Args:
+        table (pd.DataFrame): Of one config.
+        metric (str): A column of it.
+
+    Raises:
+        ValueError: If a run occurs twice.
+    """
+    twice = table[table.duplicated(['arm', 'seed'])]
+    if len(twice):
+        raise ValueError(
+            f'results.csv has two rows of {twice.arm.iloc[0]}, seed '
+            f'{twice.seed.iloc[0]}; write it again with tools/benchmark.py'
+        )
+    return {
+        arm: runs.set_index('seed')[metric].dropna().sort_index()
+        for arm, runs in table.groupby('arm', sort=False)
+    }
+
+
+def paired(values: pd.Series, control: pd.Series) -> Optional[Comparison]:
+    """Over the seeds that both have; None below 2."""
+    seeds = values.index.intersection(control.index)
+    if len(seeds) < 2:
+        return None
+    return compare(values[seeds], control[seeds])
+
+
+def _ratio(runs: pd.DataFrame, baseline: pd.DataFrame, column: str) -> float:
+    own, other = (t.set_index('seed')[column] for t in (runs, baseline))
+    return float((own / other).median())
+
+
+def _memory_column(table: pd.DataFrame) -> str:
+    on_gpu = table.peak_cuda_mib.notna().all() and len(table)
+    return 'peak_cuda_mib' if on_gpu else 'peak_rss_mib'
+
+
+def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
+    """Every arm against the baseline, paired by seed, Holm over the arms.
+
+    Args:
+        table (pd.DataFrame): Of one config, the baseline included.
+        metric (str): ``test_top1``, or ``val_top1`` for ablations.
+
+    Returns:
+        List[ArmResult]: In the order of the table, the baseline first.
+
+    Raises:
+        ValueError: If there is no single baseline or a run occurs twice.
+    """
+    baseline = baseline_of(table)
+    series = by_seed(table, metric)
+    control = series[baseline]
+    compared = {
+        arm: None if arm == baseline else paired(values, control)
+        for arm, values in series.items()
+    }
+    corrected = holm(
+        {arm: c.permutation for arm, c in compared.items() if c is not None}
+    )
+    reference = table[table.arm == baseline]
+    memory = _memory_column(table)
+    found = []
+    for arm in sorted(series, key=lambda name: name != baseline):
+        runs = table[table.arm == arm]
+        seeds = series[arm].index.intersection(control.index)
+        found.append(
+            ArmResult(
+                arm,
+                runs.role.iloc[0],
+                len(seeds),
+                float(series[arm][seeds].mean()),
+                compared[arm],
+                corrected.get(arm, math.nan),
+                _ratio(runs, reference, 'cpu_s'),
+                _ratio(runs, reference, memory),
+                int(runs.parameters.iloc[0]),
+                tuple(map(int, control.index.difference(seeds))),
+            )
+        )
+    return found
+
+
+def against(
+    table: pd.DataFrame, metric: str, arm: str, role: str
+) -> Dict[str, Optional[Comparison]]:
+    """One arm against every other arm of a role, paired by seed."""
+    series = by_seed(table, metric)
+    others = table[table.role == role].arm.unique()
+    return {
+        other: paired(series[arm], series[other])
+        for other in others
+        if other != arm
+    }
+
+
+def interval(comparison: Comparison, digits: int = 2) -> str:
+    """``+0.20 [-0.10, +0.50]``."""
+    if math.isnan(comparison.low):
+        return f'{comparison.mean:+.{digits}f} [no interval]'
+    return (
+        f'{comparison.mean:+.{digits}f} [{comparison.low:+.{digits}f}, '
+        f'{comparison.high:+.{digits}f}]'
+    )
+
+
+def plain_conclusion(result: ArmResult) -> str:
+    """What the comparison with the baseline shows, in words."""
+    c = result.to_baseline
+    if c is None:
+        return 'fewer than 2 pairs: nothing can be said'
+    if math.isnan(c.low):
+        return (
+            'every pair differs by the same amount: no interval, so nothing '
+            'can be said'
+        )
+    if c.verdict == 'no effect here':
+        return 'no effect here: the interval contains 0'
+    if result.holm >= LEVEL:
+        return (
+            f'{c.verdict}, but not after the correction for the number of '
+            f'arms (p = {result.holm:.3f}): no effect is shown'
+        )
+    return f'{c.verdict} than the baseline'
+
+
+def conclusion(
+    result: ArmResult, controls: Dict[str, Optional[Comparison]]
+) -> str:
+    """The same, and whether a gain is U(1)'s own.
+
+    A gain counts as U(1)'s only if the arm is also better than every control:
+    those share everything with it but what is claimed to matter.
+
+    Args:
+        result (ArmResult): Of a U(1) arm.
+        controls (Dict[str, Comparison | None]): The arm against each control.
+    """
+    words = plain_conclusion(result)
+    if not words.startswith('higher than'):
+        return words
+    if not controls:
+        return (
+            'higher than the baseline, but no control was run: whose gain it '
+            'is stays open'
+        )
+    shared = {
+        name: c
+        for name, c in controls.items()
+        if c is None or c.verdict != 'higher'
+    }
+    if shared:
+        texts = [
+            f'{name} ({interval(c) if c else "too few pairs"})'
+            for name, c in shared.items()
+        ]
+        return (
+            'higher than the baseline, but not than the control'
+            f'{"s" if len(texts) > 1 else ""} {", ".join(texts)}, which '
+            'share the gain: it is not a gain of U(1)'
+        )
+    return (
+        'higher than the baseline and than every control: a gain of U(1) here'
+    )
