@@ -12,12 +12,16 @@ from torch import Tensor
 from ..geometry import fourier_basis
 from .circular_tests import circular_correlation
 from .estimate import Estimate, t_estimate
+from .images import subset_index
 from .information import class_dependence, mutual_information
 from .profile import concentration, symmetry
 from .sources import Network, set_padding, untrained_twin
 from .survey import INPUT, LayerFinding, Survey, angle_summary, project
 
 _PERMUTATIONS = 999
+
+#: Images whose channels are shuffled, at most.
+_SHUFFLED = 2000
 
 #: Shift of the images in a control, in parts of their width.
 SHIFT = 8
@@ -268,9 +272,7 @@ def centring_of(found: Survey, images: int = 1000) -> List[Centring]:
         images (int): The correlation is taken over so many at most.
     """
     rows = []
-    chosen = np.unique(
-        np.linspace(0, len(found.labels) - 1, images).round().astype(int)
-    )
+    chosen = subset_index(len(found.labels), images)
     own = _angles(found.layers[0].moments['image'][chosen])
     for layer in found.layers:
         moments = layer.moments['image']
@@ -291,10 +293,6 @@ def _two_sided(estimate: Estimate) -> Estimate:
     return estimate._replace(pvalue=2 * min(one, 1 - one))
 
 
-def _information(z: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    return float(mutual_information(angle_summary(z, labels, classes).table))
-
-
 def shuffles_of(
     layer: LayerFinding,
     labels: np.ndarray,
@@ -312,27 +310,33 @@ def shuffles_of(
         seed (int): Of the orders.
     """
     rng = np.random.default_rng(seed)
+    chosen = subset_index(len(labels), _SHUFFLED)
+    vectors, labels = np.array(layer.vectors[chosen]), labels[chosen]
     basis = fourier_basis(layer.channels, torch.float64).numpy()
+
+    def summary(units, plane, center):
+        return angle_summary(project(units, plane, center), labels, classes)
+
+    own = summary(vectors, basis, layer.center)
+    value = float(mutual_information(own.table))
     # Shuffling the plane's columns shuffles the channels back.
     planes = (basis[:, rng.permutation(layer.channels)] for _ in range(orders))
-    others = [
-        _information(
-            project(layer.vectors, plane, layer.center), labels, classes
-        )
-        for plane in planes
-    ]
-    scrambled = rng.permuted(np.array(layer.vectors), axis=1)
-    own = layer.planes['fourier_centred'].table
+    others = np.array(
+        [
+            mutual_information(summary(vectors, plane, layer.center).table)
+            for plane in planes
+        ]
+    )
+    scrambled = rng.permuted(vectors, axis=1)
+    nothing = summary(scrambled, basis, np.nanmean(scrambled, 0))
     return Shuffle(
         layer.name,
-        float(mutual_information(own)),
+        value,
         float(np.median(others)),
         *(float(v) for v in np.percentile(others, (2.5, 97.5))),
-        float(np.mean(np.array(others) >= mutual_information(own))),
-        _information(
-            project(scrambled, basis, np.nanmean(scrambled, 0)), labels, classes
-        ),
-        class_dependence(own, _PERMUTATIONS, resamples=2).chance,
+        float(np.mean(others >= value)),
+        float(mutual_information(nothing.table)),
+        class_dependence(own.table, _PERMUTATIONS, resamples=2).chance,
     )
 
 

@@ -190,12 +190,15 @@ def make_dataset(config: Config, data: str, size: Optional[int] = None):
         return DATASETS.build(ConfigDict(dataset))
 
 
+def subset_index(total: int, count: int) -> np.ndarray:
+    """At most ``count`` numbers of ``range(total)``, evenly spaced."""
+    count = min(total, count)
+    return np.linspace(0, total - 1, count).round().astype(int)
+
+
 def subset(dataset, count: int):
-    """At most ``count`` images, evenly spaced through the data set."""
-    if len(dataset) <= count:
-        return dataset
-    index = np.linspace(0, len(dataset) - 1, count).round().astype(int)
-    return dataset.get_subset(index.tolist())
+    """The images of :func:`subset_index`."""
+    return dataset.get_subset(subset_index(len(dataset), count).tolist())
 
 
 def make_loader(dataset, batch_size: int, workers: int = 0) -> DataLoader:
