@@ -1,7 +1,9 @@
 """Does an angle help a memory's vote, and beyond position?
 
-A frozen backbone runs once over all images of a config. In each of several
-random splits (60 % memory, 20 % validation, 20 % test) every arm takes its k
+A frozen backbone runs once over all images of a config, and its last map or
+that of ``--layer`` is read. In each of several
+random splits (60 % memory, 20 % validation, 20 % test; with
+``--shots``, so many images a class of the memory's) every arm takes its k
 and its kappa or sigma from the validation images, and is then scored on the
 test images:
 
@@ -19,14 +21,12 @@ image may be in several, so that p is a little too small).
 import argparse
 import json
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
-import mmpretrain
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
@@ -44,15 +44,18 @@ from u1_plugin.memory import (
     Pixels,
     Sites,
     bottleneck_pixels,
+    few_shot,
     prior,
     vote,
 )
+from u1_plugin.memory.evaluation import read_maps
 from u1_plugin.statistics import paired_difference
 
 KS = (1, 5, 10, 20, 50)
 KAPPAS = (0.5, 1.0, 2.0, 4.0, 8.0)
-SIGMAS = (0.1, 0.2, 0.4, 0.8)
-#: What each arm may choose on the validation images.
+SIGMAS = (0.8, 0.4, 0.2, 0.1, 0.05, 0.025)
+#: What each arm may choose on the validation images; the first, and weakest,
+#: of equals.
 STRENGTHS = dict(
     pixel=(0.0,),
     image=KAPPAS,
@@ -72,26 +75,9 @@ class Queries(NamedTuple):
     labels: np.ndarray
 
 
-@torch.no_grad()
-def intensities(config: Config, checkpoint: str) -> tuple:
-    """``I`` of every image of the config, ``(N, C, H, W)``, labels, head."""
-    model = mmpretrain.get_model(config, pretrained=checkpoint)
-    model.eval()
-    memory = Config(dict(a=config.custom_hooks[0]['dataloader'])).a
-    maps, labels = [], []
-    for config_of in (memory, config.val_dataloader, config.test_dataloader):
-        for batch in Runner.build_dataloader(config_of):
-            data = model.data_preprocessor(batch, False)
-            feats = model.extract_feat(data['inputs'], stage='backbone')
-            maps.append(model.head.pre_logits(feats).half())
-            labels += [int(sample.gt_label) for sample in data['data_samples']]
-    return torch.cat(maps), np.array(labels), model.head
-
-
-def pixels_of(maps, labels, head, mode='pixel') -> Pixels:
+def pixels_of(maps, labels, plane, mode='pixel') -> Pixels:
     numbers = torch.arange(len(maps))
     classes = torch.from_numpy(labels)
-    plane = head.feature_plane
     return bottleneck_pixels(maps.float(), classes, numbers, plane, mode)
 
 
@@ -121,7 +107,9 @@ def scores_of(
     return votes.argmax(1).numpy()
 
 
-def run_split(maps, labels, head, seed: int) -> Tuple[dict, dict]:
+def run_split(
+    maps, labels, plane, seed: int, shots: Optional[int] = None
+) -> Tuple[dict, dict]:
     """Which test images each arm gets right, and what it chose."""
     train, rest = train_test_split(
         np.arange(len(labels)),
@@ -132,17 +120,19 @@ def run_split(maps, labels, head, seed: int) -> Tuple[dict, dict]:
     val, test = train_test_split(
         rest, train_size=0.5, stratify=labels[rest], random_state=seed
     )
+    if shots is not None:
+        train = train[few_shot(labels[train], shots, seed)]
     right: Dict[str, np.ndarray] = {}
     chosen: Dict[str, tuple] = {}
     for mode, arms in (('pooled', ('pooled',)), ('pixel', STRENGTHS)):
-        memory = pixels_of(maps[train], labels[train], head, mode)
+        memory = pixels_of(maps[train], labels[train], plane, mode)
         bank = MemoryBank()
         bank.append(memory)
         search = ExactSearch(bank)
         parts = []
         for part in (val, test):
-            pixels = pixels_of(maps[part], labels[part], head, mode)
-            found = search.search(pixels.vectors, max(KS))
+            pixels = pixels_of(maps[part], labels[part], plane, mode)
+            found = search.search(pixels.vectors, min(max(KS), len(bank)))
             parts.append(Queries(pixels, found, labels[part]))
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(bank), generator=generator)
@@ -168,7 +158,11 @@ def baselines(maps, labels, train, val, test) -> Dict[str, np.ndarray]:
     vectors = pooled_vector(maps.float()).numpy()
     found = {}
     for name, models in dict(
-        knn=[KNeighborsClassifier(k, metric='cosine') for k in KS],
+        knn=[
+            KNeighborsClassifier(k, metric='cosine')
+            for k in KS
+            if k <= len(train)
+        ],
         linear=[
             make_pipeline(
                 StandardScaler(), LogisticRegression(C=c, max_iter=500)
@@ -226,6 +220,8 @@ def main() -> None:
     )
     parser.add_argument('config')
     parser.add_argument('checkpoint')
+    parser.add_argument('--layer', help='such as backbone.layer3')
+    parser.add_argument('--shots', type=int, help='memory images a class')
     parser.add_argument('--splits', type=int, default=5, help='>= 2')
     parser.add_argument('--out', type=Path, help='a new JSON file')
     args = parser.parse_args()
@@ -235,8 +231,11 @@ def main() -> None:
         parser.error(f'--out {args.out} exists; choose another name')
     init_default_scope('mmpretrain')
     config = Config.fromfile(args.config)
-    maps, labels, head = intensities(config, args.checkpoint)
-    results = [run_split(maps, labels, head, s) for s in range(args.splits)]
+    maps, labels, plane = read_maps(config, args.checkpoint, args.layer)
+    results = [
+        run_split(maps, labels, plane, seed, args.shots)
+        for seed in range(args.splits)
+    ]
     summary = summarise([right for right, _ in results])
     show(summary, Console())
     if args.out:

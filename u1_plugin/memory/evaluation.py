@@ -3,14 +3,18 @@
 import copy
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
+import mmpretrain
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..geometry import energy
+from ..geometry import energy, to_positive_orthant
 from ..taps import MapCollector
 from .bank import MemoryBank, bottleneck_pixels
 from .sharding import Memory, Queries
@@ -72,6 +76,39 @@ class LayerView(nn.Module):
         ) as collector:
             self.classifier.extract_feat(inputs, stage=stage)
             return (collector.maps()[self.layer],)
+
+
+@torch.no_grad()
+def read_maps(
+    config: Config, checkpoint: str, layer: Optional[str] = None
+) -> tuple:
+    """What a memory config's backbone makes of all of its images.
+
+    Args:
+        config (Config): With a :class:`MemoryBankHead`, and a dataloader in
+            its first custom hook.
+        checkpoint (str): The backbone's weights.
+        layer (str, optional): A module's name; None is the last map.
+
+    Returns:
+        tuple: ``I`` of the memory's, validation and test images in this order,
+        ``(N, C, H, W)``, float16; labels ``(N,)``, an array; the feature plane.
+    """
+    model = mmpretrain.get_model(config, pretrained=checkpoint)
+    view = LayerView(model, model.head, layer, None).eval()
+    memory = Config(config.custom_hooks[0]['dataloader'])
+    memory.sampler = dict(type='DefaultSampler', shuffle=False)
+    maps, labels = [], []
+    for config_of in (memory, config.val_dataloader, config.test_dataloader):
+        for batch in Runner.build_dataloader(config_of):
+            data = model.data_preprocessor(batch, False)
+            found = view.extract_feat(data['inputs'])[-1]
+            intensity = to_positive_orthant(found, model.head.orthant)
+            maps.append(intensity.half())
+            labels += [int(sample.gt_label) for sample in data['data_samples']]
+    plane = dict(config.model.head.get('feature_plane', {}))
+    plane = dict(type='FeaturePlane', in_channels=maps[0].size(1)) | plane
+    return torch.cat(maps), np.array(labels), MODELS.build(plane).eval()
 
 
 class Metrics:

@@ -1,0 +1,178 @@
+"""Accuracy against bytes: fewer pixels, coarser numbers, a covering part.
+
+The plain vote (kappa = 0) with a fixed k on the images of a memory config, in
+several random splits (60 % memory, 40 % test). Coreset selection is compared
+with as many pixels drawn at random.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sklearn.model_selection import train_test_split
+
+from u1_plugin.memory import (
+    ExactSearch,
+    MemoryBank,
+    Pixels,
+    bottleneck_pixels,
+    coreset,
+    vote,
+)
+from u1_plugin.memory.evaluation import read_maps
+from u1_plugin.statistics import paired_difference
+
+
+class Variant(NamedTuple):
+    """How a memory is made smaller than all pixels in float32."""
+
+    name: str
+    keep: Optional[int] = None
+    dtype: str = 'float32'
+    coreset: Optional[float] = None
+    random: Optional[float] = None
+
+
+def variants(keeps: List[int], shares: List[float]) -> List[Variant]:
+    """All pixels first, then one change each, then all of them together."""
+    return [
+        Variant('all pixels, float32'),
+        *(Variant(f'keep={n}', keep=n) for n in keeps),
+        *(Variant(name, dtype=name) for name in ('float16', 'uint8')),
+        *(Variant(f'coreset={s:g}', coreset=s) for s in shares),
+        *(Variant(f'random {s:g}', random=s) for s in shares),
+        Variant(
+            f'coreset={shares[0]:g}, uint8', dtype='uint8', coreset=shares[0]
+        ),
+    ]
+
+
+def fill(variant: Variant, pixels: Pixels, seed: int) -> MemoryBank:
+    """A bank of pixels, all of one variant's ``keep``."""
+    bank = MemoryBank(variant.dtype)
+    bank.append(pixels)
+    if variant.coreset is not None:
+        bank.keep(coreset(bank, variant.coreset, seed=seed))
+    if variant.random is not None:
+        generator = torch.Generator().manual_seed(seed)
+        count = max(1, round(variant.random * len(bank)))
+        order = torch.randperm(len(bank), generator=generator)
+        bank.keep(order[:count].sort().values)
+    return bank
+
+
+def accuracy(bank: MemoryBank, queries: Pixels, labels, k: int) -> float:
+    """Of the plain vote, in per cent."""
+    k = min(k, len(bank))
+    found = ExactSearch(bank).search(queries.vectors, k)
+    near = bank.field('labels')[found.indices]
+    classes = int(labels.max()) + 1
+    images = len(labels)
+    votes = vote(found.distances, near, queries.images, classes, images)
+    return 100 * float(np.mean(votes.argmax(1).numpy() == labels))
+
+
+def run_split(maps, labels, plane, options, seed: int) -> Dict[str, tuple]:
+    """Accuracy and bytes of each variant."""
+    train, test = train_test_split(
+        np.arange(len(labels)),
+        train_size=0.6,
+        stratify=labels,
+        random_state=seed,
+    )
+
+    def pixels_of(part, keep=None) -> Pixels:
+        classes = torch.from_numpy(labels[part])
+        numbers = torch.arange(len(part))
+        intensity = maps[part].float()
+        return bottleneck_pixels(intensity, classes, numbers, plane, keep=keep)
+
+    queries = pixels_of(test)
+    found = {}
+    for variant in variants(options.keep, options.coreset):
+        bank = fill(variant, pixels_of(train, variant.keep), seed)
+        score = accuracy(bank, queries, labels[test], options.k)
+        found[variant.name] = (score, bank.nbytes, len(bank))
+    return found
+
+
+def summarise(results: List[Dict[str, tuple]]) -> List[dict]:
+    """One record a variant, with its difference to the first."""
+    first = next(iter(results[0]))
+    plain = [result[first][0] for result in results]
+    records = []
+    for name in results[0]:
+        scores = [result[name][0] for result in results]
+        record = dict(
+            variant=name,
+            accuracy=scores,
+            bytes=results[0][name][1],
+            vectors=results[0][name][2],
+        )
+        if name != first:
+            difference = paired_difference(scores, plain)
+            record['difference'] = difference._asdict()
+        records.append(record)
+    return records
+
+
+def show(records: List[dict], console: Console) -> None:
+    table = Table('memory', 'vectors', 'MiB', 'share', 'top-1 %', 'difference')
+    for record in records:
+        text = ''
+        if 'difference' in record:
+            d = record['difference']
+            text = f'{d["mean"]:+.2f} [{d["low"]:+.2f}, {d["high"]:+.2f}]'
+        table.add_row(
+            record['variant'],
+            f'{record["vectors"]:,}',
+            f'{record["bytes"] / 2**20:.2f}',
+            f'{record["bytes"] / records[0]["bytes"]:.3f}',
+            f'{np.mean(record["accuracy"]):.2f}',
+            text,
+        )
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description='Accuracy against bytes of a memory'
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--layer', help='such as backbone.layer3')
+    parser.add_argument('--keep', type=int, nargs='+', default=[1, 2, 4, 8])
+    parser.add_argument(
+        '--coreset', type=float, nargs='+', default=[0.1, 0.25, 0.5]
+    )
+    parser.add_argument('--k', type=int, default=5)
+    parser.add_argument('--splits', type=int, default=5, help='>= 2')
+    parser.add_argument('--out', type=Path, help='a new JSON file')
+    options = parser.parse_args()
+    if options.splits < 2:
+        parser.error(f'--splits {options.splits} must be >= 2')
+    if options.out and options.out.exists():
+        parser.error(f'--out {options.out} exists; choose another name')
+    init_default_scope('mmpretrain')
+    config = Config.fromfile(options.config)
+    maps, labels, plane = read_maps(config, options.checkpoint, options.layer)
+    results = [
+        run_split(maps, labels, plane, options, seed)
+        for seed in track(range(options.splits), 'splits')
+    ]
+    records = summarise(results)
+    show(records, Console())
+    if options.out:
+        options.out.write_text(json.dumps(records, indent=2))
+
+
+if __name__ == '__main__':
+    main()
