@@ -215,7 +215,9 @@ def test_all(args: argparse.Namespace, found: Survey) -> Tuple:
     for layer in found.layers[1:]:
         own = concentration_tests(layer.energy) + sombrero_tests(layer.energy)
         if labelled:
-            planes = {plane: layer.planes[plane] for plane in JUDGED}
+            planes = {
+                name: layer.planes[plane] for plane, name in JUDGED.items()
+            }
             own += angle_tests(planes, args.permutations)
             agreement[layer.name] = circular_correlation(
                 *(summary.mean for summary in planes.values()),

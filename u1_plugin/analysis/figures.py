@@ -71,7 +71,7 @@ def energy_maps(layers: Sequence[LayerFinding]) -> Figure:
         layers (Sequence[LayerFinding]): One panel each, each on its own scale.
     """
     figure, axes = _grid(len(layers), 3.2)
-    for ax, layer in zip(axes, layers):
+    for number, (ax, layer) in enumerate(zip(axes, layers)):
         mean = layer.energy.mean_map
         height, width = mean.shape
         # Half a pixel beyond the centres; the optical axis is 0, y is up.
@@ -82,7 +82,7 @@ def energy_maps(layers: Sequence[LayerFinding]) -> Figure:
         ax.set(
             title=title_of(layer),
             xlabel='x from the optical axis (pixels)',
-            ylabel='y (pixels)',
+            ylabel='y (pixels)' if number % _COLUMNS == 0 else '',
         )
         bar = figure.colorbar(image, ax=ax, shrink=0.85)
         bar.set_label('energy / uniform')
@@ -179,11 +179,11 @@ def sombrero_surfaces(layers: Sequence[LayerFinding]) -> Figure:
             )
         ax.set_title(short(layer.name), pad=0)
         ax.set(xlabel='x (half diag.)', ylabel='y (half diag.)')
-        ax.set_zlabel('energy / uniform')
+        ax.set_zlabel('energy / uniform', labelpad=1)
         ax.view_init(elev=28, azim=-60)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_major_locator(MaxNLocator(4))
-        ax.set_box_aspect(None, zoom=0.82)
+        ax.set_box_aspect(None, zoom=0.76)
     return figure
 
 
@@ -286,7 +286,6 @@ def plane_agreement(
             textcoords='offset points',
             xytext=(6, 5),
             fontsize=9,
-            color=style['color'],
         )
     ticks = np.arange(-180, 181, 90)
     text = f'r = {_number(correlation)}, p = {correlation.pvalue:.3f}'
@@ -296,8 +295,8 @@ def plane_agreement(
         title=f'{short(layer.name)}: class angles\n{text}',
         xlabel=f'{PLANES[planes[0]]} (degrees)',
         ylabel=f'{PLANES[planes[1]]} (degrees)',
-        xlim=(-190, 190),
-        ylim=(-190, 190),
+        xlim=(-205, 205),
+        ylim=(-205, 205),
         xticks=ticks,
         yticks=ticks,
     )
@@ -334,10 +333,10 @@ def moment_clouds(
         ax.axvline(0, color='0.8', lw=0.7, zorder=0)
         # The axes in one unit, or angles could not be seen.
         ax.set_aspect('equal', adjustable='datalim')
-        unit = 'energy' if plane == 'image' else 'norm of the pooled vector'
-        ax.set(
-            title=PLANES[plane], xlabel=f'Re z (unit: {unit})', ylabel='Im z'
+        unit = (
+            'share of the energy' if plane == 'image' else 'norm of the vector'
         )
+        ax.set(title=PLANES[plane], xlabel=f'Re z ({unit})', ylabel='Im z')
     if names:
         handles, found = axes[0].get_legend_handles_labels()
         figure.legend(

@@ -8,6 +8,7 @@ from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose, default_collate
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
@@ -188,6 +189,21 @@ def make_dataset(config: Config, data: str, size: Optional[int] = None):
         )
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return DATASETS.build(ConfigDict(dataset))
+
+
+def prepare_image(
+    config: Config, file: Path, size: Optional[int] = None
+) -> dict:
+    """One image as a batch, prepared as the network's test images are.
+
+    Args:
+        config (Config): Of the network, for its test pipeline.
+        file (Path): The image.
+        size (int, optional): See :func:`make_dataset`.
+    """
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        pipeline = Compose(_pipeline(config, size))
+    return default_collate([pipeline(dict(img_path=str(file)))])
 
 
 def subset_index(total: int, count: int) -> np.ndarray:

@@ -220,7 +220,7 @@ def write_class_angles(
 def _pictures(analysis: Analysis) -> dict:
     found = analysis.survey
     data, layers = found.layers[0], found.layers[1:]
-    names = found.classes
+    names, judged = found.classes, list(JUDGED)
     pictures: Dict[str, Any] = dict(
         energy=figures.energy_maps(found.layers),
         profiles=figures.radial_profiles(layers, data),
@@ -229,12 +229,12 @@ def _pictures(analysis: Analysis) -> dict:
     )
     for layer in layers:
         own = pictures['layers'][layer.name] = dict(
-            clouds=figures.moment_clouds(layer, found.labels, names, JUDGED)
+            clouds=figures.moment_clouds(layer, found.labels, names, judged)
         )
         if names:
-            own['roses'] = figures.polar_histograms(layer, names, JUDGED)
+            own['roses'] = figures.polar_histograms(layer, names, judged)
             own['agreement'] = figures.plane_agreement(
-                layer, names, JUDGED, analysis.agreement[layer.name]
+                layer, names, judged, analysis.agreement[layer.name]
             )
     if names:
         pictures['information'] = figures.information_bars(

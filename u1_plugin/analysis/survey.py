@@ -43,8 +43,8 @@ PLANES = dict(
     pca_centred='feature plane, PCA, centred',
 )
 
-#: The two planes of a verdict.
-JUDGED = ('image', 'pca_centred')
+#: The two planes of a verdict, and what tests call them.
+JUDGED = dict(image='image', pca_centred='PCA feature')
 
 #: Rows of the stored vectors that are read at a time.
 _ROWS = 4096

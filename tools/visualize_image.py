@@ -1,0 +1,136 @@
+"""Paint the hue of every bottleneck pixel over a photograph.
+
+Hue is the feature angle of a pixel, saturation its off-axis angle, value its
+energy: a colour picture of what a layer makes of an image. Beside it stands
+CAM (Zhou et al. 2016) of the predicted class, if the head is linear on the
+mean of the last map.
+
+    python tools/visualize_image.py CONFIG CHECKPOINT cat.jpg --out cat-hue.png
+    python tools/visualize_image.py timm:resnet50 - cat.jpg --out cat-hue.png
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Dict, Optional
+
+import numpy as np
+import torch
+from mmengine.config import DictAction
+from mmengine.logging import MMLogger
+from torch import nn
+
+from u1_plugin.analysis.figures import short
+from u1_plugin.analysis.hue import (
+    PALETTES,
+    class_activation_map,
+    hue_figure,
+    hue_map,
+)
+from u1_plugin.analysis.images import prepare_image
+from u1_plugin.analysis.layers import find_bottlenecks, run
+from u1_plugin.analysis.sources import load_network
+from u1_plugin.files import replaced_file
+from u1_plugin.geometry import ORTHANT_MAPS
+from u1_plugin.models import FeaturePlane
+from u1_plugin.taps import MapCollector
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add = parser.add_argument
+    add('source', metavar='CONFIG|timm:NAME')
+    add('checkpoint', help="'-': timm's own pre-trained weights")
+    add('image', type=Path)
+    add('--out', type=Path, required=True, help='a new .png file')
+    add('--layers', nargs='+', help='names of modules; default: bottlenecks')
+    add('--token-grid', help="for tokens, such as 'backbone.patch_embed'")
+    add(
+        '--planes',
+        type=Path,
+        help='the folder `planes` of an analysis: centred PCA planes in '
+        'place of\nthe raw Fourier plane, where a shared angle rules',
+    )
+    add('--orthant', default='relu', choices=ORTHANT_MAPS)
+    add('--palette', default='hsv', choices=PALETTES)
+    add('--size', type=int, help='resize the image to this many pixels')
+    add('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args()
+    if args.out.exists():
+        parser.error(f'--out {args.out} exists; choose another name')
+    if args.out.suffix != '.png':
+        parser.error(f'--out {args.out} must end in .png')
+    if not args.image.is_file():
+        parser.error(f'{args.image} is no file; name an image')
+    if args.planes and not args.planes.is_dir():
+        parser.error(f'--planes {args.planes} is no folder')
+    return args
+
+
+def feature_plane(
+    layer: str, channels: int, folder: Optional[Path]
+) -> nn.Module:
+    """The plane in which a layer's hue is read."""
+    if folder is None:
+        return FeaturePlane(channels)
+    file = str(folder / f'{layer}.npz')
+    return FeaturePlane(channels, basis='pca', center='file', file=file).eval()
+
+
+def classifier_of(model: nn.Module) -> Optional[nn.Linear]:
+    """The linear layer that gives the logits, if there is one."""
+    if hasattr(model, 'head'):
+        head = getattr(model.head, 'cls_head', model.head)
+        found = getattr(head, 'fc', None)
+    else:
+        found = model.model.get_classifier()
+    return found if isinstance(found, nn.Linear) else None
+
+
+@torch.no_grad()
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    checkpoint = None if args.checkpoint == '-' else args.checkpoint
+    network = load_network(args.source, checkpoint, options=args.cfg_options)
+    model = network.model
+    batch = prepare_image(network.config, args.image, args.size)
+    inputs = model.data_preprocessor(batch, False)['inputs']
+    layers = args.layers or find_bottlenecks(model, inputs, args.token_grid)
+    fc = classifier_of(model)
+    with MapCollector(model, layers, args.token_grid) as collector:
+        logits = run(model, inputs) if fc is None else model(inputs)
+        maps = {name: found[0] for name, found in collector.maps().items()}
+    hues: Dict = {
+        short(name): hue_map(
+            found, feature_plane(name, len(found), args.planes), args.orthant
+        )
+        for name, found in maps.items()
+    }
+    cam, title = None, ''
+    if fc is not None:
+        cam = class_activation_map(maps[layers[-1]], fc, logits[0])
+        share = logits[0].softmax(0).max()
+        title = f'CAM of class {int(logits[0].argmax())} (p = {share:.2f})'
+    if cam is None:
+        print(f'No CAM: the head is not linear on the mean of {layers[-1]}')
+    photo = batch['inputs'][0].flip(0).permute(1, 2, 0).numpy() / 255
+    plane = 'centred PCA plane' if args.planes else 'Fourier plane'
+    figure = hue_figure(
+        np.clip(photo, 0, 1),
+        hues,
+        cam,
+        title,
+        args.palette,
+        f'{network.name}, {network.weights}: hue in the {plane}',
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(args.out) as part:
+        figure.savefig(part, dpi=90)
+    print(args.out)
+
+
+if __name__ == '__main__':
+    main()
