@@ -152,7 +152,8 @@ class Runner:
         self._passes += 1
         folder = self.scratch / str(self._passes)
         folder.mkdir()
-        with Progress(transient=True) as bar:
+        shown = Console().is_terminal
+        with Progress(transient=True, disable=not shown) as bar:
             task = bar.add_task(title, total=len(dataset))
             return survey(
                 network.model.to(args.device),

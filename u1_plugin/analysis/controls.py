@@ -16,7 +16,7 @@ from .images import subset_index
 from .information import class_dependence, mutual_information
 from .profile import concentration, symmetry
 from .sources import Network, set_padding, untrained_twin
-from .survey import INPUT, LayerFinding, Survey, angle_summary, project
+from .survey import INPUT, LayerFinding, Survey, angle_sums, project
 
 _PERMUTATIONS = 999
 
@@ -220,11 +220,11 @@ def turns_of(
         old, new = first.moments['image'][index], second.moments['image']
         valid = np.hypot(*old.T) * np.hypot(*new.T) > 0
         change = np.exp(1j * (_angles(new[valid]) - _angles(old[valid])))
-        found = angle_summary(
+        found = angle_sums(
             np.stack([change.real, change.imag], 1),
             np.zeros(len(change), np.int64),
             1,
-        )
+        ).summary()
         correlation = circular_correlation(
             _angles(old[valid]), _angles(new[valid]), _PERMUTATIONS
         )
@@ -314,29 +314,30 @@ def shuffles_of(
     vectors, labels = np.array(layer.vectors[chosen]), labels[chosen]
     basis = fourier_basis(layer.channels, torch.float64).numpy()
 
-    def summary(units, plane, center):
-        return angle_summary(project(units, plane, center), labels, classes)
+    def table(units, plane, center):
+        moments = project(units, plane, center)
+        return angle_sums(moments, labels, classes).state()['table']
 
-    own = summary(vectors, basis, layer.center)
-    value = float(mutual_information(own.table))
+    own = table(vectors, basis, layer.center)
+    value = float(mutual_information(own))
     # Shuffling the plane's columns shuffles the channels back.
     planes = (basis[:, rng.permutation(layer.channels)] for _ in range(orders))
     others = np.array(
         [
-            mutual_information(summary(vectors, plane, layer.center).table)
+            mutual_information(table(vectors, plane, layer.center))
             for plane in planes
         ]
     )
     scrambled = rng.permuted(vectors, axis=1)
-    nothing = summary(scrambled, basis, np.nanmean(scrambled, 0))
+    nothing = table(scrambled, basis, np.nanmean(scrambled, 0))
     return Shuffle(
         layer.name,
         value,
         float(np.median(others)),
         *(float(v) for v in np.percentile(others, (2.5, 97.5))),
         float(np.mean(others >= value)),
-        float(mutual_information(nothing.table)),
-        class_dependence(own.table, _PERMUTATIONS, resamples=2).chance,
+        float(mutual_information(nothing)),
+        class_dependence(own, _PERMUTATIONS, resamples=2).chance,
     )
 
 

@@ -211,8 +211,8 @@ def hue_figure(
             vmin=-limit,
             vmax=limit,
         )
-        bar = figure.colorbar(image, ax=ax, shrink=0.8)
-        bar.set_label('contribution to the logit', fontsize=9)
+        bar = figure.colorbar(image, ax=ax, shrink=0.9, location='bottom')
+        bar.set_label('its mean, plus the bias, is the logit', fontsize=9)
         bar.ax.tick_params(labelsize=8)
     draw_wheel(figure.add_subplot(next(places), projection='polar'), palette)
     if title:

@@ -149,7 +149,7 @@ class _Layer:
             channels,
             self.energy.summary(),
             {
-                plane: angle_summary(z, labels, num_classes)
+                plane: angle_sums(z, labels, num_classes).summary()
                 for plane, z in moments.items()
             },
             moments,
@@ -182,13 +182,13 @@ def project(
     return moments
 
 
-def angle_summary(
+def angle_sums(
     moments: np.ndarray, labels: np.ndarray, num_classes: int
-) -> ClassAngleSummary:
-    """Circular statistics of moments ``(N, 2)`` by class."""
+) -> AngleAccumulator:
+    """Circular sums of moments ``(N, 2)`` by class ``(N,)``."""
     accumulator = AngleAccumulator(num_classes)
     accumulator.update(torch.from_numpy(moments), torch.from_numpy(labels))
-    return accumulator.summary()
+    return accumulator
 
 
 def _raw_images(batch: dict, device: torch.device) -> Tensor:

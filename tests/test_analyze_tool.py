@@ -1,0 +1,455 @@
+"""The analysis of bottlenecks: layers, one pass, controls, report and files."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import build, images, plain_config, u1_config
+from mmengine.config import Config
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import nn
+
+from u1_plugin.analysis import controls, survey
+from u1_plugin.analysis.images import (
+    image_folder,
+    make_dataset,
+    make_loader,
+    prepare_image,
+    subset_index,
+)
+from u1_plugin.analysis.layers import _all_passes_through, find_bottlenecks
+from u1_plugin.analysis.report import show_estimate, show_pvalue
+from u1_plugin.analysis.sources import (
+    Network,
+    load_network,
+    set_padding,
+    untrained_twin,
+)
+from u1_plugin.geometry import (
+    angle,
+    energy,
+    image_moment,
+    pca_basis,
+    pooled_vector,
+    to_positive_orthant,
+)
+
+COUNT = 40
+CLASSES = ('0', '1', '2', '3')
+LAYERS = ['backbone.layer2', 'backbone']
+
+
+def load_tool(root, name: str):
+    spec = importlib.util.spec_from_file_location(
+        name, root / f'tools/{name}.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Forty digits of four classes."""
+    out = tmp_path_factory.mktemp('digits')
+    digits = load_digits(n_class=len(CLASSES))
+    for i in range(COUNT):
+        place = out / str(digits.target[i])
+        place.mkdir(exist_ok=True)
+        grey = np.round(digits.images[i] * (255 / 16)).astype(np.uint8)
+        Image.fromarray(grey).save(place / f'{i}.png')
+    return out
+
+
+@pytest.fixture(scope='module')
+def config_file(root, tmp_path_factory):
+    """The digits config of the repository, with fewer classes."""
+    file = tmp_path_factory.mktemp('config') / 'small.py'
+    base = root / 'configs/digits/resnet18-narrow_1xb64_digits.py'
+    file.write_text(f"_base_ = ['{base}']\n")
+    return file
+
+
+@pytest.fixture(scope='module')
+def network(config_file):
+    return load_network(str(config_file), seed=0)
+
+
+@pytest.fixture(scope='module')
+def loader(network, folder):
+    return make_loader(make_dataset(network.config, str(folder)), 16)
+
+
+@pytest.fixture(scope='module')
+def found(network, loader, tmp_path_factory):
+    scratch = tmp_path_factory.mktemp('vectors')
+    return survey.survey(network.model, loader, LAYERS, scratch, CLASSES)
+
+
+def test_bottlenecks_are_the_last_maps_before_downsampling():
+    model = build(plain_config()).eval()
+    found = find_bottlenecks(model, images(2))
+    assert found == [
+        'backbone.layer1',
+        'backbone.layer2',
+        'backbone.layer3',
+        'backbone',
+    ]
+
+
+def test_a_map_beside_a_shortcut_is_no_bottleneck():
+    model = build(plain_config()).eval()
+    pair = images(2)
+    with torch.no_grad():
+        assert _all_passes_through(model, 'backbone.layer2', pair)
+        assert not _all_passes_through(model, 'backbone.layer3.0.conv1', pair)
+
+
+def test_bottlenecks_of_tokens(root):
+    config = root / 'configs/digits/swin-narrow_1xb64_digits.py'
+    model = load_network(str(config), seed=0).model
+    assert find_bottlenecks(model, images(2)) == [
+        'backbone.stages.0',
+        'backbone',
+    ]
+
+
+def test_a_network_without_maps_is_refused():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.fc(x.mean((2, 3)))
+
+    with pytest.raises(ValueError, match='--layers'):
+        find_bottlenecks(Pooled(), images(2))
+
+
+def test_one_pass_equals_the_whole_at_once(network, loader, found):
+    inputs, labels, raw = [], [], []
+    for batch in loader:
+        data = network.model.data_preprocessor(batch, False)
+        inputs.append(data['inputs'])
+        raw.append(torch.stack(list(batch['inputs'])).flip(1) / 255)
+        labels += [int(s.gt_label) for s in data['data_samples']]
+    assert found.labels.tolist() == labels
+    with torch.no_grad():
+        activation = network.model.backbone(torch.cat(inputs))[-1]
+    for layer, maps in (
+        (found.layers[0], torch.cat(raw)),
+        (found.layers[-1], activation),
+    ):
+        intensity = to_positive_orthant(maps)
+        own = energy(intensity).double()
+        z = image_moment(own)
+        torch.testing.assert_close(
+            torch.from_numpy(layer.moments['image']), z, atol=1e-6, rtol=1e-5
+        )
+        relative = own / own.mean((1, 2), keepdim=True)
+        np.testing.assert_allclose(
+            layer.energy.mean_map, relative.mean(0).numpy(), rtol=1e-5
+        )
+        theta = angle(z)[torch.tensor(labels) == 1]
+        mean = torch.polar(torch.ones_like(theta), theta).mean()
+        assert layer.planes['image'].mean[1] == pytest.approx(
+            float(mean.angle()), abs=1e-5
+        )
+    unit = F.normalize(pooled_vector(intensity).double(), dim=1)
+    np.testing.assert_allclose(layer.center, unit.mean(0).numpy(), atol=1e-6)
+    basis = pca_basis(unit).numpy()
+    np.testing.assert_allclose(abs(layer.basis @ basis.T), np.eye(2), atol=1e-4)
+    expected = (unit.numpy() - unit.numpy().mean(0)) @ layer.basis.T
+    np.testing.assert_allclose(
+        layer.moments['pca_centred'], expected, atol=1e-5
+    )
+
+
+def test_grey_images_have_no_hue(found):
+    assert found.layers[0].planes['pca_centred'].n == 0
+    assert found.layers[0].planes['image'].n == COUNT
+
+
+def test_angles_of_the_images_turn_with_them(network, loader, found, tmp_path):
+    index = np.arange(COUNT)
+    for times, degrees in ((1, 90), (3, -90)):
+        scratch = tmp_path / str(times)
+        scratch.mkdir()
+        turned = survey.survey(
+            network.model,
+            loader,
+            LAYERS,
+            scratch,
+            CLASSES,
+            transform=controls.quarter_turn(times),
+        )
+        row = controls.turns_of(found, turned, 90 * times, index)[0]
+        assert row.layer == survey.INPUT and row.n == COUNT
+        assert row.mean == pytest.approx(degrees, abs=1e-3)
+        assert row.length == pytest.approx(1, abs=1e-6)
+        assert row.correlation.value == pytest.approx(1, abs=1e-6)
+
+
+def test_moments_follow_a_shift(network, loader, found, tmp_path):
+    moved = survey.survey(
+        network.model,
+        loader,
+        LAYERS,
+        tmp_path,
+        CLASSES,
+        transform=controls.shift_right,
+    )
+    row = controls.shifts_of(found, moved, np.arange(COUNT))[0]
+    assert row.along.low > 0.1  # the digits fill half of the width
+    assert row.n == COUNT
+
+
+def test_shift_moves_by_an_eighth():
+    x = torch.arange(16.0).expand(1, 1, 2, 16)
+    shifted = controls.shift_right(x)
+    assert shifted[0, 0, 0].tolist() == [0, 0, *range(14)]
+
+
+def test_shuffled_channels(found):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 50)
+    vectors = rng.normal(size=(4, 96))[labels]
+    vectors = vectors + 0.1 * rng.normal(size=vectors.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    layer = found.layers[-1]._replace(
+        channels=96, vectors=vectors, center=vectors.mean(0)
+    )
+    row = controls.shuffles_of(layer, labels, 4, orders=20)
+    assert row.own > 0.5 and row.low > 0.5  # whatever the order
+    assert row.scrambled < 2 * row.chance < row.own
+
+
+@pytest.mark.parametrize('mode', ['circular', 'reflect'])
+def test_padding_is_switched(mode):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    x = images(2, 8)
+    expected = F.conv2d(F.pad(x, (1,) * 4, mode), conv.weight, conv.bias)
+    assert set_padding(nn.Sequential(conv, nn.Conv2d(4, 4, 1)), mode) == 1
+    torch.testing.assert_close(conv(x), expected)
+    with pytest.raises(ValueError, match='no zero-padded'):
+        set_padding(nn.Sequential(conv), mode)
+
+
+def test_same_padding_is_switched():
+    """With circular padding, a rolled image gives the rolled map."""
+    from timm.layers import Conv2dSame
+
+    torch.manual_seed(0)
+    conv = Conv2dSame(3, 4, 3, stride=2)
+    x = images(2, 8)
+    size = conv(x).shape
+    rolled = x.roll(2, -1)
+    assert not torch.allclose(conv(rolled), conv(x).roll(1, -1))
+    set_padding(conv, 'circular')
+    assert conv(x).shape == size
+    torch.testing.assert_close(conv(rolled), conv(x).roll(1, -1))
+
+
+def test_untrained_twin_is_seeded(network):
+    state = torch.random.get_rng_state()
+    twins = [untrained_twin(network, seed).model for seed in (3, 3, 4)]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    first, same, other = (twin.backbone.conv1.weight for twin in twins)
+    assert torch.equal(first, same) and not torch.equal(first, other)
+
+
+def test_weights_of_another_network_are_refused(config_file, tmp_path):
+    file = tmp_path / 'other.pth'
+    torch.save(dict(state_dict=dict(a=torch.zeros(1))), file)
+    with pytest.raises(ValueError, match='backbone.conv1.weight'):
+        load_network(str(config_file), str(file))
+    with pytest.raises(ValueError, match='--untrained'):
+        load_network(str(config_file))
+
+
+def test_names_of_sources(network, tmp_path):
+    with pytest.raises(ValueError, match='timm has no such model'):
+        load_network('timm:resnet_of_nobody', seed=0)
+    with pytest.raises(ValueError, match='is no folder'):
+        make_dataset(network.config, str(tmp_path / 'nothing'))
+    config = Config(dict(test_pipeline=[]))
+    with pytest.raises(ValueError, match='no test images'):
+        make_dataset(config, 'config')
+    assert subset_index(5, 9).tolist() == [0, 1, 2, 3, 4]
+    assert subset_index(9, 3).tolist() == [0, 4, 8]
+
+
+@pytest.mark.parametrize(
+    'name, count, classes', [('photos', 21, None), ('faces', 200, 2)]
+)
+def test_built_in_images(network, name, count, classes):
+    with image_folder(name) as place:
+        dataset = make_dataset(network.config, str(place))
+        # Releases of scikit-image differ in the pictures that they ship.
+        assert len(dataset) == count or name == 'photos' and len(dataset) > 9
+        names = dataset.metainfo.get('classes') if classes else None
+        assert (names and len(names)) == classes
+        file = dataset.get_data_info(0)['img_path']
+        batch = prepare_image(network.config, file, size=24)
+    assert batch['inputs'][0].shape == (3, 24, 24)
+    assert not place.exists()
+
+
+def test_numbers_for_readers():
+    estimate = SimpleNamespace(value=1.0, low=float('nan'), high=2.0)
+    assert show_estimate(estimate) == '1.000'
+    assert show_pvalue(0.0004) == '< 0.001' and show_pvalue(0.25) == '0.250'
+
+
+@pytest.fixture(scope='module')
+def report(root, config_file, folder, tmp_path_factory):
+    """A report of untrained weights, written by the tool."""
+    out = tmp_path_factory.mktemp('analysis') / 'report'
+    tool = load_tool(root, 'analyze_bottleneck')
+    argv = [
+        *('analyze_bottleneck.py', str(config_file), '--untrained', '1'),
+        *('--data', str(folder), '--out', str(out), '--layers', *LAYERS),
+        *('--permutations', '99', '--control-images', '6'),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', argv)
+        tool.main()
+        with pytest.raises(SystemExit):  # never into an existing folder
+            tool.main()
+    return out
+
+
+def test_report_needs_no_other_file(report):
+    page = (report / 'report.html').read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources and all(s.startswith('data:image/png') for s in sources)
+    assert 'http' not in re.sub(r'base64,[^"]*', '', page)
+    for text in ('Sombrero', 'quarter', 'padding reflect', 'layer2'):
+        assert text in page
+    assert 'untrained twin</td>' not in page  # of an untrained network
+
+
+def test_numbers_are_valid_json(report):
+    def refuse(constant):
+        raise AssertionError(f'{constant} is no JSON')
+
+    text = (report / 'numbers.json').read_text()
+    content = json.loads(text, parse_constant=refuse)
+    assert [layer['name'] for layer in content['layers']] == [
+        survey.INPUT,
+        *LAYERS,
+    ]
+    assert content['claims'].keys() == set(LAYERS)
+    rows = content['verdicts']
+    assert {row['claim'] for row in rows} == {'C1', 'C2', 'C3'}
+    assert all(
+        row['corrected'] is None or row['corrected'] >= row['pvalue']
+        for row in rows
+    )
+    variants = {row['variant'] for row in content['controls']['variants']}
+    assert variants == {'as analysed', 'padding reflect', 'padding circular'}
+    assert len(content['controls']['turns']) == 9
+
+
+def test_files_load_in_a_u1_config(report, config_file, folder, tmp_path):
+    """Their moments are those of the analysis."""
+    plain = load_network(str(config_file), seed=1)
+    loader = make_loader(make_dataset(plain.config, str(folder)), COUNT)
+    expected = survey.survey(
+        plain.model, loader, ['backbone'], tmp_path, CLASSES
+    ).layers[-1]
+    angles = report / 'class_angles' / 'backbone.pca_centred.json'
+    config = u1_config(
+        head=dict(type='LinearClsHead', num_classes=4, in_channels=128),
+        neck=dict(
+            feature_plane=dict(
+                type='FeaturePlane',
+                basis='pca',
+                center='file',
+                file=str(report / 'planes' / 'backbone.npz'),
+            )
+        ),
+        u1_head=dict(class_angles=dict(mode='file', file=str(angles))),
+    )
+    model = build(config)
+    batch = next(iter(loader))
+    data = plain.model.data_preprocessor(batch, False)
+    with torch.no_grad():
+        maps = plain.model.backbone(data['inputs'])
+        moments = model.neck.measure(maps)[0].value
+    np.testing.assert_allclose(
+        moments, expected.moments['pca_centred'], atol=1e-5
+    )
+    difference = model.head.class_angles.angles.numpy() - (
+        expected.planes['pca_centred'].mean
+    )
+    np.testing.assert_allclose(np.cos(difference), 1, atol=1e-6)
+
+
+def test_images_without_labels(root, config_file, folder, tmp_path):
+    loose = tmp_path / 'loose'
+    loose.mkdir()
+    for file in folder.rglob('*.png'):
+        shutil.copy(file, loose)
+    tool = load_tool(root, 'analyze_bottleneck')
+    out = tmp_path / 'out'
+    argv = [
+        *('analyze_bottleneck.py', str(config_file), '--untrained'),
+        *('--data', str(loose), '--out', str(out), '--layers', 'backbone'),
+        *('--control-images', '0', '--padding', 'circular'),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', argv)
+        tool.main()
+        patch.setattr(sys, 'argv', [*argv[:-2], '--out', str(out) + '2'])
+        patch.setattr(tool, 'write_report', lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tool.main()
+    assert not (tmp_path / 'out2').exists()  # at once or not at all
+    content = json.loads((out / 'numbers.json').read_text())
+    assert {row['claim'] for row in content['verdicts']} == {'C1', 'C2'}
+    assert 'no labels' in (out / 'report.html').read_text()
+    assert not (out / 'class_angles').exists()
+
+
+_COUNT_IMAGES = """<script>addEventListener('load', () => {
+const all = [...document.images];
+document.title = JSON.stringify({images: all.length,
+  decoded: all.filter(i => i.naturalWidth > 100).length,
+  wide: document.documentElement.scrollWidth > innerWidth});
+});</script></body>"""
+
+
+@pytest.mark.skipif(not shutil.which('chromium'), reason='no chromium on PATH')
+def test_report_in_a_browser(report, tmp_path):
+    page = (report / 'report.html').read_text()
+    file = tmp_path / 'page.html'
+    file.write_text(page.replace('</body>', _COUNT_IMAGES))
+    command = [
+        *('chromium', '--headless', '--no-sandbox', '--disable-gpu'),
+        *('--disable-background-networking', '--disable-sync'),
+        *('--no-first-run', f'--user-data-dir={tmp_path / "profile"}'),
+        *('--window-size=1200,900', '--dump-dom', file.as_uri()),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=120
+    )
+    seen = json.loads(re.search(r'<title>(.*?)</title>', done.stdout)[1])
+    assert seen['images'] == page.count('<img') > 5
+    assert seen['decoded'] == seen['images'] and not seen['wide']
+
+
+def test_network_is_a_tuple_of_what_it_names(network):
+    assert isinstance(network, Network) and not network.model.training
+    assert network.weights == 'untrained, seed 0'
