@@ -122,7 +122,7 @@ class Shuffle(NamedTuple):
         rank (float): Share of the orders with at least ``own``.
         scrambled (float): With an order of its own for each image, nats: no
             feature is left.
-        chance (float): Mean over permuted labels, nats.
+        chance (float): The same with permuted labels, mean, nats.
     """
 
     layer: str
@@ -337,7 +337,7 @@ def shuffles_of(
         *(float(v) for v in np.percentile(others, (2.5, 97.5))),
         float(np.mean(others >= value)),
         float(mutual_information(nothing)),
-        class_dependence(own, _PERMUTATIONS, resamples=2).chance,
+        class_dependence(nothing, _PERMUTATIONS, resamples=2).chance,
     )
 
 

@@ -6,7 +6,15 @@ read without a second pass of the network.
 """
 
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import (
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 import torch
@@ -18,6 +26,7 @@ from ..geometry import (
     feature_moment,
     fourier_basis,
     image_moment,
+    pca_basis,
     pooled_vector,
     safe_norm,
     to_positive_orthant,
@@ -120,7 +129,8 @@ class _Layer:
         self.energy.update(own, index)
         self.image_moments[index] = image_moment(own).cpu().numpy()
         pooled = pooled_vector(intensity)
-        self.vectors.update(pooled)
+        if self.images > pooled.size(1):
+            self.vectors.update(pooled)
         norm = safe_norm(pooled, 1)
         nothing = ~norm.isfinite() | (norm == 0)
         unit = pooled / torch.where(nothing, 1.0, norm)[:, None]
@@ -131,10 +141,18 @@ class _Layer:
             )
         self.units[index] = unit.cpu().numpy()
 
+    def _center_and_basis(self) -> Tuple[np.ndarray, np.ndarray]:
+        if self.vectors.size is not None:
+            return self.vectors.center(), self.vectors.pca_basis()
+        # Few images: their vectors are smaller than a covariance of channels.
+        vectors = torch.from_numpy(np.array(self.units)).double()
+        vectors = vectors[vectors.isfinite().all(1)]
+        return vectors.mean(0).numpy(), pca_basis(vectors).numpy()
+
     def finish(self, labels: np.ndarray, num_classes: int) -> LayerFinding:
         """Read the planes that needed all images first."""
         self.units.flush()
-        center, basis = self.vectors.center(), self.vectors.pca_basis()
+        center, basis = self._center_and_basis()
         channels = self.units.shape[1]
         fourier = fourier_basis(channels, torch.float64).numpy()
         nowhere = np.zeros(channels)
