@@ -1,61 +1,19 @@
 """A classification head of any kind, trained with one-hot + U(1) loss."""
 
-from functools import cache
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Tuple
 
 import torch
 from mmengine.logging import MessageHub
-from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from .bottleneck_angle_neck import Moment, U1Feats
-
-
-@cache
-def _u1_class(cls_head_type: type) -> type:
-    """``U1LinearClsHead`` for ``LinearClsHead``: U1ClsHead, then the head."""
-    name = f'U1{cls_head_type.__name__}'
-    namespace = dict(
-        _plain=cls_head_type, __module__=__name__, __doc__=U1ClsHead.__doc__
-    )
-    return type(name, (U1ClsHead, cls_head_type), namespace)
-
-
-def _restore(cls_head_type: type) -> 'U1ClsHead':
-    return object.__new__(_u1_class(cls_head_type))
-
-
-def _cls_head_type(cls_head: Any) -> type:
-    if not isinstance(cls_head, dict) or 'type' not in cls_head:
-        raise TypeError(
-            f'head.cls_head={cls_head!r} must be the config of a head, '
-            "such as dict(type='LinearClsHead', ...) or _base_.model.head"
-        )
-    kind = cls_head['type']
-    plain = MODELS.get(kind) if isinstance(kind, str) else kind
-    if plain is None:
-        raise KeyError(
-            f'head.cls_head.type={kind!r} is not registered in '
-            'MODELS; import its module by custom_imports'
-        )
-    if issubclass(plain, U1ClsHead):
-        raise TypeError(
-            'head.cls_head is a U1ClsHead already, as it is when '
-            'a U(1) config inherits from another; override its '
-            'fields instead of wrapping it again'
-        )
-    if not hasattr(plain, 'loss'):
-        raise TypeError(
-            f'head.cls_head.type={kind!r} has no `loss` method, so '
-            'it is not a classification head of MMPretrain'
-        )
-    return plain
+from .wrapping import WrappedClsHead, targets_of
 
 
 @MODELS.register_module()
-class U1ClsHead(BaseModule):
+class U1ClsHead(WrappedClsHead):
     """Adds ``loss_u1`` to a classification head and changes nothing else.
 
     The object that is built *is* a head of the wrapped type: a subclass of
@@ -81,12 +39,7 @@ class U1ClsHead(BaseModule):
         ValueError: If K is unknown or two places give different ones.
     """
 
-    _plain: Optional[type] = None
-
-    def __new__(cls, cls_head: Any = None, **kwargs) -> 'U1ClsHead':
-        if cls._plain is not None:
-            return super().__new__(cls)
-        return super().__new__(_u1_class(_cls_head_type(cls_head)))
+    prefix = 'U1'
 
     def __init__(
         self,
@@ -94,22 +47,10 @@ class U1ClsHead(BaseModule):
         loss_u1: dict = dict(type='U1Loss'),
         class_angles: dict = dict(type='ClassAngles'),
     ) -> None:
-        super().__init__(
-            **{key: value for key, value in cls_head.items() if key != 'type'}
-        )
+        super().__init__(cls_head)
         self.loss_u1 = self._build(loss_u1, 'U1Loss')
         self.class_angles = self._build_angles(class_angles)
         self._checked = False
-
-    def __reduce_ex__(self, protocol):
-        # pickle finds a class by its name, and this one has been made here.
-        return _restore, (self._plain,), self.__dict__
-
-    @staticmethod
-    def _build(module: Any, default_type: str, **kwargs) -> nn.Module:
-        if isinstance(module, nn.Module):
-            return module
-        return MODELS.build(dict(type=default_type) | kwargs | dict(module))
 
     def _build_angles(self, config: Any) -> nn.Module:
         classes = getattr(self, 'num_classes', None)
@@ -184,10 +125,7 @@ class U1ClsHead(BaseModule):
 
     def _target(self, data_samples: List[DataSample]) -> Tensor:
         """The very targets of the one-hot loss, its label smoothing too."""
-        if 'gt_score' in data_samples[0]:
-            target = torch.stack([sample.gt_score for sample in data_samples])
-        else:
-            target = torch.cat([sample.gt_label for sample in data_samples])
+        target = targets_of(data_samples)
         smooth = (
             getattr(self.loss_module, 'smooth_label', None)
             if hasattr(self, 'loss_module')
