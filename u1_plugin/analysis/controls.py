@@ -38,8 +38,7 @@ class Variant(NamedTuple):
             less the uniform share.
         symmetry (Estimate): Of the mean map under quarter turns.
         information (Dict[str, Estimate]): Mutual information of angle and
-            class beyond chance, over the labels' entropy, by plane; empty
-            without labels.
+            class, adjusted for chance, by plane; empty without labels.
     """
 
     variant: str

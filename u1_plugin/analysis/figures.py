@@ -84,8 +84,8 @@ def energy_maps(layers: Sequence[LayerFinding]) -> Figure:
             xlabel='x from the optical axis (pixels)',
             ylabel='y (pixels)' if number % _COLUMNS == 0 else '',
         )
-        bar = figure.colorbar(image, ax=ax, shrink=0.85)
-        bar.set_label('energy / uniform')
+        figure.colorbar(image, ax=ax, shrink=0.85)
+    figure.suptitle('mean energy / uniform', fontsize=11)
     return figure
 
 
@@ -179,11 +179,10 @@ def sombrero_surfaces(layers: Sequence[LayerFinding]) -> Figure:
             )
         ax.set_title(short(layer.name), pad=0)
         ax.set(xlabel='x (half diag.)', ylabel='y (half diag.)')
-        ax.set_zlabel('energy / uniform', labelpad=1)
         ax.view_init(elev=28, azim=-60)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_major_locator(MaxNLocator(4))
-        ax.set_box_aspect(None, zoom=0.76)
+        ax.set_box_aspect(None, zoom=0.8)
     return figure
 
 
@@ -371,13 +370,15 @@ def information_bars(
             own, y = found[layer][plane], row + 0.2 * (k - 1.5)
             low, high = np.percentile(nulls[layer][plane], (2.5, 97.5))
             ax.plot([low, high], [y, y], color='0.6', lw=6, zorder=1)
-            half = own.entropy * (
-                own.information_share.high - own.information_share.value
-            )
+            share, most = own.information_share, own.entropy - own.chance
+            errors = [
+                [most * (share.value - share.low)],
+                [most * (share.high - share.value)],
+            ]
             ax.errorbar(
                 own.information,
                 y,
-                xerr=half,
+                xerr=errors,
                 fmt=marker,
                 color=color,
                 ms=6,
