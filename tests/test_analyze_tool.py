@@ -191,6 +191,7 @@ def test_angles_of_the_images_turn_with_them(network, loader, found, tmp_path):
             LAYERS,
             scratch,
             CLASSES,
+            planes=(),
             transform=controls.quarter_turn(times),
         )
         row = controls.turns_of(found, turned, 90 * times, index)[0]
@@ -207,6 +208,7 @@ def test_moments_follow_a_shift(network, loader, found, tmp_path):
         LAYERS,
         tmp_path,
         CLASSES,
+        planes=(),
         transform=controls.shift_right,
     )
     row = controls.shifts_of(found, moved, np.arange(COUNT))[0]

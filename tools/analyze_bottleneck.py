@@ -181,7 +181,7 @@ def run_controls(
     centring = control.centring_of(found)
     if not args.control_images:
         return Controls(centring, shuffles, [], [], [])
-    same = runner.run(network, 'controls', part=True)
+    same = runner.run(network, 'controls', part=True, planes=JUDGED)
     variants = control.variants_of(same.layers, 'as analysed', labelled)
     changed = control.changed_networks(
         network,
@@ -190,7 +190,7 @@ def run_controls(
         padding=args.padding,
     )
     for name, other in changed.items():
-        varied = runner.run(other, name, part=True)
+        varied = runner.run(other, name, part=True, planes=JUDGED)
         variants += control.variants_of(varied.layers[1:], name, labelled)
     turns = []
     for times in (1, 2, 3):
@@ -198,11 +198,16 @@ def run_controls(
             network,
             f'turned by {90 * times}',
             part=True,
+            planes=(),
             transform=control.quarter_turn(times),
         )
         turns += control.turns_of(found, turned, 90 * times, runner.index)
     shifted = runner.run(
-        network, 'shifted', part=True, transform=control.shift_right
+        network,
+        'shifted',
+        part=True,
+        planes=(),
+        transform=control.shift_right,
     )
     shifts = control.shifts_of(found, shifted, runner.index)
     return Controls(centring, shuffles, variants, turns, shifts)

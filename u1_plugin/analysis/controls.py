@@ -16,7 +16,7 @@ from .images import subset_index
 from .information import class_dependence, mutual_information
 from .profile import concentration, symmetry
 from .sources import Network, set_padding, untrained_twin
-from .survey import INPUT, LayerFinding, Survey, angle_sums, project
+from .survey import INPUT, JUDGED, LayerFinding, Survey, angle_sums, project
 
 _PERMUTATIONS = 999
 
@@ -142,7 +142,7 @@ def variants_of(
     for layer in layers:
         information = {}
         if labelled:
-            for plane in ('image', 'pca_centred'):
+            for plane in JUDGED:
                 table = layer.planes[plane].table
                 found = class_dependence(table, _PERMUTATIONS)
                 information[plane] = found.information_share

@@ -25,7 +25,6 @@ BLUE, ORANGE = '#0072B2', '#D55E00'
 
 #: Classes drawn at most; the largest ones.
 MAX_CLASSES = 10
-
 _COLUMNS = 3
 
 

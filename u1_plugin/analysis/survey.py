@@ -149,7 +149,9 @@ class _Layer:
         vectors = vectors[vectors.isfinite().all(1)]
         return vectors.mean(0).numpy(), pca_basis(vectors).numpy()
 
-    def finish(self, labels: np.ndarray, num_classes: int) -> LayerFinding:
+    def finish(
+        self, labels: np.ndarray, num_classes: int, planes: Sequence[str]
+    ) -> LayerFinding:
         """Read the planes that needed all images first."""
         self.units.flush()
         center, basis = self._center_and_basis()
@@ -167,8 +169,8 @@ class _Layer:
             channels,
             self.energy.summary(),
             {
-                plane: angle_sums(z, labels, num_classes).summary()
-                for plane, z in moments.items()
+                plane: angle_sums(moments[plane], labels, num_classes).summary()
+                for plane in planes
             },
             moments,
             center,
@@ -232,6 +234,7 @@ def survey(
     classes: Optional[Sequence[str]] = None,
     orthant: str = 'relu',
     token_grid: Optional[str] = None,
+    planes: Sequence[str] = tuple(PLANES),
     transform: Callable[[Tensor], Tensor] = lambda images: images,
     progress: Callable[[int], None] = lambda images: None,
 ) -> Survey:
@@ -246,6 +249,8 @@ def survey(
             that the images have no labels.
         orthant (str): ``rho`` of every layer.
         token_grid (str, optional): See :class:`~u1_plugin.taps.MapCollector`.
+        planes (Sequence[str]): Where class statistics are computed, keys of
+            :data:`PLANES`.
         transform (Callable): Of the preprocessed images, for controls; the
             raw images go through it as well.
         progress (Callable): Told of the images done.
@@ -277,7 +282,7 @@ def survey(
         raise ValueError(f'{done} image(s); the analysis needs at least 3')
     count = 1 if classes is None else len(classes)
     return Survey(
-        [state.finish(labels, count) for state in states.values()],
+        [state.finish(labels, count, planes) for state in states.values()],
         labels,
         classes,
     )
