@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from .estimate import CONFIDENCE, Estimate
 
@@ -30,13 +29,23 @@ def rayleigh_pvalue(count: np.ndarray, length: np.ndarray) -> np.ndarray:
 def holm(pvalues: np.ndarray) -> np.ndarray:
     """p-values corrected by Holm for their number.
 
-    NaN, a test that could not be made, stays NaN and counts not.
+    As :func:`statsmodels.stats.multitest.multipletests`, which collects the
+    process's garbage every time: half a second in a training run.
+
+    Args:
+        pvalues (np.ndarray): ``(n,)``. NaN, a test that could not be made,
+            stays NaN and counts not.
+
+    Returns:
+        np.ndarray: ``(n,)``, in ``[0, 1]``.
     """
     pvalues = np.asarray(pvalues, float)
+    order = np.argsort(pvalues)  # puts NaN last
+    count = int((~np.isnan(pvalues)).sum())
+    factors = np.arange(count, 0, -1)
+    ordered = pvalues[order[:count]] * factors
     corrected = np.full(pvalues.shape, np.nan)
-    known = ~np.isnan(pvalues)
-    if known.any():
-        corrected[known] = multipletests(pvalues[known], method='holm')[1]
+    corrected[order[:count]] = np.maximum.accumulate(ordered).clip(max=1)
     return corrected
 
 

@@ -128,14 +128,19 @@ def bootstrap(
 class Dependence(NamedTuple):
     """How the angle depends on the class, beyond what chance gives.
 
+    Both estimates are adjusted for chance, as
+    :func:`sklearn.metrics.adjusted_mutual_info_score` is: 0 is the mean over
+    the permutations, 1 an angle that says the class. With few images a bin
+    they err towards 0.
+
     Attributes:
         n (int): Images.
         entropy (float): Of the labels, nats: the most that the angle can say.
         information (float): Plug-in mutual information, nats.
         chance (float): Its mean over the permutations.
-        information_share (Estimate): ``(information - chance) / entropy``.
-        between_share (Estimate): Between share less its mean over the
-            permutations.
+        information_share (Estimate): ``(information - chance) / (entropy -
+            chance)``.
+        between_share (Estimate): The same of the between share, at most 1.
     """
 
     n: int
@@ -146,15 +151,18 @@ class Dependence(NamedTuple):
     between_share: Estimate
 
 
-def _estimate(value, null: np.ndarray, resampled: np.ndarray, scale: float):
-    excess = (value - null.mean()) / scale
-    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * resampled.std(ddof=1) / scale
+def _adjusted(
+    value: float, most: float, null: np.ndarray, resampled: np.ndarray
+) -> Estimate:
+    chance = null.mean()
+    room = most - chance if most - chance > 1e-9 else math.nan
+    share = float((value - chance) / room)
+    error = resampled.std(ddof=1) / room
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2) * error)
     # Equal tables give equal sums only up to rounding.
     extreme = (null >= value - 1e-12).sum()
-    pvalue = (1 + extreme) / (1 + len(null))
-    return Estimate(
-        float(excess), float(excess - half), float(excess + half), float(pvalue)
-    )
+    pvalue = float((1 + extreme) / (1 + len(null)))
+    return Estimate(share, share - half, share + half, pvalue)
 
 
 def class_dependence(
@@ -166,9 +174,9 @@ def class_dependence(
     """Test whether the angle depends on the class.
 
     p-values are exact permutation p-values, one-sided. Intervals are normal,
-    with the bootstrap's standard error, about the estimate less its mean
-    under permutation: both plug-in statistics are biased upwards by chance
-    alone, and the permutations say by how much.
+    with the bootstrap's standard error, about the adjusted estimates: both
+    plug-in statistics are biased upwards by chance alone, and the
+    permutations say by how much.
 
     Args:
         table (np.ndarray): Counts, ``(K, bins)``.
@@ -193,8 +201,8 @@ def class_dependence(
     null = permutation_null(filled, permutations, rng)
     resampled = bootstrap(filled, resamples, rng)
     information, between = (
-        _estimate(value[k], null[:, k], resampled[:, k], scale)
-        for k, scale in ((0, entropy), (1, 1.0))
+        _adjusted(float(value[k]), most, null[:, k], resampled[:, k])
+        for k, most in ((0, entropy), (1, 1.0))
     )
     return Dependence(
         n,

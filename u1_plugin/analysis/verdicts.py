@@ -214,12 +214,12 @@ def angle_tests(
         for aspect, name, estimate in (
             (
                 f'angle depends on class, {plane} plane',
-                'mutual information beyond chance / entropy of the labels',
+                'mutual information with the class, adjusted for chance',
                 found.information_share,
             ),
             (
                 f'class means differ, {plane} plane',
-                'share of circular variance between classes, beyond chance',
+                'circular variance between classes, adjusted for chance',
                 found.between_share,
             ),
         ):

@@ -72,9 +72,9 @@ class SymmetryBreaking(BaseMetric):
       as well where all classes share one angle, which breaks no symmetry;
     - ``u1/shared_length``: R of all images together, which tells;
     - ``u1/between_share``: share of the circular variance that the classes'
-      means explain, beyond chance;
-    - ``u1/class_information``: mutual information of angle and class beyond
-      chance, in shares of the labels' entropy.
+      means explain;
+    - ``u1/class_information``: mutual information of angle and class, in
+      shares of the labels' entropy. Both are adjusted for chance.
 
     A runner that builds the metric lets it read the network. An evaluator
     made by hand does not: call :meth:`attach` before the first batch.

@@ -27,8 +27,9 @@ class AngleStatsHook(AnalysisHook):
     - ``resultant_length``: mean R of the classes; high as well where all
       share one angle, so read it beside ``shared_length``, R of all images;
     - ``between_share`` and ``class_information``: how far the angle depends
-      on the class, beyond chance, in shares of the circular variance and of
-      the labels' entropy (:func:`u1_plugin.analysis.class_dependence`);
+      on the class, in shares of the circular variance and of the labels'
+      entropy, adjusted for chance
+      (:func:`u1_plugin.analysis.class_dependence`);
     - ``class_information_p``: permutation p-value of the latter;
     - ``rayleigh_share``: share of the classes that the Rayleigh test finds
       not uniform, after Holm;
