@@ -201,6 +201,26 @@ def test_angles_of_the_images_turn_with_them(network, loader, found, tmp_path):
         assert row.correlation.value == pytest.approx(1, abs=1e-6)
 
 
+def test_correlation_of_angles_all_around():
+    """It needs no mean direction; against the sum over all pairs."""
+    rng = np.random.default_rng(0)
+    first = np.arange(40) * (2 * np.pi / 40)
+    turned = controls.toroidal_correlation(first, first + 1.2)
+    assert turned.value == pytest.approx(1) and turned.pvalue == 0.001
+    assert controls.toroidal_correlation(first, -first).value == (
+        pytest.approx(-1)
+    )
+    second = first + rng.normal(size=40)
+    a, b = (np.sin(t[:, None] - t) for t in (first, second))
+    naive = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+    found = controls.toroidal_correlation(first, second)
+    assert found.value == pytest.approx(naive)
+    assert found.low < naive < found.high
+    nothing = controls.toroidal_correlation(first, rng.permutation(first))
+    assert nothing.low < 0 < nothing.high and nothing.pvalue > 0.05
+    assert controls.toroidal_correlation(first, 0 * first).value == 0
+
+
 def test_moments_follow_a_shift(network, loader, found, tmp_path):
     moved = survey.survey(
         network.model,

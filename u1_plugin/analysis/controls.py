@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import fourier_basis
-from .circular_tests import circular_correlation
 from .estimate import Estimate, t_estimate
 from .images import subset_index
 from .information import class_dependence, mutual_information
@@ -19,6 +18,7 @@ from .sources import Network, set_padding, untrained_twin
 from .survey import INPUT, JUDGED, LayerFinding, Survey, angle_sums, project
 
 _PERMUTATIONS = 999
+_RESAMPLES = 200
 
 #: Images whose channels are shuffled, at most.
 _SHUFFLED = 2000
@@ -61,7 +61,8 @@ class Turn(NamedTuple):
         half_width (float): Of its 95 % interval, degrees; NaN if unbounded.
         length (float): Resultant length of the changes: 1 if all images'
             angles turn alike.
-        correlation (Estimate): Circular, of the angles before and after.
+        correlation (Estimate): :func:`toroidal_correlation`, of the angles
+            before and after.
         n (int): Images.
     """
 
@@ -98,8 +99,8 @@ class Centring(NamedTuple):
         layer (str): Where.
         x (Estimate): Mean of ``Re z_xy``; p-value two-sided about 0.
         y (Estimate): Mean of ``Im z_xy``, up.
-        follows (Estimate): Circular correlation, over the images, of the
-            layer's image angle with that of the input image's energy.
+        follows (Estimate): :func:`toroidal_correlation`, over the images,
+            of the layer's image angle with that of the input image's energy.
     """
 
     layer: str
@@ -203,6 +204,47 @@ def _angles(moments: np.ndarray) -> np.ndarray:
     return np.arctan2(moments[:, 1], moments[:, 0])
 
 
+def toroidal_correlation(
+    first: np.ndarray, second: np.ndarray, seed: int = 0
+) -> Estimate:
+    """Fisher and Lee's correlation of paired angles.
+
+    It needs no mean direction, which angles all around the circle do not
+    have. With unit vectors x and y it is ``det(mean x y^T) / sqrt(det(mean x
+    x^T) det(mean y y^T))``: 1 if one turns with the other, -1 if against.
+
+    Args:
+        first (np.ndarray): ``(n,)``, radians.
+        second (np.ndarray): ``(n,)``, radians.
+        seed (int): Of permutations and bootstrap.
+
+    Returns:
+        Estimate: With a 95 % bootstrap interval and a two-sided permutation
+        p-value; NaN with fewer than 4 pairs.
+    """
+    count = len(first)
+    if count < 4:
+        return Estimate(*[math.nan] * 4)
+    x, y = (np.stack([np.cos(t), np.sin(t)], 1) for t in (first, second))
+
+    def correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        def det(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            return np.linalg.det(np.swapaxes(a, -1, -2) @ b / count)
+
+        scale = np.sqrt((det(x, x) * det(y, y)).clip(0))
+        # All angles alike have no spread to share.
+        return det(x, y) / np.where(scale > 1e-12, scale, np.inf)
+
+    rng = np.random.default_rng(seed)
+    value = float(correlation(x, y))
+    drawn = rng.integers(0, count, (_RESAMPLES, count))
+    low, high = np.percentile(correlation(x[drawn], y[drawn]), (2.5, 97.5))
+    orders = rng.permuted(np.tile(np.arange(count), (_PERMUTATIONS, 1)), axis=1)
+    extreme = abs(correlation(x, y[orders])) >= abs(value) - 1e-12
+    pvalue = (1 + extreme.sum()) / (1 + _PERMUTATIONS)
+    return Estimate(value, float(low), float(high), float(pvalue))
+
+
 def turns_of(
     before: Survey, after: Survey, degrees: int, index: np.ndarray
 ) -> List[Turn]:
@@ -224,8 +266,8 @@ def turns_of(
             np.zeros(len(change), np.int64),
             1,
         ).summary()
-        correlation = circular_correlation(
-            _angles(old[valid]), _angles(new[valid]), _PERMUTATIONS
+        correlation = toroidal_correlation(
+            _angles(old[valid]), _angles(new[valid])
         )
         rows.append(
             Turn(
@@ -281,7 +323,7 @@ def centring_of(found: Survey, images: int = 1000) -> List[Centring]:
                 layer.name,
                 _two_sided(_mean(moments[:, 0])),
                 _two_sided(_mean(moments[:, 1])),
-                circular_correlation(own, theta, _PERMUTATIONS),
+                toroidal_correlation(own, theta),
             )
         )
     return rows
