@@ -1,14 +1,17 @@
 """Measure what top-1 does not say, for the finished runs of a benchmark.
 
-``OUT`` gets one row a run and quantity: ``config, arm, role, seed, quantity,
-detail, value``. From the runs' own records: epochs to a validation accuracy
-(99 % of the baseline's mean unless given) and calibration error. With the
-checkpoints: top-1 on corrupted test images, and how well softmax, off-axis
-angle and energy tell test images from those of other folders. Corrupted
-images are made once and shown to all runs.
+Writes a new folder with ``behaviour.csv``, one row a run and quantity
+(``config, arm, role, seed, quantity, detail, value``), and ``command.txt``.
+From the runs' own records: epochs to a validation accuracy (99 % of the
+baseline's mean unless given) and calibration error. With the checkpoints:
+top-1 on corrupted test images, and how well softmax, off-axis angle and energy
+tell test images from those of other folders. Corrupted images are made once
+and shown to all runs.
 """
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 from typing import Dict, List
 
@@ -31,7 +34,7 @@ from u1_plugin.benchmark.behaviour import (
     split_images,
 )
 from u1_plugin.datasets.corrupt import CORRUPTIONS
-from u1_plugin.files import replaced_file
+from u1_plugin.files import new_folder
 
 _KEYS = ['config', 'arm', 'role', 'seed']
 CORRUPTED = 'corrupted top-1, %'
@@ -158,7 +161,7 @@ def parse_args() -> argparse.Namespace:
         'of a benchmark'
     )
     parser.add_argument('results', type=Path, help='folder of results.csv')
-    parser.add_argument('out', type=Path, help='a new CSV file')
+    parser.add_argument('out', type=Path, help='a new folder')
     parser.add_argument('--arms', nargs='+', help='all unless given')
     parser.add_argument('--seeds', type=int, help='the first N only')
     parser.add_argument(
@@ -211,9 +214,10 @@ def main() -> None:
         rows += records_rows(runs, options.results, target)
         if options.corruptions or options.ood:
             rows += models_rows(runs, options.results, options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_file(options.out) as part:
-        pd.DataFrame(rows).to_csv(part, index=False)
+    with new_folder(options.out) as part:
+        pd.DataFrame(rows).to_csv(part / 'behaviour.csv', index=False)
+        command = shlex.join(['python', *sys.argv])
+        (part / 'command.txt').write_text(command + '\n')
     Console().print(f'{len(rows)} values: {options.out}')
 
 

@@ -1,0 +1,216 @@
+"""Reports of a benchmark: what is claimed, and what a page consists of."""
+
+import math
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from benchmark_results import ROLES, make_table, write_results
+from PIL import Image
+
+from u1_plugin.benchmark.analysis import (
+    against,
+    arm_results,
+    conclusion,
+    interval,
+    paired,
+    plain_conclusion,
+)
+from u1_plugin.benchmark.frames import behaviour_frame, floor_line
+
+
+def main_table(*args, **kwargs) -> pd.DataFrame:
+    table = make_table(*args, **kwargs)
+    return table[table.role != 'ablation']
+
+
+def words(table: pd.DataFrame, arm: str = 'u1-feature') -> str:
+    results = {r.arm: r for r in arm_results(table, 'test_top1')}
+    return conclusion(results[arm], against(table, 'test_top1', arm, 'control'))
+
+
+def test_nothing_is_claimed_where_nothing_is():
+    assert words(main_table({}, sd=1.0)) == (
+        'no effect here: the interval contains 0'
+    )
+
+
+def test_a_gain_beyond_every_control_is_u1s():
+    text = words(main_table({'u1-feature': 1.0}))
+    assert text.endswith('a gain of U(1) here')
+
+
+def test_a_gain_that_a_control_shares_is_not_u1s():
+    text = words(main_table({'u1-feature': 1.0, 'u1-permuted': 1.0}))
+    assert 'it is not a gain of U(1)' in text
+    assert 'u1-permuted' in text and 'u1-zero' not in text
+
+
+def test_a_gain_without_controls_stays_open():
+    table = main_table({'u1-feature': 1.0})
+    assert 'stays open' in words(table[table.role != 'control'])
+
+
+def test_a_control_with_too_few_seeds_does_not_count_as_beaten():
+    table = main_table({'u1-feature': 1.0})
+    short = (table.arm == 'u1-permuted') & (table.seed > 0)
+    assert 'u1-permuted (too few pairs)' in words(table[~short])
+
+
+def test_a_loss_is_called_one():
+    assert words(main_table({'u1-feature': -1.0})) == 'lower than the baseline'
+
+
+def test_five_pairs_cannot_pass_holm():
+    table = main_table({'u1-feature': 1.0}, seeds=5)
+    assert 'no effect is shown' in words(table)
+    line = floor_line(arm_results(table, 'test_top1'))
+    assert line.startswith('**5 pairs give no permutation p below 0.062')
+    ten = floor_line(arm_results(main_table({}), 'test_top1'))
+    assert ten == '10 pairs give no permutation p below 0.002.'
+
+
+def test_results_by_hand():
+    table = main_table({'u1-feature': 1.0})
+    first, *others = arm_results(table, 'test_top1')
+    assert first.arm == 'one-hot' and first.to_baseline is None
+    assert (first.cpu, first.memory, first.n) == (1, 1, 10)
+    own = next(r for r in others if r.arm == 'u1-feature')
+    one, two = (
+        table[table.arm == arm].set_index('seed').test_top1
+        for arm in ('u1-feature', 'one-hot')
+    )
+    assert own.to_baseline.mean == pytest.approx((one - two).mean())
+    assert own.cpu == pytest.approx(1.1) and own.missing == ()
+    # Five arms are compared; the smallest p is multiplied by five.
+    assert own.holm == pytest.approx(5 * own.to_baseline.permutation)
+
+
+def test_pairs_are_made_by_seed_not_by_row():
+    table = main_table({'u1-feature': 1.0}, sd=0.01)
+    shuffled = table.sample(frac=1, random_state=1)
+    lost = (shuffled.arm == 'u1-feature') & (shuffled.seed == 3)
+    result = next(
+        r
+        for r in arm_results(shuffled[~lost], 'test_top1')
+        if r.arm == 'u1-feature'
+    )
+    assert (result.n, result.missing) == (9, (3,))
+    assert result.to_baseline.sd < 0.03
+
+
+def test_words_for_what_cannot_be_said():
+    table = main_table({'u1-feature': 1.0}, sd=0)
+    result = arm_results(table, 'test_top1')[1]
+    assert 'by the same amount' in plain_conclusion(result)
+    assert interval(result.to_baseline) == '+1.00 [no interval]'
+    single = arm_results(table[table.seed == 0], 'test_top1')[1]
+    assert 'fewer than 2 pairs' in plain_conclusion(single)
+    assert paired(pd.Series([1.0]), pd.Series([1.0])) is None
+
+
+def test_twice_the_same_run_is_an_error():
+    table = main_table({})
+    with pytest.raises(ValueError, match='two rows of one-hot, seed 0'):
+        arm_results(pd.concat([table, table.head(1)]), 'test_top1')
+    with pytest.raises(ValueError, match='no arm'):
+        arm_results(table[table.role != 'baseline'], 'test_top1')
+
+
+def make_behaviour(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for run in main_only(table).itertuples():
+        worse = run.arm == 'u1-feature'
+        for quantity, value in (
+            ('calibration error (ECE), %', 2 + 3 * worse + run.seed / 10),
+            ('epochs to 95 %', 4.0 + run.seed % 2),
+            ('never reached', math.nan),
+        ):
+            noise = 0.01 * (len(run.arm) * (run.seed + 3) % 7)
+            rows.append(
+                dict(
+                    config=run.config,
+                    arm=run.arm,
+                    role=run.role,
+                    seed=run.seed,
+                    quantity=quantity,
+                    detail='',
+                    value=value + noise,
+                )
+            )
+    return pd.DataFrame(rows)
+
+
+def main_only(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table.role != 'ablation']
+
+
+def test_behaviour_names_what_survives_the_correction():
+    values = make_behaviour(make_table({}))
+    frame, line = behaviour_frame(values, 'one-hot')
+    assert list(frame.quantity) == list(dict.fromkeys(values.quantity))
+    assert 'calibration error (ECE), % of u1-feature is higher' in line
+    assert 'u1-zero' not in line
+    assert frame.set_index('quantity').loc['never reached', 'u1-zero'] == (
+        'never'
+    )
+
+
+@pytest.fixture
+def report(root, environment, tmp_path):
+    def run(*args: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, str(root / 'tools/report.py'), *args],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_page(report, tmp_path):
+    table = make_table({'u1-feature': 1.0, 'lambda-1': 0.5})
+    write_results(tmp_path / 'results', table)
+    behaviour = tmp_path / 'behaviour'
+    behaviour.mkdir()
+    make_behaviour(table).to_csv(behaviour / 'behaviour.csv', index=False)
+    (behaviour / 'command.txt').write_text('python tools/behaviour.py a b\n')
+    done = report('results', 'page', '--behaviour', 'behaviour')
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / 'page'
+    page = (out / 'README.md').read_text()
+    assert 'a gain of U(1) here' in page
+    assert '**u1-image**: no effect here: the interval contains 0.' in page
+    assert 'Best of 2: **lambda-1**' in page
+    assert 'python tools/behaviour.py a b' in page
+    assert page.rstrip().endswith('```') and 'results page --behaviour' in page
+    for arm in ROLES:
+        assert f'| {arm} |' in page
+    for name in ('differences', 'curves', 'cost'):
+        with Image.open(out / f'tiny_digits-{name}.png') as picture:
+            assert min(picture.size) > 200
+        assert f'](tiny_digits-{name}.png)' in page
+    tex = (out / 'tiny_digits-arms.tex').read_text()
+    assert r'\begin{tabular}' in tex and r'top-1 \%' in tex
+    assert len(pd.read_csv(out / 'runs.csv')) == len(table)
+    # What is there is never written over.
+    again = report('results', 'page')
+    assert again.returncode == 2 and 'exists' in again.stderr
+
+
+def test_runs_that_are_no_pairs_are_refused(report, tmp_path):
+    table = make_table({})
+    wrong = (table.arm == 'u1-zero') & (table.seed == 4)
+    table.loc[wrong, 'initial_backbone'] = 'others'
+    write_results(tmp_path / 'results', table)
+    done = report('results', 'page')
+    assert done.returncode and 'initial_backbone differs' in done.stderr
+    assert not (tmp_path / 'page').exists()
+
+
+def test_missing_results(report):
+    done = report('nowhere', 'page')
+    assert done.returncode == 2 and 'no results.csv' in done.stderr

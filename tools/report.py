@@ -1,0 +1,253 @@
+"""Turn a benchmark's results into a page: tables, words and figures.
+
+Reads ``results.csv`` of ``tools/benchmark.py``, refuses runs that are no
+pairs, and writes a new folder: ``README.md``, LaTeX tables, figures and
+``runs.csv``. Every sentence on what is shown is computed.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+import jinja2
+import pandas as pd
+from rich.console import Console
+
+from u1_plugin.benchmark import figures
+from u1_plugin.benchmark.analysis import (
+    LEVEL,
+    ArmResult,
+    arm_results,
+    baseline_of,
+    by_seed,
+)
+from u1_plugin.benchmark.frames import (
+    ablation_line,
+    arms_frame,
+    behaviour_frame,
+    conclusions,
+    floor_line,
+    markdown,
+    others_frame,
+    seeds_frame,
+)
+from u1_plugin.benchmark.table import check_pairs
+from u1_plugin.files import new_folder
+
+_PAGE = jinja2.Template(
+    """\
+# Benchmark `{{ suite }}`
+
+{{ runs }} runs on {{ hardware }}; {{ versions }}.
+Test top-1 of the last epoch, per cent. Arms are paired by seed: the same
+initial weights and order of the samples, checked by their hashes. Differences
+are to `{{ baseline }}`: mean of the pairs with a {{ confidence }} % bootstrap
+interval (BCa), Wilcoxon's signed-rank test, the sign-flip permutation test of
+the mean, and Holm's correction of the latter over the arms of a table.
+An effect is claimed only where the interval excludes 0 and Holm's p is below
+{{ level }}; a gain is U(1)'s only where the arm beats every control as well.
+{% for part in parts %}
+## {{ part.config }}
+
+{% for line in part.conclusions -%}
+- {{ line }}
+{% endfor %}
+{{ part.arms }}
+
+CPU and memory: median ratio of a run's processor time and peak memory to the
+baseline's of the same seed, on a machine shared with other work.
+{{ part.floor }}
+
+![differences]({{ part.config }}-differences.png)
+
+### U(1) against controls and rivals
+
+Difference of the row's arm to the column's, with its interval (uncorrected).
+
+{{ part.others }}
+
+![learning curves]({{ part.config }}-curves.png)
+
+![gain and cost]({{ part.config }}-cost.png)
+
+### How many seeds a gain needs
+
+Standard deviation of the paired differences; the smallest true gain that the
+seeds of this table show with a chance of 80 % (two-sided paired t test at 5 %,
+uncorrected); and how many seeds it takes to see +{{ gain }} points.
+
+{{ part.seeds }}
+{% if part.ablations %}
+### Ablations, on the validation split
+
+The test split was not looked at. Differences of validation top-1 to
+`{{ baseline }}`; Holm over this table.
+
+{{ part.ablation_line }}
+
+{{ part.ablations }}
+{% endif %}{% if part.behaviour %}
+### Behaviour
+
+Mean over seeds and paired difference to `{{ baseline }}` with its interval;
+Holm over all differences of this table.
+
+{{ part.behaviour_line }}
+
+{{ part.behaviour }}
+{% endif %}{% endfor %}
+## Commands
+
+```bash
+{% for command in commands -%}
+{{ command }}
+{% endfor -%}
+```
+"""
+)
+
+
+def make_part(
+    table: pd.DataFrame,
+    behaviour: Optional[pd.DataFrame],
+    gain: float,
+    out: Path,
+) -> dict:
+    """Tables and figures of one config.
+
+    Args:
+        table (pd.DataFrame): Its runs.
+        behaviour (pd.DataFrame, optional): Of ``tools/behaviour.py``.
+        gain (float): To be seen, in points.
+        out (Path): Where figures and LaTeX tables go.
+    """
+    config = table.config.iloc[0]
+    main = table[table.role != 'ablation']
+    results = arm_results(main, 'test_top1')
+    frame = arms_frame(results, 'top-1 %')
+    part = dict(
+        config=config,
+        conclusions=conclusions(main, results, 'test_top1'),
+        arms=markdown(frame),
+        floor=floor_line(results),
+        others=markdown(others_frame(main, results, 'test_top1')),
+        seeds=markdown(seeds_frame(results, gain)),
+    )
+    frame.to_latex(out / f'{config}-arms.tex', index=False, escape=True)
+    _draw(main, results, config, out)
+    if (table.role == 'ablation').any():
+        chosen = table[table.role.isin(('baseline', 'ablation'))]
+        tried = arm_results(chosen, 'val_top1')
+        frame = arms_frame(tried, 'validation top-1 %')
+        frame.to_latex(
+            out / f'{config}-ablations.tex', index=False, escape=True
+        )
+        part.update(
+            ablations=markdown(frame), ablation_line=ablation_line(tried)
+        )
+    if behaviour is not None:
+        own = behaviour[behaviour.config == config]
+        frame, line = behaviour_frame(own, baseline_of(main))
+        frame.to_latex(
+            out / f'{config}-behaviour.tex', index=False, escape=True
+        )
+        part.update(behaviour=markdown(frame), behaviour_line=line)
+    return part
+
+
+def _draw(
+    table: pd.DataFrame, results: Sequence[ArmResult], config: str, out: Path
+) -> None:
+    series = by_seed(table, 'test_top1')
+    control = series[results[0].arm]
+    pairs = {
+        arm: (values - control).dropna().to_numpy()
+        for arm, values in series.items()
+    }
+    unit = 'test top-1, points'
+    for name, figure in dict(
+        differences=figures.differences(results, pairs, unit, config),
+        curves=figures.learning_curves(table, results, config),
+        cost=figures.gain_and_cost(results, unit, config),
+    ).items():
+        figure.savefig(out / f'{config}-{name}.png', dpi=110)
+
+
+def versions_line(table: pd.DataFrame) -> str:
+    """Package versions; several of one package are all named."""
+    found: Dict[str, set] = {}
+    for text in table.versions.unique():
+        for package, version in json.loads(text).items():
+            found.setdefault(package, set()).add(str(version))
+    return ', '.join(
+        f'{package} {" and ".join(sorted(versions))}'
+        for package, versions in found.items()
+    )
+
+
+def write_report(options: argparse.Namespace, commands: List[str]) -> None:
+    table = pd.read_csv(options.results / 'results.csv')
+    if table.empty:
+        raise SystemExit(f'{options.results}/results.csv has no finished run')
+    check_pairs(table)
+    behaviour = None
+    if options.behaviour:
+        behaviour = pd.read_csv(options.behaviour / 'behaviour.csv')
+    with new_folder(options.out) as out:
+        parts = [
+            make_part(runs, behaviour, options.gain, out)
+            for _, runs in table.groupby('config', sort=False)
+        ]
+        page = _PAGE.render(
+            suite=table.suite.iloc[0],
+            runs=len(table),
+            hardware=' and '.join(sorted(set(table.hardware))),
+            versions=versions_line(table),
+            baseline=baseline_of(table),
+            confidence=95,
+            level=LEVEL,
+            parts=parts,
+            gain=options.gain,
+            commands=commands,
+        )
+        (out / 'README.md').write_text(page)
+        bulky = ['val_curve', 'versions', 'folder']
+        table.drop(columns=bulky).to_csv(out / 'runs.csv', index=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Turn a benchmark's results into a page"
+    )
+    parser.add_argument('results', type=Path, help='folder of results.csv')
+    parser.add_argument('out', type=Path, help='a new folder')
+    parser.add_argument(
+        '--behaviour', type=Path, help='folder made by tools/behaviour.py'
+    )
+    parser.add_argument(
+        '--gain', type=float, default=0.2, help='to be seen, in points'
+    )
+    options = parser.parse_args()
+    if options.out.exists():
+        parser.error(f'{options.out} exists; choose another name')
+    if not (options.results / 'results.csv').is_file():
+        parser.error(f'{options.results} has no results.csv of a benchmark')
+    if options.gain <= 0:
+        parser.error(f'--gain {options.gain} must be > 0')
+    suite = pd.read_csv(options.results / 'results.csv').suite.iloc[0]
+    commands = [
+        f'python tools/benchmark.py configs/suites/{suite}.yml '
+        f'--out {options.results}'
+    ]
+    if options.behaviour:
+        commands.append((options.behaviour / 'command.txt').read_text().strip())
+    commands.append(shlex.join(['python', *sys.argv]))
+    write_report(options, commands)
+    Console().print(f'Report: {options.out / "README.md"}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,175 @@
+"""Tables and sentences of a benchmark's report."""
+
+import math
+from typing import Dict, List, Sequence, Tuple
+
+import pandas as pd
+
+from .analysis import (
+    LEVEL,
+    ArmResult,
+    against,
+    by_seed,
+    conclusion,
+    interval,
+    paired,
+    plain_conclusion,
+)
+from .statistics import detectable_gain, holm, seeds_needed
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table; all but the first column flush right."""
+    lines = ['| ' + ' | '.join(map(str, frame.columns)) + ' |']
+    lines.append('|---' + '|---:' * (frame.shape[1] - 1) + '|')
+    lines += [
+        '| ' + ' | '.join(map(str, row)) + ' |'
+        for row in frame.itertuples(index=False)
+    ]
+    return '\n'.join(lines)
+
+
+def p_text(value: float) -> str:
+    if math.isnan(value):
+        return ''
+    return '< 0.001' if value < 0.001 else f'{value:.3f}'
+
+
+def arms_frame(results: Sequence[ArmResult], score: str) -> pd.DataFrame:
+    rows = []
+    for r in results:
+        c = r.to_baseline
+        rows.append(
+            {
+                'arm': r.arm,
+                'role': r.role,
+                'n': r.n,
+                score: f'{r.mean:.2f}',
+                'difference': interval(c) if c else '',
+                'Wilcoxon p': p_text(c.wilcoxon) if c else '',
+                'permutation p': p_text(c.permutation) if c else '',
+                'Holm p': p_text(r.holm),
+                'CPU': f'{r.cpu:.2f}',
+                'memory': f'{r.memory:.2f}',
+                'parameters': f'{r.parameters:,}',
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def others_frame(
+    table: pd.DataFrame, results: Sequence[ArmResult], metric: str
+) -> pd.DataFrame:
+    """U(1) arms by controls and rivals, transposed: the rows are many."""
+    arms = [r.arm for r in results if r.role == 'u1']
+    columns: Dict[str, Dict[str, str]] = {}
+    for arm in arms:
+        cells = {}
+        for role in ('control', 'rival'):
+            for other, c in against(table, metric, arm, role).items():
+                cells[f'{other} ({role})'] = interval(c) if c else ''
+        columns[arm] = cells
+    frame = pd.DataFrame(columns)
+    frame.insert(0, 'arm minus', frame.index)
+    return frame
+
+
+def seeds_frame(results: Sequence[ArmResult], gain: float) -> pd.DataFrame:
+    rows = []
+    for r in results:
+        c = r.to_baseline
+        if c is None or c.sd == 0:
+            continue
+        rows.append(
+            {
+                'arm': r.arm,
+                'n': r.n,
+                'sd': f'{c.sd:.2f}',
+                'gain seen with n': f'{detectable_gain(c.sd, c.n):+.2f}',
+                f'seeds for +{gain}': f'{seeds_needed(c.sd, gain):,}',
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def conclusions(
+    table: pd.DataFrame, results: Sequence[ArmResult], metric: str
+) -> List[str]:
+    lines = []
+    for r in results:
+        if r.to_baseline is None and r.role == 'baseline':
+            continue
+        words = plain_conclusion(r)
+        if r.role == 'u1':
+            words = conclusion(r, against(table, metric, r.arm, 'control'))
+        incomplete = f' (without seeds {list(r.missing)})' if r.missing else ''
+        lines.append(f'**{r.arm}**{incomplete}: {words}.')
+    return lines
+
+
+def floor_line(results: Sequence[ArmResult]) -> str:
+    """The smallest p that so few pairs can give, if Holm then exceeds 5 %."""
+    compared = [r for r in results if r.to_baseline is not None]
+    if not compared:
+        return ''
+    n = min(r.n for r in compared)
+    floor = 2 / 2**n
+    line = f'{n} pairs give no permutation p below {floor:.2g}'
+    if floor * len(compared) >= LEVEL:
+        return (
+            f'**{line}; over {len(compared)} arms Holm turns even that into '
+            f'{min(1, floor * len(compared)):.2f}, so this table cannot show '
+            'an effect of a single arm.**'
+        )
+    return line + '.'
+
+
+def ablation_line(results: Sequence[ArmResult]) -> str:
+    tried = [r for r in results if r.role == 'ablation']
+    best = max(tried, key=lambda r: r.mean)
+    difference = (
+        f', {interval(best.to_baseline)}: {plain_conclusion(best)}'
+        if best.to_baseline
+        else ''
+    )
+    return (
+        f'Best of {len(tried)}: **{best.arm}**{difference}. It was chosen by '
+        'the very values of this table, which flatters it.'
+    )
+
+
+def behaviour_frame(
+    values: pd.DataFrame, baseline: str
+) -> Tuple[pd.DataFrame, str]:
+    """The table and one sentence on what survives the correction."""
+    values = values[values.detail.isna() | (values.detail == '')]
+    columns: Dict[str, Dict[str, str]] = {}
+    compared = {}
+    for quantity, rows in values.groupby('quantity', sort=False):
+        series = by_seed(rows, 'value')
+        cells = {}
+        for arm, own in series.items():
+            text = f'{own.mean():.2f}' if len(own) else 'never'
+            c = None
+            if arm != baseline and baseline in series:
+                c = paired(own, series[baseline])
+            if c is not None:
+                compared[arm, quantity] = c
+                text += f', {interval(c)}'
+            cells[arm] = text
+        columns[quantity] = cells
+    corrected = holm({key: c.permutation for key, c in compared.items()})
+    shown = [
+        f'{quantity} of {arm} is {c.verdict} (p = {p_text(corrected[key])})'
+        for key, c in compared.items()
+        for arm, quantity in [key]
+        if c.verdict != 'no effect here' and corrected[key] < LEVEL
+    ]
+    line = (
+        'Shown after the correction: ' + '; '.join(shown) + '.'
+        if shown
+        else 'No effect on any of these quantities is shown here.'
+    )
+    frame = pd.DataFrame(columns).T
+    frame.insert(0, 'quantity', frame.index)
+    return frame.fillna(''), line
