@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,10 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
 
+import torch
+
+from ..launch import run_mmpretrain_tool
 from .runs import Run
 
 _TAIL = 15
 _PORT = 29600
+_FORK = multiprocessing.get_context('fork')
 
 
 class Slot(NamedTuple):
@@ -33,6 +38,17 @@ class Slot(NamedTuple):
     processes: int = 1
     partition: Optional[str] = None
 
+    @property
+    def forks(self) -> bool:
+        """Whether a run is a fork of the benchmark."""
+        alone = self.processes == 1 and self.partition is None
+        return alone and self.gpus is None and not torch.cuda.is_available()
+
+    @staticmethod
+    def options(run: Run, config: Path) -> List[str]:
+        """What ``tools/train.py`` is called with."""
+        return [str(config), '--work-dir', str(run.folder), '--resume']
+
     def command(self, tools: Path, run: Run, config: Path) -> List[str]:
         """The standard tool's command line for one run."""
         train = str(tools / 'train.py')
@@ -42,7 +58,7 @@ class Slot(NamedTuple):
             script = str(tools / 'slurm_train.sh')
             head = ['bash', script, self.partition, job, str(config), work_dir]
             return [*head, '--resume']
-        options = [str(config), '--work-dir', work_dir, '--resume']
+        options = self.options(run, config)
         if self.processes == 1:
             return [sys.executable, train, *options]
         return [
@@ -148,32 +164,74 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+def _train_forked(argv: List[str], log: Path, environment: dict) -> None:
+    """In the child: the standard tool, as if started anew, but for imports."""
+    _die_with_parent()
+    with log.open('a') as file, open(os.devnull) as null:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        os.dup2(null.fileno(), 0)
+    os.environ.update(environment)
+    torch.set_num_threads(int(environment['OMP_NUM_THREADS']))
+    sys.argv = ['train.py', *argv]
+    run_mmpretrain_tool('train.py')
+
+
 class Job:
-    """A run on its slot."""
+    """A run on its slot.
+
+    On CPUs the benchmark forks itself, because importing torch and MMPretrain
+    takes as long as a small training; on GPUs, which do not survive a fork,
+    and for several processes it starts the tool anew.
+    """
 
     def __init__(self, run: Run, slot: Slot, tools: Path, lock: int) -> None:
         self.run, self.slot = run, slot
         self.since = time.monotonic()
         config = run.write_config()
         self.log = run.folder / 'train.log'
-        with self.log.open('a') as file:
-            self.process = subprocess.Popen(
-                slot.command(tools, run, config),
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=slot.environment(),
-                pass_fds=(lock,),
-                preexec_fn=_die_with_parent,
+        if slot.forks:
+            self.process = _FORK.Process(
+                target=_train_forked,
+                args=(
+                    slot.options(run, config),
+                    self.log,
+                    slot.environment(),
+                ),
             )
+            self.process.start()
+        else:
+            with self.log.open('a') as file:
+                self.process = subprocess.Popen(
+                    slot.command(tools, run, config),
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    env=slot.environment(),
+                    pass_fds=(lock,),
+                    preexec_fn=_die_with_parent,
+                )
+
+    def status(self) -> Optional[int]:
+        """Exit status, None while the run goes on."""
+        if self.slot.forks:
+            return self.process.exitcode
+        return self.process.poll()
+
+    def stop(self) -> None:
+        self.process.kill()
+        if self.slot.forks:
+            self.process.join()
+        else:
+            self.process.wait()
 
     def error(self) -> Optional[str]:
         """Why the ended run counts as failed; None if it is finished."""
-        if self.process.returncode == 0 and self.run.record():
+        if self.status() == 0 and self.run.record():
             return None
         lines = self.log.read_text(errors='replace').splitlines()[-_TAIL:]
         return (
-            f'{self.run.name} failed (exit status {self.process.returncode}); '
+            f'{self.run.name} failed (exit status {self.status()}); '
             f'{self.log} ends with\n' + '\n'.join(lines)
         )
 
@@ -251,7 +309,7 @@ def run_all(
                     waiting.remove(run)
                     jobs.append(Job(run, free.pop(0), tools, lock))
             time.sleep(0.2)
-            for job in [j for j in jobs if j.process.poll() is not None]:
+            for job in [j for j in jobs if j.status() is not None]:
                 jobs.remove(job)
                 free.append(job.slot)
                 error = job.error()
@@ -261,6 +319,5 @@ def run_all(
                     failures.append(error)
     finally:
         for job in jobs:
-            job.process.kill()
-            job.process.wait()
+            job.stop()
     return failures

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-import re
+from functools import cache
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
@@ -16,6 +16,11 @@ from .suite import Arm, Entry, Suite
 _MEASURED = '@measured'
 
 
+def _hash(values: dict) -> str:
+    text = json.dumps(values, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class Run(NamedTuple):
     """One training.
 
@@ -26,7 +31,7 @@ class Run(NamedTuple):
         role (str): Of the arm.
         seed (int): Of the run.
         epochs (int): Of the run.
-        text (str): The whole config, as MMEngine prints it.
+        values (dict): The whole config.
         test (bool): Whether it sees the test split.
         measure (bool): Whether another run wants its class angles.
         needs (Path | None): Folder of the run that measures this run's
@@ -40,7 +45,7 @@ class Run(NamedTuple):
     role: str
     seed: int
     epochs: int
-    text: str
+    values: dict
     test: bool
     measure: bool
     needs: Optional[Path]
@@ -53,13 +58,12 @@ class Run(NamedTuple):
     @property
     def run_hash(self) -> str:
         """Of everything that decides the result but the code itself."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        return _hash(self.values)
 
     @property
     def config_hash(self) -> str:
         """Of the config without the run's seed."""
-        text = re.sub(r'^randomness = .*$', '', self.text, flags=re.MULTILINE)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _hash(dict(self.values, randomness=None))
 
     @property
     def identity(self) -> dict:
@@ -97,26 +101,24 @@ class Run(NamedTuple):
 
     def write_config(self) -> Path:
         """Write what ``tools/train.py`` reads, the hooks included."""
-        config = Config.fromstring(
-            self.text.replace(
-                _MEASURED, str(self.needs and self.needs / 'class_angles.json')
-            ),
-            '.py',
-        )
+        config = Config(copy.deepcopy(self.values))
+        if self.needs:
+            file = str(self.needs / 'class_angles.json')
+            config.model.head.class_angles.file = file
         self._add_hooks(config)
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / 'config.py'
         with replaced_file(file) as part:
-            part.write_text(config.pretty_text)
+            # As MMEngine's own dump, which takes half a second to be pretty.
+            lines = [f'{k} = {v!r}\n' for k, v in config.to_dict().items()]
+            part.write_text(''.join(lines))
         return file
 
     def _add_hooks(self, config: Config) -> None:
         twin = config.pop('plain_model')
         hooks = [
             dict(type='PairedStartHook', model=twin, seed=self.seed),
-            dict(
-                type='RunRecordHook', identity=self.identity, test=self.test
-            ),
+            dict(type='RunRecordHook', identity=self.identity, test=self.test),
         ]
         if self.measure:
             hooks.append(dict(type='MeasureClassAnglesHook'))
@@ -141,6 +143,14 @@ def _wrap(config: Config, fragment: Config, arm: Arm) -> None:
         model.head = ConfigDict(type='AuxiliaryClsHead', cls_head=head)
 
 
+@cache
+def _read(file: str) -> Config:
+    """Read once; a suite asks for it run by run, and gets copies."""
+    if '::' in file:  # a package's config, which only `_base_` finds
+        return Config.fromstring(f'_base_ = [{file!r}]', '.py')
+    return Config.fromfile(file)
+
+
 def arm_config(root: Path, entry: Entry, arm: Arm, seed: int) -> Config:
     """The config of one run, without the recording hooks.
 
@@ -157,10 +167,10 @@ def arm_config(root: Path, entry: Entry, arm: Arm, seed: int) -> Config:
         ValueError: If an option of the arm does not fit the config.
     """
     source = entry.config if '::' in entry.config else root / entry.config
-    config = Config.fromfile(str(source))
+    config = copy.deepcopy(_read(str(source)))
     config.merge_from_dict(copy.deepcopy(entry.set))
     config.plain_model = copy.deepcopy(config.model)
-    _wrap(config, Config.fromfile(str(root / entry.fragment)), arm)
+    _wrap(config, copy.deepcopy(_read(str(root / entry.fragment))), arm)
     try:
         config.merge_from_dict(copy.deepcopy(arm.set))
     except (TypeError, KeyError, AttributeError) as error:
@@ -218,7 +228,7 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
                             arm.role,
                             seed,
                             config.train_cfg.get('max_epochs', 0),
-                            config.pretty_text,
+                            config.to_dict(),
                             test,
                             arm.name in measuring and test,
                             needs,

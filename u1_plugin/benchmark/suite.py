@@ -126,9 +126,7 @@ def _read_yaml(file: Path) -> Any:
             'configs/suites'
         ) from None
     except yaml.YAMLError as error:
-        raise ValueError(
-            f'suite={str(file)!r} is not YAML: {error}'
-        ) from error
+        raise ValueError(f'suite={str(file)!r} is not YAML: {error}') from error
 
 
 def _arm(name: str, content: Any, where: str) -> Arm:
@@ -221,9 +219,7 @@ def load_suite(file: Path) -> Suite:
         FileNotFoundError: If there is no such file.
     """
     fields = ('name', 'prepare', 'processes', 'configs', 'seeds', 'arms')
-    read = _Reader(
-        'suite', _read_yaml(file), fields + ('define', 'ablations')
-    )
+    read = _Reader('suite', _read_yaml(file), fields + ('define', 'ablations'))
     catalogue = file.parent / 'arms.yml'
     known: Dict[str, Arm] = {}
     for source, content in (

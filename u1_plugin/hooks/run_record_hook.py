@@ -172,7 +172,8 @@ class RunRecordHook(Hook):
     ) -> None:
         """Note the validation metrics."""
         values = {name: float(value) for name, value in metrics.items()}
-        self.record['val'].append(dict(epoch=runner.epoch, **values))
+        epoch = runner.iter / len(runner.train_dataloader)
+        self.record['val'].append(dict(epoch=round(epoch, 4), **values))
         self._save(runner, '.part')
 
     def after_train(self, runner: Runner) -> None:

