@@ -169,7 +169,7 @@ def changed_networks(
         network (Network): As analysed.
         seed (int): Of the untrained twin.
         is_untrained (bool): The network is one itself.
-        padding (str, optional): It pads so already.
+        padding (str, optional): It pads so already; no other is tried then.
     """
     found = {}
     if not is_untrained:
@@ -177,7 +177,7 @@ def changed_networks(
         if padding:
             set_padding(twin.model, padding)
         found['untrained twin'] = twin
-    for mode in ('reflect', 'circular'):
+    for mode in () if padding else ('reflect', 'circular'):
         changed = network._replace(model=copy.deepcopy(network.model))
         try:
             set_padding(changed.model, mode)
