@@ -23,6 +23,8 @@ import copy
 import json
 import os
 import platform
+import shlex
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -370,6 +372,7 @@ def main() -> None:
         size=options.size,
         rounds=options.rounds,
         amp=options.amp,
+        command=shlex.join(['python', *sys.argv]),
         records=[],
     )
     for file in options.configs:
