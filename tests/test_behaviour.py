@@ -1,0 +1,172 @@
+"""Behaviour of trained models: closed forms, and the tool on a tiny run."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from benchmark_results import make_table
+from helpers import build, plain_config, u1_config
+from mmengine.config import Config
+from PIL import Image
+
+from u1_plugin.benchmark.behaviour import (
+    Signals,
+    accuracy,
+    calibration_error,
+    detection,
+    epochs_to,
+    load_run,
+    signals,
+)
+from u1_plugin.geometry import off_axis_angle
+
+
+def test_epochs_to_an_accuracy():
+    curve = [
+        {'epoch': e, 'accuracy/top1': a} for e, a in ((2, 50), (4, 90), (6, 80))
+    ]
+    assert epochs_to(curve, 80) == 4
+    assert epochs_to(curve, 50) == 2
+    assert math.isnan(epochs_to(curve, 91))
+
+
+def logits_of(confidence: float, n: int) -> np.ndarray:
+    """Two classes, the first with that probability."""
+    return np.tile([np.log(confidence / (1 - confidence)), 0.0], (n, 1))
+
+
+def test_calibration_error_by_hand():
+    # 80 % sure, and right in 8 of 10: calibrated.
+    labels = np.array([0] * 8 + [1] * 2)
+    assert calibration_error(logits_of(0.8, 10), labels) < 1e-9
+    # 80 % sure and always right: 20 points too modest.
+    always = np.zeros(10, int)
+    assert calibration_error(logits_of(0.8, 10), always) == pytest.approx(20)
+    # Two bins of equal weight: (20 + 90 - 50) / 2 for 0.8/1.0 and 0.9/0.5.
+    both = np.concatenate([logits_of(0.8, 10), logits_of(0.9, 10)])
+    mixed = np.concatenate([always, [0] * 5 + [1] * 5])
+    assert calibration_error(both, mixed) == pytest.approx((20 + 40) / 2)
+    assert calibration_error(np.array([[800.0, 0.0]]), np.array([0])) == 0
+
+
+def test_detection_by_hand():
+    known = Signals(logits_of(0.9, 4), np.ones(4), np.arange(4.0))
+    unknown = Signals(logits_of(0.6, 4), np.ones(4), np.arange(4.0) + 10)
+    found = detection(known, unknown)
+    assert found == dict(softmax=100, angle=50, energy=0)
+    assert accuracy(known.logits, np.array([0, 0, 1, 1])) == 50
+
+
+def test_signals_are_those_of_the_last_map():
+    model = build(plain_config()).eval()
+    images = torch.randint(0, 255, (5, 3, 32, 32), dtype=torch.uint8)
+    found = signals(model, images, batch_size=2)
+    with torch.no_grad():
+        data = model.data_preprocessor(dict(inputs=images))
+        activation = model.backbone(data['inputs'])[-1].relu()
+        logits = model(data['inputs'])
+    pooled = activation.mean((2, 3))
+    expected = off_axis_angle(pooled).numpy()
+    assert found.angle == pytest.approx(expected, rel=1e-4)
+    whole = activation.square().sum(1).mean((1, 2)).numpy()
+    assert found.energy == pytest.approx(whole, rel=1e-4)
+    assert np.allclose(found.logits, logits.numpy(), atol=1e-4)
+    early = signals(model, images, 'backbone.layer1')
+    assert not np.allclose(early.energy, found.energy)
+
+
+@pytest.fixture(scope='module')
+def results(root, tmp_path_factory):
+    """Two runs as a benchmark leaves them, with untrained weights."""
+    out = tmp_path_factory.mktemp('results')
+    images = out / 'images'
+    rng = np.random.default_rng(0)
+    for label in range(10):
+        (images / str(label)).mkdir(parents=True)
+        for i in range(2):
+            grey = rng.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(grey).save(images / str(label) / f'{i}.png')
+    table = make_table({}, seeds=1)
+    table = table[table.arm.isin(['one-hot', 'u1-feature'])]
+    base = Config.fromfile(
+        root / 'configs/digits/resnet18-narrow_1xb64_digits.py'
+    )
+    base.test_dataloader.dataset.update(data_root=str(images), data_prefix='')
+    for run, model in zip(table.itertuples(), (plain_config(), u1_config())):
+        folder = out / run.folder
+        folder.mkdir(parents=True)
+        config = base.copy()
+        config.model = model
+        config.dump(folder / 'config.py')
+        state = dict(state_dict=build(model).state_dict(), meta={})
+        torch.save(state, folder / 'epoch_8.pth')
+        np.savez(
+            folder / 'test_outputs.npz',
+            logits=logits_of(0.8, 10).astype(np.float16),
+            labels=np.zeros(10, int),
+        )
+    table.to_csv(out / 'results.csv', index=False)
+    return out
+
+
+def run_tool(root, environment, cwd, *args) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(root / 'tools/behaviour.py'), *args],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_tool(root, environment, results, tmp_path):
+    done = run_tool(
+        root,
+        environment,
+        tmp_path,
+        *(str(results), 'out', '--images', '8', '--severities', '1', '5'),
+        *('--corruptions', 'contrast', 'fog'),
+        *('--ood', f'noise={results / "images"}'),
+    )
+    assert done.returncode == 0, done.stderr
+    values = pd.read_csv(tmp_path / 'out/behaviour.csv')
+    assert set(values.arm) == {'one-hot', 'u1-feature'}
+    own = values[values.arm == 'one-hot'].set_index(['quantity', 'detail'])
+    own = own.value
+    corrupted = own['corrupted top-1, %']
+    assert set(corrupted.index.dropna()) == {
+        *('contrast/1', 'contrast/5', 'fog/1', 'fog/5')
+    }
+    mean = corrupted[corrupted.index.isna()].iloc[0]
+    rest = corrupted[corrupted.index.notna()]
+    assert mean == pytest.approx(rest.mean())
+    errors = values[values.quantity.str.startswith('calibration')].value
+    assert errors.to_numpy() == pytest.approx(20, abs=0.1)
+    # The same images against themselves: chance, by every detector.
+    against = values[values.quantity.str.startswith('AUROC')].value
+    assert len(against) == 6 and against.to_numpy() == pytest.approx(50)
+    command = (tmp_path / 'out/command.txt').read_text()
+    assert command.startswith('python ') and '--severities 1 5' in command
+
+
+def test_tool_says_what_is_wrong(root, environment, results, tmp_path):
+    done = run_tool(
+        root, environment, tmp_path, str(results), 'out', '--arms', 'none'
+    )
+    assert done.returncode and "no finished run of ['none']" in done.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+def test_missing_checkpoint(results):
+    with pytest.raises(FileNotFoundError, match='train again'):
+        load_run(results / 'tiny_digits/one-hot/seed0', 99)
+
+
+def test_curves_are_those_of_the_table():
+    run = make_table({}, seeds=1).iloc[0]
+    assert epochs_to(json.loads(run.val_curve), run.test_top1 - 5) == 4
