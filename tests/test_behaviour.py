@@ -2,7 +2,7 @@
 
 import json
 import math
-import subprocess
+import runpy
 import sys
 
 import numpy as np
@@ -114,26 +114,24 @@ def results(root, tmp_path_factory):
     return out
 
 
-def run_tool(root, environment, cwd, *args) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(root / 'tools/behaviour.py'), *args],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def tool(root, tmp_path, monkeypatch):
+    """The tool in this process: torch is slow to import."""
+
+    def run(*args: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, 'argv', ['tools/behaviour.py', *args])
+        runpy.run_path(str(root / 'tools/behaviour.py'), run_name='__main__')
+
+    return run
 
 
-def test_tool(root, environment, results, tmp_path):
-    done = run_tool(
-        root,
-        environment,
-        tmp_path,
+def test_tool(tool, results, tmp_path):
+    tool(
         *(str(results), 'out', '--images', '8', '--severities', '1', '5'),
         *('--corruptions', 'contrast', 'fog'),
         *('--ood', f'noise={results / "images"}'),
     )
-    assert done.returncode == 0, done.stderr
     values = pd.read_csv(tmp_path / 'out/behaviour.csv')
     assert set(values.arm) == {'one-hot', 'u1-feature'}
     own = values[values.arm == 'one-hot'].set_index(['quantity', 'detail'])
@@ -154,11 +152,9 @@ def test_tool(root, environment, results, tmp_path):
     assert command.startswith('python ') and '--severities 1 5' in command
 
 
-def test_tool_says_what_is_wrong(root, environment, results, tmp_path):
-    done = run_tool(
-        root, environment, tmp_path, str(results), 'out', '--arms', 'none'
-    )
-    assert done.returncode and "no finished run of ['none']" in done.stderr
+def test_tool_says_what_is_wrong(tool, results, tmp_path):
+    with pytest.raises(SystemExit, match=r"no finished run of \['none'\]"):
+        tool(str(results), 'out', '--arms', 'none')
     assert not (tmp_path / 'out').exists()
 
 

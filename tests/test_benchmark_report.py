@@ -1,7 +1,7 @@
 """Reports of a benchmark: what is claimed, and what a page consists of."""
 
 import math
-import subprocess
+import runpy
 import sys
 
 import pandas as pd
@@ -18,6 +18,7 @@ from u1_plugin.benchmark.analysis import (
     plain_conclusion,
 )
 from u1_plugin.benchmark.frames import behaviour_frame, floor_line
+from u1_plugin.benchmark.table import PairingError
 
 
 def main_table(*args, **kwargs) -> pd.DataFrame:
@@ -158,28 +159,25 @@ def test_behaviour_names_what_survives_the_correction():
 
 
 @pytest.fixture
-def report(root, environment, tmp_path):
-    def run(*args: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, str(root / 'tools/report.py'), *args],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+def report(root, tmp_path, monkeypatch):
+    """The tool in this process: torch is slow to import."""
+
+    def run(*args: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, 'argv', ['tools/report.py', *args])
+        runpy.run_path(str(root / 'tools/report.py'), run_name='__main__')
 
     return run
 
 
-def test_page(report, tmp_path):
+def test_page(report, tmp_path, capsys):
     table = make_table({'u1-feature': 1.0, 'lambda-1': 0.5})
     write_results(tmp_path / 'results', table)
     behaviour = tmp_path / 'behaviour'
     behaviour.mkdir()
     make_behaviour(table).to_csv(behaviour / 'behaviour.csv', index=False)
     (behaviour / 'command.txt').write_text('python tools/behaviour.py a b\n')
-    done = report('results', 'page', '--behaviour', 'behaviour')
-    assert done.returncode == 0, done.stderr
+    report('results', 'page', '--behaviour', 'behaviour')
     out = tmp_path / 'page'
     page = (out / 'README.md').read_text()
     assert 'a gain of U(1) here' in page
@@ -197,8 +195,9 @@ def test_page(report, tmp_path):
     assert r'\begin{tabular}' in tex and r'top-1 \%' in tex
     assert len(pd.read_csv(out / 'runs.csv')) == len(table)
     # What is there is never written over.
-    again = report('results', 'page')
-    assert again.returncode == 2 and 'exists' in again.stderr
+    with pytest.raises(SystemExit):
+        report('results', 'page')
+    assert 'exists' in capsys.readouterr().err
 
 
 def test_runs_that_are_no_pairs_are_refused(report, tmp_path):
@@ -206,11 +205,12 @@ def test_runs_that_are_no_pairs_are_refused(report, tmp_path):
     wrong = (table.arm == 'u1-zero') & (table.seed == 4)
     table.loc[wrong, 'initial_backbone'] = 'others'
     write_results(tmp_path / 'results', table)
-    done = report('results', 'page')
-    assert done.returncode and 'initial_backbone differs' in done.stderr
+    with pytest.raises(PairingError, match='initial_backbone differs'):
+        report('results', 'page')
     assert not (tmp_path / 'page').exists()
 
 
-def test_missing_results(report):
-    done = report('nowhere', 'page')
-    assert done.returncode == 2 and 'no results.csv' in done.stderr
+def test_missing_results(report, capsys):
+    with pytest.raises(SystemExit):
+        report('nowhere', 'page')
+    assert 'no results.csv' in capsys.readouterr().err

@@ -144,10 +144,22 @@ def test_command(root, environment, tmp_path):
     page = (tmp_path / 'cost/cost.md').read_text()
     assert '| exported graph |  |  | equal |' in page
     assert 'cost.py' in report['command']
-    again = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert again.returncode == 2 and 'exists' in again.stderr
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--out', '.'], 'exists; choose another name'),
+        (['--rounds', '2'], '--rounds 2 must be >= 3'),
+    ],
+)
+def test_command_says_what_is_wrong(
+    cost, arguments, message, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, 'argv', ['cost.py', *arguments])
+    with pytest.raises(SystemExit):
+        cost.parse_args()
+    assert message in capsys.readouterr().err
 
 
 def test_tables_say_when_inference_differs(cost):
