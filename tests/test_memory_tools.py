@@ -4,18 +4,37 @@ import importlib.util
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from mmpretrain.registry import MODELS
+from PIL import Image
+
+import u1_plugin  # noqa: F401  (registers the components)
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope='module')
 def study(root):
-    path = root / 'tools/memory_study.py'
-    spec = importlib.util.spec_from_file_location('memory_study', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(root / 'tools/memory_study.py')
+
+
+@pytest.fixture(scope='module')
+def size(root):
+    return load(root / 'tools/benchmarks/memory_size.py')
+
+
+@pytest.fixture(scope='module')
+def approximate(root):
+    return load(root / 'tools/benchmarks/memory_recall.py')
 
 
 def test_summary_counts_gains_and_losses(study):
@@ -48,3 +67,81 @@ def test_benchmark(root, environment, tmp_path):
         command, cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert again.returncode and 'exists' in again.stderr
+
+
+def planted(images=60, classes=3, channels=8):
+    """Maps whose class is plain to see, and whose classes are balanced."""
+    generator = torch.Generator().manual_seed(0)
+    labels = np.arange(images) % classes
+    maps = torch.rand(images, channels, 2, 2, generator=generator)
+    maps[torch.arange(images), labels] += 5
+    plane = MODELS.build(dict(type='FeaturePlane', in_channels=channels))
+    return maps, labels, plane
+
+
+def test_a_split_of_the_study_with_few_shots(study):
+    right, chosen = study.run_split(*planted(), seed=0, shots=2)
+    assert set(right) == {'pooled', *study.STRENGTHS, 'knn', 'linear'}
+    assert all(len(r) == 12 and r.all() for r in right.values())
+    # Of equals, the weakest.
+    assert chosen['image'] == (0.5, 1) and chosen['position'] == (0.8, 1)
+
+
+def test_sizes_of_memories(size):
+    options = SimpleNamespace(keep=[1, 2], coreset=[0.25], k=1)
+    results = [size.run_split(*planted(), options, s) for s in range(2)]
+    records = {r['variant']: r for r in size.summarise(results)}
+    # 36 images of 4 pixels; 8 numbers, label, image, place and hue a pixel.
+    other = 8 + 8 + 8 + 4
+    full = records['all pixels, float32']
+    assert (full['vectors'], full['bytes']) == (144, 144 * (32 + other))
+    assert records['keep=1']['bytes'] == 36 * (32 + other)
+    assert records['float16']['bytes'] == 144 * (16 + other)
+    assert records['uint8']['bytes'] == 144 * (8 + 4 + other)
+    assert records['coreset=0.25']['vectors'] == 36
+    assert records['random 0.25']['vectors'] == 36
+    assert full['accuracy'] == [100.0, 100.0]
+    assert records['keep=2']['difference']['mean'] == 0
+
+
+def test_recall_counts_the_exact_neighbours(approximate):
+    exact = torch.tensor([[0, 1], [2, 3]])
+    found = torch.tensor([[1, 5], [3, 2]])
+    value = approximate.recall(
+        SimpleNamespace(indices=found), SimpleNamespace(indices=exact)
+    )
+    assert value == pytest.approx(0.75)
+    assert approximate.cells_of(10**4) == 512
+
+
+def test_approximate_engines_are_measured(approximate, tmp_path, monkeypatch):
+    pytest.importorskip('faiss')
+    monkeypatch.chdir(tmp_path)
+    options = SimpleNamespace(
+        k=3, repeat=1, factories=['IVF{cells},Flat'], nprobe=[1, 128]
+    )
+    options.most_hnsw = 0
+    bank = approximate.bank_of(approximate.synthetic(1000, 16, seed=0))
+    queries = torch.cat(list(approximate.synthetic(20, 16, seed=1)))
+    records = approximate.measure(bank, queries, options)
+    assert [r['engine'] for r in records] == ['exact'] + ['IVF128,Flat'] * 2
+    # Every cell visited is the exact answer.
+    assert records[1]['recall'] < records[2]['recall'] == pytest.approx(1)
+    assert records[2]['bytes'] > 1000 * 16 * 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_faces_are_a_folder(root, environment, tmp_path):
+    skimage = pytest.importorskip('skimage.data')
+    tool = str(root / 'tools/dataset_converters/faces.py')
+    command = [sys.executable, tool, 'faces']
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    images = skimage.lfw_subset()
+    seen = set()
+    for file in (tmp_path / 'faces').rglob('*.png'):
+        number = int(file.stem)
+        assert (file.parent.name == 'face') == (number < 100)
+        pixels = np.asarray(Image.open(file)) / 255
+        assert np.abs(pixels - images[number]).max() < 0.003
+        seen.add(number)
+    assert seen == set(range(200))

@@ -28,7 +28,7 @@ from u1_plugin.memory import ExactSearch, MemoryBank, Neighbours, Pixels
 from u1_plugin.memory.engines import FaissSearch
 from u1_plugin.memory.evaluation import read_maps
 
-FACTORIES = ('HNSW32', 'IVF{cells},Flat', 'IVF{cells},PQ64', 'PQ64')
+FACTORIES = ('HNSW32', 'IVF{cells},Flat', 'IVF{cells},SQ8')
 _BLOCK = 65536  # vectors that are drawn and appended at a time
 _CENTRES = 1000
 _NOISE = 0.7  # norm of the noise, where the centres have norm 1

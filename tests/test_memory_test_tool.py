@@ -1,0 +1,251 @@
+"""A grid of votes, retrieval, drawn pixels; the tool as a command."""
+
+import importlib
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import images
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from PIL import Image
+
+from u1_plugin.memory.drawing import (
+    Cell,
+    Match,
+    QueryRow,
+    cell_of,
+    draw_matches,
+)
+from u1_plugin.memory.evaluation import Grid, LayerView, Metrics, evaluate
+
+CLASSES = 3
+
+
+@pytest.fixture(scope='module')
+def model():
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(
+                type='ResNet_CIFAR',
+                depth=18,
+                base_channels=8,
+                stem_channels=8,
+                out_indices=(3,),
+            ),
+            head=dict(
+                type='MemoryBankHead', num_classes=CLASSES, in_channels=64
+            ),
+        )
+    ).eval()
+    feats = model.extract_feat(images(12), stage='backbone')
+    model.head.fill(feats, torch.arange(12) % CLASSES, torch.arange(12))
+    return model
+
+
+def batches(model, count=5):
+    """Preprocessed already."""
+    inputs = images(count, seed=5)
+    samples = [DataSample().set_gt_label(i % CLASSES) for i in range(count)]
+    return [
+        dict(inputs=inputs[:3], data_samples=samples[:3]),
+        dict(inputs=inputs[3:], data_samples=samples[3:]),
+    ]
+
+
+def test_every_cell_is_what_the_head_votes(model, monkeypatch):
+    view = LayerView(model, model.head, None, None)
+    monkeypatch.setattr(view, 'data_preprocessor', _identity)
+    grid = Grid('image', [0.0, 4.0], [1, 7])
+    found = evaluate(view, batches(model), grid, draw=[0, 4])
+    labels = np.arange(5) % CLASSES
+    assert len(found['rows']) == 4
+    for row in found['rows']:
+        model.head.k, model.head.kappa = row['k'], row['strength']
+        guess = model(images(5, seed=5)).argmax(1).numpy()
+        assert row['accuracy/top1'] == pytest.approx(
+            100 * np.mean(guess == labels), abs=1e-3
+        )
+        assert 'single-label/f1-score' in row
+    # Over both batches; the nearest pixel is in the memory.
+    assert [m['number'] for m in found['matches']] == [0, 4]
+    for match in found['matches']:
+        assert match['map_shape'] == [4, 4] and len(match['pixels']) == 5
+        assert all(p['label'] == p['image'] % 3 for p in match['pixels'])
+
+
+class _Identity(torch.nn.Module):
+    def forward(self, data, training):
+        return data
+
+
+_identity = _Identity()
+
+
+def test_a_named_layer_gives_its_map(model):
+    inputs = images(2)
+    last = LayerView(model, model.head, None, None).extract_feat(inputs)
+    same = LayerView(model, model.head, 'backbone.layer4', None)
+    torch.testing.assert_close(same.extract_feat(inputs)[0], last[-1])
+    early = LayerView(model, model.head, 'backbone.layer2', None)
+    assert early.extract_feat(inputs)[0].shape == (2, 16, 16, 16)
+
+
+def test_retrieval_is_average_precision_by_hand(model):
+    metrics = Metrics(Grid('image', [0.0], [1]), model.head.bank, CLASSES)
+    (feats,) = model.extract_feat(images(12), stage='backbone')
+    pooled = feats.relu().mean((2, 3)).detach()
+    torch.testing.assert_close(
+        metrics.vectors, torch.nn.functional.normalize(pooled)
+    )
+    query = images(1, seed=9)
+    (feats,) = model.extract_feat(query, stage='backbone')
+    vector = feats.relu().mean((2, 3)).detach()
+    scores = {(0.0, 1): torch.tensor([[1.0, 0.0, 0.0]])}
+    metrics.add(scores, vector, torch.tensor([0]))
+    order = (pooled / pooled.norm(dim=1, keepdim=True)) @ vector[0]
+    hits = (order.argsort(descending=True) % CLASSES == 0).numpy()
+    precision = np.cumsum(hits) / np.arange(1, 13)
+    found = metrics.result()
+    assert found['retrieval']['retrieval/mAP@12'] == pytest.approx(
+        100 * precision[hits].mean(), abs=1e-3
+    )
+    assert found['retrieval']['retrieval/Recall@1'] == 100 * hits[0]
+    assert found['rows'][0]['accuracy/top1'] == 100
+
+
+def test_kernels_take_sigma():
+    sites = SimpleNamespace(
+        positions=torch.tensor([[[0.0, 0.0]]]), hues=torch.zeros(1, 1)
+    )
+    near = SimpleNamespace(
+        positions=torch.tensor([[[0.3, 0.4]]]), hues=torch.zeros(1, 1)
+    )
+    weight = Grid('position', [0.5], [1]).weights(sites, near, 0.5)
+    assert float(weight) == pytest.approx(np.exp(-0.5))
+
+
+def test_cells_lie_where_their_pixels_do():
+    # Of a map of 2 rows and 4 columns: bottom left.
+    half = np.hypot(3, 1) / 2
+    cell = cell_of((-1.5 / half, -0.5 / half), (2, 4))
+    assert cell.center == pytest.approx((0.125, 0.75))
+    assert cell.size == (0.25, 0.5)
+    assert cell_of((0.0, 0.0), (1, 1)).center == (0.5, 0.5)
+
+
+def test_picture_marks_both_images():
+    image = np.zeros((20, 40, 3), np.uint8)
+    cell = Cell((0.125, 0.75), (0.25, 0.5))
+    rows = [QueryRow(image, 'q', [Match(image, 'm', cell, cell)])]
+    query, match = draw_matches(rows).axes
+    for ax in (query, match):
+        (patch,) = ax.patches
+        assert patch.get_bbox().bounds == pytest.approx((-0.5, 9.5, 10, 10))
+        assert [t.get_text() for t in ax.texts] == ['1']
+    whole = draw_matches([QueryRow(image, 'q', [Match(image, 'm')])])
+    assert not any(ax.patches for ax in whole.axes)
+
+
+CONFIG = """
+custom_imports = dict(imports=['u1_plugin'], allow_failed_imports=False)
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=8,
+                  stem_channels=8, out_indices=(3,)),
+    head=dict(type='MemoryBankHead', num_classes=2, in_channels=64))
+data_preprocessor = dict(num_classes=2, mean=[0] * 3, std=[255] * 3)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+loader = dict(batch_size=4, num_workers=0, dataset=dict(
+    type='CustomDataset', data_root='data', pipeline=pipeline))
+val_dataloader = test_dataloader = loader
+custom_hooks = [dict(type='MemoryBankHook', dataloader=loader)]
+"""
+
+
+@pytest.fixture(scope='module')
+def tool(root, environment, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tool')
+    rng = np.random.default_rng(0)
+    for label in ('a', 'b'):
+        (folder / 'data' / label).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            file = folder / 'data' / label / f'{number}.png'
+            Image.fromarray(pixels).save(file)
+    (folder / 'config.py').write_text(CONFIG)
+
+    def run(*args):
+        script = str(root / 'tools/memory_test.py')
+        return subprocess.run(
+            [sys.executable, script, 'config.py', *args],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    run.folder = folder
+    return run
+
+
+def test_the_command_writes_a_report_once(tool):
+    command = [
+        *('--kappa', '0', '2', '--k', '1', '3', '--shots', '3'),
+        *('--layers', 'backbone.layer3', 'backbone.layer4'),
+        *('--out', 'out', '--draw', '2'),
+    ]
+    done = tool(*command)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tool.folder / 'out/report.json').read_text())
+    layers = report['layers']
+    assert list(layers) == ['backbone.layer3', 'backbone.layer4']
+    # 3 images of each of 2 classes, of 8x8 and of 4x4 pixels.
+    assert [found['vectors'] for found in layers.values()] == [384, 96]
+    for found in layers.values():
+        assert len(found['rows']) == 4 and len(found['matches']) == 2
+        first = found['matches'][0]['pixels'][0]
+        assert first['path'].endswith('.png')
+        with Image.open(tool.folder / 'out' / found['picture']) as picture:
+            assert min(picture.size) > 300
+    again = tool(*command)
+    assert again.returncode and 'exists' in again.stderr
+
+
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['--draw', '2'], 'needs --out'),
+        (['--k', '0'], '--k 0'),
+        (['--kappa', '-1'], '--kappa -1'),
+    ],
+)
+def test_misuse_is_named(module, args, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['memory_test.py', 'config.py', *args])
+    with pytest.raises(SystemExit):
+        module.parse_args()
+    assert words in capsys.readouterr().err
+
+
+def test_a_kernel_has_no_kappa(module, model, monkeypatch):
+    command = ['memory_test.py', 'config.py', '--plane', 'radius']
+    monkeypatch.setattr(sys, 'argv', [*command, '--sigma', '0.2', '0.2'])
+    grid = module.grid_of(model.head, module.parse_args())
+    assert grid.strengths == [0.2] and grid.plane == 'radius'
+    monkeypatch.setattr(sys, 'argv', [*command, '--kappa', '2'])
+    with pytest.raises(ValueError, match="no effect on plane='radius'"):
+        module.grid_of(model.head, module.parse_args())
+
+
+@pytest.fixture
+def module(root, monkeypatch):
+    monkeypatch.syspath_prepend(str(root / 'tools'))
+    return importlib.import_module('memory_test')
