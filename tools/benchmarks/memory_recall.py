@@ -211,11 +211,11 @@ def main() -> None:
             bank = bank_of(memory[:size].split(_BLOCK))
         else:
             bank = bank_of(synthetic(size, options.channels, seed=0))
-        records += measure(bank, queries, options)
-        console.print(f'{len(bank):,} vectors: done')
-    show(records, options.k, console)
-    if options.out:
-        options.out.write_text(json.dumps(records, indent=2))
+        found = measure(bank, queries, options)
+        show(found, options.k, console)
+        records += found
+        if options.out:  # after every size: the next may take long
+            options.out.write_text(json.dumps(records, indent=2))
 
 
 if __name__ == '__main__':
