@@ -36,7 +36,7 @@ custom_hooks = [
 val_evaluator = [dict(type='Accuracy'), dict(type='SymmetryBreaking')]
 test_evaluator = val_evaluator
 default_hooks = dict(checkpoint=dict(
-    interval=1, save_best='u1/resultant_length', rule='greater'))
+    interval=1, save_best='u1/resultant_length'))
 visualizer = dict(type='UniversalVisualizer', vis_backends=[
     dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 train_cfg = dict(max_epochs=2, val_interval=1)

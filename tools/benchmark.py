@@ -59,9 +59,7 @@ def main() -> None:
         suite = load_suite(args.suite)
         out = args.out or Path('work_dirs/benchmark') / suite.name
         runs = expand(suite, out, CONFIGS)
-        slots = make_slots(
-            args.workers, args.gpus, suite.processes, args.slurm
-        )
+        slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
         finished = sum(run.record() is not None for run in runs)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'{args.suite}: {error}') from error

@@ -5,13 +5,20 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
 from torch import nn
 
 from ..analysis import AngleAccumulator, class_dependence
 from ..analysis.probe import Probe, class_labels
+
+#: What ``save_best`` may name without a ``rule``: more is better.
+_GREATER = ('resultant_length', 'between_share', 'class_information')
+CheckpointHook._default_greater_keys = [
+    *CheckpointHook._default_greater_keys,
+    *_GREATER,
+]
 
 
 def _building_runner() -> Optional[Runner]:
@@ -62,11 +69,11 @@ class SymmetryBreaking(BaseMetric):
             dict(type='SymmetryBreaking'),
         ]
         default_hooks = dict(
-            checkpoint=dict(save_best='u1/between_share', rule='greater')
+            checkpoint=dict(save_best='u1/between_share')
         )
 
-    MMEngine cannot guess that more is better, hence ``rule``. Logged are, for
-    one layer and plane, or under ``u1/LAYER/PLANE/`` for several:
+    Logged are, for one layer and plane, or under ``u1/LAYER/PLANE/`` for
+    several:
 
     - ``u1/resultant_length``: mean R of the classes, in ``[0, 1]``. It is high
       as well where all classes share one angle, which breaks no symmetry;

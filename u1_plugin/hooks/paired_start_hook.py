@@ -51,7 +51,9 @@ class PairedStartHook(Hook):
         if runner.iter > 0:
             return
         model = runner.model
-        state = (model.module if is_model_wrapper(model) else model).state_dict()
+        state = (
+            model.module if is_model_wrapper(model) else model
+        ).state_dict()
         for name, value in self._twin().items():
             same = name in state and state[name].shape == value.shape
             if same:
