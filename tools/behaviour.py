@@ -216,7 +216,7 @@ def main() -> None:
             rows += models_rows(runs, options.results, options)
     with new_folder(options.out) as part:
         pd.DataFrame(rows).to_csv(part / 'behaviour.csv', index=False)
-        command = shlex.join(['python', *sys.argv])
+        command = shlex.join(['python', 'tools/behaviour.py', *sys.argv[1:]])
         (part / 'command.txt').write_text(command + '\n')
     Console().print(f'{len(rows)} values: {options.out}')
 

@@ -65,7 +65,7 @@ baseline's of the same seed, on a machine shared with other work.
 
 ### U(1) against controls and rivals
 
-Difference of the row's arm to the column's, with its interval (uncorrected).
+Difference of the column's arm to the row's, with its interval (uncorrected).
 
 {{ part.others }}
 
@@ -244,7 +244,7 @@ def main() -> None:
     ]
     if options.behaviour:
         commands.append((options.behaviour / 'command.txt').read_text().strip())
-    commands.append(shlex.join(['python', *sys.argv]))
+    commands.append(shlex.join(['python', 'tools/report.py', *sys.argv[1:]]))
     write_report(options, commands)
     Console().print(f'Report: {options.out / "README.md"}')
 

@@ -372,7 +372,9 @@ def main() -> None:
         size=options.size,
         rounds=options.rounds,
         amp=options.amp,
-        command=shlex.join(['python', *sys.argv]),
+        command=shlex.join(
+            ['python', 'tools/benchmarks/cost.py', *sys.argv[1:]]
+        ),
         records=[],
     )
     for file in options.configs:

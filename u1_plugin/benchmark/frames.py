@@ -60,7 +60,7 @@ def arms_frame(results: Sequence[ArmResult], score: str) -> pd.DataFrame:
 def others_frame(
     table: pd.DataFrame, results: Sequence[ArmResult], metric: str
 ) -> pd.DataFrame:
-    """U(1) arms by controls and rivals, transposed: the rows are many."""
+    """Controls and rivals by U(1) arms: the many go down the page."""
     arms = [r.arm for r in results if r.role == 'u1']
     columns: Dict[str, Dict[str, str]] = {}
     for arm in arms:
@@ -70,7 +70,7 @@ def others_frame(
                 cells[f'{other} ({role})'] = interval(c) if c else ''
         columns[arm] = cells
     frame = pd.DataFrame(columns)
-    frame.insert(0, 'arm minus', frame.index)
+    frame.insert(0, 'to', frame.index)
     return frame
 
 
