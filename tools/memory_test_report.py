@@ -40,7 +40,7 @@ def show(results: dict, strength: str, grid, console: Console) -> None:
             layer,
             f'{found["vectors"]:,}',
             str(found['channels']),
-            f'{found["bytes"] / 2**20:.1f}',
+            f'{found["bytes"] / 2**20:.2f}',
             *(f'{found["retrieval"][name]:.2f}' for name in metrics),
         )
     console.print(table)
