@@ -15,7 +15,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from sklearn.model_selection import train_test_split
 
@@ -85,6 +84,7 @@ def run_split(maps, labels, plane, options, seed: int) -> Dict[str, tuple]:
     train, test = train_test_split(
         np.arange(len(labels)),
         train_size=0.6,
+        test_size=0.2,
         stratify=labels,
         random_state=seed,
     )
@@ -164,14 +164,16 @@ def main() -> None:
     init_default_scope('mmpretrain')
     config = Config.fromfile(options.config)
     maps, labels, plane = read_maps(config, options.checkpoint, options.layer)
-    results = [
-        run_split(maps, labels, plane, options, seed)
-        for seed in track(range(options.splits), 'splits')
-    ]
-    records = summarise(results)
-    show(records, Console())
-    if options.out:
-        options.out.write_text(json.dumps(records, indent=2))
+    console, results = Console(), []
+    for seed in range(options.splits):
+        results.append(run_split(maps, labels, plane, options, seed))
+        console.print(f'split {seed + 1} of {options.splits}')
+        if len(results) < 2:
+            continue  # an interval needs two
+        records = summarise(results)
+        if options.out:  # after every split: the next may take long
+            options.out.write_text(json.dumps(records, indent=2))
+    show(records, console)
 
 
 if __name__ == '__main__':
