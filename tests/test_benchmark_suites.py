@@ -18,10 +18,11 @@ from u1_plugin.benchmark.pool import make_slots
 from u1_plugin.benchmark.runs import expand
 from u1_plugin.benchmark.suite import load_suite
 from u1_plugin.benchmark.table import PairingError, check_pairs
+from u1_plugin.hooks.run_record_hook import top_accuracies
 
 SUITES = ['quick', 'mnist10k', 'cifar', 'finegrained', 'imagenet']
 CONFIG = 'digits/resnet18-narrow_1xb64_digits.py'
-ARMS = ['one-hot', 'u1-feature', 'u1-measured', 'u1-zero', 'u1-permuted']
+ARMS = ['one-hot', 'u1-feature', 'u1-measured', 'u1-zero', 'arcface']
 
 
 @pytest.mark.parametrize('name', SUITES)
@@ -161,11 +162,12 @@ def finished(root, environment, tmp_path_factory) -> Path:
         )
 
     process = start()
-    while not (records := list(out.rglob('run_record.json'))):
+    while not (out / 'results.csv').exists():  # written after each run
         assert process.poll() is None, process.stdout.read()[-3000:]
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    records = list(out.rglob('run_record.json'))
     before = {r: (r.read_bytes(), r.stat().st_mtime_ns) for r in records}
     process = start()
     printed, _ = process.communicate()
@@ -221,6 +223,25 @@ def test_zero_weight_is_one_hot_and_the_others_are_not(finished):
             logits, same = outputs(arm, seed)
             assert np.array_equal(same, labels)
             assert np.array_equal(logits, plain) == (arm == 'u1-zero')
+
+
+def test_top1_is_that_of_the_saved_logits(finished):
+    table = pd.read_csv(finished / 'results.csv')
+    for row in table[table.role != 'ablation'].itertuples():
+        with np.load(finished / row.folder / 'test_outputs.npz') as content:
+            logits, labels = content['logits'], content['labels']
+        expected = 100 * (logits.argmax(1) == labels).mean()
+        assert row.test_top1 == pytest.approx(expected)
+
+
+def test_negative_logits_count():
+    """As a margin head's often are; MMPretrain's default threshold is 0."""
+    logits = np.array([[-2.0, -1.0], [-1.0, -3.0], [-5.0, -4.0]])
+    found = top_accuracies(logits, np.array([1, 1, 1]))
+    assert found == {'accuracy/top1': pytest.approx(200 / 3)}
+    many = -np.arange(24.0).reshape(2, 12)
+    found = top_accuracies(many, np.array([4, 5]))
+    assert found == {'accuracy/top1': 0, 'accuracy/top5': 50}
 
 
 def test_measured_angles_are_those_of_the_other_seed(finished):

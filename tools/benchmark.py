@@ -68,6 +68,12 @@ def main() -> None:
         for run in runs:
             print(run.run_hash, run.folder)
         return
+
+    def report(line: str) -> None:
+        """After every run, so that a killed benchmark leaves its table."""
+        print(line, flush=True)
+        write_table(runs, out)
+
     with locked(out) as lock:
         prepare(suite)
         failures = run_all(
@@ -75,7 +81,7 @@ def main() -> None:
             slots,
             TOOLS,
             lock,
-            lambda line: print(line, flush=True),
+            report,
         )
         print(f'Table: {write_table(runs, out)}')
     if failures:

@@ -58,7 +58,10 @@ def evaluate(
         moments.append(measuring.neck.measure(maps)[-1].value)
         labels += [int(s.gt_label) for s in data['data_samples']]
     target = torch.tensor(labels)
-    accuracy = Accuracy.calculate(torch.cat(scores), target, topk=(1,))
+    # Without a threshold, which counts a largest logit below 0 as wrong.
+    accuracy = Accuracy.calculate(
+        torch.cat(scores), target, topk=(1,), thrs=(None,)
+    )
     return Evaluation(
         float(accuracy[0][0]),
         torch.cat(moments).numpy(),

@@ -76,6 +76,26 @@ def hardware() -> str:
     return f'{name}, {torch.get_num_threads()} thread(s), no GPU'
 
 
+def top_accuracies(logits: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
+    """Top-1, and with more than 10 classes top-5, per cent.
+
+    Args:
+        logits (np.ndarray): ``(N, K)``, of any sign.
+        labels (np.ndarray): ``(N,)``.
+    """
+    topk = (1, 5) if logits.shape[1] > 10 else (1,)
+    # Without a threshold, which counts a largest logit below 0 as wrong.
+    scores = Accuracy.calculate(
+        torch.from_numpy(logits),
+        torch.from_numpy(labels),
+        topk=topk,
+        thrs=(None,),
+    )
+    return {
+        f'accuracy/top{k}': float(score[0]) for k, score in zip(topk, scores)
+    }
+
+
 def _peak_rss_mib() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kibibytes on Linux, bytes on macOS.
@@ -225,11 +245,4 @@ class RunRecordHook(Hook):
             np.savez_compressed(
                 part, logits=logits.astype(np.float16), labels=labels
             )
-        topk = (1, 5) if logits.shape[1] > 10 else (1,)
-        scores = Accuracy.calculate(
-            torch.from_numpy(logits), torch.from_numpy(labels), topk=topk
-        )
-        return {
-            f'accuracy/top{k}': float(score[0])
-            for k, score in zip(topk, scores)
-        }
+        return top_accuracies(logits, labels)
