@@ -84,7 +84,6 @@ def run_split(maps, labels, plane, options, seed: int) -> Dict[str, tuple]:
     train, test = train_test_split(
         np.arange(len(labels)),
         train_size=0.6,
-        test_size=0.2,
         stratify=labels,
         random_state=seed,
     )
