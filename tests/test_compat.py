@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import metadata
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -121,3 +122,17 @@ def test_torch_and_torchvision_fit():
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1]])
     kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5)
     assert kept.tolist() == [0]
+
+
+def test_retrieval_metrics_run_on_todays_numpy():
+    """numpy 2.4 dropped `in1d`, which they call."""
+    from mmpretrain.evaluation import RetrievalAveragePrecision, RetrievalRecall
+
+    ranked, relevant = [np.array([3, 1, 2])], [[1]]
+    options = dict(pred_indices=True, target_indices=True)
+    recall = RetrievalRecall.calculate(ranked, relevant, topk=(1, 2), **options)
+    assert [float(value) for value in recall] == [0, 100]
+    precision = RetrievalAveragePrecision.calculate(
+        ranked, relevant, topk=3, **options
+    )
+    assert float(precision) == 50

@@ -61,7 +61,7 @@ def _checkpoint_globals() -> List[Any]:
 
 
 def setup() -> None:
-    """Let checkpoints resume and ``u1_plugin::`` configs resolve.
+    """Let checkpoints resume, configs resolve and retrieval metrics run.
 
     ``torch.load`` reads with ``weights_only=True`` since torch 2.6, and
     MMEngine 0.10 saves its log history and schedulers beside the weights.
@@ -76,3 +76,6 @@ def setup() -> None:
     # installations have no package. The name of a module, which is no
     # distribution, makes it look beside that module, which is always right.
     config_utils.MODULE2PACKAGE.setdefault('u1_plugin', 'u1_plugin.version')
+    # numpy 2.4 dropped it; MMPretrain 1.2's retrieval metrics call it.
+    if not hasattr(np, 'in1d'):
+        np.in1d = np.isin

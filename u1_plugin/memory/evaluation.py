@@ -24,9 +24,6 @@ KERNELS = ('position', 'radius')  # these take a sigma instead of a kappa
 _RECALLS = (1, 5, 10)
 _SHOWN = 5  # neighbours of a drawn query
 
-if not hasattr(np, 'in1d'):
-    np.in1d = np.isin  # numpy 2.4 dropped it; MMPretrain 1.2's metrics call it
-
 
 class Grid(NamedTuple):
     """What is tried on one search."""
