@@ -3,7 +3,6 @@
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from ..geometry import (
 )
 from ..models import BottleneckAngleNeck
 from ..models.base import check_choice
+from ..networks import unwrapped
 from ..taps import MapCollector
 
 #: Planes that each option measures.
@@ -117,7 +117,7 @@ class Probe:
         token_grid: Optional[str] = None,
     ) -> None:
         check_choice('plane', plane, PLANES)
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(model)
         neck = _neck_of(model)
         if orthant is None:
             orthant = 'relu' if neck is None else neck.orthant

@@ -5,8 +5,9 @@ from typing import Dict, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
+
+from ..analysis.circular_tests import holm as holm_array
 
 #: Sign flips up to this many pairs are enumerated, beyond it they are drawn.
 _EXACT_PAIRS = 14
@@ -131,14 +132,8 @@ def holm(pvalues: Mapping[str, float]) -> Dict[str, float]:
     Returns:
         Dict[str, float]: Corrected, in ``[0, 1]``, in the same order.
     """
-    names = [name for name, p in pvalues.items() if not math.isnan(p)]
-    corrected = dict.fromkeys(pvalues, math.nan)
-    if names:
-        _, values, *_ = multipletests(
-            [pvalues[name] for name in names], method='holm'
-        )
-        corrected.update(zip(names, map(float, values)))
-    return corrected
+    corrected = holm_array(list(pvalues.values()))
+    return dict(zip(pvalues, map(float, corrected)))
 
 
 def seeds_needed(

@@ -5,13 +5,13 @@ from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy as np
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..analysis import AngleAccumulator, ClassAngleSummary, class_dependence
 from ..analysis.pictures import angle_picture
 from ..analysis.probe import Source, class_labels
+from ..networks import unwrapped
 from .analysis_hook import AnalysisHook, class_names, step_of
 
 
@@ -74,8 +74,7 @@ class AngleStatsHook(AnalysisHook):
         self.bins, self.permutations = bins, permutations
 
     def _start(self, runner: Runner, loader) -> None:
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(runner.model)
         metainfo = getattr(loader.dataset, 'metainfo', {})
         self._names = class_names(model, metainfo)
         self._angles = {

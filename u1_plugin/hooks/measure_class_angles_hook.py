@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
@@ -22,6 +21,7 @@ from ..geometry import (
     to_unit,
 )
 from ..models.base import check_choice
+from ..networks import unwrapped
 
 
 def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
@@ -80,8 +80,7 @@ class MeasureClassAnglesHook(Hook):
         """Measure; one process does it for all."""
         if not is_main_process():
             return
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(runner.model)
         model.eval()
         vectors, labels = [], []
         for batch in self._loader(runner):

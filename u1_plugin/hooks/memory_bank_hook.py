@@ -9,13 +9,13 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
 from ..memory import MemoryBank
 from ..models.memory_bank_head import MemoryBankHead
+from ..networks import unwrapped, update_digest
 
 
 def fingerprint(backbone: nn.Module, filling: str, data: str) -> str:
@@ -30,10 +30,7 @@ def fingerprint(backbone: nn.Module, filling: str, data: str) -> str:
         str: A checksum of all three.
     """
     digest = hashlib.sha256(f'{filling};{data}'.encode())
-    for name, value in sorted(backbone.state_dict().items()):
-        digest.update(name.encode())
-        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(raw.numpy().tobytes())
+    update_digest(digest, backbone)
     return digest.hexdigest()[:32]
 
 
@@ -89,8 +86,7 @@ class MemoryBankHook(Hook):
 
     def fill(self, runner: Runner) -> None:
         """Fill the bank or read it from :attr:`file`."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(runner.model)
         head = getattr(model, 'head', None)
         if not isinstance(head, MemoryBankHead):
             raise TypeError(

@@ -5,11 +5,12 @@ from typing import Dict
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import MODELS
 from torch import Tensor
+
+from ..networks import unwrapped
 
 
 @HOOKS.register_module()
@@ -50,10 +51,7 @@ class PairedStartHook(Hook):
         """
         if runner.iter > 0:
             return
-        model = runner.model
-        state = (
-            model.module if is_model_wrapper(model) else model
-        ).state_dict()
+        state = unwrapped(runner.model).state_dict()
         for name, value in self._twin().items():
             same = name in state and state[name].shape == value.shape
             if same:

@@ -2,11 +2,11 @@
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..models.u1_cls_head import U1ClsHead
+from ..networks import unwrapped
 
 
 @HOOKS.register_module()
@@ -32,8 +32,7 @@ class PermuteAnglesHook(Hook):
         Raises:
             TypeError: If the model has no :class:`U1ClsHead`.
         """
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(runner.model)
         if not isinstance(model.head, U1ClsHead):
             raise TypeError(
                 f'PermuteAnglesHook: model.head is {type(model.head).__name__},'

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from mmengine.dist import collect_results, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.evaluation import Accuracy
 from torch import nn
 
 from ..files import replaced_file
+from ..networks import unwrapped, update_digest
 
 #: Whose versions are recorded: a fork has another name, the same import.
 _PACKAGES = (
@@ -42,10 +42,7 @@ _PACKAGES = (
 def weights_hash(module: nn.Module) -> str:
     """Names the parameters and buffers of a module by their bytes."""
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(raw.numpy().tobytes())
+    update_digest(digest, module)
     return digest.hexdigest()[:16]
 
 
@@ -131,8 +128,7 @@ class RunRecordHook(Hook):
 
     @staticmethod
     def _model(runner: Runner) -> nn.Module:
-        model = runner.model
-        return model.module if is_model_wrapper(model) else model
+        return unwrapped(runner.model)
 
     @staticmethod
     def _file(runner: Runner, kind: str) -> Path:
