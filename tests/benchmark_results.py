@@ -16,6 +16,7 @@ ROLES = {
     'u1-zero': 'control',
     'lambda-0.3': 'ablation',
     'lambda-1': 'ablation',
+    'label-smoothing+value-0.2': 'ablation',
 }
 
 

@@ -17,7 +17,11 @@ from u1_plugin.benchmark.analysis import (
     paired,
     plain_conclusion,
 )
-from u1_plugin.benchmark.frames import behaviour_frame, floor_line
+from u1_plugin.benchmark.frames import (
+    ablation_lines,
+    behaviour_frame,
+    floor_line,
+)
 from u1_plugin.benchmark.table import PairingError
 
 
@@ -147,6 +151,18 @@ def main_only(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.role != 'ablation']
 
 
+def test_the_best_variant_of_each_method_is_named():
+    gains = {'lambda-1': 0.8, 'label-smoothing+value-0.2': -0.9}
+    results = arm_results(make_table(gains), 'val_top1')
+    own, rival = ablation_lines(results)
+    # Four of U(1): two arms, which are choices as well, and two weights.
+    assert own.startswith('Best of 4: **lambda-1**, +0.8')
+    assert own.endswith('higher than the baseline.')
+    assert rival.startswith(
+        'Best of 1 of label-smoothing: **label-smoothing+value-0.2**, -0.9'
+    )
+
+
 def test_behaviour_names_what_survives_the_correction():
     values = make_behaviour(make_table({}))
     frame, line = behaviour_frame(values, 'one-hot')
@@ -182,7 +198,7 @@ def test_page(report, tmp_path, capsys):
     page = (out / 'README.md').read_text()
     assert 'a gain of U(1) here' in page
     assert '**u1-image**: no effect here: the interval contains 0.' in page
-    assert 'Best of 2: **lambda-1**' in page
+    assert 'Best of 4: **u1-feature**' in page
     assert 'python tools/behaviour.py a b' in page
     assert page.rstrip().endswith('```') and 'results page --behaviour' in page
     for arm in ROLES:
@@ -198,6 +214,21 @@ def test_page(report, tmp_path, capsys):
     with pytest.raises(SystemExit):
         report('results', 'page')
     assert 'exists' in capsys.readouterr().err
+
+
+def test_a_page_of_choices_alone(report, tmp_path):
+    table = make_table({'lambda-1': 0.8})
+    table = table[table.role.isin(('baseline', 'ablation'))]
+    write_results(tmp_path / 'results', table)
+    report('results', 'page')
+    page = (tmp_path / 'page/README.md').read_text()
+    assert '| lambda-1 | ablation | 10 |' in page
+    assert 'controls' not in page and '.png' not in page
+    assert {file.name for file in (tmp_path / 'page').iterdir()} == {
+        'README.md',
+        'runs.csv',
+        'tiny_digits-ablations.tex',
+    }
 
 
 def test_runs_that_are_no_pairs_are_refused(report, tmp_path):

