@@ -52,6 +52,24 @@ def test_summary_counts_gains_and_losses(study):
     assert row['mcnemar'] == pytest.approx(0.0987, abs=1e-4)
 
 
+def test_what_the_angle_has_beyond_each_control(study, capsys):
+    others = dict(position=[91.0, 93, 92], radius=[90.0, 90, 90])
+    arms = dict(image=[92.0, 93, 94], shuffled=[92.0, 93, 94], **others)
+    beyond = study.beyond_controls(
+        {k: dict(accuracy=v) for k, v in arms.items()}
+    )
+    assert beyond['position']['mean'] == pytest.approx(1)
+    # Student's t of the differences 1, 0 and 2 with 2 degrees of freedom.
+    assert beyond['position']['high'] == pytest.approx(
+        1 + 4.3027 / 3**0.5, abs=1e-3
+    )
+    assert beyond['shuffled']['mean'] == 0
+    study.show({}, beyond, study.Console(width=100))
+    assert (
+        'image less position: +1.00 [-1.48, +3.48]' in capsys.readouterr().out
+    )
+
+
 def test_benchmark(root, environment, tmp_path):
     command = [
         *(sys.executable, str(root / 'tools/benchmarks/memory_search.py')),

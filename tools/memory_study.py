@@ -196,22 +196,36 @@ def summarise(rights: List[dict]) -> Dict[str, dict]:
     return summary
 
 
-def show(summary: dict, console: Console) -> None:
+def beyond_controls(summary: dict) -> Dict[str, dict]:
+    """The image angle against each control, paired over splits."""
+    own = summary['image']['accuracy']
+    return {
+        control: paired_difference(own, summary[control]['accuracy'])._asdict()
+        for control in ('position', 'radius', 'shuffled')
+    }
+
+
+def show(summary: dict, beyond: dict, console: Console) -> None:
     table = Table(
         'arm', 'top-1 %', 'difference to pixel', 'gained', 'lost', 'p'
     )
     for arm, row in summary.items():
         cells = ['', '', '', '']
         if 'difference' in row:
-            d = row['difference']
             cells = [
-                f'{d["mean"]:+.2f} [{d["low"]:+.2f}, {d["high"]:+.2f}]',
+                _interval(row['difference']),
                 str(row['gained']),
                 str(row['lost']),
                 f'{row["mcnemar"]:.3f}',
             ]
         table.add_row(arm, f'{np.mean(row["accuracy"]):.2f}', *cells)
     console.print(table)
+    for control, difference in beyond.items():
+        console.print(f'image less {control}: {_interval(difference)}')
+
+
+def _interval(d: dict) -> str:
+    return f'{d["mean"]:+.2f} [{d["low"]:+.2f}, {d["high"]:+.2f}]'
 
 
 def main() -> None:
@@ -237,10 +251,13 @@ def main() -> None:
         for seed in range(args.splits)
     ]
     summary = summarise([right for right, _ in results])
-    show(summary, Console())
+    beyond = beyond_controls(summary)
+    show(summary, beyond, Console())
     if args.out:
         content = dict(
-            summary=summary, chosen=[chosen for _, chosen in results]
+            summary=summary,
+            image_less_control=beyond,
+            chosen=[chosen for _, chosen in results],
         )
         args.out.write_text(json.dumps(content, indent=2))
 
