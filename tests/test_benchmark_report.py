@@ -88,6 +88,7 @@ def test_results_by_hand():
     )
     assert own.to_baseline.mean == pytest.approx((one - two).mean())
     assert own.cpu == pytest.approx(1.1) and own.missing == ()
+    assert own.cpu_quartiles == pytest.approx((1.1, 1.1))
     # Five arms are compared; the smallest p is multiplied by five.
     assert own.holm == pytest.approx(5 * own.to_baseline.permutation)
 
@@ -110,6 +111,10 @@ def test_words_for_what_cannot_be_said():
     result = arm_results(table, 'test_top1')[1]
     assert 'by the same amount' in plain_conclusion(result)
     assert interval(result.to_baseline) == '+1.00 [no interval]'
+    equal = next(
+        r for r in arm_results(table, 'test_top1') if r.arm == 'u1-zero'
+    )
+    assert plain_conclusion(equal) == 'equal to the baseline in every pair'
     single = arm_results(table[table.seed == 0], 'test_top1')[1]
     assert 'fewer than 2 pairs' in plain_conclusion(single)
     assert paired(pd.Series([1.0]), pd.Series([1.0])) is None

@@ -22,6 +22,7 @@ class ArmResult(NamedTuple):
             fewer than 2 pairs.
         holm (float): The permutation p, corrected over the arms of a table.
         cpu (float): Median ratio of processor time to the baseline's.
+        cpu_quartiles (tuple): First and third quartile of these ratios.
         memory (float): Median ratio of peak memory to the baseline's.
         parameters (int): While training.
         missing (tuple): The baseline's seeds without a run of this arm.
@@ -34,6 +35,7 @@ class ArmResult(NamedTuple):
     to_baseline: Optional[Comparison]
     holm: float
     cpu: float
+    cpu_quartiles: tuple
     memory: float
     parameters: int
     missing: tuple
@@ -84,9 +86,11 @@ def paired(values: pd.Series, control: pd.Series) -> Optional[Comparison]:
     return compare(values[seeds], control[seeds])
 
 
-def _ratio(runs: pd.DataFrame, baseline: pd.DataFrame, column: str) -> float:
+def _ratios(
+    runs: pd.DataFrame, baseline: pd.DataFrame, column: str
+) -> pd.Series:
     own, other = (t.set_index('seed')[column] for t in (runs, baseline))
-    return float((own / other).median())
+    return (own / other).dropna()
 
 
 def _memory_column(table: pd.DataFrame) -> str:
@@ -122,6 +126,7 @@ def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
     found = []
     for arm in sorted(series, key=lambda name: name != baseline):
         runs = table[table.arm == arm]
+        cpu = _ratios(runs, reference, 'cpu_s')
         seeds = series[arm].index.intersection(control.index)
         found.append(
             ArmResult(
@@ -131,8 +136,9 @@ def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
                 float(series[arm][seeds].mean()),
                 compared[arm],
                 corrected.get(arm, math.nan),
-                _ratio(runs, reference, 'cpu_s'),
-                _ratio(runs, reference, memory),
+                float(cpu.median()),
+                tuple(cpu.quantile([0.25, 0.75])),
+                float(_ratios(runs, reference, memory).median()),
                 int(runs.parameters.iloc[0]),
                 tuple(map(int, control.index.difference(seeds))),
             )
@@ -173,6 +179,8 @@ def plain_conclusion(result: ArmResult) -> str:
             'every pair differs by the same amount: no interval, so nothing '
             'can be said'
         )
+    if c.mean == c.sd == 0:
+        return 'equal to the baseline in every pair'
     if c.verdict == 'no effect here':
         return 'no effect here: the interval contains 0'
     if result.holm >= LEVEL:

@@ -154,6 +154,8 @@ def gain_and_cost(
 ) -> Figure:
     """Difference to the baseline over the processor time that it takes.
 
+    Lines are the difference's interval, and the quartiles of the pairs' times.
+
     Args:
         results (Sequence[ArmResult]): Arms without a comparison are left out.
         metric (str): Name and unit, for the axis.
@@ -170,13 +172,15 @@ def gain_and_cost(
     for i, result in enumerate(shown):
         c, style = result.to_baseline, class_style(i)
         cost = 100 * (result.cpu - 1)
+        spread = [100 * (ratio - 1) for ratio in result.cpu_quartiles]
+        ax.plot(spread, [c.mean, c.mean], lw=1, color=style['color'])
         if not math.isnan(c.low):
             ax.plot([cost, cost], [c.low, c.high], lw=1, color=style['color'])
         ax.plot(
             cost, c.mean, ls='', ms=8, mec='white', label=result.arm, **style
         )
     ax.set(
-        xlabel='processor time more than the baseline, % (median of pairs)',
+        xlabel='processor time more than the baseline, % (median, quartiles)',
         ylabel=f'difference to the baseline, {metric}',
         title=title,
     )

@@ -39,6 +39,7 @@ def arms_frame(results: Sequence[ArmResult], score: str) -> pd.DataFrame:
     rows = []
     for r in results:
         c = r.to_baseline
+        low, high = r.cpu_quartiles
         rows.append(
             {
                 'arm': r.arm,
@@ -49,8 +50,8 @@ def arms_frame(results: Sequence[ArmResult], score: str) -> pd.DataFrame:
                 'Wilcoxon p': p_text(c.wilcoxon) if c else '',
                 'permutation p': p_text(c.permutation) if c else '',
                 'Holm p': p_text(r.holm),
-                'CPU': f'{r.cpu:.2f}',
-                'memory': f'{r.memory:.2f}',
+                'CPU': f'{r.cpu:.2f} ({low:.2f} to {high:.2f})' if c else '',
+                'memory': f'{r.memory:.2f}' if c else '',
                 'parameters': f'{r.parameters:,}',
             }
         )
