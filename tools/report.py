@@ -59,8 +59,9 @@ An effect is claimed only where the interval excludes 0 and Holm's p is below
 
 CPU and memory: a run's processor time and peak memory over the baseline's of
 the same seed; median of the pairs, and for the time its quartiles. The machine
-was shared with other work{% if 'u1-zero' in part.arms %}: u1-zero trains the very same network, and what it
-differs by is noise{% endif %}.
+was shared with other work
+{%- if 'u1-zero' in part.arms %}: u1-zero trains the very same network, and
+what it differs by is noise{% endif %}.
 {{ part.floor }}
 
 ![differences]({{ part.config }}-differences.png)
