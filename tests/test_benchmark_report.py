@@ -4,6 +4,7 @@ import math
 import runpy
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from benchmark_results import ROLES, make_table, write_results
@@ -129,6 +130,7 @@ def test_twice_the_same_run_is_an_error():
 
 
 def make_behaviour(table: pd.DataFrame) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
     rows = []
     for run in main_only(table).itertuples():
         worse = run.arm == 'u1-feature'
@@ -137,7 +139,7 @@ def make_behaviour(table: pd.DataFrame) -> pd.DataFrame:
             ('epochs to 95 %', 4.0 + run.seed % 2),
             ('never reached', math.nan),
         ):
-            noise = 0.01 * (len(run.arm) * (run.seed + 3) % 7)
+            noise = 0.01 * rng.normal()
             rows.append(
                 dict(
                     config=run.config,
@@ -170,10 +172,18 @@ def test_the_best_variant_of_each_method_is_named():
 
 def test_behaviour_names_what_survives_the_correction():
     values = make_behaviour(make_table({}))
-    frame, line = behaviour_frame(values, 'one-hot')
+    late = (values.quantity == 'epochs to 95 %') & (values.arm == 'u1-image')
+    values.loc[late & (values.seed < 3), 'value'] = math.nan
+    frame, lines = behaviour_frame(values, 'one-hot')
     assert list(frame.quantity) == list(dict.fromkeys(values.quantity))
-    assert 'calibration error (ECE), % of u1-feature is higher' in line
-    assert 'u1-zero' not in line
+    # Five arms: the smallest p of ten pairs, 2/1024, becomes 0.0098.
+    assert lines[0] == (
+        '**calibration error (ECE), %**: higher for u1-feature (p = 0.010).'
+    )
+    assert lines[2] == '**never reached**: no effect of any arm is shown.'
+    epochs = frame.set_index('quantity').loc['epochs to 95 %']
+    assert '(7 of 10 runs)' in epochs['u1-image']
+    assert 'runs' not in epochs['u1-zero']
     assert frame.set_index('quantity').loc['never reached', 'u1-zero'] == (
         'never'
     )

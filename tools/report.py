@@ -100,10 +100,11 @@ it.
 ### Behaviour
 
 Mean over seeds and paired difference to `{{ baseline }}` with its interval;
-Holm over all differences of this table.
+Holm's correction over the arms of each quantity.
 
-{{ part.behaviour_line }}
-
+{% for line in part.behaviour_lines -%}
+- {{ line }}
+{% endfor %}
 {{ part.behaviour }}
 {% endif %}{% endfor %}
 ## Commands
@@ -168,11 +169,11 @@ def make_part(
         )
     if behaviour is not None:
         own = behaviour[behaviour.config == config]
-        frame, line = behaviour_frame(own, baseline_of(main))
+        frame, lines = behaviour_frame(own, baseline_of(main))
         frame.to_latex(
             out / f'{config}-behaviour.tex', index=False, escape=True
         )
-        part.update(behaviour=markdown(frame), behaviour_line=line)
+        part.update(behaviour=markdown(frame), behaviour_lines=lines)
     return part
 
 

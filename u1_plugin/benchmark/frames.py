@@ -15,7 +15,7 @@ from .analysis import (
     paired,
     plain_conclusion,
 )
-from .statistics import detectable_gain, holm, seeds_needed
+from .statistics import Comparison, detectable_gain, holm, seeds_needed
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -148,38 +148,50 @@ def ablation_lines(results: Sequence[ArmResult]) -> List[str]:
     return lines
 
 
+def _behaviour_row(
+    rows: pd.DataFrame, baseline: str
+) -> Tuple[Dict[str, str], Dict[str, Comparison]]:
+    """One quantity: a cell an arm, and the comparisons to the baseline."""
+    series = by_seed(rows, 'value')
+    cells, compared = {}, {}
+    for arm, own in series.items():
+        text = f'{own.mean():.2f}' if len(own) else 'never'
+        runs = (rows.arm == arm).sum()
+        if 0 < len(own) < runs:
+            text += f' ({len(own)} of {runs} runs)'
+        if arm != baseline and baseline in series:
+            c = paired(own, series[baseline])
+            if c is not None:
+                compared[arm] = c
+                text += f', {interval(c)}'
+        cells[arm] = text
+    return cells, compared
+
+
 def behaviour_frame(
     values: pd.DataFrame, baseline: str
-) -> Tuple[pd.DataFrame, str]:
-    """The table and one sentence on what survives the correction."""
+) -> Tuple[pd.DataFrame, List[str]]:
+    """The table, and per quantity a line on what survives the correction.
+
+    Holm's correction is over the arms of one quantity: over all cells of the
+    table ten pairs could show nothing, however large the effect.
+
+    Args:
+        values (pd.DataFrame): ``behaviour.csv``, of one config.
+        baseline (str): Name of the arm that the others are paired with.
+    """
     values = values[values.detail.isna() | (values.detail == '')]
-    columns: Dict[str, Dict[str, str]] = {}
-    compared = {}
+    columns, lines = {}, []
     for quantity, rows in values.groupby('quantity', sort=False):
-        series = by_seed(rows, 'value')
-        cells = {}
-        for arm, own in series.items():
-            text = f'{own.mean():.2f}' if len(own) else 'never'
-            c = None
-            if arm != baseline and baseline in series:
-                c = paired(own, series[baseline])
-            if c is not None:
-                compared[arm, quantity] = c
-                text += f', {interval(c)}'
-            cells[arm] = text
-        columns[quantity] = cells
-    corrected = holm({key: c.permutation for key, c in compared.items()})
-    shown = [
-        f'{quantity} of {arm} is {c.verdict} (p = {p_text(corrected[key])})'
-        for key, c in compared.items()
-        for arm, quantity in [key]
-        if c.verdict != 'no effect here' and corrected[key] < LEVEL
-    ]
-    line = (
-        'Shown after the correction: ' + '; '.join(shown) + '.'
-        if shown
-        else 'No effect on any of these quantities is shown here.'
-    )
+        columns[quantity], compared = _behaviour_row(rows, baseline)
+        corrected = holm({arm: c.permutation for arm, c in compared.items()})
+        shown = [
+            f'{c.verdict} for {arm} (p = {p_text(corrected[arm])})'
+            for arm, c in compared.items()
+            if c.verdict != 'no effect here' and corrected[arm] < LEVEL
+        ]
+        words = '; '.join(shown) or 'no effect of any arm is shown'
+        lines.append(f'**{quantity}**: {words}.')
     frame = pd.DataFrame(columns).T
     frame.insert(0, 'quantity', frame.index)
-    return frame.fillna(''), line
+    return frame.fillna(''), lines
