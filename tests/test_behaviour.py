@@ -32,7 +32,9 @@ def test_epochs_to_an_accuracy():
     ]
     assert epochs_to(curve, 80) == 4
     assert epochs_to(curve, 50) == 2
-    assert math.isnan(epochs_to(curve, 91))
+    # Never: as slow as one validation more.
+    assert epochs_to(curve, 91) == 8 and epochs_to(curve[:1], 91) == 4
+    assert math.isnan(epochs_to([], 91))
 
 
 def logits_of(confidence: float, n: int) -> np.ndarray:

@@ -11,9 +11,7 @@ from benchmark_results import ROLES, make_table, write_results
 from PIL import Image
 
 from u1_plugin.benchmark.analysis import (
-    against,
     arm_results,
-    conclusion,
     interval,
     paired,
     plain_conclusion,
@@ -21,6 +19,7 @@ from u1_plugin.benchmark.analysis import (
 from u1_plugin.benchmark.frames import (
     ablation_lines,
     behaviour_frame,
+    conclusions,
     floor_line,
 )
 from u1_plugin.benchmark.table import PairingError
@@ -31,9 +30,11 @@ def main_table(*args, **kwargs) -> pd.DataFrame:
     return table[table.role != 'ablation']
 
 
-def words(table: pd.DataFrame, arm: str = 'u1-feature') -> str:
-    results = {r.arm: r for r in arm_results(table, 'test_top1')}
-    return conclusion(results[arm], against(table, 'test_top1', arm, 'control'))
+def words(table: pd.DataFrame, planned=(), arm: str = 'u1-feature') -> str:
+    results = arm_results(table, 'test_top1')
+    lines = conclusions(table, results, 'test_top1', planned)
+    (line,) = [line for line in lines if line.startswith(f'**{arm}**')]
+    return line.partition(': ')[2].rstrip('.')
 
 
 def test_nothing_is_claimed_where_nothing_is():
@@ -50,7 +51,39 @@ def test_a_gain_beyond_every_control_is_u1s():
 def test_a_gain_that_a_control_shares_is_not_u1s():
     text = words(main_table({'u1-feature': 1.0, 'u1-permuted': 1.0}))
     assert 'it is not a gain of U(1)' in text
-    assert 'u1-permuted' in text and 'u1-zero' not in text
+    assert 'u1-permuted shares the gain' in text and 'u1-zero' not in text
+
+
+def test_a_control_that_may_or_may_not_share_the_gain():
+    table = main_table({'u1-feature': 1.0})
+    # Level with the baseline on average, and with the gain in half the seeds.
+    control = (table.arm == 'u1-permuted') & (table.seed % 2 == 0)
+    table.loc[control, 'test_top1'] += 2
+    table.loc[(table.arm == 'u1-permuted') & ~control, 'test_top1'] -= 1.8
+    text = words(table)
+    assert 'not shown to be higher than the control u1-permuted' in text
+    assert text.endswith('not shown to be a gain of U(1)')
+    assert 'shares' not in text
+
+
+def test_a_control_that_never_finished_is_not_beaten():
+    table = main_table({'u1-feature': 1.0})
+    there = table[table.arm != 'u1-permuted']
+    assert 'a gain of U(1) here' in words(there, ['u1-zero'])
+    text = words(there, ['u1-permuted', 'u1-zero'])
+    assert 'u1-permuted (too few pairs)' in text
+    assert 'not shown to be a gain' in text
+
+
+def test_an_interval_without_the_test_is_not_enough():
+    table = main_table({})
+    own, base = (
+        table[table.arm == arm].index for arm in ('u1-feature', 'one-hot')
+    )
+    # Of ten real pairs: the interval begins at 0.03, and p = 0.08.
+    change = [0.9, 0.7, -0.2, 0.3, 0.3, -0.8, 1.7, 0.4, 0.1, 1.2]
+    table.loc[own, 'test_top1'] = table.loc[base, 'test_top1'].values + change
+    assert 'higher by the interval, but not by the permutation' in words(table)
 
 
 def test_a_gain_without_controls_stays_open():
@@ -87,7 +120,7 @@ def test_results_by_hand():
         table[table.arm == arm].set_index('seed').test_top1
         for arm in ('u1-feature', 'one-hot')
     )
-    assert own.to_baseline.mean == pytest.approx((one - two).mean())
+    assert own.to_baseline.mean == pytest.approx((one - two).mean(), abs=1e-4)
     assert own.cpu == pytest.approx(1.1) and own.missing == ()
     assert own.cpu_quartiles == pytest.approx((1.1, 1.1))
     # Five arms are compared; the smallest p is multiplied by five.
@@ -110,7 +143,7 @@ def test_pairs_are_made_by_seed_not_by_row():
 def test_words_for_what_cannot_be_said():
     table = main_table({'u1-feature': 1.0}, sd=0)
     result = arm_results(table, 'test_top1')[1]
-    assert 'by the same amount' in plain_conclusion(result)
+    assert plain_conclusion(result) == 'higher than the baseline'
     assert interval(result.to_baseline) == '+1.00 [no interval]'
     equal = next(
         r for r in arm_results(table, 'test_top1') if r.arm == 'u1-zero'
@@ -246,6 +279,26 @@ def test_a_page_of_choices_alone(report, tmp_path):
     }
 
 
+def test_an_incomplete_benchmark_says_so(report, tmp_path):
+    table = make_table({'u1-feature': 1.0})
+    keys = ['config', 'arm', 'role', 'seed']
+    write_results(tmp_path / 'results', table[table.arm != 'u1-permuted'])
+    table[keys].to_csv(tmp_path / 'results/planned.csv', index=False)
+    report('results', 'page')
+    page = (tmp_path / 'page/README.md').read_text()
+    assert f'**Incomplete: 10 of {len(table)} planned runs' in page
+    assert 'u1-permuted (too few pairs)' in page
+
+
+def test_a_run_without_validation_has_no_curve(report, tmp_path):
+    table = make_table({})
+    table['val_curve'] = '[]'
+    table = table[table.role != 'ablation']
+    write_results(tmp_path / 'results', table)
+    report('results', 'page')
+    assert (tmp_path / 'page/tiny_digits-curves.png').is_file()
+
+
 def test_runs_that_are_no_pairs_are_refused(report, tmp_path):
     table = make_table({})
     wrong = (table.arm == 'u1-zero') & (table.seed == 4)
@@ -260,3 +313,11 @@ def test_missing_results(report, capsys):
     with pytest.raises(SystemExit):
         report('nowhere', 'page')
     assert 'no results.csv' in capsys.readouterr().err
+
+
+def test_no_finished_run(report, tmp_path, capsys):
+    (tmp_path / 'results').mkdir()
+    (tmp_path / 'results/results.csv').write_text('\n')
+    with pytest.raises(SystemExit):
+        report('results', 'page')
+    assert 'has no finished run' in capsys.readouterr().err

@@ -16,7 +16,7 @@ from u1_plugin.benchmark.statistics import (
 
 def test_permutation_p_counts_every_sign_flip():
     rng = np.random.default_rng(0)
-    a, b = rng.normal(0.8, 1, 8), rng.normal(0, 1, 8)
+    a, b = rng.normal(0.8, 1, 8).round(2), rng.normal(0, 1, 8).round(2)
     d = a - b
     flips = np.array(list(itertools.product([1, -1], repeat=8)))
     means = abs((flips * d).mean(1))
@@ -53,14 +53,26 @@ def test_no_true_difference_is_rarely_called_one():
 
 
 @pytest.mark.parametrize(
-    'difference, low, p', [([0.0] * 4, 0.0, 1.0), ([0.3] * 4, None, None)]
+    'difference, verdict, p',
+    [(0.0, 'no effect here', 1), (0.3, 'higher', 1 / 8), (-2, 'lower', 1 / 8)],
 )
-def test_differences_without_a_spread(difference, low, p):
+def test_differences_without_a_spread(difference, verdict, p):
     base = np.array([90.1, 91.2, 92.3, 93.4])
     result = compare(base + difference, base)
-    assert result.verdict == 'no effect here' and result.sd == 0
-    for value, expected in ((result.low, low), (result.permutation, p)):
-        assert math.isnan(value) if expected is None else value == expected
+    assert result.verdict == verdict and result.sd == 0
+    assert result.mean == pytest.approx(difference)
+    for end in (result.low, result.high):
+        assert math.isnan(end) == (difference != 0)
+    # Of 16 sign flips two are as far from 0.
+    assert result.permutation == pytest.approx(p)
+
+
+def test_per_cents_of_float32_tie_as_counts_do():
+    rng = np.random.default_rng(3)
+    counts = rng.integers(940, 960, (2, 10))
+    exact = compare(*(counts / 10))
+    stored = compare(*(counts / 10).astype(np.float32).astype(float))
+    assert stored == exact
 
 
 @pytest.mark.parametrize('pair', [([1], [2]), ([1, 2], [1, 2, 3])])

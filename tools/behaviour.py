@@ -33,6 +33,7 @@ from u1_plugin.benchmark.behaviour import (
     signals,
     split_images,
 )
+from u1_plugin.benchmark.table import read_results
 from u1_plugin.datasets.corrupt import CORRUPTIONS
 from u1_plugin.files import new_folder
 
@@ -197,8 +198,10 @@ def parse_args() -> argparse.Namespace:
         options.corruptions = list(CORRUPTIONS)
     if options.out.exists():
         parser.error(f'{options.out} exists; choose another name')
-    if not (options.results / 'results.csv').is_file():
-        parser.error(f'{options.results} has no results.csv of a benchmark')
+    try:
+        options.table = read_results(options.results)
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 
@@ -206,7 +209,7 @@ def main() -> None:
     options = parse_args()
     init_default_scope('mmpretrain')
     MMLogger.get_instance('behaviour', log_level='ERROR')
-    table = pd.read_csv(options.results / 'results.csv')
+    table = options.table
     rows: List[dict] = []
     for _, runs in table.groupby('config', sort=False):
         target = options.accuracy or target_accuracy(runs)

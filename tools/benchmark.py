@@ -17,7 +17,7 @@ import u1_plugin  # noqa: F401  (lets configs inherit from u1_plugin::)
 from u1_plugin.benchmark.pool import locked, make_slots, run_all
 from u1_plugin.benchmark.runs import expand
 from u1_plugin.benchmark.suite import Suite, load_suite
-from u1_plugin.benchmark.table import write_table
+from u1_plugin.benchmark.table import PairingError, write_plan, write_table
 
 TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / 'configs'
@@ -72,10 +72,14 @@ def main() -> None:
     def report(line: str) -> None:
         """After every run, so that a killed benchmark leaves its table."""
         print(line, flush=True)
-        write_table(runs, out)
+        try:
+            write_table(runs, out)
+        except PairingError as error:  # the other runs go on
+            print(error, flush=True)
 
     with locked(out) as lock:
         prepare(suite)
+        write_plan(runs, out)
         failures = run_all(
             runs,
             slots,
@@ -83,7 +87,10 @@ def main() -> None:
             lock,
             report,
         )
-        print(f'Table: {write_table(runs, out)}')
+        try:
+            print(f'Table: {write_table(runs, out)}')
+        except PairingError as error:
+            raise SystemExit(str(error)) from error
     if failures:
         raise SystemExit(
             f'{len(failures)} run(s) failed; the same command tries them '

@@ -34,7 +34,7 @@ from u1_plugin.benchmark.frames import (
     others_frame,
     seeds_frame,
 )
-from u1_plugin.benchmark.table import check_pairs
+from u1_plugin.benchmark.table import check_pairs, read_plan, read_results
 from u1_plugin.files import new_folder
 
 _PAGE = jinja2.Template(
@@ -42,6 +42,10 @@ _PAGE = jinja2.Template(
 # Benchmark `{{ suite }}`
 
 {{ runs }} runs on {{ hardware }}; {{ versions }}.
+{% if runs < planned -%}
+**Incomplete: {{ planned - runs }} of {{ planned }} planned runs are not
+finished, and nothing below is final.**
+{% endif -%}
 Test top-1 of the last epoch, per cent. Arms are paired by seed: the same
 initial weights and order of the samples, checked by their hashes. Differences
 are to `{{ baseline }}`: mean of the pairs with a {{ confidence }} % bootstrap
@@ -79,8 +83,9 @@ Difference of the column's arm to the row's, with its interval (uncorrected).
 ### How many seeds a gain needs
 
 Standard deviation of the paired differences; the smallest true gain that the
-seeds of this table show with a chance of 80 % (two-sided paired t test at 5 %,
-uncorrected); and how many seeds it takes to see +{{ gain }} points.
+seeds of this table show with a chance of 80 % (two-sided paired t test at 5 %
+over the number of compared arms, which is what Holm asks of the smallest p);
+and how many seeds it takes to see +{{ gain }} points.
 
 {{ part.seeds }}
 {% endif %}{% if part.ablations %}
@@ -96,6 +101,8 @@ What is best here was chosen by the very values of this table, which flatters
 it.
 
 {{ part.ablations }}
+
+{{ part.ablation_floor }}
 {% endif %}{% if part.behaviour %}
 ### Behaviour
 
@@ -118,7 +125,9 @@ Holm's correction over the arms of each quantity.
 )
 
 
-def _arms_part(table: pd.DataFrame, gain: float, out: Path) -> dict:
+def _arms_part(
+    table: pd.DataFrame, controls: Sequence[str], gain: float, out: Path
+) -> dict:
     """What the arms show on the test split."""
     config = table.config.iloc[0]
     results = arm_results(table, 'test_top1')
@@ -126,7 +135,7 @@ def _arms_part(table: pd.DataFrame, gain: float, out: Path) -> dict:
     frame.to_latex(out / f'{config}-arms.tex', index=False, escape=True)
     _draw(table, results, config, out)
     return dict(
-        conclusions=conclusions(table, results, 'test_top1'),
+        conclusions=conclusions(table, results, 'test_top1', controls),
         arms=markdown(frame),
         floor=floor_line(results),
         others=markdown(others_frame(table, results, 'test_top1')),
@@ -137,6 +146,7 @@ def _arms_part(table: pd.DataFrame, gain: float, out: Path) -> dict:
 def make_part(
     table: pd.DataFrame,
     behaviour: Optional[pd.DataFrame],
+    controls: Sequence[str],
     gain: float,
     out: Path,
 ) -> dict:
@@ -145,6 +155,7 @@ def make_part(
     Args:
         table (pd.DataFrame): Its runs.
         behaviour (pd.DataFrame, optional): Of ``tools/behaviour.py``.
+        controls (Sequence[str]): Planned ones, finished or not.
         gain (float): To be seen, in points.
         out (Path): Where figures and LaTeX tables go.
     """
@@ -152,7 +163,7 @@ def make_part(
     main = table[table.role != 'ablation']
     part: Dict[str, Any] = dict(config=config)
     if (main.role != 'baseline').any():
-        part.update(_arms_part(main, gain, out))
+        part.update(_arms_part(main, controls, gain, out))
     if (table.role == 'ablation').any():
         # Planes and class angles are choices as well: the arms that vary them
         # stand beside the ablations, on the ablations' seeds.
@@ -166,6 +177,7 @@ def make_part(
         part.update(
             ablations=markdown(frame),
             ablation_lines=ablation_lines(tried),
+            ablation_floor=floor_line(tried),
         )
     if behaviour is not None:
         own = behaviour[behaviour.config == config]
@@ -207,22 +219,24 @@ def versions_line(table: pd.DataFrame) -> str:
     )
 
 
-def write_report(options: argparse.Namespace, commands: List[str]) -> None:
-    table = pd.read_csv(options.results / 'results.csv')
-    if table.empty:
-        raise SystemExit(f'{options.results}/results.csv has no finished run')
+def write_report(
+    options: argparse.Namespace, table: pd.DataFrame, commands: List[str]
+) -> None:
     check_pairs(table)
+    plan = read_plan(options.results, table)
+    controls = plan[plan.role == 'control'].arm.unique()
     behaviour = None
     if options.behaviour:
         behaviour = pd.read_csv(options.behaviour / 'behaviour.csv')
     with new_folder(options.out) as out:
         parts = [
-            make_part(runs, behaviour, options.gain, out)
+            make_part(runs, behaviour, controls, options.gain, out)
             for _, runs in table.groupby('config', sort=False)
         ]
         page = _PAGE.render(
             suite=table.suite.iloc[0],
             runs=len(table),
+            planned=len(plan),
             hardware=' and '.join(sorted(set(table.hardware))),
             versions=versions_line(table),
             baseline=baseline_of(table),
@@ -252,11 +266,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.out.exists():
         parser.error(f'{options.out} exists; choose another name')
-    if not (options.results / 'results.csv').is_file():
-        parser.error(f'{options.results} has no results.csv of a benchmark')
     if options.gain <= 0:
         parser.error(f'--gain {options.gain} must be > 0')
-    suite = pd.read_csv(options.results / 'results.csv').suite.iloc[0]
+    try:
+        table = read_results(options.results)
+    except ValueError as error:
+        parser.error(str(error))
+    suite = table.suite.iloc[0]
     commands = [
         f'python tools/benchmark.py configs/suites/{suite}.yml '
         f'--out {options.results}'
@@ -264,7 +280,7 @@ def main() -> None:
     if options.behaviour:
         commands.append((options.behaviour / 'command.txt').read_text().strip())
     commands.append(shlex.join(['python', 'tools/report.py', *sys.argv[1:]]))
-    write_report(options, commands)
+    write_report(options, table, commands)
     Console().print(f'Report: {options.out / "README.md"}')
 
 

@@ -1,7 +1,7 @@
 """What a table of runs says, in numbers and in words."""
 
 import math
-from typing import Dict, List, NamedTuple, Optional
+from typing import Collection, Dict, List, NamedTuple, Optional
 
 import pandas as pd
 
@@ -174,15 +174,15 @@ def plain_conclusion(result: ArmResult) -> str:
     c = result.to_baseline
     if c is None:
         return 'fewer than 2 pairs: nothing can be said'
-    if math.isnan(c.low):
-        return (
-            'every pair differs by the same amount: no interval, so nothing '
-            'can be said'
-        )
     if c.mean == c.sd == 0:
         return 'equal to the baseline in every pair'
     if c.verdict == 'no effect here':
         return 'no effect here: the interval contains 0'
+    if c.permutation >= LEVEL:
+        return (
+            f'{c.verdict} by the interval, but not by the permutation test '
+            f'(p = {c.permutation:.3f}): no effect is shown'
+        )
     if result.holm >= LEVEL:
         return (
             f'{c.verdict}, but not after the correction for the number of '
@@ -192,16 +192,22 @@ def plain_conclusion(result: ArmResult) -> str:
 
 
 def conclusion(
-    result: ArmResult, controls: Dict[str, Optional[Comparison]]
+    result: ArmResult,
+    controls: Dict[str, Optional[Comparison]],
+    sharing: Collection[str] = (),
 ) -> str:
-    """The same, and whether a gain is U(1)'s own.
+    """The same, and whether a gain is shown to be U(1)'s own.
 
-    A gain counts as U(1)'s only if the arm is also better than every control:
-    those share everything with it but what is claimed to matter.
+    It is only if the arm is also better than every control, by interval and
+    permutation test: those share everything with it but what is claimed to
+    matter. All of them must be beaten, so nothing is corrected once more.
 
     Args:
         result (ArmResult): Of a U(1) arm.
-        controls (Dict[str, Comparison | None]): The arm against each control.
+        controls (Dict[str, Comparison | None]): The arm against each planned
+            control; None where too few of its runs are there.
+        sharing (Collection[str]): Controls shown to be better than the
+            baseline themselves.
     """
     words = plain_conclusion(result)
     if not words.startswith('higher than'):
@@ -211,21 +217,28 @@ def conclusion(
             'higher than the baseline, but no control was run: whose gain it '
             'is stays open'
         )
-    shared = {
+    unbeaten = {
         name: c
         for name, c in controls.items()
-        if c is None or c.verdict != 'higher'
+        if c is None or c.verdict != 'higher' or c.permutation >= LEVEL
     }
-    if shared:
-        texts = [
-            f'{name} ({interval(c) if c else "too few pairs"})'
-            for name, c in shared.items()
-        ]
+    if not unbeaten:
         return (
-            'higher than the baseline, but not than the control'
-            f'{"s" if len(texts) > 1 else ""} {", ".join(texts)}, which '
-            'share the gain: it is not a gain of U(1)'
+            'higher than the baseline and than every control: a gain of U(1) '
+            'here'
         )
-    return (
-        'higher than the baseline and than every control: a gain of U(1) here'
+    texts = [
+        f'{name} ({interval(c) if c else "too few pairs"})'
+        for name, c in unbeaten.items()
+    ]
+    words = (
+        'higher than the baseline, but not shown to be higher than the control'
+        f'{"s" if len(texts) > 1 else ""} {", ".join(texts)}'
     )
+    shared = [name for name in unbeaten if name in sharing]
+    if shared:
+        return (
+            f'{words}; {", ".join(shared)} shares the gain: it is not a gain '
+            'of U(1)'
+        )
+    return f'{words}: not shown to be a gain of U(1)'

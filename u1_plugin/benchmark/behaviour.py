@@ -40,10 +40,14 @@ def epochs_to(
         metric (str): Key of an entry.
 
     Returns:
-        float: NaN if it is never reached.
+        float: If it is never reached, one validation after the last, so that
+        the run counts as slow instead of not at all; NaN without a validation.
     """
-    reached = (e['epoch'] for e in curve if e[metric] >= accuracy)
-    return float(next(reached, math.nan))
+    epochs = [entry['epoch'] for entry in curve]
+    reached = [e['epoch'] for e in curve if e[metric] >= accuracy]
+    if reached or not epochs:
+        return float(reached[0]) if reached else math.nan
+    return float(epochs[-1] + epochs[-1] - (epochs[-2:-1] or [0])[0])
 
 
 def calibration_error(

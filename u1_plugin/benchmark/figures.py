@@ -124,6 +124,8 @@ def learning_curves(
     for i, (ax, result) in enumerate(zip(axes, others)):
         for arm, role in ((base.arm, 'baseline'), (result.arm, result.role)):
             curve, color = curves[arm], ROLE_STYLES[role]['color']
+            if curve.empty:  # trained without validation
+                continue
             mean, sd = curve.mean(axis=1), curve.std(axis=1).fillna(0)
             style = dict(marker='.', ms=4, lw=1.4, color=color)
             if role == 'baseline':
@@ -140,11 +142,14 @@ def learning_curves(
             ax.tick_params(labelbottom=True)
         if i % _COLUMNS == 0:
             ax.set_ylabel('validation top-1, %')
-    lows = [curve.mean(axis=1).median() for curve in curves.values()]
-    tops = [curve.max(axis=None) for curve in curves.values()]
-    # The first epochs would flatten everything that is to be compared.
-    margin = 0.6 * max(max(tops) - min(lows), 1)
-    axes[0].set_ylim(min(lows) - margin, min(max(tops) + margin / 4, 100.5))
+    drawn = [curve for curve in curves.values() if not curve.empty]
+    lows = [curve.mean(axis=1).median() for curve in drawn]
+    tops = [curve.max(axis=None) for curve in drawn]
+    if drawn:
+        # The first epochs would flatten everything that is to be compared.
+        margin = 0.6 * max(max(tops) - min(lows), 1)
+        top = min(max(tops) + margin / 4, 100.5)
+        axes[0].set_ylim(min(lows) - margin, top)
     figure.suptitle(f'{title} (dashed: {base.arm})')
     return figure
 

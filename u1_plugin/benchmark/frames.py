@@ -76,44 +76,71 @@ def others_frame(
 
 
 def seeds_frame(results: Sequence[ArmResult], gain: float) -> pd.DataFrame:
+    compared = [r for r in results if r.to_baseline is not None]
     rows = []
-    for r in results:
+    for r in compared:
         c = r.to_baseline
-        if c is None or c.sd == 0:
+        if c.sd == 0:
             continue
+        # What Holm asks of the smallest p.
+        alpha = LEVEL / len(compared)
+        seen = detectable_gain(c.sd, c.n, alpha=alpha)
+        needed = seeds_needed(c.sd, gain, alpha=alpha)
         rows.append(
             {
                 'arm': r.arm,
                 'n': r.n,
                 'sd': f'{c.sd:.2f}',
-                'gain seen with n': f'{detectable_gain(c.sd, c.n):+.2f}',
-                f'seeds for +{gain}': f'{seeds_needed(c.sd, gain):,}',
+                'gain seen with n': f'{seen:+.2f}',
+                f'seeds for +{gain}': f'{needed:,}',
             }
         )
     return pd.DataFrame(rows)
 
 
 def conclusions(
-    table: pd.DataFrame, results: Sequence[ArmResult], metric: str
+    table: pd.DataFrame,
+    results: Sequence[ArmResult],
+    metric: str,
+    planned_controls: Sequence[str] = (),
 ) -> List[str]:
+    """A sentence an arm.
+
+    Args:
+        table (pd.DataFrame): Of one config.
+        results (Sequence[ArmResult]): Of the same.
+        metric (str): A column of the table.
+        planned_controls (Sequence[str]): Those of the suite; one that is not
+            in the table yet is not beaten.
+    """
+    words = {r.arm: plain_conclusion(r) for r in results}
+    sharing = [
+        r.arm
+        for r in results
+        if r.role == 'control' and words[r.arm].startswith('higher than')
+    ]
     lines = []
     for r in results:
         if r.to_baseline is None and r.role == 'baseline':
             continue
-        words = plain_conclusion(r)
         if r.role == 'u1':
-            words = conclusion(r, against(table, metric, r.arm, 'control'))
+            controls = dict.fromkeys(planned_controls)
+            controls.update(against(table, metric, r.arm, 'control'))
+            words[r.arm] = conclusion(r, controls, sharing)
         incomplete = f' (without seeds {list(r.missing)})' if r.missing else ''
-        lines.append(f'**{r.arm}**{incomplete}: {words}.')
+        lines.append(f'**{r.arm}**{incomplete}: {words[r.arm]}.')
     return lines
 
 
 def floor_line(results: Sequence[ArmResult]) -> str:
-    """The smallest p that so few pairs can give, if Holm then exceeds 5 %."""
+    """The smallest p that so many pairs can give, and what Holm makes of it.
+
+    Of the arm with the most pairs: what that cannot show, none can.
+    """
     compared = [r for r in results if r.to_baseline is not None]
     if not compared:
         return ''
-    n = min(r.n for r in compared)
+    n = max(r.n for r in compared)
     floor = 2 / 2**n
     line = f'{n} pairs give no permutation p below {floor:.2g}'
     if floor * len(compared) >= LEVEL:
@@ -137,7 +164,11 @@ def ablation_lines(results: Sequence[ArmResult]) -> List[str]:
             groups.setdefault(method if plus else '', []).append(r)
     lines = []
     for method, tried in groups.items():
-        best = max(tried, key=lambda r: r.mean)
+        tried = [r for r in tried if r.n]
+        if not tried:
+            continue
+        # Means are over an arm's own seeds: only those with the most compare.
+        best = max(tried, key=lambda r: (r.n, r.mean))
         difference = (
             f', {interval(best.to_baseline)}: {plain_conclusion(best)}'
             if best.to_baseline

@@ -75,6 +75,7 @@ class Run(NamedTuple):
             seed=self.seed,
             epochs=self.epochs,
             run_hash=self.run_hash,
+            measured_from=self.measured_from,
         )
 
     @property
@@ -97,7 +98,27 @@ class Run(NamedTuple):
                 f'(run_hash {found}, not {self.run_hash}); keep it and choose '
                 'another folder with --out, or remove it'
             )
+        self._check_angles(record)
         return record
+
+    def _check_angles(self, record: dict) -> None:
+        angles = self.folder / 'class_angles.json'
+        if self.measure and not angles.is_file():
+            raise ValueError(
+                f'out: {self.folder} was finished before another arm wanted '
+                'its class angles; remove it, and it is trained again'
+            )
+        source = record['identity'].get('measured_from', self.measured_from)
+        if source != self.measured_from:
+            raise ValueError(
+                f'out: {self.folder} took its class angles from {source}, not '
+                f'{self.measured_from}; remove it, and it is trained again'
+            )
+
+    @property
+    def measured_from(self) -> Optional[str]:
+        """The run that measured its class angles, as ``arm/seed1``."""
+        return '/'.join(self.needs.parts[-2:]) if self.needs else None
 
     def write_config(self) -> Path:
         """Write what ``tools/train.py`` reads, the hooks included."""

@@ -1,7 +1,7 @@
 """Statistics of arms that are paired by seed."""
 
 import math
-from typing import Dict, Mapping, NamedTuple, Sequence
+from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from scipy import stats
@@ -12,6 +12,8 @@ from ..analysis.circular_tests import holm as holm_array
 #: Sign flips up to this many pairs are enumerated, beyond it they are drawn.
 _EXACT_PAIRS = 14
 _RESAMPLES = 9999
+#: An image of a million is 1e-4 per cent.
+_DECIMALS = 4
 
 
 class Comparison(NamedTuple):
@@ -40,17 +42,35 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """``'higher'``, ``'lower'`` or ``'no effect here'``.
+        """``'higher'``, ``'lower'`` or ``'no effect here'``, by the interval.
 
-        An interval that cannot be had (NaN) shows nothing.
+        Where every pair differs by the same amount, by that amount.
         """
-        if self.low > 0:
+        constant = math.isnan(self.low)
+        if (self.mean if constant else self.low) > 0:
             return 'higher'
-        return 'lower' if self.high < 0 else 'no effect here'
+        below = self.mean if constant else self.high
+        return 'lower' if below < 0 else 'no effect here'
 
 
 def _mean_difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
     return np.mean(x, axis=axis) - np.mean(y, axis=axis)
+
+
+def _interval(
+    difference: np.ndarray, confidence: float, seed: int
+) -> Tuple[float, float]:
+    if np.ptp(difference) == 0:
+        return math.nan, math.nan
+    found = stats.bootstrap(
+        (difference,),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=_RESAMPLES,
+        method='BCa',
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def compare(
@@ -68,9 +88,11 @@ def compare(
         seed (int): Of the resampling, so that a report can be repeated.
 
     Returns:
-        Comparison: In the unit of the values. If every difference is the
-        same, n pairs say nothing of the spread: the interval and the p-values
-        are NaN, unless all are 0, which gives [0, 0] and p = 1.
+        Comparison: In the unit of the values, which are rounded to 1e-4, so
+        that equal differences of float32 per cents are equal. If every
+        difference is the same, n pairs say nothing of the spread and the
+        interval is NaN, unless all are 0, which gives [0, 0]; the tests of
+        ranks and signs hold all the same.
 
     Raises:
         ValueError: If the lengths differ, there are fewer than 2 pairs or a
@@ -87,21 +109,12 @@ def compare(
             'treated or control holds NaN or inf; leave out the seeds whose '
             'runs failed, in both'
         )
-    difference = x - y
-    n, mean = len(difference), float(difference.mean())
-    # Round-off must not pass for a spread.
-    if np.ptp(difference) <= 1e-12 * max(1.0, float(np.abs(x).max())):
-        zero = bool(np.allclose(difference, 0, atol=1e-12))
-        low, high, p = (0.0, 0.0, 1.0) if zero else (math.nan,) * 3
-        return Comparison(n, mean, 0.0, low, high, p, p, confidence)
-    interval = stats.bootstrap(
-        (difference,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=_RESAMPLES,
-        method='BCa',
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    x, y = x.round(_DECIMALS), y.round(_DECIMALS)
+    difference = (x - y).round(_DECIMALS)
+    if not difference.any():
+        zeros = (0.0,) * 4
+        return Comparison(len(x), *zeros, 1.0, 1.0, confidence)
+    low, high = _interval(difference, confidence, seed)
     permutation = stats.permutation_test(
         (x, y),
         _mean_difference,
@@ -112,11 +125,11 @@ def compare(
     )
     rank = stats.wilcoxon(difference, zero_method='pratt')
     return Comparison(
-        n,
-        mean,
-        float(difference.std(ddof=1)),
-        float(interval.low),
-        float(interval.high),
+        len(difference),
+        float(difference.mean()),
+        0.0 if math.isnan(low) else float(difference.std(ddof=1)),
+        low,
+        high,
         float(rank.pvalue),
         float(permutation.pvalue),
         confidence,

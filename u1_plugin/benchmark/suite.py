@@ -176,6 +176,12 @@ def _check_measured(arms: Tuple[Arm, ...], seeds: int, where: str) -> None:
                 f'{where}: {arm.name} has measured={arm.measured!r}, which is '
                 'not trained with it; add that arm to the list'
             )
+        source = next(a for a in arms if a.name == arm.measured)
+        if source.measured is not None:
+            raise ValueError(
+                f'{where}: {arm.name} has measured={arm.measured!r}, whose '
+                'own angles are measured; name an arm without `measured`'
+            )
         if seeds < 2:
             raise ValueError(
                 f'{where}: {arm.name} takes its angles from another seed, but '

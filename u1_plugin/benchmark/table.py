@@ -6,7 +6,7 @@
 column             content
 =================  ========================================================
 suite              name of the suite
-config             stem of the plain config, such as
+config             name of the suite's entry, such as
                    ``resnet18-narrow_1xb64_digits``: one data set, one model
 arm                name of the arm
 role               ``baseline`` | ``u1`` | ``rival`` | ``control`` |
@@ -19,7 +19,8 @@ val_top1_best      its maximum over the epochs
 test_top1          test top-1 of the last epoch, per cent; empty for ablations,
                    which see the validation split alone
 test_top5          the same, more than 10 classes only; else empty
-wall_s, cpu_s      seconds of training, validation and test, without start-up
+wall_s, cpu_s      seconds of training and validation, without start-up;
+                   processor seconds are those of the main process alone
 peak_rss_mib       peak resident memory of the process, MiB
 peak_cuda_mib      peak memory that torch allocated, MiB; empty without a GPU
 parameters         of the model in training, auxiliary ones included
@@ -55,6 +56,8 @@ import pandas as pd
 
 from ..files import replaced_file
 from .runs import Run
+
+_PLANNED = ['config', 'arm', 'role', 'seed']
 
 
 class PairingError(ValueError):
@@ -130,6 +133,44 @@ def collect(runs: List[Run], out: Path) -> pd.DataFrame:
     if len(table):
         check_pairs(table)
     return table
+
+
+def write_plan(runs: List[Run], out: Path) -> None:
+    """Write ``planned.csv``: config, arm, role and seed of every run.
+
+    From it a report knows what is missing; a control that failed must not
+    make a gain look like one that beat every control.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    plan = [(run.config, run.arm, run.role, run.seed) for run in runs]
+    with replaced_file(out / 'planned.csv') as part:
+        pd.DataFrame(plan, columns=_PLANNED).to_csv(part, index=False)
+
+
+def read_results(out: Path) -> pd.DataFrame:
+    """The table of :func:`write_table`.
+
+    Raises:
+        ValueError: If there is none, or no run of it is finished.
+    """
+    file = out / 'results.csv'
+    try:
+        table = pd.read_csv(file)
+    except FileNotFoundError:
+        raise ValueError(f'{out} has no results.csv of a benchmark') from None
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame()
+    if table.empty:
+        raise ValueError(
+            f'{file} has no finished run; see the errors of tools/benchmark.py'
+        )
+    return table
+
+
+def read_plan(out: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """What was planned; a folder without a plan planned what it has."""
+    file = out / 'planned.csv'
+    return pd.read_csv(file) if file.is_file() else table[_PLANNED]
 
 
 def write_table(runs: List[Run], out: Path) -> Path:

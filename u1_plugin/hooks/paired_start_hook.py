@@ -17,12 +17,14 @@ from ..networks import unwrapped
 class PairedStartHook(Hook):
     """Gives a model the initial weights of its plain twin of the same seed.
 
-    Two models with the same seed begin alike only if their heads draw equally
+    Two models with the same seed begin alike only if their parts draw equally
     many random numbers; a margin head, for one, draws others. Here the plain
-    model is built once more from its seed, and everything of it that this
-    model holds under the same name and shape is copied. The random state then
-    starts anew from the seed, so that augmentation draws the same numbers in
-    every arm until an arm draws some of its own.
+    model is built and initialised once more from the seed, and everything of
+    it that this model holds under the same name and shape is copied. The
+    model is initialised here too, because MMEngine would do so after this
+    hook and undo it; a second call is none. Training then begins with the
+    random state that the twin's initialisation left, in every arm, so that
+    augmentation draws the same numbers until an arm draws some of its own.
 
     Args:
         model (dict): Config of the plain twin.
@@ -37,22 +39,25 @@ class PairedStartHook(Hook):
         self.seed = seed
 
     def _twin(self) -> Dict[str, Tensor]:
-        set_random_seed(self.seed)
         twin = MODELS.build(copy.deepcopy(self.model))
+        set_random_seed(self.seed)
         twin.init_weights()
         return twin.state_dict()
 
     @torch.no_grad()
     def before_run(self, runner: Runner) -> None:
-        """Copy, unless the run resumes.
+        """Initialise and copy; a resumed run loads its weights afterwards.
 
         Raises:
             ValueError: If the backbones differ.
         """
-        if runner.iter > 0:
-            return
-        state = unwrapped(runner.model).state_dict()
-        for name, value in self._twin().items():
+        set_random_seed(self.seed)
+        twin = self._twin()
+        model = unwrapped(runner.model)
+        with torch.random.fork_rng():
+            model.init_weights()
+        state = model.state_dict()
+        for name, value in twin.items():
             same = name in state and state[name].shape == value.shape
             if same:
                 state[name].copy_(value)
@@ -62,4 +67,3 @@ class PairedStartHook(Hook):
                     'cannot start from the same weights; give every arm of a '
                     'comparison the same backbone'
                 )
-        set_random_seed(self.seed)

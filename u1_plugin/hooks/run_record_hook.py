@@ -13,7 +13,7 @@ from typing import Dict, List, Optional
 import numpy as np
 import torch
 from mmengine.dist import collect_results, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.evaluation import Accuracy
@@ -88,8 +88,11 @@ def top_accuracies(logits: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
         topk=topk,
         thrs=(None,),
     )
+    # A count of images again: float32 per cents would break ties of runs.
+    counts = [round(float(score[0]) * len(labels) / 100) for score in scores]
     return {
-        f'accuracy/top{k}': float(score[0]) for k, score in zip(topk, scores)
+        f'accuracy/top{k}': 100 * count / len(labels)
+        for k, count in zip(topk, counts)
     }
 
 
@@ -106,9 +109,11 @@ class RunRecordHook(Hook):
     The record holds ``identity`` as given; hashes of the initial backbone, of
     the initial ``head.fc`` where there is one, and of the sample indices of
     every epoch in the order of training; the validation metrics of every
-    epoch; the test metrics of the last epoch; wall and processor seconds,
-    peak memory, parameters, package versions and hardware. Until the run is
-    over it is ``run_record.part.json``, from which a resumed run goes on.
+    epoch; the test metrics of the last epoch, of EMA's weights where there is
+    an ``EMAHook``; wall and processor seconds and peak memory of training and
+    validation; parameters, package versions and hardware. Until the run is
+    over it is ``run_record.part.json``, from which a resumed run goes on: what
+    it repeats counts once, but for the seconds.
 
     Args:
         identity (dict): What names the run, such as arm, seed and hash.
@@ -139,9 +144,18 @@ class RunRecordHook(Hook):
         part = self._file(runner, '.part')
         if runner.iter > 0 and part.is_file():
             self.record = json.loads(part.read_text())
+            self._forget_after(runner)
         else:
             self.record = self._start(self._model(runner))
         self._since = (time.perf_counter(), time.process_time())
+
+    def _forget_after(self, runner: Runner) -> None:
+        """Drop the epochs after the checkpoint, which are trained again."""
+        done = runner.iter / len(runner.train_dataloader)
+        self.record['order'] = self.record['order'][: runner.epoch]
+        self.record['val'] = [
+            entry for entry in self.record['val'] if entry['epoch'] <= done
+        ]
 
     def _start(self, model: nn.Module) -> dict:
         head = getattr(model, 'head', None)
@@ -181,7 +195,7 @@ class RunRecordHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Close the hash of this epoch's order."""
         self.record['order'].append(self._order.hexdigest()[:16])
-        self._save(runner, '.part')
+        self._save(runner)
 
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[Dict[str, float]] = None
@@ -190,25 +204,25 @@ class RunRecordHook(Hook):
         values = {name: float(value) for name, value in metrics.items()}
         epoch = runner.iter / len(runner.train_dataloader)
         self.record['val'].append(dict(epoch=round(epoch, 4), **values))
-        self._save(runner, '.part')
+        self._save(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Close the record, after the test split if it is asked for."""
-        self._count_time()
+        """Close the record, after the test split if it is asked for.
+
+        What hooks do after the last epoch is no part of the run's cost: one
+        arm measures class angles for another there.
+        """
         if self.test:
             self.record['test'] = self._run_test(runner)
-        self._save(runner, '')
+        self._write(runner, '')
         if is_main_process():
             self._file(runner, '.part').unlink(missing_ok=True)
 
-    def _count_time(self) -> None:
+    def _count_cost(self) -> None:
         now = (time.perf_counter(), time.process_time())
         for name, new, old in zip(('wall_s', 'cpu_s'), now, self._since):
             self.record[name] += new - old
         self._since = now
-
-    def _save(self, runner: Runner, kind: str) -> None:
-        self._count_time()
         self.record['peak_rss_mib'] = max(
             _peak_rss_mib(), self.record.get('peak_rss_mib', 0)
         )
@@ -217,12 +231,29 @@ class RunRecordHook(Hook):
                 torch.cuda.max_memory_allocated() / 2**20,
                 self.record.get('peak_cuda_mib', 0),
             )
+
+    def _save(self, runner: Runner) -> None:
+        self._count_cost()
+        self._write(runner, '.part')
+
+    def _write(self, runner: Runner, kind: str) -> None:
         if is_main_process():
             with replaced_file(self._file(runner, kind)) as part:
                 part.write_text(json.dumps(self.record, indent=1))
 
-    @torch.no_grad()
     def _run_test(self, runner: Runner) -> dict:
+        """With EMA's weights where validation had them."""
+        averages = [h for h in runner.hooks if isinstance(h, EMAHook)]
+        for hook in averages:
+            hook.before_test_epoch(runner)
+        try:
+            return self._evaluate(runner)
+        finally:
+            for hook in averages:
+                hook.after_test_epoch(runner)
+
+    @torch.no_grad()
+    def _evaluate(self, runner: Runner) -> dict:
         model = self._model(runner).eval()
         loader = runner.build_dataloader(runner.cfg.test_dataloader)
         rows: List[tuple] = []
