@@ -17,7 +17,12 @@ from mmpretrain.registry import MODELS
 from u1_plugin.benchmark.pool import make_slots
 from u1_plugin.benchmark.runs import expand
 from u1_plugin.benchmark.suite import load_suite
-from u1_plugin.benchmark.table import PairingError, check_pairs
+from u1_plugin.benchmark.table import (
+    PairingError,
+    check_pairs,
+    read_plan,
+    read_results,
+)
 from u1_plugin.hooks.run_record_hook import top_accuracies
 
 SUITES = [
@@ -149,6 +154,13 @@ GOOD = dict(
         (
             dict(seeds=1, arms=['one-hot', 'u1-measured']),
             'takes its angles from another seed',
+        ),
+        (
+            dict(
+                arms=['one-hot', 'u1-measured', 'loop'],
+                define={'loop': dict(role='u1', measured='u1-measured')},
+            ),
+            'whose own angles are measured',
         ),
         (
             dict(define={'x': dict(role='hero')}),
@@ -317,3 +329,33 @@ def test_other_settings_are_refused(finished, root, tmp_path):
     runs = expand(load_suite(file), finished, root / 'configs')
     with pytest.raises(ValueError, match='finished run of other settings'):
         runs[0].record()
+
+
+def test_what_no_config_holds_is_checked_as_well(finished, root, tmp_path):
+    """Processes, and whose class angles a run took."""
+    file = tree(root, tmp_path) / 'mini.yml'
+    file.write_text(yaml.safe_dump(dict(GOOD, processes=2)))
+    runs = expand(load_suite(file), finished, root / 'configs')
+    with pytest.raises(ValueError, match='by 1 processes, not 2'):
+        runs[0].record()
+    file.write_text(yaml.safe_dump(GOOD))
+    runs = expand(load_suite(file), finished, root / 'configs')
+    measured = next(run for run in runs if run.arm == 'u1-measured')
+    assert measured.record()['identity']['measured_from'] == 'one-hot/seed1'
+    other = measured._replace(needs=finished / 'one-hot/seed5')
+    with pytest.raises(
+        ValueError, match='from one-hot/seed1, not one-hot/seed5'
+    ):
+        other.record()
+    wanted = runs[-1]._replace(measure=True)
+    with pytest.raises(ValueError, match='before another arm wanted'):
+        wanted.record()
+
+
+def test_the_plan_names_every_run(finished):
+    table = pd.read_csv(finished / 'results.csv')
+    plan = read_plan(finished, table)
+    keys = ['config', 'arm', 'role', 'seed']
+    assert plan.equals(table[keys]) and (finished / 'planned.csv').is_file()
+    with pytest.raises(ValueError, match='no results.csv'):
+        read_results(finished / 'nowhere')

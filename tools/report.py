@@ -46,7 +46,7 @@ _PAGE = jinja2.Template(
 **Incomplete: {{ planned - runs }} of {{ planned }} planned runs are not
 finished, and nothing below is final.**
 {% endif -%}
-Test top-1 of the last epoch, per cent. Arms are paired by seed: the same
+Top-1 of the last epoch, per cent. Arms are paired by seed: the same
 initial weights and order of the samples, checked by their hashes. Differences
 are to `{{ baseline }}`: mean of the pairs with a {{ confidence }} % bootstrap
 interval (BCa), Wilcoxon's signed-rank test, the sign-flip permutation test of
@@ -70,7 +70,7 @@ what it differs by is noise{% endif %}.
 
 ![differences]({{ part.config }}-differences.png)
 
-### U(1) against controls and rivals
+### U(1) against controls and rivals, on the test split
 
 Difference of the column's arm to the row's, with its interval (uncorrected).
 

@@ -222,6 +222,8 @@ def behaviour_frame(
             if c.verdict != 'no effect here' and corrected[arm] < LEVEL
         ]
         words = '; '.join(shown) or 'no effect of any arm is shown'
+        if not compared:
+            words = f'not compared, as {baseline} has fewer than 2 runs here'
         lines.append(f'**{quantity}**: {words}.')
     frame = pd.DataFrame(columns).T
     frame.insert(0, 'quantity', frame.index)

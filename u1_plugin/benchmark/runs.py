@@ -33,6 +33,7 @@ class Run(NamedTuple):
         epochs (int): Of the run.
         values (dict): The whole config.
         test (bool): Whether it sees the test split.
+        processes (int): That train it together.
         measure (bool): Whether another run wants its class angles.
         needs (Path | None): Folder of the run that measures this run's
             class angles.
@@ -47,6 +48,7 @@ class Run(NamedTuple):
     epochs: int
     values: dict
     test: bool
+    processes: int
     measure: bool
     needs: Optional[Path]
     folder: Path
@@ -76,6 +78,7 @@ class Run(NamedTuple):
             epochs=self.epochs,
             run_hash=self.run_hash,
             measured_from=self.measured_from,
+            processes=self.processes,
         )
 
     @property
@@ -98,10 +101,17 @@ class Run(NamedTuple):
                 f'(run_hash {found}, not {self.run_hash}); keep it and choose '
                 'another folder with --out, or remove it'
             )
-        self._check_angles(record)
+        self._check_surroundings(record)
         return record
 
-    def _check_angles(self, record: dict) -> None:
+    def _check_surroundings(self, record: dict) -> None:
+        """What decides the result and is no part of the config."""
+        processes = record['identity'].get('processes', self.processes)
+        if processes != self.processes:
+            raise ValueError(
+                f'out: {self.folder} was trained by {processes} processes, '
+                f'not {self.processes}; choose another folder with --out'
+            )
         angles = self.folder / 'class_angles.json'
         if self.measure and not angles.is_file():
             raise ValueError(
@@ -250,6 +260,7 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
                             config.train_cfg.get('max_epochs', 0),
                             config.to_dict(),
                             test,
+                            suite.processes,
                             arm.name in measuring and test,
                             needs,
                             folder / arm.name / f'seed{seed}',

@@ -137,8 +137,11 @@ class HypersphericalPrototypeLoss(AuxiliaryLoss):
     """``(1 - cos(v, p_y))^2`` with a fixed direction ``p_c`` for each class.
 
     Mettes et al., "Hyperspherical Prototype Networks", NeurIPS 2019, there in
-    place of the one-hot loss. The directions are orthonormal where K <= C, and
-    the columns of a tight frame otherwise; theirs are optimised.
+    place of the one-hot loss and on a linear embedding. The directions are
+    orthonormal where K <= C, otherwise the normalised rows of a matrix with
+    orthonormal columns; theirs are optimised. The classifier's input usually
+    comes after a ReLU and cannot reach a direction with negative parts, so
+    that the loss keeps a floor which theirs does not have.
 
     Args:
         num_classes (int): K.
