@@ -28,6 +28,7 @@ from u1_plugin.hooks.run_record_hook import top_accuracies
 SUITES = [
     'quick',
     'mnist10k',
+    'confirm',
     'scarce',
     'tuning',
     'cifar',
@@ -65,7 +66,12 @@ def test_measured_angles_come_from_another_seed(root):
     runs = expand(suite, Path('out'), root / 'configs')
     measured = [run for run in runs if run.arm == 'u1-measured']
     assert len(measured) == 10
-    for run in measured:
+    assert [run.seed for run in measured] == list(range(10))
+    later = suite._replace(first_seed=30, seeds=3)
+    runs += expand(later, Path('later'), root / 'configs')
+    late = [r for r in runs if r.arm == 'u1-measured' and r.seed >= 30]
+    assert [run.needs.name for run in late] == ['seed31', 'seed32', 'seed30']
+    for run in measured + late:
         other = next(r for r in runs if r.folder == run.needs)
         assert other.arm == 'one-hot' and other.measure
         assert other.seed != run.seed
@@ -128,6 +134,7 @@ GOOD = dict(
     'change, words',
     [
         (dict(seeds=0), 'suite.seeds=0 must be a number >= 1'),
+        (dict(first_seed=-1), 'suite.first_seed=-1 must be a number >= 0'),
         (dict(seeds='ten'), "suite.seeds='ten' must be of type int"),
         (dict(arms=['u1-feature']), 'exactly one arm with role: baseline'),
         (dict(arms=['one-hot', 'u1']), 'must be different names among'),

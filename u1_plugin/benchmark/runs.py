@@ -239,11 +239,12 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
         (suite.ablation_seeds, suite.ablations, False),
     )
     for seeds, arms, test in parts:
-        for seed in range(seeds):
+        for number in range(seeds):
+            seed = suite.first_seed + number
             for entry in suite.entries:
                 for arm in arms:
                     config = arm_config(root, entry, arm, seed)
-                    other = (seed + 1) % seeds
+                    other = suite.first_seed + (number + 1) % seeds
                     folder = out / entry.name
                     needs = (
                         folder / arm.measured / f'seed{other}'

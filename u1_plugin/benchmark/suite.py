@@ -62,7 +62,8 @@ class Suite(NamedTuple):
             the folder.
         processes (int): Processes, and GPUs, of one run.
         entries (Tuple[Entry, ...]): Configs with their data sets.
-        seeds (int): Of every arm: 0 .. seeds - 1.
+        first_seed (int): The lowest seed.
+        seeds (int): Of every arm: so many from ``first_seed`` on.
         arms (Tuple[Arm, ...]): Trained, and tested on the test split.
         ablation_seeds (int): Of every ablation.
         ablations (Tuple[Arm, ...]): Trained, and evaluated on the validation
@@ -75,6 +76,7 @@ class Suite(NamedTuple):
     prepare: Tuple[Tuple[str, ...], ...]
     processes: int
     entries: Tuple[Entry, ...]
+    first_seed: int
     seeds: int
     arms: Tuple[Arm, ...]
     ablation_seeds: int
@@ -111,13 +113,16 @@ class _Reader:
             )
         return value
 
-    def positive(self, field: str, default: Any = None) -> int:
+    def at_least(self, least: int, field: str, default: Any = None) -> int:
         value = self.get(field, int, default)
-        if value < 1:
+        if value < least:
             raise ValueError(
-                f'{self.where}.{field}={value} must be a number >= 1'
+                f'{self.where}.{field}={value} must be a number >= {least}'
             )
         return value
+
+    def positive(self, field: str, default: Any = None) -> int:
+        return self.at_least(1, field, default)
 
 
 def _read_yaml(file: Path) -> Any:
@@ -238,7 +243,8 @@ def load_suite(file: Path) -> Suite:
         FileNotFoundError: If there is no such file.
     """
     fields = ('name', 'prepare', 'processes', 'configs', 'seeds', 'arms')
-    read = _Reader('suite', _read_yaml(file), fields + ('define', 'ablations'))
+    fields += ('first_seed', 'define', 'ablations')
+    read = _Reader('suite', _read_yaml(file), fields)
     catalogue = file.parent / 'arms.yml'
     known: Dict[str, Arm] = {}
     for source, content in (
@@ -265,6 +271,7 @@ def load_suite(file: Path) -> Suite:
         prepare,
         read.positive('processes', 1),
         _entries(read, file.resolve().parent.parent),
+        read.at_least(0, 'first_seed', 0),
         seeds,
         arms,
         ablation_seeds,

@@ -12,7 +12,7 @@ arm                name of the arm
 role               ``baseline`` | ``u1`` | ``rival`` | ``control`` |
                    ``ablation``; one baseline a suite, which others are
                    paired with by ``seed``
-seed               0 .. seeds - 1
+seed               from the suite's ``first_seed`` on
 epochs             of the run
 val_top1           validation top-1 of the last epoch, per cent
 val_top1_best      its maximum over the epochs
