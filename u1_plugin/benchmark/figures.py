@@ -181,9 +181,9 @@ def gain_and_cost(
         ax.plot(spread, [c.mean, c.mean], lw=1, color=style['color'])
         if not math.isnan(c.low):
             ax.plot([cost, cost], [c.low, c.high], lw=1, color=style['color'])
-        ax.plot(
-            cost, c.mean, ls='', ms=8, mec='white', label=result.arm, **style
-        )
+        if style['marker'] not in '+x':  # which are nothing but edge
+            style = dict(style, mec='white')
+        ax.plot(cost, c.mean, ls='', ms=8, label=result.arm, **style)
     ax.set(
         xlabel='processor time more than the baseline, % (median, quartiles)',
         ylabel=f'difference to the baseline, {metric}',
