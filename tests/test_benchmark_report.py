@@ -213,7 +213,10 @@ def test_behaviour_names_what_survives_the_correction():
     assert lines[0] == (
         '**calibration error (ECE), %**: higher for u1-feature (p = 0.010).'
     )
-    assert lines[2] == '**never reached**: no effect of any arm is shown.'
+    assert lines[1].endswith(': no effect of any arm is shown.')
+    assert lines[2] == (
+        '**never reached**: not compared: fewer than 2 pairs have a value.'
+    )
     epochs = frame.set_index('quantity').loc['epochs to 95 %']
     assert '(7 of 10 runs)' in epochs['u1-image']
     assert 'runs' not in epochs['u1-zero']

@@ -223,7 +223,7 @@ def behaviour_frame(
         ]
         words = '; '.join(shown) or 'no effect of any arm is shown'
         if not compared:
-            words = f'not compared, as {baseline} has fewer than 2 runs here'
+            words = 'not compared: fewer than 2 pairs have a value'
         lines.append(f'**{quantity}**: {words}.')
     frame = pd.DataFrame(columns).T
     frame.insert(0, 'quantity', frame.index)
