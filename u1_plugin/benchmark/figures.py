@@ -112,12 +112,13 @@ def learning_curves(
     """
     base, *others = results
     curves = {r.arm: curve_values(table[table.arm == r.arm]) for r in results}
-    rows = max(1, math.ceil(len(others) / _COLUMNS))
+    columns = min(_COLUMNS, max(1, len(others)))
+    rows = max(1, math.ceil(len(others) / columns))
     figure = Figure(
-        figsize=(3.1 * _COLUMNS, 2.5 * rows + 0.6), layout='constrained'
+        figsize=(3.1 * columns, 2.5 * rows + 0.6), layout='constrained'
     )
     axes = figure.subplots(
-        rows, _COLUMNS, sharex=True, sharey=True, squeeze=False
+        rows, columns, sharex=True, sharey=True, squeeze=False
     ).ravel()
     for ax in axes[len(others) :]:
         ax.set_visible(False)
@@ -137,10 +138,10 @@ def learning_curves(
         ax.set_title(result.arm, fontsize=10)
         ax.grid(color='0.92')
         # Panels below may be missing, and then this is the lowest one.
-        if i + _COLUMNS >= len(others):
+        if i + columns >= len(others):
             ax.set_xlabel('epoch')
             ax.tick_params(labelbottom=True)
-        if i % _COLUMNS == 0:
+        if i % columns == 0:
             ax.set_ylabel('validation top-1, %')
     drawn = [curve for curve in curves.values() if not curve.empty]
     lows = [curve.mean(axis=1).median() for curve in drawn]
