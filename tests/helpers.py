@@ -1,14 +1,17 @@
 """Small real models and data samples that several test files share."""
 
 import logging
+import shutil
 import warnings
+from pathlib import Path
 from typing import Optional
 
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.structures import DataSample
+from torch.utils.data import Dataset
 
 import u1_plugin  # noqa: F401  (registers the components)
 
@@ -53,6 +56,41 @@ def u1_config(
         dict(type='U1ClsHead', cls_head=config.head), **(u1_head or {})
     )
     return config
+
+
+def memory_classifier(**head) -> torch.nn.Module:
+    """A narrow backbone and an empty memory, in eval mode."""
+    head = dict(type='MemoryBankHead', num_classes=10, in_channels=64) | head
+    config = plain_config(head, base_channels=8, stem_channels=8)
+    config.pop('neck')
+    torch.manual_seed(0)
+    return MODELS.build(config).eval()
+
+
+@DATASETS.register_module(force=True)
+class Pictures(Dataset):
+    """Random images, whose class is their number modulo 10."""
+
+    metainfo = dict(classes=tuple('abcdefghij'))
+
+    def __init__(self, count: int = 23, size: int = 32) -> None:
+        self.inputs, self.samples = images(count, size), samples(count)
+        for i, sample in enumerate(self.samples):
+            sample.set_metainfo(dict(sample_idx=i))
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> dict:
+        return dict(
+            inputs=self.inputs[index] * 255, data_samples=self.samples[index]
+        )
+
+
+def copied_suites(root: Path, folder: Path) -> Path:
+    """A copy of the configs, for suites of its own."""
+    shutil.copytree(root / 'configs', folder / 'configs')
+    return folder / 'configs/suites'
 
 
 def build(config: dict, seed: int = 0) -> torch.nn.Module:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import build, images, samples, u1_config
+from helpers import Pictures, build, images, samples, u1_config
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -19,7 +19,6 @@ from mmengine.visualization import Visualizer
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
-from torch.utils.data import Dataset
 
 from u1_plugin.analysis import AngleAccumulator, EnergyAccumulator
 from u1_plugin.analysis.probe import Probe, Source, class_labels
@@ -179,23 +178,6 @@ def test_two_ranks_test_as_one(root, environment, trained):
 
 
 # In this process
-
-
-class Pictures(Dataset):
-    """Random images, whose class is their number modulo 10."""
-
-    metainfo = dict(classes=tuple('abcdefghij'))
-
-    def __init__(self, count: int = 23) -> None:
-        self.inputs, self.samples = images(count), samples(count)
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> dict:
-        return dict(
-            inputs=self.inputs[index] * 255, data_samples=self.samples[index]
-        )
 
 
 class Spy(Hook):

@@ -1,7 +1,6 @@
 """Suites: what is refused, what is trained, and what survives kill -9."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from helpers import copied_suites
 from mmpretrain.registry import MODELS
 
 from u1_plugin.benchmark.pool import make_slots
@@ -78,7 +78,7 @@ def test_measured_angles_come_from_another_seed(root):
 
 
 def test_variants_of_an_arm_change_what_they_name_alone(root, tmp_path):
-    file = tree(root, tmp_path) / 'mini.yml'
+    file = copied_suites(root, tmp_path) / 'mini.yml'
     variants = {'scale-4': {'model.head.scale': 4.0}, 'as-it-is': {}}
     content = dict(
         GOOD,
@@ -98,12 +98,6 @@ def test_variants_of_an_arm_change_what_they_name_alone(root, tmp_path):
     changed = heads['arcface+scale-4']
     assert changed == dict(heads['arcface'], scale=4.0) != heads['arcface']
     assert heads['arcface+as-it-is'] == heads['arcface']
-
-
-def tree(root, folder) -> Path:
-    """A copy of the configs, for suites of its own."""
-    shutil.copytree(root / 'configs', folder / 'configs')
-    return folder / 'configs/suites'
 
 
 GOOD = dict(
@@ -180,7 +174,7 @@ GOOD = dict(
     ],
 )
 def test_a_bad_suite_is_refused_by_name(change, words, root, tmp_path):
-    suites = tree(root, tmp_path)
+    suites = copied_suites(root, tmp_path)
     file = suites / 'mini.yml'
     file.write_text(yaml.safe_dump(dict(GOOD, **change)))
     with pytest.raises(ValueError, match=words):
@@ -209,7 +203,7 @@ def test_slots():
 def finished(root, environment, tmp_path_factory) -> Path:
     """A suite whose benchmark was killed after its first run and went on."""
     folder = tmp_path_factory.mktemp('suite')
-    file = tree(root, folder) / 'mini.yml'
+    file = copied_suites(root, folder) / 'mini.yml'
     file.write_text(yaml.safe_dump(GOOD))
     out = folder / 'out'
     command = [
@@ -322,7 +316,7 @@ def test_measured_angles_are_those_of_the_other_seed(finished):
 
 def test_other_settings_are_refused(finished, root, tmp_path):
     """Nothing of the finished runs is overwritten or mixed up."""
-    file = tree(root, tmp_path) / 'mini.yml'
+    file = copied_suites(root, tmp_path) / 'mini.yml'
     changed = dict(
         GOOD,
         define={
@@ -340,7 +334,7 @@ def test_other_settings_are_refused(finished, root, tmp_path):
 
 def test_what_no_config_holds_is_checked_as_well(finished, root, tmp_path):
     """Processes, and whose class angles a run took."""
-    file = tree(root, tmp_path) / 'mini.yml'
+    file = copied_suites(root, tmp_path) / 'mini.yml'
     file.write_text(yaml.safe_dump(dict(GOOD, processes=2)))
     runs = expand(load_suite(file), finished, root / 'configs')
     with pytest.raises(ValueError, match='by 1 processes, not 2'):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import images, samples
+from helpers import images, memory_classifier, samples
 from mmpretrain.registry import MODELS
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -19,30 +19,7 @@ CONFIG = 'configs/memory_bank/efficientnet-lite0_memory_digits.py'
 
 
 def classifier(**head) -> torch.nn.Module:
-    torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=dict(
-                type='ResNet_CIFAR',
-                depth=18,
-                base_channels=8,
-                stem_channels=8,
-                out_indices=(3,),
-            ),
-            head=dict(
-                dict(
-                    type='MemoryBankHead',
-                    num_classes=10,
-                    in_channels=64,
-                    k=3,
-                ),
-                **head,
-            ),
-        )
-    )
-    model.eval()
-    return model
+    return memory_classifier(**{'k': 3, **head})
 
 
 def fill(model, n=20) -> torch.nn.Module:

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import images
+from helpers import images, memory_classifier
 from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from PIL import Image
 
@@ -30,22 +29,7 @@ CLASSES = 3
 @pytest.fixture(scope='module')
 def model():
     init_default_scope('mmpretrain')
-    torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=dict(
-                type='ResNet_CIFAR',
-                depth=18,
-                base_channels=8,
-                stem_channels=8,
-                out_indices=(3,),
-            ),
-            head=dict(
-                type='MemoryBankHead', num_classes=CLASSES, in_channels=64
-            ),
-        )
-    ).eval()
+    model = memory_classifier(num_classes=CLASSES)
     feats = model.extract_feat(images(12), stage='backbone')
     model.head.fill(feats, torch.arange(12) % CLASSES, torch.arange(12))
     return model

@@ -8,35 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import images, plain_config, samples, u1_config
+from helpers import images, plain_config, u1_config
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
-from mmpretrain.registry import DATASETS, MODELS
-from torch.utils.data import Dataset
+from mmpretrain.registry import MODELS
 
 from u1_plugin.hooks import PairedStartHook, RunRecordHook
 
 PREPROCESSOR = dict(
     type='ClsDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3
 )
-
-
-@DATASETS.register_module(force=True)
-class Numbered(Dataset):
-    """Random images that know their place."""
-
-    def __init__(self, count: int = 8) -> None:
-        self.inputs, self.samples = images(count, 16), samples(count)
-        for i, sample in enumerate(self.samples):
-            sample.set_metainfo(dict(sample_idx=i))
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> dict:
-        return dict(
-            inputs=self.inputs[index] * 255, data_samples=self.samples[index]
-        )
 
 
 class Killed(Exception):
@@ -55,7 +36,7 @@ class KillHook(Hook):
 
 def loader(shuffle: bool) -> dict:
     return dict(
-        dataset=dict(type='Numbered'),
+        dataset=dict(type='Pictures', count=8, size=16),
         batch_size=4,
         sampler=dict(type='DefaultSampler', shuffle=shuffle),
         collate_fn=dict(type='pseudo_collate'),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from helpers import copied_suites
 from test_data_sets import cub, flowers102, stanford_cars
 
 SMALL = {
@@ -29,13 +30,7 @@ def shortened(root: Path, name: str, folder: Path, **settings) -> Path:
     for entry in content['configs']:
         entry['set'] = {**entry.get('set', {}), **SMALL, **settings}
     content.update(seeds=1, processes=1, arms=['one-hot', 'u1-feature'])
-    suites = folder / 'own/suites'
-    suites.mkdir(parents=True)
-    for other in (root / 'configs').iterdir():
-        if other.name != 'suites':
-            (suites.parent / other.name).symlink_to(other)
-    (suites / 'arms.yml').symlink_to(root / 'configs/suites/arms.yml')
-    file = suites / f'{name}.yml'
+    file = copied_suites(root, folder) / f'{name}.yml'
     file.write_text(yaml.safe_dump(content))
     return file
 

@@ -49,7 +49,7 @@ from u1_plugin.memory import (
     vote,
 )
 from u1_plugin.memory.evaluation import read_maps
-from u1_plugin.statistics import paired_difference
+from u1_plugin.statistics import interval_text, paired_difference
 
 KS = (1, 5, 10, 20, 50)
 KAPPAS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -225,7 +225,7 @@ def show(summary: dict, beyond: dict, console: Console) -> None:
 
 
 def _interval(d: dict) -> str:
-    return f'{d["mean"]:+.2f} [{d["low"]:+.2f}, {d["high"]:+.2f}]'
+    return interval_text(d['mean'], d['low'], d['high'])
 
 
 def main() -> None:

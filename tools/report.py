@@ -125,6 +125,12 @@ Holm's correction over the arms of each quantity.
 )
 
 
+def _save_table(frame: pd.DataFrame, file: Path) -> str:
+    """Write a table in LaTeX; return it in Markdown."""
+    frame.to_latex(file, index=False, escape=True)
+    return markdown(frame)
+
+
 def _arms_part(
     table: pd.DataFrame, controls: Sequence[str], gain: float, out: Path
 ) -> dict:
@@ -132,14 +138,31 @@ def _arms_part(
     config = table.config.iloc[0]
     results = arm_results(table, 'test_top1')
     frame = arms_frame(results, 'top-1 %')
-    frame.to_latex(out / f'{config}-arms.tex', index=False, escape=True)
     _draw(table, results, config, out)
     return dict(
         conclusions=conclusions(table, results, 'test_top1', controls),
-        arms=markdown(frame),
+        arms=_save_table(frame, out / f'{config}-arms.tex'),
         floor=floor_line(results),
         others=markdown(others_frame(table, results, 'test_top1')),
         seeds=markdown(seeds_frame(results, gain)),
+    )
+
+
+def _ablations_part(table: pd.DataFrame, out: Path) -> dict:
+    """What the choices show on the validation split.
+
+    Planes and class angles are choices as well: the arms that vary them stand
+    beside the ablations, on the ablations' seeds.
+    """
+    config = table.config.iloc[0]
+    seeds = table[table.role == 'ablation'].seed.unique()
+    chosen = table[(table.role != 'rival') & table.seed.isin(seeds)]
+    tried = arm_results(chosen, 'val_top1')
+    frame = arms_frame(tried, 'validation top-1 %')
+    return dict(
+        ablations=_save_table(frame, out / f'{config}-ablations.tex'),
+        ablation_lines=ablation_lines(tried),
+        ablation_floor=floor_line(tried),
     )
 
 
@@ -165,27 +188,14 @@ def make_part(
     if (main.role != 'baseline').any():
         part.update(_arms_part(main, controls, gain, out))
     if (table.role == 'ablation').any():
-        # Planes and class angles are choices as well: the arms that vary them
-        # stand beside the ablations, on the ablations' seeds.
-        seeds = table[table.role == 'ablation'].seed.unique()
-        chosen = table[(table.role != 'rival') & table.seed.isin(seeds)]
-        tried = arm_results(chosen, 'val_top1')
-        frame = arms_frame(tried, 'validation top-1 %')
-        frame.to_latex(
-            out / f'{config}-ablations.tex', index=False, escape=True
-        )
-        part.update(
-            ablations=markdown(frame),
-            ablation_lines=ablation_lines(tried),
-            ablation_floor=floor_line(tried),
-        )
+        part.update(_ablations_part(table, out))
     if behaviour is not None:
         own = behaviour[behaviour.config == config]
         frame, lines = behaviour_frame(own, baseline_of(main))
-        frame.to_latex(
-            out / f'{config}-behaviour.tex', index=False, escape=True
+        part.update(
+            behaviour=_save_table(frame, out / f'{config}-behaviour.tex'),
+            behaviour_lines=lines,
         )
-        part.update(behaviour=markdown(frame), behaviour_lines=lines)
     return part
 
 

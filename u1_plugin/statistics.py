@@ -34,6 +34,13 @@ class PairedResult(NamedTuple):
         return 'lower' if self.high < 0 else 'no difference shown'
 
 
+def interval_text(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """``+0.20 [-0.10, +0.50]``; ``[no interval]`` where the ends are NaN."""
+    if math.isnan(low):
+        return f'{mean:+.{digits}f} [no interval]'
+    return f'{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]'
+
+
 def paired_difference(
     treated: Sequence[float], control: Sequence[float], confidence: float = 0.95
 ) -> PairedResult:

@@ -27,7 +27,7 @@ from u1_plugin.memory import (
     vote,
 )
 from u1_plugin.memory.evaluation import read_maps
-from u1_plugin.statistics import paired_difference
+from u1_plugin.statistics import interval_text, paired_difference
 
 
 class Variant(NamedTuple):
@@ -129,7 +129,7 @@ def show(records: List[dict], console: Console) -> None:
         text = ''
         if 'difference' in record:
             d = record['difference']
-            text = f'{d["mean"]:+.2f} [{d["low"]:+.2f}, {d["high"]:+.2f}]'
+            text = interval_text(d['mean'], d['low'], d['high'])
         table.add_row(
             record['variant'],
             f'{record["vectors"]:,}',

@@ -5,6 +5,7 @@ from typing import Collection, Dict, List, NamedTuple, Optional
 
 import pandas as pd
 
+from ..statistics import interval_text
 from .statistics import Comparison, compare, holm
 
 LEVEL = 0.05
@@ -159,14 +160,9 @@ def against(
     }
 
 
-def interval(comparison: Comparison, digits: int = 2) -> str:
+def interval(comparison: Comparison) -> str:
     """``+0.20 [-0.10, +0.50]``."""
-    if math.isnan(comparison.low):
-        return f'{comparison.mean:+.{digits}f} [no interval]'
-    return (
-        f'{comparison.mean:+.{digits}f} [{comparison.low:+.{digits}f}, '
-        f'{comparison.high:+.{digits}f}]'
-    )
+    return interval_text(comparison.mean, comparison.low, comparison.high)
 
 
 def plain_conclusion(result: ArmResult) -> str:
