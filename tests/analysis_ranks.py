@@ -7,8 +7,8 @@ import sys
 
 import torch
 
-from u1_plugin.analysis import (
-    Accumulator,
+from u1_plugin.measure.sums import Accumulator
+from u1_plugin.measure.accumulators import (
     AngleAccumulator,
     EnergyAccumulator,
     VectorAccumulator,

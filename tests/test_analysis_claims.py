@@ -11,26 +11,28 @@ from scipy import stats
 from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 from statsmodels.stats.multitest import multipletests
 
-from u1_plugin.analysis import (
-    AngleAccumulator,
-    EnergyAccumulator,
+from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
+from u1_plugin.lab.analysis.verdicts import (
     angle_tests,
-    circular_correlation,
     claim_verdict,
-    class_dependence,
-    concentration,
     concentration_tests,
-    fit_sombrero,
-    holm,
     judge,
-    make_rings,
+    sombrero_tests,
+)
+from u1_plugin.measure.circular_tests import circular_correlation, holm
+from u1_plugin.measure.information import (
+    class_dependence,
     mutual_information,
     permutation_null,
+)
+from u1_plugin.measure.profile import (
+    concentration,
+    fit_sombrero,
+    make_rings,
     rotational_symmetry,
-    sombrero_tests,
     symmetry,
 )
-from u1_plugin.analysis.circular_tests import rayleigh_pvalue
+from u1_plugin.measure.circular_tests import rayleigh_pvalue
 from u1_plugin.geometry import circular_correlation as correlation_of_tensors
 
 SIZE = 14

@@ -20,11 +20,12 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
-from u1_plugin.analysis import AngleAccumulator, EnergyAccumulator
-from u1_plugin.analysis.probe import Probe, Source, class_labels
-from u1_plugin.evaluation import SymmetryBreaking
+from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
+from u1_plugin.measure.probe import Probe, Source, class_labels
+from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
 from u1_plugin.geometry import energy, image_moment, pooled_vector
-from u1_plugin.hooks import AngleStatsHook, EnergyMapHook
+from u1_plugin.mm.hooks.angle_stats_hook import AngleStatsHook
+from u1_plugin.mm.hooks.energy_map_hook import EnergyMapHook
 
 CONFIG = """
 _base_ = [{base!r}]

@@ -9,7 +9,7 @@ import torch
 from analysis_ranks import accumulators
 from scipy import special, stats
 
-from u1_plugin.analysis import (
+from u1_plugin.measure.accumulators import (
     AngleAccumulator,
     EnergyAccumulator,
     VectorAccumulator,

@@ -17,20 +17,16 @@ from mmengine.config import Config
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from u1_plugin.analysis import controls, survey
-from u1_plugin.analysis.images import (
+from u1_plugin.lab.analysis import controls, survey
+from u1_plugin.lab.analysis.images import (
     image_folder,
     make_dataset,
     make_loader,
     prepare_image,
     subset_index,
 )
-from u1_plugin.analysis.report import show_estimate, show_pvalue
-from u1_plugin.analysis.sources import (
-    Network,
-    load_network,
-    untrained_twin,
-)
+from u1_plugin.lab.analysis.report import show_estimate, show_pvalue
+from u1_plugin.lab.analysis.sources import Network, load_network, untrained_twin
 from u1_plugin.geometry import (
     angle,
     energy,

@@ -14,7 +14,7 @@ from helpers import build, plain_config, u1_config
 from mmengine.config import Config
 from PIL import Image
 
-from u1_plugin.benchmark.behaviour import (
+from u1_plugin.lab.benchmark.behaviour import (
     Signals,
     accuracy,
     calibration_error,

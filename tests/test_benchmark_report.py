@@ -10,19 +10,19 @@ import pytest
 from benchmark_results import ROLES, make_table, write_results
 from PIL import Image
 
-from u1_plugin.benchmark.analysis import (
+from u1_plugin.lab.benchmark.analysis import (
     arm_results,
     interval,
     paired,
     plain_conclusion,
 )
-from u1_plugin.benchmark.frames import (
+from u1_plugin.lab.benchmark.frames import (
     ablation_lines,
     behaviour_frame,
     conclusions,
     floor_line,
 )
-from u1_plugin.benchmark.table import PairingError
+from u1_plugin.lab.benchmark.table import PairingError
 
 
 def main_table(*args, **kwargs) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from u1_plugin.benchmark.statistics import (
+from u1_plugin.lab.benchmark.statistics import (
     compare,
     detectable_gain,
     holm,

@@ -14,16 +14,16 @@ import yaml
 from helpers import copied_suites
 from mmpretrain.registry import MODELS
 
-from u1_plugin.benchmark.pool import make_slots
-from u1_plugin.benchmark.runs import expand
-from u1_plugin.benchmark.suite import load_suite
-from u1_plugin.benchmark.table import (
+from u1_plugin.lab.benchmark.pool import make_slots
+from u1_plugin.lab.benchmark.runs import expand
+from u1_plugin.lab.benchmark.suite import load_suite
+from u1_plugin.lab.benchmark.table import (
     PairingError,
     check_pairs,
     read_plan,
     read_results,
 )
-from u1_plugin.hooks.run_record_hook import top_accuracies
+from u1_plugin.lab.run_record_hook import top_accuracies
 
 SUITES = [
     'quick',

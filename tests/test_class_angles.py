@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from u1_plugin.models import ClassAngles
+from u1_plugin.nn.class_angles import ClassAngles
 
 
 def test_uniform():

@@ -13,7 +13,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
 from mmengine.utils import digit_version
 
-from u1_plugin import compat
+from u1_plugin.mm import compat
 
 STOCK_MMENGINE = any(
     d.metadata['Name'] == 'mmengine' for d in metadata.distributions()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from u1_plugin.geometry import feature_moment, fourier_basis, random_basis
-from u1_plugin.models import FeaturePlane
+from u1_plugin.nn.feature_plane import FeaturePlane
 
 C = 12
 

@@ -7,8 +7,8 @@ from mmpretrain.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 import u1_plugin  # noqa: F401
-from u1_plugin.datasets.corrupt import CORRUPTIONS
-from u1_plugin.datasets.subsets import few_shots, long_tail, noisy_labels
+from u1_plugin.lab.corrupt import CORRUPTIONS
+from u1_plugin.lab.subsets import few_shots, long_tail, noisy_labels
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),

@@ -21,7 +21,7 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.models import LinearClsHead
 from mmpretrain.registry import MODELS
 
-from u1_plugin.models import U1ClsHead
+from u1_plugin.mm.u1_cls_head import U1ClsHead
 
 LINEAR = dict(type='LinearClsHead', num_classes=CLASSES, in_channels=CHANNELS)
 SMOOTH = dict(

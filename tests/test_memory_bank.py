@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from u1_plugin.geometry import energy
 from u1_plugin.memory import MemoryBank, Pixels, bottleneck_pixels
-from u1_plugin.models import FeaturePlane
+from u1_plugin.nn.feature_plane import FeaturePlane
 
 
 def some_pixels(n=40, channels=6, seed=0, first_image=0) -> Pixels:

@@ -14,14 +14,14 @@ from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 from PIL import Image
 
-from u1_plugin.memory.drawing import (
+from u1_plugin.lab.memory_drawing import (
     Cell,
     Match,
     QueryRow,
     cell_of,
     draw_matches,
 )
-from u1_plugin.memory.evaluation import Grid, LayerView, Metrics, evaluate
+from u1_plugin.mm.memory_evaluation import Grid, LayerView, Metrics, evaluate
 
 CLASSES = 3
 

@@ -11,7 +11,7 @@ from u1_plugin.geometry import (
     fourier_basis,
     image_moment,
 )
-from u1_plugin.models import BottleneckAngleNeck, U1Feats
+from u1_plugin.nn.bottleneck_angle_neck import BottleneckAngleNeck, U1Feats
 
 
 def maps(*channels: int, size: int = 4) -> tuple:

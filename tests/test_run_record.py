@@ -13,7 +13,8 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from u1_plugin.hooks import PairedStartHook, RunRecordHook
+from u1_plugin.lab.paired_start_hook import PairedStartHook
+from u1_plugin.lab.run_record_hook import RunRecordHook
 
 PREPROCESSOR = dict(
     type='ClsDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3

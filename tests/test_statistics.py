@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from u1_plugin.statistics import paired_difference
+from u1_plugin.lab.statistics import paired_difference
 
 
 def test_equal_to_scipy():

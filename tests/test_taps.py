@@ -11,9 +11,9 @@ from helpers import build, images, plain_config, samples, u1_config
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from u1_plugin.models import BottleneckAngleNeck
-from u1_plugin.models.bottleneck_angle_neck import _AWAITING
-from u1_plugin.taps import MapCollector, as_map, read_grid
+from u1_plugin.nn.bottleneck_angle_neck import BottleneckAngleNeck
+from u1_plugin.nn.bottleneck_angle_neck import _AWAITING
+from u1_plugin.nn.taps import MapCollector, as_map, read_grid
 
 
 def losses_of(model, seed=1):

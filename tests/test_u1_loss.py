@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mmpretrain.registry import MODELS
 from scipy import integrate
 
-from u1_plugin.models import U1Loss
+from u1_plugin.nn.u1_loss import U1Loss
 
 MODES = ('cosine', 'von_mises', 'mse')
 ANGLES = torch.tensor([0.3, 2.0, 4.0, 5.5], dtype=torch.float64)

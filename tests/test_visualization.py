@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from u1_plugin.visualization import MomentPanel, class_style, plot_moments
+from u1_plugin.measure.visualization import (
+    MomentPanel,
+    class_style,
+    plot_moments,
+)
 
 
 def figure(angles: np.ndarray):

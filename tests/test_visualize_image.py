@@ -12,14 +12,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import nn
 
-from u1_plugin.analysis.hue import (
+from u1_plugin.lab.analysis.hue import (
     HueMap,
     class_activation_map,
     hue_figure,
     hue_map,
     to_rgb,
 )
-from u1_plugin.models import FeaturePlane
+from u1_plugin.nn.feature_plane import FeaturePlane
 
 
 def test_primary_colours():

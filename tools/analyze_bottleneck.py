@@ -25,18 +25,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from u1_plugin.analysis import (
+from u1_plugin.lab.analysis.verdicts import (
     angle_tests,
-    circular_correlation,
-    class_dependence,
     concentration_tests,
     judge,
-    permutation_null,
     sombrero_tests,
 )
-from u1_plugin.analysis import controls as control
-from u1_plugin.analysis.estimate import Estimate
-from u1_plugin.analysis.images import (
+from u1_plugin.measure.circular_tests import circular_correlation
+from u1_plugin.measure.information import class_dependence, permutation_null
+from u1_plugin.lab.analysis import controls as control
+from u1_plugin.measure.estimate import Estimate
+from u1_plugin.lab.analysis.images import (
     BUILT_IN,
     class_names,
     image_folder,
@@ -45,21 +44,21 @@ from u1_plugin.analysis.images import (
     subset,
     subset_index,
 )
-from u1_plugin.analysis.layers import find_bottlenecks
-from u1_plugin.analysis.report import (
+from u1_plugin.measure.bottlenecks import find_bottlenecks
+from u1_plugin.lab.analysis.report import (
     CLAIMS,
     Analysis,
     Controls,
     verdict_table,
     write_report,
 )
-from u1_plugin.analysis.sources import (
+from u1_plugin.lab.analysis.sources import (
     PADDINGS,
     Network,
     load_network,
     set_padding,
 )
-from u1_plugin.analysis.survey import JUDGED, Survey, survey
+from u1_plugin.lab.analysis.survey import JUDGED, Survey, survey
 from u1_plugin.files import new_folder
 from u1_plugin.geometry import ORTHANT_MAPS
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 
 import u1_plugin  # noqa: F401
-from u1_plugin.benchmark.behaviour import (
+from u1_plugin.lab.benchmark.behaviour import (
     Images,
     accuracy,
     detection,
@@ -33,8 +33,8 @@ from u1_plugin.benchmark.behaviour import (
     signals,
     split_images,
 )
-from u1_plugin.benchmark.table import read_results
-from u1_plugin.datasets.corrupt import CORRUPTIONS
+from u1_plugin.lab.benchmark.table import read_results
+from u1_plugin.lab.corrupt import CORRUPTIONS
 from u1_plugin.files import new_folder
 
 _KEYS = ['config', 'arm', 'role', 'seed']

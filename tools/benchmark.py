@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 import u1_plugin  # noqa: F401  (lets configs inherit from u1_plugin::)
-from u1_plugin.benchmark.pool import locked, make_slots, run_all
-from u1_plugin.benchmark.runs import expand
-from u1_plugin.benchmark.suite import Suite, load_suite
-from u1_plugin.benchmark.table import PairingError, write_plan, write_table
+from u1_plugin.lab.benchmark.pool import locked, make_slots, run_all
+from u1_plugin.lab.benchmark.runs import expand
+from u1_plugin.lab.benchmark.suite import Suite, load_suite
+from u1_plugin.lab.benchmark.table import PairingError, write_plan, write_table
 
 TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / 'configs'

@@ -15,8 +15,8 @@ from mmpretrain.evaluation import Accuracy
 from rich.console import Console
 from rich.table import Table
 
-from u1_plugin.statistics import PairedResult, paired_difference
-from u1_plugin.visualization import MomentPanel, plot_moments
+from u1_plugin.lab.statistics import PairedResult, paired_difference
+from u1_plugin.measure.visualization import MomentPanel, plot_moments
 
 ARMS = dict(baseline='one-hot', u1='one-hot + U(1)')
 

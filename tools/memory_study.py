@@ -48,8 +48,8 @@ from u1_plugin.memory import (
     prior,
     vote,
 )
-from u1_plugin.memory.evaluation import read_maps
-from u1_plugin.statistics import interval_text, paired_difference
+from u1_plugin.mm.memory_evaluation import read_maps
+from u1_plugin.lab.statistics import interval_text, paired_difference
 
 KS = (1, 5, 10, 20, 50)
 KAPPAS = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -32,10 +32,10 @@ from rich.progress import Progress
 from torch import nn
 
 from u1_plugin.files import new_folder
-from u1_plugin.hooks.memory_bank_hook import MemoryBankHook
+from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.memory import PRIORS
-from u1_plugin.memory.evaluation import KERNELS, Grid, LayerView, evaluate
-from u1_plugin.models.memory_bank_head import MemoryBankHead
+from u1_plugin.mm.memory_evaluation import KERNELS, Grid, LayerView, evaluate
+from u1_plugin.mm.memory_bank_head import MemoryBankHead
 
 
 class _Tracked:

@@ -38,9 +38,9 @@ from u1_plugin.geometry import (
     pooled_vector,
     to_positive_orthant,
 )
-from u1_plugin.models import FeaturePlane
-from u1_plugin.statistics import paired_difference
-from u1_plugin.taps import MapCollector
+from u1_plugin.nn.feature_plane import FeaturePlane
+from u1_plugin.lab.statistics import paired_difference
+from u1_plugin.nn.taps import MapCollector
 
 QUANTITIES = ('vector', 'hue', 'image')
 

@@ -16,15 +16,15 @@ import jinja2
 import pandas as pd
 from rich.console import Console
 
-from u1_plugin.benchmark import figures
-from u1_plugin.benchmark.analysis import (
+from u1_plugin.lab.benchmark import figures
+from u1_plugin.lab.benchmark.analysis import (
     LEVEL,
     ArmResult,
     arm_results,
     baseline_of,
     by_seed,
 )
-from u1_plugin.benchmark.frames import (
+from u1_plugin.lab.benchmark.frames import (
     ablation_lines,
     arms_frame,
     behaviour_frame,
@@ -34,7 +34,7 @@ from u1_plugin.benchmark.frames import (
     others_frame,
     seeds_frame,
 )
-from u1_plugin.benchmark.table import check_pairs, read_plan, read_results
+from u1_plugin.lab.benchmark.table import check_pairs, read_plan, read_results
 from u1_plugin.files import new_folder
 
 _PAGE = jinja2.Template(

@@ -20,20 +20,20 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from torch import nn
 
-from u1_plugin.analysis.figures import short
-from u1_plugin.analysis.hue import (
+from u1_plugin.lab.analysis.figures import short
+from u1_plugin.lab.analysis.hue import (
     PALETTES,
     class_activation_map,
     hue_figure,
     hue_map,
 )
-from u1_plugin.analysis.images import prepare_image
-from u1_plugin.analysis.layers import find_bottlenecks, run
-from u1_plugin.analysis.sources import load_network
+from u1_plugin.lab.analysis.images import prepare_image
+from u1_plugin.measure.bottlenecks import find_bottlenecks, run
+from u1_plugin.lab.analysis.sources import load_network
 from u1_plugin.files import replaced_file
 from u1_plugin.geometry import ORTHANT_MAPS
-from u1_plugin.models import FeaturePlane
-from u1_plugin.taps import MapCollector
+from u1_plugin.nn.feature_plane import FeaturePlane
+from u1_plugin.nn.taps import MapCollector
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,46 +1,32 @@
-"""U(1) symmetry breaking at CNN bottlenecks, a plugin for MMPretrain.
+"""U(1) symmetry breaking at CNN bottlenecks.
 
-Importing the package registers its components in MMPretrain's registries;
-in a config, ``custom_imports = dict(imports=['u1_plugin'])`` does it.
+``geometry``, ``nn``, ``memory`` and ``timm`` need torch alone (and timm).
+Where MMPretrain, MMEngine and mmcv are installed, importing the package
+registers its components there, as :mod:`u1_plugin.mm.registration` lists them;
+in a config, ``model = dict(type='u1_plugin.U1ImageClassifier')`` or
+``custom_imports = dict(imports=['u1_plugin'])`` does it.
 """
 
 from importlib.util import find_spec
 
+from . import geometry, memory, nn
 from .version import __version__
 
+__all__ = ['__version__', 'geometry', 'memory', 'nn']
 
-def _require_mmpretrain() -> None:
-    missing = [
-        name
-        for name in ('mmengine', 'mmcv', 'mmpretrain')
-        if find_spec(name) is None
+if all(map(find_spec, ('mmengine', 'mmcv', 'mmpretrain'))):
+    from . import mm
+    from .mm import (
+        U1ClassifierMixin,
+        U1HuggingFaceClassifier,
+        U1ImageClassifier,
+        U1TimmClassifier,
+    )
+
+    __all__ += [
+        'U1ClassifierMixin',
+        'U1HuggingFaceClassifier',
+        'U1ImageClassifier',
+        'U1TimmClassifier',
+        'mm',
     ]
-    if missing:
-        # Not a dependency: OpenMMLab's packages and OneDL's forks own the
-        # same folders, and either would overwrite the other.
-        raise ImportError(
-            f'u1_plugin needs {", ".join(missing)}. Install one of the two '
-            'families:\n'
-            "  pip install 'u1_plugin[openmmlab,mmcv-lite]'  # OpenMMLab\n"
-            "  pip install 'u1_plugin[onedl]'                # OneDL's forks"
-        )
-
-
-_require_mmpretrain()
-
-from . import compat  # noqa: E402
-
-compat.setup()
-
-from . import (  # noqa: E402
-    datasets,  # noqa: F401
-    evaluation,  # noqa: F401
-    hooks,  # noqa: F401
-    model_zoo,
-    models,  # noqa: F401
-    optim,  # noqa: F401
-)
-
-model_zoo.register()
-
-__all__ = ['__version__']

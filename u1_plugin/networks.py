@@ -1,12 +1,20 @@
-"""What several modules ask of a network."""
+"""What several rooms ask of a network."""
 
-from mmengine.model import is_model_wrapper
 from torch import nn, uint8
+
+#: Names under which wrappers (DDP, FSDP, averaged models) keep their model.
+_INSIDE = ({'module'}, {'_fsdp_wrapped_module'}, {'_orig_mod'})
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where a runner has wrapped it to distribute it."""
-    return model.module if is_model_wrapper(model) else model
+    """The model itself, where it has been wrapped to distribute or compile it.
+
+    A wrapper is a module whose only child has one of the names that PyTorch's
+    and MMEngine's wrappers use.
+    """
+    while set(model._modules) in _INSIDE:
+        model = next(iter(model._modules.values()))
+    return model
 
 
 def update_digest(digest, module: nn.Module) -> None:

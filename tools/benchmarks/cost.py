@@ -46,7 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import u1_plugin
 from u1_plugin.files import new_folder
-from u1_plugin.models.bottleneck_angle_neck import U1Feats
+from u1_plugin.nn.bottleneck_angle_neck import U1Feats
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = (

@@ -4,7 +4,7 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
-from u1_plugin.benchmark.statistics import compare
+from u1_plugin.lab.benchmark.statistics import compare
 
 
 def difference(times: Dict[str, List[float]], arm: str) -> Tuple[float, ...]:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from u1_plugin.memory import ExactSearch, MemoryBank, Neighbours, Pixels
 from u1_plugin.memory.engines import FaissSearch
-from u1_plugin.memory.evaluation import read_maps
+from u1_plugin.mm.memory_evaluation import read_maps
 
 FACTORIES = ('HNSW32', 'IVF{cells},Flat', 'IVF{cells},SQ8')
 _BLOCK = 65536  # vectors that are drawn and appended at a time

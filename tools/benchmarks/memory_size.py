@@ -26,8 +26,8 @@ from u1_plugin.memory import (
     coreset,
     vote,
 )
-from u1_plugin.memory.evaluation import read_maps
-from u1_plugin.statistics import interval_text, paired_difference
+from u1_plugin.mm.memory_evaluation import read_maps
+from u1_plugin.lab.statistics import interval_text, paired_difference
 
 
 class Variant(NamedTuple):

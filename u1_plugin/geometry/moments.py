@@ -41,8 +41,9 @@ def image_plane_basis(
     width: int,
     dtype: torch.dtype = torch.float32,
     device: Optional[torch.device] = None,
+    winding: int = 1,
 ) -> Tensor:
-    """``exp(i vartheta(x, y))`` of every pixel about the optical axis.
+    """``exp(i n vartheta(x, y))`` of every pixel about the optical axis.
 
     The axis is ``((H-1)/2, (W-1)/2)``; x points right, y **up**; the axis
     pixel itself, if there is one, is 0.
@@ -52,9 +53,10 @@ def image_plane_basis(
         width (int): ``W``.
         dtype (torch.dtype): Of the result.
         device (torch.device, optional): Of the result.
+        winding (int): n >= 1.
 
     Returns:
-        Tensor: ``(2, H, W)``: cosine and sine of ``vartheta``.
+        Tensor: ``(2, H, W)``: cosine and sine of ``n vartheta``.
     """
     x = torch.arange(width, dtype=dtype, device=device) - (width - 1) / 2
     y = (height - 1) / 2 - torch.arange(height, dtype=dtype, device=device)
@@ -62,21 +64,33 @@ def image_plane_basis(
         [x.expand(height, width), y[:, None].expand(height, width)]
     )
     # Off the axis, r >= 1/2; the clamp only turns the axis' 0/0 into 0.
-    return grid / grid.square().sum(0).sqrt().clamp_min(0.25)
+    unit = grid / grid.square().sum(0).sqrt().clamp_min(0.25)
+    turned = unit
+    for _ in range(winding - 1):  # powers of a complex number, exactly
+        turned = torch.stack(
+            [
+                turned[0] * unit[0] - turned[1] * unit[1],
+                turned[0] * unit[1] + turned[1] * unit[0],
+            ]
+        )
+    return turned
 
 
-def image_moment(energy: Tensor) -> Tensor:
-    """``z_xy = sum E exp(i vartheta) / sum E``.
+def image_moment(energy: Tensor, winding: int = 1) -> Tensor:
+    """``z_xy = sum E exp(i n vartheta) / sum E``, with n = 1 as a rule.
 
     Args:
         energy (Tensor): ``(..., H, W)``, >= 0.
+        winding (int): n >= 1.
 
     Returns:
         Tensor: ``(..., 2)``, modulus <= 1; 0 where the map has no energy.
     """
     energy = energy.to(working_dtype(energy.dtype))
     height, width = energy.shape[-2:]
-    basis = image_plane_basis(height, width, energy.dtype, energy.device)
+    basis = image_plane_basis(
+        height, width, energy.dtype, energy.device, winding
+    )
     total = energy.sum((-2, -1)).unsqueeze(-1)
     weighted = energy.flatten(-2) @ basis.flatten(1).T
     # Where there is no energy the numerator is 0 as well: dividing by 1

@@ -25,8 +25,9 @@ def fourier_basis(
     channels: int,
     dtype: torch.dtype = torch.float32,
     device: Optional[torch.device] = None,
+    winding: int = 1,
 ) -> Tensor:
-    """Rows ``cos(2 pi c / C)`` and ``sin(2 pi c / C)``.
+    """Rows ``cos(2 pi n c / C)`` and ``sin(2 pi n c / C)`` of winding n.
 
     With ``C = 3`` this is the circular hue of colour science:
     ``z_f = R - (G + B)/2 + i sqrt(3)/2 (G - B)``.
@@ -35,16 +36,24 @@ def fourier_basis(
         channels (int): ``C`` >= 3.
         dtype (torch.dtype): Of the result.
         device (torch.device, optional): Of the result.
+        winding (int): n, from 1 to less than C/2: rolling the channels by k
+            turns the angle by ``2 pi n k / C``.
 
     Returns:
         Tensor: ``(2, C)``; rows orthogonal, each of norm ``sqrt(C/2)``.
 
     Raises:
-        ValueError: If ``channels`` < 3.
+        ValueError: If ``channels`` < 3 or ``winding`` has no plane.
     """
     _check_channels(channels)
+    if not 1 <= winding < channels / 2:
+        raise ValueError(
+            f'winding={winding}: {channels} channels have planes of the '
+            f'windings 1..{(channels - 1) // 2}; choose one of them'
+        )
     phase = torch.arange(channels, dtype=dtype, device=device)
-    phase = phase * (2 * math.pi / channels)
+    # Modulo C first: n*c grows, and large phases lose digits in float32.
+    phase = (phase * winding).remainder(channels) * (2 * math.pi / channels)
     return torch.stack([phase.cos(), phase.sin()])
 
 

@@ -3,7 +3,7 @@
 from .bank import FORMAT_VERSION, MemoryBank, Pixels, bottleneck_pixels
 from .coreset import coreset
 from .engines import Bias, ExactSearch, FaissSearch, Neighbours, build_search
-from .sampler import MemorySampler, few_shot
+from .sampler import few_shot
 from .sharding import Matches, Memory, Queries, all_gather_rows
 from .vote import PRIORS, Sites, prior, vote
 
@@ -16,7 +16,6 @@ __all__ = [
     'Matches',
     'Memory',
     'MemoryBank',
-    'MemorySampler',
     'Neighbours',
     'Pixels',
     'Queries',

@@ -6,7 +6,7 @@ taken ones, measured after a random projection (Johnson and Lindenstrauss).
 """
 
 import torch
-from mmengine.dist import all_gather, get_rank, get_world_size
+from ..dist import all_gather, get_rank, get_world_size
 from torch import Tensor
 
 from .bank import MemoryBank

@@ -3,7 +3,7 @@
 from typing import List, NamedTuple, Optional, Tuple
 
 import torch
-from mmengine.dist import all_gather, get_rank, get_world_size
+from ..dist import all_gather, get_rank, get_world_size
 from torch import Tensor
 
 from .bank import MemoryBank

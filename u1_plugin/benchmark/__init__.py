@@ -1,1 +1,0 @@
-"""Comparison of training recipes: suites, runs, tables."""

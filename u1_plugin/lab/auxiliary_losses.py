@@ -1,0 +1,254 @@
+"""Losses beside the one-hot loss that U(1) is compared with.
+
+Each takes the vector that the classifier takes. They are the nearest published
+relatives of the U(1) loss, and the control that has its two dimensions and
+random targets, but no circle.
+"""
+
+import torch
+from mmengine import dist
+from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ..mm.targets import targets_of
+
+
+class AuxiliaryLoss(nn.Module):
+    """Base: a loss of each vector for each class.
+
+    Args:
+        num_classes (int): K.
+        in_channels (int): C.
+        loss_weight (float): >= 0.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(
+        self, num_classes: int, in_channels: int, loss_weight: float
+    ) -> None:
+        super().__init__()
+        if num_classes < 1 or in_channels < 1 or not 0 <= loss_weight < 1e6:
+            raise ValueError(
+                f'auxiliary: num_classes={num_classes} and in_channels='
+                f'{in_channels} must be >= 1, loss_weight={loss_weight} finite '
+                'and >= 0'
+            )
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.loss_weight = loss_weight
+
+    def per_class(self, vectors: Tensor) -> Tensor:
+        """Loss if class c were right, ``(B, C) -> (B, K)``."""
+        raise NotImplementedError
+
+    def observe(self, vectors: Tensor, target: Tensor) -> None:
+        """What a training step teaches a loss that has a state."""
+
+    def forward(self, vectors: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of a batch, times ``loss_weight``.
+
+        Args:
+            vectors (Tensor): ``(B, C)``.
+            target (Tensor): Labels ``(B,)`` or scores ``(B, K)``.
+
+        Raises:
+            ValueError: If C is not ``in_channels``.
+        """
+        if vectors.ndim != 2 or vectors.size(1) != self.in_channels:
+            raise ValueError(
+                f'auxiliary got vectors {tuple(vectors.shape)}, expected '
+                f'(B, {self.in_channels}); set auxiliary.in_channels'
+            )
+        with torch.autocast(vectors.device.type, enabled=False):
+            vectors = vectors.float()
+            losses = self.per_class(vectors)
+            if target.ndim == 1:
+                loss = losses.gather(1, target[:, None]).mean()
+            else:
+                loss = (target.float() * losses).sum(1).mean()
+            if self.training:
+                self.observe(vectors.detach(), target)
+        return self.loss_weight * loss
+
+
+class CenterLoss(AuxiliaryLoss):
+    """``|v - c_y|^2 / 2``: vectors gather about their class's centre.
+
+    Wen et al., "A Discriminative Feature Learning Approach for Deep Face
+    Recognition", ECCV 2016. The centres move by its eq. 4: the mean deviation
+    of the batch's vectors of a class, with one count more in the denominator,
+    times ``rate``. They are buffers, so that no optimiser touches them.
+
+    Args:
+        num_classes (int): K.
+        in_channels (int): C.
+        loss_weight (float): >= 0. Defaults to 0.01.
+        rate (float): In (0, 1].
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        loss_weight: float = 0.01,
+        rate: float = 0.5,
+    ) -> None:
+        super().__init__(num_classes, in_channels, loss_weight)
+        if not 0 < rate <= 1:
+            raise ValueError(f'auxiliary.rate={rate} must be in (0, 1]')
+        self.rate = rate
+        self.register_buffer('centers', torch.zeros(num_classes, in_channels))
+
+    def per_class(self, vectors: Tensor) -> Tensor:
+        """See :class:`AuxiliaryLoss`."""
+        # A copy, because `observe` moves the centres before the backward pass.
+        centers = self.centers.clone()
+        squared = vectors.square().sum(1, keepdim=True)
+        products = vectors @ centers.T
+        return (squared - 2 * products + centers.square().sum(1)) / 2
+
+    @torch.no_grad()
+    def observe(self, vectors: Tensor, target: Tensor) -> None:
+        """Move the centres, alike on every rank."""
+        shares = target
+        if target.ndim == 1:
+            shares = nn.functional.one_hot(target, self.num_classes)
+        shares = shares.to(vectors)
+        sums, counts = shares.T @ vectors, shares.sum(0)
+        if dist.is_distributed():
+            dist.all_reduce(sums)
+            dist.all_reduce(counts)
+        counts = counts[:, None]
+        step = (sums - counts * self.centers) / (1 + counts)
+        self.centers += self.rate * step
+
+
+class HypersphericalPrototypeLoss(AuxiliaryLoss):
+    """``(1 - cos(v, p_y))^2`` with a fixed direction ``p_c`` for each class.
+
+    Mettes et al., "Hyperspherical Prototype Networks", NeurIPS 2019, there in
+    place of the one-hot loss and on a linear embedding. The directions are
+    orthonormal where K <= C, otherwise the normalised rows of a matrix with
+    orthonormal columns; theirs are optimised. The classifier's input usually
+    comes after a ReLU and cannot reach a direction with negative parts, so
+    that the loss keeps a floor which theirs does not have.
+
+    Args:
+        num_classes (int): K.
+        in_channels (int): C.
+        loss_weight (float): >= 0. Defaults to 0.1.
+        seed (int): Of the directions.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        loss_weight: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_classes, in_channels, loss_weight)
+        generator = torch.Generator().manual_seed(seed)
+        prototypes = torch.empty(num_classes, in_channels)
+        nn.init.orthogonal_(prototypes, generator=generator)
+        self.register_buffer('prototypes', normalize(prototypes, dim=1))
+
+    def per_class(self, vectors: Tensor) -> Tensor:
+        """See :class:`AuxiliaryLoss`."""
+        cosine = normalize(vectors, dim=1) @ self.prototypes.T
+        return (1 - cosine).square()
+
+
+class RandomPlaneLoss(AuxiliaryLoss):
+    """``|W v / |v| - t_y|^2``: a control with U(1)'s size and no circle.
+
+    A fixed random linear map W to two dimensions, not orthogonal to the medial
+    vector, regresses to a fixed random point of each class in the unit disc:
+    the same labels and as many dimensions as U(1) has, but no angle.
+
+    Args:
+        num_classes (int): K.
+        in_channels (int): C.
+        loss_weight (float): >= 0. Defaults to 0.1.
+        seed (int): Of the map and the points.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        loss_weight: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_classes, in_channels, loss_weight)
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randn(2, in_channels, generator=generator)
+        self.register_buffer('rows', normalize(rows, dim=1))
+        points = torch.randn(num_classes, 2, generator=generator)
+        # Uniform in the disc: the radius is the root of a uniform number.
+        radius = torch.rand(num_classes, 1, generator=generator).sqrt()
+        self.register_buffer('points', normalize(points, dim=1) * radius)
+
+    def per_class(self, vectors: Tensor) -> Tensor:
+        """See :class:`AuxiliaryLoss`."""
+        found = normalize(vectors, dim=1) @ self.rows.T
+        return (found[:, None] - self.points).square().sum(2)
+
+
+class AuxiliaryImageClassifier(ImageClassifier):
+    """MMPretrain's ``ImageClassifier`` with ``loss_aux`` beside the head's.
+
+    Args:
+        auxiliary (dict): Config of an :class:`AuxiliaryLoss` of the vector
+            that the head's last layer takes; its K and C are the head's.
+        *args, **kwargs: Of ``ImageClassifier``.
+
+    Raises:
+        ValueError: If the head has no K or C.
+    """
+
+    def __init__(
+        self,
+        *args,
+        auxiliary: dict = dict(type='CenterLoss'),
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        sizes = {}
+        for name in ('num_classes', 'in_channels'):
+            sizes[name] = getattr(self.head, name, None)
+            if sizes[name] is None:
+                raise ValueError(
+                    f'model.head={type(self.head).__name__} has no {name}, '
+                    'which an auxiliary loss needs; use LinearClsHead'
+                )
+        self.auxiliary = MODELS.build(
+            {'type': 'CenterLoss', **sizes, **auxiliary}
+        )
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict:
+        """The head's items and ``loss_aux``.
+
+        Args:
+            inputs (Tensor): ``(B, C, H, W)``.
+            data_samples (List[DataSample]): With ``gt_label``, or with
+                ``gt_score`` after batch augmentation.
+        """
+        feats = self.extract_feat(inputs)
+        losses = self.head.loss(feats, data_samples)
+        target = targets_of(data_samples).values
+        losses['loss_aux'] = self.auxiliary(self.head.pre_logits(feats), target)
+        return losses

@@ -1,0 +1,1 @@
+"""Suites of paired runs, their tables and figures."""

@@ -1,0 +1,268 @@
+"""What top-1 does not say of a trained model: speed, trust, robustness."""
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import mmpretrain
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import DATASETS
+from scipy.special import logsumexp
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from ...geometry import (
+    energy,
+    off_axis_angle,
+    pooled_vector,
+    to_positive_orthant,
+)
+from ...nn.taps import MapCollector
+
+#: What tells known images from others, by :func:`detection_scores`. Larger
+#: means known; this was fixed before any was measured.
+DETECTORS = ('softmax', 'angle', 'energy')
+
+
+def epochs_to(
+    curve: Sequence[dict], accuracy: float, metric: str = 'accuracy/top1'
+) -> float:
+    """The first validated epoch that reaches an accuracy.
+
+    Args:
+        curve (Sequence[dict]): One entry a validation, with ``epoch`` and the
+            metric, in the order of training.
+        accuracy (float): Wanted, in the metric's unit.
+        metric (str): Key of an entry.
+
+    Returns:
+        float: If it is never reached, one validation after the last, so that
+        the run counts as slow instead of not at all; NaN without a validation.
+    """
+    epochs = [entry['epoch'] for entry in curve]
+    reached = [e['epoch'] for e in curve if e[metric] >= accuracy]
+    if reached or not epochs:
+        return float(reached[0]) if reached else math.nan
+    return float(epochs[-1] + epochs[-1] - (epochs[-2:-1] or [0])[0])
+
+
+def calibration_error(
+    logits: np.ndarray, labels: np.ndarray, bins: int = 15
+) -> float:
+    """Expected calibration error with equally wide bins.
+
+    Args:
+        logits (np.ndarray): ``(N, K)``.
+        labels (np.ndarray): ``(N,)``.
+        bins (int): Of the confidence, in ``(0, 1]``.
+
+    Returns:
+        float: Mean distance of confidence and accuracy, per cent.
+    """
+    logits = logits.astype(np.float64)
+    best = logits.argmax(1)
+    confidence = np.exp(logits.max(1) - logsumexp(logits, axis=1))
+    right = best == labels
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(which, right - confidence, minlength=bins)
+    return float(100 * np.abs(gap).sum() / len(labels))
+
+
+class Signals(NamedTuple):
+    """What a model makes of N images.
+
+    Attributes:
+        logits (np.ndarray): ``(N, K)``.
+        angle (np.ndarray): Off-axis angle of the pooled vector, ``(N,)``,
+            radians, ``[0, pi/2]``.
+        energy (np.ndarray): Mean of ``E`` over the map, ``(N,)``, >= 0.
+    """
+
+    logits: np.ndarray
+    angle: np.ndarray
+    energy: np.ndarray
+
+
+@torch.no_grad()
+def signals(
+    model: nn.Module,
+    images: Tensor,
+    layer: Optional[str] = None,
+    batch_size: int = 256,
+) -> Signals:
+    """Logits, off-axis angle and energy.
+
+    Args:
+        model (nn.Module): A classifier of MMPretrain, in eval mode.
+        images (Tensor): ``(N, 3, H, W)``, as the pipeline packs them.
+        layer (str, optional): Module whose map is measured, as in
+            ``model.named_modules()``; None takes the backbone itself, whose
+            last output must be a map.
+        batch_size (int): Images at a time.
+
+    Raises:
+        ValueError: If the layer has no map.
+    """
+    found: Dict[str, List[Tensor]] = dict(logits=[], angle=[], energy=[])
+    layer = layer or 'backbone'
+    with MapCollector(model, [layer]) as collector:
+        for part in images.split(batch_size):
+            data = model.data_preprocessor(dict(inputs=part))
+            found['logits'].append(model(data['inputs']))
+            activation = collector.maps()[layer].float()
+            intensity = to_positive_orthant(activation)
+            pooled = pooled_vector(intensity)
+            found['angle'].append(off_axis_angle(pooled))
+            found['energy'].append(energy(intensity).mean((1, 2)))
+    return Signals(**{k: torch.cat(v).cpu().numpy() for k, v in found.items()})
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Top-1, per cent."""
+    return float(100 * np.mean(logits.argmax(1) == labels))
+
+
+def detection_scores(found: Signals) -> Dict[str, np.ndarray]:
+    """One score an image for each of :data:`DETECTORS`, larger for known.
+
+    ``softmax``, the largest class probability, is the usual baseline; the
+    other two are the geometry's own and do not look at the logits.
+    """
+    logits = found.logits.astype(np.float64)
+    softmax = np.exp(logits.max(1) - logsumexp(logits, axis=1))
+    return dict(softmax=softmax, angle=found.angle, energy=found.energy)
+
+
+def detection(known: Signals, unknown: Signals) -> Dict[str, float]:
+    """Area under the ROC curve of each detector, per cent.
+
+    50 is chance; below it the detector points the wrong way.
+
+    Args:
+        known (Signals): Of test images of the trained classes.
+        unknown (Signals): Of images of no trained class.
+    """
+    truth = np.repeat([1, 0], [len(known.angle), len(unknown.angle)])
+    inside, outside = detection_scores(known), detection_scores(unknown)
+    return {
+        name: float(
+            100
+            * roc_auc_score(
+                truth, np.concatenate([inside[name], outside[name]])
+            )
+        )
+        for name in DETECTORS
+    }
+
+
+def load_run(folder: Path, epochs: int) -> nn.Module:
+    """The trained model of a benchmark's run.
+
+    Args:
+        folder (Path): With ``config.py`` and ``epoch_{epochs}.pth``.
+        epochs (int): Of the run.
+
+    Raises:
+        FileNotFoundError: If the checkpoint has been removed.
+    """
+    checkpoint = folder / f'epoch_{epochs}.pth'
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f'{checkpoint} is missing; robustness and detection need the '
+            'checkpoints of the runs: train again, or leave these checks out'
+        )
+    config = Config.fromfile(folder / 'config.py')
+    return mmpretrain.get_model(config, str(checkpoint)).eval()
+
+
+class Images(NamedTuple):
+    """A data set in memory.
+
+    Attributes:
+        inputs (Tensor): ``(N, 3, H, W)``, uint8.
+        labels (np.ndarray): ``(N,)``; -1 where there is none.
+    """
+
+    inputs: Tensor
+    labels: np.ndarray
+
+
+def _load(dataset: dict, limit: Optional[int]) -> Images:
+    built = DATASETS.build(dataset)
+    count = len(built)
+    # Evenly spaced: data sets are sorted by class.
+    chosen = np.linspace(0, count - 1, min(limit or count, count)).round()
+    packed = [built[int(i)] for i in chosen]
+    labels = [
+        int(p['data_samples'].gt_label)
+        if 'gt_label' in p['data_samples']
+        else -1
+        for p in packed
+    ]
+    return Images(torch.stack([p['inputs'] for p in packed]), np.array(labels))
+
+
+def split_images(
+    config: Config,
+    corruption: Optional[str] = None,
+    severity: int = 1,
+    limit: Optional[int] = None,
+) -> Images:
+    """The test split of a config, corrupted if wanted.
+
+    Args:
+        config (Config): Of a run.
+        corruption (str, optional): Name for
+            :class:`~u1_plugin.datasets.Corrupt`, which goes before the last
+            step of the pipeline.
+        severity (int): 1 to 5.
+        limit (int, optional): So many evenly spaced images; None takes all.
+    """
+    dataset = copy.deepcopy(config.test_dataloader.dataset)
+    if corruption is not None:
+        step = dict(type='Corrupt', name=corruption, severity=severity)
+        dataset.pipeline.insert(len(dataset.pipeline) - 1, step)
+    return _load(dataset, limit)
+
+
+def folder_images(
+    config: Config, folder: Path, limit: Optional[int] = None
+) -> Images:
+    """Images of any folder, through the test pipeline of a config.
+
+    Args:
+        config (Config): Of a run.
+        folder (Path): Searched with its sub-folders.
+        limit (int, optional): So many evenly spaced images; None takes all.
+    """
+    pipeline = copy.deepcopy(config.test_dataloader.dataset.pipeline)
+    dataset = dict(
+        type='CustomDataset',
+        data_root=str(folder),
+        with_label=False,
+        pipeline=pipeline,
+    )
+    return _load(dataset, limit)
+
+
+def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:
+    """What a run's own files tell, without the model.
+
+    Args:
+        folder (Path): Of the run.
+        curve (str): ``val_curve`` of the table.
+        target (float): Validation top-1 to reach, per cent.
+
+    Returns:
+        Dict[str, float]: Calibration error and epochs, by name.
+    """
+    with np.load(folder / 'test_outputs.npz') as outputs:
+        error = calibration_error(outputs['logits'], outputs['labels'])
+    return {
+        'calibration error (ECE), %': error,
+        f'epochs to {target:.2f} %': epochs_to(json.loads(curve), target),
+    }

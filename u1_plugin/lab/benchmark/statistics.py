@@ -1,0 +1,197 @@
+"""Statistics of arms that are paired by seed."""
+
+import math
+from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+from ...measure.circular_tests import holm as holm_array
+
+#: Sign flips up to this many pairs are enumerated, beyond it they are drawn.
+_EXACT_PAIRS = 14
+_RESAMPLES = 9999
+#: An image of a million is 1e-4 per cent.
+_DECIMALS = 4
+
+
+class Comparison(NamedTuple):
+    """One arm against another over the same seeds.
+
+    Attributes:
+        n (int): Pairs.
+        mean (float): Mean of ``treated - control``.
+        sd (float): Standard deviation of the differences.
+        low (float): Lower end of the bootstrap interval of the mean.
+        high (float): Upper end.
+        wilcoxon (float): p of the two-sided signed-rank test.
+        permutation (float): p of the two-sided sign-flip test of the mean;
+            never below ``2 / 2^n``.
+        confidence (float): Of the interval.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    wilcoxon: float
+    permutation: float
+    confidence: float
+
+    @property
+    def verdict(self) -> str:
+        """``'higher'``, ``'lower'`` or ``'no effect here'``, by the interval.
+
+        Where every pair differs by the same amount, by that amount.
+        """
+        constant = math.isnan(self.low)
+        if (self.mean if constant else self.low) > 0:
+            return 'higher'
+        below = self.mean if constant else self.high
+        return 'lower' if below < 0 else 'no effect here'
+
+
+def _mean_difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+    return np.mean(x, axis=axis) - np.mean(y, axis=axis)
+
+
+def _interval(
+    difference: np.ndarray, confidence: float, seed: int
+) -> Tuple[float, float]:
+    if np.ptp(difference) == 0:
+        return math.nan, math.nan
+    found = stats.bootstrap(
+        (difference,),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=_RESAMPLES,
+        method='BCa',
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def compare(
+    treated: Sequence[float],
+    control: Sequence[float],
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Bootstrap interval (BCa) and two tests of paired differences.
+
+    Args:
+        treated (Sequence[float]): One value a pair.
+        control (Sequence[float]): In the same order.
+        confidence (float): In (0, 1).
+        seed (int): Of the resampling, so that a report can be repeated.
+
+    Returns:
+        Comparison: In the unit of the values, which are rounded to 1e-4, so
+        that equal differences of float32 per cents are equal. If every
+        difference is the same, n pairs say nothing of the spread and the
+        interval is NaN, unless all are 0, which gives [0, 0]; the tests of
+        ranks and signs hold all the same.
+
+    Raises:
+        ValueError: If the lengths differ, there are fewer than 2 pairs or a
+            value is not finite.
+    """
+    x, y = np.asarray(treated, float), np.asarray(control, float)
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
+        raise ValueError(
+            f'treated has {x.size} values and control {y.size}; give at least '
+            '2 pairs'
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError(
+            'treated or control holds NaN or inf; leave out the seeds whose '
+            'runs failed, in both'
+        )
+    x, y = x.round(_DECIMALS), y.round(_DECIMALS)
+    difference = (x - y).round(_DECIMALS)
+    if not difference.any():
+        zeros = (0.0,) * 4
+        return Comparison(len(x), *zeros, 1.0, 1.0, confidence)
+    low, high = _interval(difference, confidence, seed)
+    permutation = stats.permutation_test(
+        (x, y),
+        _mean_difference,
+        permutation_type='samples',
+        vectorized=True,
+        n_resamples=2**_EXACT_PAIRS,
+        rng=np.random.default_rng(seed),
+    )
+    rank = stats.wilcoxon(difference, zero_method='pratt')
+    return Comparison(
+        len(difference),
+        float(difference.mean()),
+        0.0 if math.isnan(low) else float(difference.std(ddof=1)),
+        low,
+        high,
+        float(rank.pvalue),
+        float(permutation.pvalue),
+        confidence,
+    )
+
+
+def holm(pvalues: Mapping[str, float]) -> Dict[str, float]:
+    """Holm's correction over a family of tests.
+
+    Args:
+        pvalues (Mapping[str, float]): By name; NaN is no test and stays NaN.
+
+    Returns:
+        Dict[str, float]: Corrected, in ``[0, 1]``, in the same order.
+    """
+    corrected = holm_array(list(pvalues.values()))
+    return dict(zip(pvalues, map(float, corrected)))
+
+
+def seeds_needed(
+    sd: float, gain: float, power: float = 0.8, alpha: float = 0.05
+) -> int:
+    """How many pairs a paired t test needs to see a gain.
+
+    Args:
+        sd (float): Standard deviation of the paired differences, >= 0.
+        gain (float): The true mean difference, > 0, in the same unit.
+        power (float): Chance to see it, in (0, 1).
+        alpha (float): Level of the two-sided test, in (0, 1).
+
+    Returns:
+        int: At least 2.
+
+    Raises:
+        ValueError: If ``sd`` or ``gain`` is out of its range.
+    """
+    if not (sd >= 0 and gain > 0):
+        raise ValueError(f'sd={sd} must be >= 0 and gain={gain} > 0')
+    if sd == 0:
+        return 2
+    test, effect = TTestPower(), gain / sd
+    # The solver does not converge where a handful is enough.
+    for n in range(2, 10):
+        if test.power(effect, n, alpha) >= power:
+            return n
+    needed = test.solve_power(effect, alpha=alpha, power=power)
+    return math.ceil(float(np.squeeze(needed)))
+
+
+def detectable_gain(
+    sd: float, n: int, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """The smallest true gain that n pairs would show.
+
+    Args:
+        sd (float): Standard deviation of the paired differences, >= 0.
+        n (int): Pairs, >= 2.
+        power (float): Chance to see it, in (0, 1).
+        alpha (float): Level of the two-sided paired t test, in (0, 1).
+
+    Returns:
+        float: In the unit of ``sd``.
+    """
+    effect = TTestPower().solve_power(nobs=n, alpha=alpha, power=power)
+    return sd * float(np.squeeze(effect))

@@ -1,0 +1,193 @@
+"""One tidy table of a suite's finished runs, and the check of their pairing.
+
+``OUT/results.csv`` has one row a finished run, in the order of training:
+
+=================  ========================================================
+column             content
+=================  ========================================================
+suite              name of the suite
+config             name of the suite's entry, such as
+                   ``resnet18-narrow_1xb64_digits``: one data set, one model
+arm                name of the arm
+role               ``baseline`` | ``u1`` | ``rival`` | ``control`` |
+                   ``ablation``; one baseline a suite, which others are
+                   paired with by ``seed``
+seed               from the suite's ``first_seed`` on
+epochs             of the run
+val_top1           validation top-1 of the last epoch, per cent
+val_top1_best      its maximum over the epochs
+test_top1          test top-1 of the last epoch, per cent; empty for ablations,
+                   which see the validation split alone
+test_top5          the same, more than 10 classes only; else empty
+wall_s, cpu_s      seconds of training and validation, without start-up;
+                   processor seconds are those of the main process alone
+peak_rss_mib       peak resident memory of the process, MiB
+peak_cuda_mib      peak memory that torch allocated, MiB; empty without a GPU
+parameters         of the model in training, auxiliary ones included
+initial_backbone   hash of the initial weights
+initial_head_fc    the same of ``head.fc``; empty where the head has none
+order              hash of the samples' order over all epochs
+run_hash           of the run's whole config, seed included
+config_hash        of the same without the seed: equal for all seeds of an arm
+hardware           GPU, or processor and threads
+versions           JSON object: package -> version
+val_curve          JSON list, one object a validation: ``epoch`` and the
+                   metrics by MMPretrain's names (``accuracy/top1``)
+folder             work dir, relative to OUT
+=================  ========================================================
+
+Each ``folder`` holds
+
+- ``run_record.json``: the above, from :class:`u1_plugin.hooks.RunRecordHook`;
+- ``test_outputs.npz``, but for ablations: ``logits`` ``(N, K)`` float16 and
+  ``labels`` ``(N,)`` of the test split in the order of the data set, the same
+  in every run, so that rows pair up between arms;
+- ``config.py``, complete, and the last checkpoint ``epoch_{epochs}.pth``;
+- ``class_angles.json`` of baseline runs that measured them;
+- ``train.log``.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import List
+
+import pandas as pd
+
+from ...files import replaced_file
+from .runs import Run
+
+_PLANNED = ['config', 'arm', 'role', 'seed']
+
+
+class PairingError(ValueError):
+    """Runs of one seed that are no pair."""
+
+
+def _row(run: Run, record: dict, out: Path) -> dict:
+    curve = [entry['accuracy/top1'] for entry in record['val']]
+    versions = record['versions']
+    return dict(
+        suite=run.suite,
+        config=run.config,
+        arm=run.arm,
+        role=run.role,
+        seed=run.seed,
+        epochs=run.epochs,
+        val_top1=curve[-1] if curve else None,
+        val_top1_best=max(curve) if curve else None,
+        test_top1=record['test'].get('accuracy/top1'),
+        test_top5=record['test'].get('accuracy/top5'),
+        wall_s=round(record['wall_s'], 2),
+        cpu_s=round(record['cpu_s'], 2),
+        peak_rss_mib=round(record['peak_rss_mib'], 1),
+        peak_cuda_mib=record.get('peak_cuda_mib'),
+        parameters=record['parameters'],
+        initial_backbone=record['initial']['backbone'],
+        initial_head_fc=record['initial']['head_fc'],
+        order=_joined(record['order']),
+        run_hash=run.run_hash,
+        config_hash=run.config_hash,
+        hardware=record['hardware'],
+        versions=json.dumps(versions, sort_keys=True),
+        val_curve=json.dumps(record['val']),
+        folder=str(run.folder.relative_to(out)),
+    )
+
+
+def _joined(hashes: List[str]) -> str:
+    return hashlib.sha256(','.join(hashes).encode()).hexdigest()[:16]
+
+
+def check_pairs(table: pd.DataFrame) -> None:
+    """Whether all arms of a config and seed started and went alike.
+
+    The backbone's initial weights and the order of the samples must be equal,
+    and the initial weights of ``head.fc`` wherever the arm has that layer.
+
+    Raises:
+        PairingError: Naming config, seed, column and arms.
+    """
+    for (config, seed), pair in table.groupby(['config', 'seed']):
+        for column in ('initial_backbone', 'initial_head_fc', 'order'):
+            values = pair[['arm', column]].dropna()
+            kinds = values.groupby(column)['arm'].apply(list)
+            if len(kinds) > 1:
+                raise PairingError(
+                    f'{config}, seed {seed}: {column} differs between the '
+                    f'arms {kinds.to_dict()}, so they are no pair; remove '
+                    'the runs that another version trained, and train again'
+                )
+
+
+def collect(runs: List[Run], out: Path) -> pd.DataFrame:
+    """The table of the finished runs.
+
+    Raises:
+        PairingError: If two arms of a seed are no pair.
+    """
+    records = ((run, run.record()) for run in runs)
+    table = pd.DataFrame(
+        [_row(run, record, out) for run, record in records if record]
+    )
+    if len(table):
+        check_pairs(table)
+    return table
+
+
+def write_plan(runs: List[Run], out: Path) -> None:
+    """Write ``planned.csv``: config, arm, role and seed of every run.
+
+    From it a report knows what is missing; a control that failed must not
+    make a gain look like one that beat every control.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    plan = [(run.config, run.arm, run.role, run.seed) for run in runs]
+    with replaced_file(out / 'planned.csv') as part:
+        pd.DataFrame(plan, columns=_PLANNED).to_csv(part, index=False)
+
+
+def read_results(out: Path) -> pd.DataFrame:
+    """The table of :func:`write_table`.
+
+    Raises:
+        ValueError: If there is none, or no run of it is finished.
+    """
+    file = out / 'results.csv'
+    try:
+        table = pd.read_csv(file)
+    except FileNotFoundError:
+        raise ValueError(f'{out} has no results.csv of a benchmark') from None
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame()
+    if table.empty:
+        raise ValueError(
+            f'{file} has no finished run; see the errors of tools/benchmark.py'
+        )
+    return table
+
+
+def read_plan(out: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """What was planned; a folder without a plan planned what it has."""
+    file = out / 'planned.csv'
+    return pd.read_csv(file) if file.is_file() else table[_PLANNED]
+
+
+def write_table(runs: List[Run], out: Path) -> Path:
+    """Write ``results.csv``; its columns are in the module's docstring.
+
+    Args:
+        runs (List[Run]): Of the suite; unfinished ones are left out.
+        out (Path): The suite's folder of results.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        PairingError: If two arms of a seed are no pair.
+    """
+    table = collect(runs, out)
+    file = out / 'results.csv'
+    with replaced_file(file) as part:
+        table.to_csv(part, index=False)
+    return file

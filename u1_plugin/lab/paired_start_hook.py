@@ -1,0 +1,67 @@
+"""Starts every arm of a comparison from the same weights."""
+
+import copy
+from typing import Dict
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, set_random_seed
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+from ..networks import unwrapped
+
+
+class PairedStartHook(Hook):
+    """Gives a model the initial weights of its plain twin of the same seed.
+
+    Two models with the same seed begin alike only if their parts draw equally
+    many random numbers; a margin head, for one, draws others. Here the plain
+    model is built and initialised once more from the seed, and everything of
+    it that this model holds under the same name and shape is copied. The
+    model is initialised here too, because MMEngine would do so after this
+    hook and undo it; a second call is none. Training then begins with the
+    random state that the twin's initialisation left, in every arm, so that
+    augmentation draws the same numbers until an arm draws some of its own.
+
+    Args:
+        model (dict): Config of the plain twin.
+        seed (int): Of the pair.
+    """
+
+    # Before EMAHook copies the weights.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, model: dict, seed: int) -> None:
+        self.model = model
+        self.seed = seed
+
+    def _twin(self) -> Dict[str, Tensor]:
+        twin = MODELS.build(copy.deepcopy(self.model))
+        set_random_seed(self.seed)
+        twin.init_weights()
+        return twin.state_dict()
+
+    @torch.no_grad()
+    def before_run(self, runner: Runner) -> None:
+        """Initialise and copy; a resumed run loads its weights afterwards.
+
+        Raises:
+            ValueError: If the backbones differ.
+        """
+        set_random_seed(self.seed)
+        twin = self._twin()
+        model = unwrapped(runner.model)
+        with torch.random.fork_rng():
+            model.init_weights()
+        state = model.state_dict()
+        for name, value in twin.items():
+            same = name in state and state[name].shape == value.shape
+            if same:
+                state[name].copy_(value)
+            elif name.startswith('backbone.'):
+                raise ValueError(
+                    f'model.{name} is not that of the plain twin, so the arms '
+                    'cannot start from the same weights; give every arm of a '
+                    'comparison the same backbone'
+                )

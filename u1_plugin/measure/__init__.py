@@ -1,0 +1,61 @@
+"""Streaming sums of energies and angles, and what they say of C1 to C3."""
+
+from .accumulators import (
+    AngleAccumulator,
+    EnergyAccumulator,
+    VectorAccumulator,
+)
+from .circular_tests import (
+    ClassAngleSummary,
+    circular_correlation,
+    holm,
+    summarize_class_angles,
+)
+from .estimate import Estimate
+from .information import (
+    Dependence,
+    class_dependence,
+    mutual_information,
+    permutation_null,
+)
+from .probe import Probe, Source, class_labels
+from .profile import (
+    Concentration,
+    EnergySummary,
+    Rings,
+    Sombrero,
+    concentration,
+    fit_sombrero,
+    make_rings,
+    rotational_symmetry,
+    symmetry,
+)
+from .sums import Accumulator
+
+__all__ = [
+    'Accumulator',
+    'AngleAccumulator',
+    'ClassAngleSummary',
+    'Concentration',
+    'Dependence',
+    'EnergyAccumulator',
+    'EnergySummary',
+    'Estimate',
+    'Probe',
+    'Rings',
+    'Sombrero',
+    'Source',
+    'VectorAccumulator',
+    'circular_correlation',
+    'class_dependence',
+    'class_labels',
+    'concentration',
+    'fit_sombrero',
+    'holm',
+    'make_rings',
+    'mutual_information',
+    'permutation_null',
+    'rotational_symmetry',
+    'summarize_class_angles',
+    'symmetry',
+]

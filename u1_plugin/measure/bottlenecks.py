@@ -1,0 +1,163 @@
+"""Finds the bottlenecks of a network by running it."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..nn.maps import Grid, as_map, layout_of, parts_of
+
+#: Relative difference below which two outputs count as the same.
+_SAME = 1e-5
+
+
+def run(model: nn.Module, inputs: Tensor) -> Any:
+    """Everything of the network that reads maps, without the head's scores.
+
+    Args:
+        model (nn.Module): A classifier, in eval mode.
+        inputs (Tensor): Preprocessed images, ``(B, C, H, W)``.
+    """
+    if hasattr(model, 'backbone') and hasattr(model, 'extract_feat'):
+        # A head may refuse before it is filled; no map is read in it.
+        return model.extract_feat(inputs)
+    return model(inputs)
+
+
+class _Seen(NamedTuple):
+    name: str
+    size: Tuple[int, int]
+
+
+def _map_of(output: Any, grid: Optional[Grid]) -> Optional[Tensor]:
+    parts = parts_of(output)
+    if not parts:
+        return None
+    value, size, _ = parts[-1]
+    grid = size or grid
+    found = layout_of(value, [grid] if grid else [])
+    if found is None or (grid is None and found[0].prefix):
+        return None
+    try:
+        activation = as_map(value, *found)
+    except ValueError:
+        return None
+    return activation if min(activation.shape[-2:]) > 1 else None
+
+
+def _maps_in_order(
+    model: nn.Module, inputs: Tensor, token_grid: Optional[str]
+) -> List[_Seen]:
+    """Modules that give one map in one call, as they finish."""
+    calls: Dict[str, int] = {}
+    outputs: List[tuple] = []
+    grids: List[Grid] = []
+
+    def watch(name: str):
+        def hook(module, args, output):
+            calls[name] = calls.get(name, 0) + 1
+            if name == token_grid:
+                grids.extend(p.grid for p in parts_of(output) if p.grid)
+            grid = grids[-1] if grids else None
+            found = _map_of(output, grid)
+            # Windows of attention have a larger batch, and are no maps.
+            if found is None or len(found) != len(inputs):
+                return
+            learns = next(module.parameters(), None) is not None
+            given = _map_of(args[0], grid) if args and not learns else None
+            # Padding that pads nothing, dropout: not the module's own map.
+            if given is None or not torch.equal(given, found):
+                outputs.append(_Seen(name, tuple(found.shape[-2:])))
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if name
+    ]
+    try:
+        run(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    kept: List[_Seen] = []
+    for seen in outputs:
+        # A larger map after a smaller one is the output of an unfolding.
+        if calls[seen.name] == 1 and (
+            not kept or min(seen.size) <= min(kept[-1].size)
+        ):
+            kept.append(seen)
+    return kept
+
+
+def _blank(output: Any) -> Any:
+    """The same structure with every tensor 0."""
+    if isinstance(output, Tensor):
+        return torch.zeros_like(output)
+    if isinstance(output, (tuple, list)):
+        return type(output)(_blank(part) for part in output)
+    return output
+
+
+def _last_tensor(output: Any) -> Tensor:
+    while isinstance(output, (tuple, list)):
+        output = output[-1]
+    return output.float()
+
+
+def _all_passes_through(model: nn.Module, name: str, inputs: Tensor) -> bool:
+    """Whether two images give one output once the module's is blanked."""
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda module, args, output: _blank(output)
+    )
+    try:
+        first, second = _last_tensor(run(model, inputs))
+    finally:
+        handle.remove()
+    scale = max(first.abs().max(), second.abs().max(), torch.tensor(1e-12))
+    return bool((first - second).abs().max() <= _SAME * scale)
+
+
+@torch.no_grad()
+def find_bottlenecks(
+    model: nn.Module, inputs: Tensor, token_grid: Optional[str] = None
+) -> List[str]:
+    """The last map before each spatial downsampling, and the last of all.
+
+    A module counts if it gives one map in one call and all that the network
+    makes of an image passes through that map: with the map blanked, two
+    images give the same output. Inside a residual block that is not so.
+
+    Args:
+        model (nn.Module): A classifier of MMPretrain's, in eval mode.
+        inputs (Tensor): Preprocessed images, ``(B, 3, H, W)``, B >= 2.
+        token_grid (str, optional): See :class:`~u1_plugin.nn.taps.MapCollector`.
+
+    Returns:
+        List[str]: Names of modules, from the largest map to the smallest.
+
+    Raises:
+        ValueError: If there is no such map.
+    """
+    pair = torch.cat([inputs[:1], torch.flip(inputs[1:2], (-1,))])
+    if len(pair) < 2:
+        # One image and its negative differ as well as two.
+        pair = torch.cat([inputs[:1], -inputs[:1]])
+    by_size: Dict[Tuple[int, int], List[str]] = {}
+    for name, size in _maps_in_order(model, pair, token_grid):
+        by_size.setdefault(size, []).append(name)
+    chosen = []
+    for _, names in sorted(by_size.items(), reverse=True):
+        # What finishes last holds the map of all that it contains.
+        for name in reversed(names):
+            if _all_passes_through(model, name, pair):
+                chosen.append(name)
+                break
+    if not chosen:
+        raise ValueError(
+            'layers: no map (B, C, H, W) found that all passes through; name '
+            'modules with --layers, and for tokens --token-grid, such as '
+            "'backbone.patch_embed'"
+        )
+    return chosen

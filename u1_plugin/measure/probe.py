@@ -1,0 +1,211 @@
+"""Reads the maps of a network that evaluates, as the method reads them."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..geometry import (
+    ORTHANT_MAPS,
+    energy,
+    image_moment,
+    pooled_vector,
+    to_positive_orthant,
+)
+from ..networks import unwrapped
+from ..nn.base import build, check_choice
+from ..nn.bottleneck_angle_neck import PLANES
+from ..nn.branch import U1Branch
+from ..nn.feature_plane import FeaturePlane
+from ..nn.taps import MapCollector
+
+
+class Source(NamedTuple):
+    """One layer in one plane.
+
+    Attributes:
+        layer (str): Name of the module.
+        plane (str): ``'feature'`` or ``'image'``.
+    """
+
+    layer: str
+    plane: str
+
+    def __str__(self) -> str:
+        return f'{self.layer}/{self.plane}'
+
+
+def class_labels(samples: Sequence[Any]) -> Tensor:
+    """The labels of data samples that have one class each.
+
+    Args:
+        samples (Sequence[DataSample | dict]): With ``gt_label``.
+
+    Returns:
+        Tensor: ``(B,)``, int64, on the CPU.
+
+    Raises:
+        ValueError: If a sample has no label or several.
+    """
+    labels = [sample.get('gt_label') for sample in samples]
+    if any(label is None or label.numel() != 1 for label in labels):
+        raise ValueError(
+            'the images need one gt_label each to be measured class by class; '
+            'use a data set of single-label classification'
+        )
+    return torch.cat([label.reshape(1) for label in labels]).cpu().long()
+
+
+def _branch_of(model: nn.Module) -> Optional[U1Branch]:
+    branch = getattr(model, 'u1', None)
+    return branch if isinstance(branch, U1Branch) else None
+
+
+def _default_layers(branch: Optional[U1Branch]) -> Union[str, List[str]]:
+    if branch is None:
+        return 'auto'
+    names = [source.module for source in branch.sources]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f'layers=None, but model.u1.neck.layers={branch.neck.layers} are '
+            'positions of one output, of which an analysis reads the last; '
+            "set layers to names, such as ['backbone.layer3']"
+        )
+    return names
+
+
+class Probe:
+    """Energies and moments of named layers, batch by batch.
+
+    Nothing is attached to the network until :meth:`attach`.
+
+    Args:
+        model (nn.Module): A classifier, or a wrapper of one.
+        layers (str | Sequence[str], optional): Names of its modules, such as
+            ``'backbone.layer4'``. None takes those of the model's U(1)
+            branch, or without one the last map before pooling.
+        plane (str): ``'feature'``, ``'image'`` or ``'joint'``, which measures
+            both.
+        feature_plane (dict | Sequence[dict], optional): Config of
+            :class:`~u1_plugin.nn.FeaturePlane`, or one a layer. None
+            takes the neck's own plane for a layer that the neck measures, and
+            the Fourier plane without a centre elsewhere.
+        orthant (str, optional): ``rho``. None takes the neck's, or
+            ``'relu'``.
+        token_grid (str, optional): See
+            :class:`~u1_plugin.nn.BottleneckAngleNeck`. None takes the
+            branch's.
+
+    Raises:
+        ValueError: If an option is out of its range or names no module.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Union[None, str, Sequence[str]] = None,
+        plane: str = 'joint',
+        feature_plane: Union[None, dict, Sequence[dict]] = None,
+        orthant: Optional[str] = None,
+        token_grid: Optional[str] = None,
+    ) -> None:
+        check_choice('plane', plane, PLANES)
+        model = unwrapped(model)
+        branch = _branch_of(model)
+        neck = None if branch is None else branch.neck
+        if orthant is None:
+            orthant = 'relu' if neck is None else neck.orthant
+        check_choice('orthant', orthant, ORTHANT_MAPS)
+        if layers is None:
+            layers = _default_layers(branch)
+        if isinstance(layers, str) and layers != 'auto':
+            layers = [layers]
+        if token_grid is None and neck is not None:
+            token_grid = neck.token_grid
+        self._collector = MapCollector(model, layers, token_grid)
+        self.layers = self._collector.layers
+        self.orthant = orthant
+        self.sources = [
+            Source(layer, name)
+            for layer in self.layers
+            for name in PLANES[plane]
+        ]
+        self._planes: Dict[str, nn.Module] = {}
+        if plane != 'image':
+            self._planes = self._find_planes(branch, feature_plane)
+
+    def _find_planes(self, branch, config) -> Dict[str, nn.Module]:
+        if config is not None:
+            configs = [config] * len(self.layers)
+            if not isinstance(config, dict):
+                configs = list(config)
+            if len(configs) != len(self.layers):
+                raise ValueError(
+                    f'feature_plane has {len(configs)} configs, but layers '
+                    f'has {len(self.layers)} names; give one a layer'
+                )
+            return dict(zip(self.layers, map(_build_plane, configs)))
+        own = {}
+        if branch is not None and len(branch.neck.feature_planes):
+            names = [source.module for source in branch.sources]
+            own = dict(zip(names, branch.neck.feature_planes))
+        return {
+            layer: own.get(layer) or _build_plane({}) for layer in self.layers
+        }
+
+    def attach(self) -> None:
+        """Read the network's maps from now on."""
+        self.detach()
+        self._collector.__enter__()
+
+    def detach(self) -> None:
+        """Leave the network as it was; keep no map."""
+        self._collector.__exit__()
+
+    @torch.no_grad()
+    def intensities(self) -> Dict[str, Tensor]:
+        """``I`` of the latest batch by layer, ``(B, C, H, W)``.
+
+        Raises:
+            ValueError: If a layer did not run or has no map.
+        """
+        return {
+            layer: to_positive_orthant(activation, self.orthant)
+            for layer, activation in self._collector.maps().items()
+        }
+
+    def energies(self) -> Dict[str, Tensor]:
+        """``E`` of the latest batch by layer, ``(B, H, W)``."""
+        return {
+            layer: energy(intensity)
+            for layer, intensity in self.intensities().items()
+        }
+
+    @torch.no_grad()
+    def moments(self) -> Dict[Source, Tensor]:
+        """``z`` of the latest batch by layer and plane, ``(B, 2)``.
+
+        Float32 or wider, whatever autocast says.
+        """
+        found = {}
+        intensities = self.intensities()
+        for source in self.sources:
+            intensity = intensities[source.layer]
+            with torch.autocast(intensity.device.type, enabled=False):
+                if source.plane == 'image':
+                    found[source] = image_moment(energy(intensity))
+                else:
+                    plane = self._planes[source.layer].to(intensity.device)
+                    found[source] = plane(pooled_vector(intensity))
+        return found
+
+
+def _build_plane(config: dict) -> nn.Module:
+    for field, value in (('basis', 'learned'), ('center', 'running')):
+        if config.get(field) == value:
+            raise ValueError(
+                f'feature_plane.{field}={value!r} is fitted in training, which '
+                'a measurement does not do; leave feature_plane out to use '
+                "the model's own, or fit one to a file"
+            )
+    return build('feature_plane', config, FeaturePlane).eval()

@@ -1,0 +1,132 @@
+"""Float64 sums that add up over batches, parts and ranks."""
+
+import copy
+from typing import Dict, Mapping, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import dist
+
+Size = Tuple[int, ...]
+
+
+class Accumulator:
+    """Float64 sums by name, and how they add up.
+
+    A subclass names its sums and their shapes in :meth:`_shapes`; ``size`` is
+    what they depend on and what the first batch tells: ``(H, W)`` or C.
+    """
+
+    #: What ``size`` is, for messages.
+    _measured = ''
+
+    def __init__(self) -> None:
+        self.size: Optional[Size] = None
+        self._sums: Dict[str, Tensor] = {}
+
+    def _shapes(self, size: Size) -> Dict[str, Size]:
+        raise NotImplementedError
+
+    def _start(self, size: Size, device: torch.device) -> None:
+        """Allocate the sums, or check that the batch fits them."""
+        size = tuple(size)
+        if self.size is None:
+            self.size = size
+            self._sums = {
+                name: torch.zeros(shape, dtype=torch.float64, device=device)
+                for name, shape in self._shapes(size).items()
+            }
+        elif size != self.size:
+            raise ValueError(
+                f'{type(self).__name__}: {self._measured} {size} after '
+                f'{self.size}; bring all images to one size in the data '
+                "set's pipeline"
+            )
+
+    def _checked(self) -> Dict[str, Tensor]:
+        if self.size is None:
+            raise ValueError(
+                f'{type(self).__name__} has seen no image; '
+                'update it before reading it'
+            )
+        return self._sums
+
+    def state(self) -> Dict[str, np.ndarray]:
+        """The sums, as :func:`numpy.savez` takes them."""
+        return {n: s.cpu().numpy() for n, s in self._checked().items()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from the sums that :meth:`state` gave.
+
+        Args:
+            state (Mapping[str, np.ndarray]): Of an accumulator with the same
+                settings.
+
+        Raises:
+            ValueError: If it is not of such an accumulator.
+        """
+        size = self._size_of(state)
+        found = {name: np.shape(value) for name, value in state.items()}
+        if size is None or found != self._shapes(size):
+            raise ValueError(
+                f'{type(self).__name__}: state has {found}; load one that an '
+                'accumulator with the same settings gave'
+            )
+        self.size = size
+        self._sums = {
+            name: torch.as_tensor(np.array(value), dtype=torch.float64)
+            for name, value in state.items()
+        }
+
+    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
+        raise NotImplementedError
+
+    def merge(self, other: 'Accumulator') -> None:
+        """Add the sums of another accumulator with the same settings.
+
+        Raises:
+            ValueError: If it has seen maps or vectors of another size.
+        """
+        if other.size is None:
+            return
+        device = next(iter(other._sums.values())).device
+        self._start(other.size, device)
+        for name, value in other._sums.items():
+            self._sums[name] += value.to(self._sums[name].device)
+
+    def reduce(self) -> 'Accumulator':
+        """The accumulator of all ranks together; this one stays as it is.
+
+        Every rank must call it. A rank that has seen no image takes part.
+
+        Raises:
+            ValueError: If the ranks have seen different sizes.
+        """
+        whole = copy.copy(self)
+        if dist.get_world_size() == 1:
+            whole._sums = {n: s.clone() for n, s in self._sums.items()}
+            return whole
+        sizes = {s for s in dist.all_gather_object(self.size) if s is not None}
+        if len(sizes) > 1:
+            raise ValueError(
+                f'{type(self).__name__}: the ranks saw {self._measured} '
+                f'{sorted(sizes)}; bring all images to one size in the data '
+                "set's pipeline"
+            )
+        if not sizes:
+            return whole
+        device = dist.get_comm_device()
+        whole.size, whole._sums = None, {}
+        whole._start(next(iter(sizes)), device)
+        for name, total in whole._sums.items():
+            if name in self._sums:
+                total += self._sums[name].to(device)
+        # One message for all sums.
+        flat = torch.cat([total.flatten() for total in whole._sums.values()])
+        flat = dist.all_reduce_sum(flat)
+        parts = flat.split([total.numel() for total in whole._sums.values()])
+        for total, part in zip(whole._sums.values(), parts):
+            total.copy_(part.view_as(total))
+        return whole

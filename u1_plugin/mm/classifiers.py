@@ -1,0 +1,222 @@
+"""MMPretrain's classifiers with the U(1) branch beside them."""
+
+from typing import Any, List, Optional
+
+import torch
+from mmengine.logging import MessageHub
+from mmpretrain.models.classifiers import (
+    HuggingFaceClassifier,
+    ImageClassifier,
+    TimmClassifier,
+)
+from mmpretrain.models.heads import MultiLabelClsHead
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from ..nn import U1Branch
+from .targets import flips_of, smoothing_of, targets_of
+
+_PARTS = ('neck', 'class_angles', 'loss')
+
+
+class U1ClassifierMixin:
+    """Gives any classifier of MMPretrain's interface a U(1) branch.
+
+    A classifier of one's own takes it in front::
+
+        @MODELS.register_module()
+        class U1MyClassifier(U1ClassifierMixin, MyClassifier):
+            pass
+
+    The classifier is built first and keeps the names of its parameters; the
+    branch is ``self.u1``. Only ``loss`` is extended: in training it also
+    returns ``loss_u1`` and, with several layers, planes or windings, their
+    parts. Prediction, export and FLOPs are the classifier's own.
+
+    Args:
+        u1 (dict, optional): Configs ``neck``
+            (:class:`~u1_plugin.nn.BottleneckAngleNeck`), ``class_angles``
+            (:class:`~u1_plugin.nn.ClassAngles`) and ``loss``
+            (:class:`~u1_plugin.nn.U1Loss`), each with defaults for all.
+
+    Raises:
+        ValueError: If an option is out of its range, a layer cannot be read,
+            or the head has no classes to give angles to.
+    """
+
+    def __init__(self, *args, u1: Optional[dict] = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.u1 = build_branch(self, u1)
+        self._smoothing = smoothing_of(
+            _loss_module(self), self.u1.class_angles.num_classes
+        )
+
+    def loss(
+        self, inputs: Tensor, data_samples: List[DataSample], **kwargs
+    ) -> dict:
+        """The classifier's losses and ``loss_u1``.
+
+        Args:
+            inputs (Tensor): ``(B, C, H, W)``.
+            data_samples (List[DataSample]): With ``gt_label``, or with
+                ``gt_score`` after batch augmentation.
+            **kwargs: For the classifier.
+
+        Returns:
+            dict[str, Tensor]: The classifier's items and the branch's.
+
+        Raises:
+            ValueError: If targets or maps do not fit; see :class:`U1Branch`.
+        """
+        if not torch.compiler.is_compiling():
+            self._check_data_set()
+        with self.u1.reading():
+            losses = super().loss(inputs, data_samples, **kwargs)
+        target = targets_of(
+            data_samples, self._smoothing, _takes_several(self)
+        )
+        flips = None
+        if self.u1.neck.flip == 'follow':
+            flips = flips_of(data_samples)
+        losses.update(self.u1(target, flips))
+        return losses
+
+    def _check_data_set(self) -> None:
+        hub = MessageHub.get_current_instance()
+        # MMEngine keeps these two while, and only while, a runner trains.
+        if hub.get_info('loop_stage') != 'train':
+            return
+        classes = (hub.get_info('dataset_meta') or {}).get('classes')
+        expected = self.u1.class_angles.num_classes
+        if classes is not None and len(classes) != expected:
+            raise ValueError(
+                f'model.head.num_classes={expected}, but the training data '
+                f'set has {len(classes)} classes; set model.head.num_classes='
+                f'{len(classes)} or train on another data set'
+            )
+
+
+def _loss_module(classifier: nn.Module) -> Optional[nn.Module]:
+    head = getattr(classifier, 'head', None)
+    return getattr(classifier if head is None else head, 'loss_module', None)
+
+
+def _takes_several(classifier: nn.Module) -> bool:
+    return isinstance(getattr(classifier, 'head', None), MultiLabelClsHead)
+
+
+def build_branch(classifier: nn.Module, u1: Optional[dict]) -> U1Branch:
+    """The branch of a classifier.
+
+    Args:
+        classifier (nn.Module): Complete.
+        u1 (dict, optional): See :class:`U1ClassifierMixin`.
+
+    Raises:
+        ValueError: If an option is unknown or the head has no classes.
+    """
+    options = dict(u1 or {})
+    unknown = sorted(set(options) - set(_PARTS))
+    if unknown:
+        raise ValueError(
+            f'model.u1 has no {unknown[0]!r}; it takes {", ".join(_PARTS)}'
+        )
+    angles: Any = options.get('class_angles')
+    classes = num_classes_of(classifier)
+    if classes is None and not (angles or {}).get('num_classes'):
+        if not (angles or {}).get('file'):
+            raise ValueError(
+                f'model.head={type(getattr(classifier, "head", None)).__name__}'
+                ' does not say how many classes there are; set '
+                'model.u1.class_angles.num_classes'
+            )
+    branch = U1Branch(classifier, classes, **options)
+    _check_flips(classifier, branch)
+    return branch
+
+
+def _check_flips(classifier: nn.Module, branch: U1Branch) -> None:
+    preprocessor = classifier.data_preprocessor
+    if branch.neck.flip == 'follow' and (
+        getattr(preprocessor, 'batch_augments', None) is not None
+    ):
+        raise ValueError(
+            "u1.neck.flip='follow', but model.train_cfg.augments mixes images "
+            "of different flips; set u1.neck.flip='ignore' or train without "
+            'Mixup and CutMix'
+        )
+
+
+def num_classes_of(classifier: nn.Module) -> Optional[int]:
+    """K of a classifier's head, or of the network that holds its head.
+
+    Raises:
+        ValueError: If the head has several tasks.
+    """
+    head = getattr(classifier, 'head', None)
+    if hasattr(head, 'task_heads'):
+        raise ValueError(
+            f'model.head={type(head).__name__} has several tasks, and the '
+            'U(1) branch gives angles to the classes of one; train one task, '
+            "or keep model.type='ImageClassifier'"
+        )
+    network = getattr(classifier, 'model', None)
+    config = getattr(network, 'config', None)  # of transformers
+    for owner, name in (
+        (head, 'num_classes'),
+        (getattr(classifier, 'backbone', None), 'num_classes'),
+        (network, 'num_classes'),
+        (config, 'num_labels'),
+    ):
+        value = getattr(owner, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+class U1ImageClassifier(U1ClassifierMixin, ImageClassifier):
+    """MMPretrain's ``ImageClassifier`` with a U(1) branch.
+
+    See :class:`U1ClassifierMixin` for ``u1``; every other argument is
+    ``ImageClassifier``'s, and its checkpoints load as they are.
+
+    Examples:
+        >>> model = dict(
+        ...     type='U1ImageClassifier',
+        ...     backbone=dict(type='ResNet', depth=18),
+        ...     neck=dict(type='GlobalAveragePooling'),
+        ...     head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+        ...     u1=dict(neck=dict(plane='image'), loss=dict(loss_weight=0.3)),
+        ... )
+    """
+
+
+class U1TimmClassifier(U1ClassifierMixin, TimmClassifier):
+    """MMPretrain's ``TimmClassifier`` with a U(1) branch.
+
+    See :class:`U1ClassifierMixin`. Checkpoints are timm's, and the branch's
+    state lies in them under ``u1.``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._register_load_state_dict_pre_hook(_undo_prefix)
+
+
+class U1HuggingFaceClassifier(U1ClassifierMixin, HuggingFaceClassifier):
+    """MMPretrain's ``HuggingFaceClassifier`` with a U(1) branch.
+
+    See :class:`U1ClassifierMixin`. Checkpoints are those of transformers, and
+    the branch's state lies in them under ``u1.``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._register_load_state_dict_pre_hook(_undo_prefix)
+
+
+def _undo_prefix(state_dict: dict, prefix: str, *args) -> None:
+    """The parent's hook takes every key for one of its ``model``."""
+    start = f'{prefix}model.u1.'
+    for key in [key for key in state_dict if key.startswith(start)]:
+        state_dict[f'{prefix}u1.' + key[len(start) :]] = state_dict.pop(key)

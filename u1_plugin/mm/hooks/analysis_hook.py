@@ -1,0 +1,243 @@
+"""What the hooks of the analysis share: when to measure, and where to write."""
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mmengine.dist import get_dist_info, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
+
+from ...measure.sums import Accumulator
+from ..pictures import to_array
+from ...measure.probe import Probe
+from ...files import new_folder
+
+
+def class_names(model: nn.Module, metainfo: Mapping[str, Any]) -> List[str]:
+    """Names of the classes, of the data set or numbered as the head does.
+
+    Args:
+        model (nn.Module): A classifier.
+        metainfo (Mapping[str, Any]): Of the data set.
+
+    Raises:
+        ValueError: If neither knows how many there are.
+    """
+    names = metainfo.get('classes')
+    if names:
+        return [str(name) for name in names]
+    count = getattr(getattr(model, 'head', None), 'num_classes', None)
+    if not count:
+        raise ValueError(
+            'the data set names no classes and model.head has no num_classes; '
+            "set the data set's metainfo=dict(classes=[...])"
+        )
+    return [str(index) for index in range(count)]
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` for JSON, which knows no NaN and no arrays: null and lists."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return without_nan(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """``parent/name``, or with ``-2``, ``-3``, ... if that exists."""
+    folder, number = parent / name, 1
+    while folder.exists():
+        number += 1
+        folder = parent / f'{name}-{number}'
+    return folder
+
+
+class AnalysisHook(Hook):
+    """Measures layers on the validation and test loops; off in training.
+
+    Writes scalars and pictures through the runner's visualizer, so that every
+    backend of MMEngine shows them, and a folder an epoch, at once or not at
+    all, beside the log: ``u1/NAME_val_epoch_3/`` with ``summary.json`` and the
+    sums, ``sums.npz``. Ranks add up exactly: samples that the sampler repeats
+    to fill the last rank count once, as in MMEngine's metrics.
+
+    Args:
+        layers, feature_plane, plane, orthant, token_grid: Of
+            :class:`~u1_plugin.analysis.Probe`.
+    """
+
+    priority = 'LOW'  # after EMA has put its weights in place
+
+    #: Of folders and messages.
+    name = ''
+
+    def __init__(
+        self,
+        layers: Union[None, str, Sequence[str]] = None,
+        plane: str = 'joint',
+        feature_plane: Union[None, dict, Sequence[dict]] = None,
+        orthant: Optional[str] = None,
+        token_grid: Optional[str] = None,
+    ) -> None:
+        self._options = dict(
+            layers=layers,
+            plane=plane,
+            feature_plane=feature_plane,
+            orthant=orthant,
+            token_grid=token_grid,
+        )
+        self._probe: Optional[Probe] = None
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Attach to the layers."""
+        self._begin(runner, runner.val_dataloader)
+
+    def after_val_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ) -> None:
+        """Add the batch."""
+        self._measure(outputs)
+
+    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
+        """Detach, add up over ranks and write."""
+        self._end(runner, 'val')
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """As for validation."""
+        self._begin(runner, runner.test_dataloader)
+
+    def after_test_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ) -> None:
+        """As for validation."""
+        self._measure(outputs)
+
+    def after_test_epoch(self, runner: Runner, metrics=None) -> None:
+        """As for validation."""
+        self._end(runner, 'test')
+
+    def _begin(self, runner: Runner, loader) -> None:
+        if self._probe is not None:  # the epoch before was interrupted
+            self._probe.detach()
+        self._probe = Probe(runner.model, **self._options)
+        self._size = len(loader.dataset)
+        self._seen = 0
+        self._start(runner, loader)
+        self._probe.attach()
+
+    def _measure(self, outputs: Sequence[Any]) -> None:
+        rank, world = get_dist_info()
+        place = torch.arange(self._seen, self._seen + len(outputs))
+        self._seen += len(outputs)
+        # The order in which DefaultSampler deals images to ranks, and in
+        # which MMEngine's collect_results puts them together again: what
+        # exceeds the data set is a repetition.
+        index = place * world + rank
+        index = index[index < self._size]
+        self._update(outputs[: len(index)], index, len(outputs))
+
+    def _end(self, runner: Runner, loop: str) -> None:
+        self._probe.detach()
+        totals = {key: own.reduce() for key, own in self._sums().items()}
+        if is_main_process():
+            self._report(runner, loop, totals)
+        self._probe = None
+
+    def _start(self, runner: Runner, loader) -> None:
+        raise NotImplementedError
+
+    def _update(
+        self, samples: Sequence[Any], index: torch.Tensor, count: int
+    ) -> None:
+        """Add the first ``samples`` of a batch of ``count``."""
+        raise NotImplementedError
+
+    def _sums(self) -> Dict[str, Accumulator]:
+        raise NotImplementedError
+
+    def _report(self, runner: Runner, loop: str, totals: dict) -> None:
+        raise NotImplementedError
+
+    @staticmethod
+    def _first(batch: torch.Tensor, count: int, samples: int) -> torch.Tensor:
+        """The first ``samples`` of a batch that must have ``count``."""
+        if len(batch) != count:
+            raise ValueError(
+                f'a layer gave {len(batch)} maps for {count} images; choose '
+                'a layer whose output has one map an image'
+            )
+        return batch[:samples]
+
+    def _write(
+        self,
+        runner: Runner,
+        loop: str,
+        summary: dict,
+        totals: Dict[str, Accumulator],
+    ) -> Path:
+        """``summary`` and ``sums.npz``, with keys ``LAYER/.../SUM``."""
+        unit, step = step_of(runner)
+        folder = free_folder(
+            Path(runner.log_dir) / 'u1', f'{self.name}_{loop}_{unit}_{step}'
+        )
+        arrays = {
+            f'{key}/{name}': value
+            for key, total in totals.items()
+            for name, value in total.state().items()
+        }
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        content = dict({'loop': loop, unit: step}, **summary)
+        with new_folder(folder) as part:
+            (part / 'sums.npz').write_bytes(buffer.getvalue())
+            (part / 'summary.json').write_text(
+                json.dumps(without_nan(content), indent=2, allow_nan=False)
+            )
+        return folder
+
+    @staticmethod
+    def _scalars(runner: Runner, loop: str, values: Dict[str, float]) -> None:
+        """Show what is finite, under ``u1/`` or, in a test, ``u1_test/``."""
+        prefix = 'u1' if loop == 'val' else 'u1_test'
+        runner.visualizer.add_scalars(
+            {
+                f'{prefix}/{key}': float(value)
+                for key, value in values.items()
+                if math.isfinite(value)
+            },
+            step=step_of(runner)[1],
+        )
+
+    def _picture(
+        self, runner: Runner, loop: str, key: str, figure: Figure
+    ) -> None:
+        """Show a figure; its name must not look like a path."""
+        name = f'u1_{self.name}_{loop}_{key}'.replace('/', '_')
+        runner.visualizer.add_image(
+            name, to_array(figure), step=step_of(runner)[1]
+        )
+
+
+def step_of(runner: Runner) -> tuple:
+    """``('epoch', 3)``, or ``('iter', 2000)`` in training by iterations.
+
+    A test, which has not begun to train, is at epoch 0.
+    """
+    loop = runner._train_loop  # `runner.train_loop` would build it
+    if loop is None or isinstance(loop, dict):
+        return 'epoch', 0
+    if isinstance(loop, IterBasedTrainLoop):
+        return 'iter', runner.iter
+    return 'epoch', runner.epoch

@@ -1,0 +1,139 @@
+"""Shows where the energy of a layer lies, epoch by epoch."""
+
+from typing import Any, Dict, Optional, Sequence, Union
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+
+from ...measure.accumulators import EnergyAccumulator
+from ...measure.profile import (
+    EnergySummary,
+    Sombrero,
+    concentration,
+    fit_sombrero,
+    symmetry,
+)
+from ..pictures import energy_picture
+from .analysis_hook import AnalysisHook
+
+#: Rings that the three coefficients of a Sombrero need.
+_FIT_RINGS = 3
+
+
+class EnergyMapHook(AnalysisHook):
+    """Mean energy map, radial profile and Sombrero fit of each layer.
+
+    Scalars of each layer, under ``u1/LAYER/``: ``energy_share`` (within half
+    the half diagonal) and ``energy_excess`` (the same less the uniform
+    share), ``symmetry``, and of the fit ``V(r) = a r^4 - b r^2 + c``
+    ``sombrero_a``, ``_b``, ``_c``, ``_radius`` and ``_r2``. A picture of each
+    layer shows map, profile and curve. See
+    :mod:`u1_plugin.measure.profile` for the formulas.
+
+    Args:
+        layers (str | Sequence[str], optional): Names of modules, such as
+            ``'backbone.layer4'``. None: those that the model's
+            ``BottleneckAngleNeck`` measures, or the backbone's output.
+        orthant (str, optional): ``rho``. None: the neck's, or ``'relu'``.
+        token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
+        radial_bins (int): Rings between the axis and the map's corner.
+
+    Raises:
+        ValueError: When a loop starts, if a layer is not in the model.
+    """
+
+    name = 'energy'
+
+    def __init__(
+        self,
+        layers: Union[None, str, Sequence[str]] = None,
+        orthant: Optional[str] = None,
+        token_grid: Optional[str] = None,
+        radial_bins: int = 16,
+    ) -> None:
+        # The image plane needs no plane of feature space.
+        super().__init__(layers, 'image', None, orthant, token_grid)
+        EnergyAccumulator(radial_bins)  # checks the option before training
+        self.radial_bins = radial_bins
+
+    def _start(self, runner: Runner, loader) -> None:
+        self._energies = {
+            layer: EnergyAccumulator(self.radial_bins)
+            for layer in self._probe.layers
+        }
+
+    def _update(
+        self, samples: Sequence[Any], index: torch.Tensor, count: int
+    ) -> None:
+        for layer, energy in self._probe.energies().items():
+            own = self._first(energy, count, len(samples))
+            self._energies[layer].update(own, index)
+
+    def _sums(self) -> Dict[str, EnergyAccumulator]:
+        return self._energies
+
+    def _report(
+        self, runner: Runner, loop: str, totals: Dict[str, EnergyAccumulator]
+    ) -> None:
+        layers = {}
+        for layer, total in totals.items():
+            if not total.n:
+                runner.logger.warning(f'energy maps: {layer} has no energy')
+                continue
+            summary = total.summary()
+            fit = None
+            if len(summary.profile) >= _FIT_RINGS:
+                fit = fit_sombrero(summary)
+            layers[layer] = describe_energy(summary, fit)
+            self._scalars(runner, loop, _scalars(layer, layers[layer]))
+            figure = energy_picture(summary, fit, layer)
+            self._picture(runner, loop, layer, figure)
+        folder = self._write(runner, loop, dict(layers=layers), totals)
+        runner.logger.info(f'energy maps: {folder}')
+
+
+def describe_energy(summary: EnergySummary, fit: Optional[Sombrero]) -> dict:
+    """What ``summary.json`` says of a layer."""
+    near = concentration(summary)
+    error = np.sqrt(np.diag(summary.covariance).clip(0) / summary.n)
+    sombrero = None
+    if fit is not None:
+        sombrero = dict(
+            a=fit.a._asdict(),
+            b=fit.b._asdict(),
+            c=fit.c._asdict(),
+            rim=fit.rim._asdict(),
+            ring_radius=fit.ring_radius,
+            r2=fit.r2,
+        )
+    return dict(
+        n=summary.n,
+        skipped=summary.skipped,
+        map_size=summary.mean_map.shape,
+        mean_energy=summary.mean_energy,
+        radius=summary.rings.radius,
+        pixels=summary.rings.pixels,
+        profile=summary.profile,
+        profile_error=error,
+        concentration=dict(near._asdict(), excess=near.excess._asdict()),
+        symmetry=symmetry(summary)._asdict(),
+        image_symmetry=summary.image_symmetry,
+        sombrero=sombrero,
+    )
+
+
+def _scalars(layer: str, description: dict) -> Dict[str, float]:
+    near, fit = description['concentration'], description['sombrero']
+    values = dict(
+        energy_share=near['share'],
+        energy_excess=near['excess']['value'],
+        symmetry=description['symmetry']['value'],
+    )
+    if fit is not None:
+        values.update(
+            {f'sombrero_{name}': fit[name]['value'] for name in 'abc'},
+            sombrero_radius=fit['ring_radius'],
+            sombrero_r2=fit['r2'],
+        )
+    return {f'{layer}/{name}': value for name, value in values.items()}

@@ -1,0 +1,254 @@
+"""A search, many votes: what kappa, k and the layer do to the accuracy."""
+
+import copy
+from typing import Dict, Iterable, List, NamedTuple, Optional
+
+import mmpretrain
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ..geometry import energy, to_positive_orthant
+from ..nn.taps import MapCollector
+from ..memory.bank import MemoryBank, bottleneck_pixels
+from ..memory.sharding import Memory, Queries
+from ..memory.vote import Sites, prior, vote
+
+KERNELS = ('position', 'radius')  # these take a sigma instead of a kappa
+_RECALLS = (1, 5, 10)
+_SHOWN = 5  # neighbours of a drawn query
+
+
+class Grid(NamedTuple):
+    """What is tried on one search."""
+
+    plane: str
+    strengths: List[float]  # kappa, or sigma for the kernels
+    ks: List[int]
+
+    def weights(self, query: Sites, memory: Sites, strength: float) -> Tensor:
+        if self.plane in KERNELS:
+            return prior(query, memory, self.plane, 0.0, sigma=strength)
+        return prior(query, memory, self.plane, strength)
+
+
+class LayerView(nn.Module):
+    """A classifier whose head gets the map of one of its modules.
+
+    Args:
+        model (nn.Module): MMPretrain's classifier.
+        head (nn.Module): Of this layer.
+        layer (str, optional): Name of the module; None is the backbone's
+            output.
+        token_grid (str, optional): See :class:`MapCollector`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        head: nn.Module,
+        layer: Optional[str],
+        token_grid: Optional[str],
+    ) -> None:
+        super().__init__()
+        self.classifier = model
+        self.backbone = model.backbone
+        self.data_preprocessor = model.data_preprocessor
+        self.head = head
+        self.layer, self.token_grid = layer, token_grid
+
+    @torch.no_grad()
+    def extract_feat(self, inputs: Tensor, stage: str = 'backbone') -> tuple:
+        """The layer's map, as the only one."""
+        if self.layer is None:
+            return self.classifier.extract_feat(inputs, stage=stage)
+        with MapCollector(
+            self.classifier, [self.layer], self.token_grid
+        ) as collector:
+            self.classifier.extract_feat(inputs, stage=stage)
+            return (collector.maps()[self.layer],)
+
+
+@torch.no_grad()
+def read_maps(
+    config: Config, checkpoint: str, layer: Optional[str] = None
+) -> tuple:
+    """What a memory config's backbone makes of all of its images.
+
+    Args:
+        config (Config): With a :class:`MemoryBankHead`, and a dataloader in
+            its first custom hook.
+        checkpoint (str): The backbone's weights.
+        layer (str, optional): A module's name; None is the last map.
+
+    Returns:
+        tuple: ``I`` of the memory's, validation and test images in this order,
+        ``(N, C, H, W)``, float16; labels ``(N,)``, an array; the feature plane.
+    """
+    model = mmpretrain.get_model(config, pretrained=checkpoint)
+    view = LayerView(model, model.head, layer, None).eval()
+    memory = Config(config.custom_hooks[0]['dataloader'])
+    memory.sampler = dict(type='DefaultSampler', shuffle=False)
+    maps, labels = [], []
+    for config_of in (memory, config.val_dataloader, config.test_dataloader):
+        for batch in Runner.build_dataloader(config_of):
+            data = model.data_preprocessor(batch, False)
+            found = view.extract_feat(data['inputs'])[-1]
+            intensity = to_positive_orthant(found, model.head.orthant)
+            maps.append(intensity.half())
+            labels += [int(sample.gt_label) for sample in data['data_samples']]
+    plane = dict(config.model.head.get('feature_plane', {}))
+    plane = dict(type='FeaturePlane', in_channels=maps[0].size(1)) | plane
+    return torch.cat(maps), np.array(labels), MODELS.build(plane).eval()
+
+
+class Metrics:
+    """MMPretrain's, one evaluator a cell of the grid."""
+
+    def __init__(self, grid: Grid, bank: MemoryBank, classes: int) -> None:
+        single = [
+            dict(type='Accuracy', topk=(1, 5) if classes > 5 else (1,)),
+            dict(type='SingleLabelMetric'),
+        ]
+        self.cells = {
+            (strength, k): Evaluator(copy.deepcopy(single))
+            for strength in grid.strengths
+            for k in grid.ks
+        }
+        self.numbers, image = bank.field('images').unique(return_inverse=True)
+        count = len(self.numbers)
+        sums = torch.zeros(count, bank.channels)
+        start = 0
+        for block in bank.blocks():
+            sums.index_add_(0, image[start : start + len(block)], block)
+            start += len(block)
+        self.vectors = normalize(sums, dim=1)  # of sums as of means
+        self.labels = torch.zeros(count).long()
+        self.labels[image] = bank.field('labels')
+        recalls = [k for k in _RECALLS if k <= count]
+        self.retrieval = Evaluator(
+            [
+                dict(type='RetrievalRecall', topk=recalls),
+                dict(type='RetrievalAveragePrecision', topk=count),
+            ]
+        )
+        self.count = 0
+
+    def add(self, scores: Dict[tuple, Tensor], vectors: Tensor, labels) -> None:
+        """Scores ``(B, K)`` a cell, mean vectors ``(B, C)``, ``(B,)``."""
+        self.count += len(labels)
+        for cell, evaluator in self.cells.items():
+            evaluator.process(
+                [
+                    DataSample().set_gt_label(label).set_pred_score(row)
+                    for row, label in zip(scores[cell].cpu(), labels)
+                ]
+            )
+        similarity = normalize(vectors.cpu().float(), dim=1) @ self.vectors.T
+        relevant = (labels[:, None] == self.labels).long()
+        self.retrieval.process(
+            [
+                # Its label must be there, though its relevance decides.
+                DataSample()
+                .set_pred_score(row)
+                .set_gt_score(own)
+                .set_gt_label(label)
+                for row, own, label in zip(similarity, relevant, labels)
+                if own.any()  # few shots or a coreset may leave a class out
+            ]
+        )
+
+    def result(self) -> dict:
+        rows = [
+            dict(strength=strength, k=k, **evaluator.evaluate(self.count))
+            for (strength, k), evaluator in self.cells.items()
+        ]
+        return dict(rows=rows, retrieval=self.retrieval.evaluate(self.count))
+
+
+def _drawn(query, intensity, found, image: int, mode: str) -> dict:
+    """Of one image: the pixels to draw, and the nearest of each."""
+    own = torch.nonzero(query.images == image)[:, 0]
+    if mode == 'pooled':
+        pairs = [(int(own[0]), n) for n in range(found.indices.size(1))]
+    else:
+        strongest = energy(intensity)[image].flatten()
+        order = strongest.topk(min(_SHOWN, len(strongest))).indices
+        pairs = [(int(own[n]), 0) for n in order]
+    return dict(
+        mode=mode,
+        map_shape=list(intensity.shape[2:]),
+        pixels=[
+            dict(
+                position=query.positions[row].tolist(),
+                distance=float(found.distances[row, n]),
+                image=int(found.images[row, n]),
+                label=int(found.labels[row, n]),
+                memory_position=found.positions[row, n].tolist(),
+            )
+            for row, n in pairs[:_SHOWN]
+            if found.indices[row, n] >= 0
+        ],
+    )
+
+
+def evaluate(
+    view: LayerView, loader: Iterable, grid: Grid, draw: List[int]
+) -> dict:
+    """Search once, vote with every cell of the grid.
+
+    Args:
+        view (LayerView): With a filled head.
+        loader (Iterable): Of the query images.
+        grid (Grid): Of votes.
+        draw (List[int]): Numbers of images whose matches are returned.
+    """
+    head = view.head
+    shuffle = head.seed if grid.plane == 'shuffled' else None
+    memory = Memory(head.bank, head.engine, head.metric, shuffle=shuffle)
+    metrics, matches, first = Metrics(grid, head.bank, head.num_classes), [], 0
+    for batch in loader:
+        data = view.data_preprocessor(batch, False)
+        labels = torch.cat([s.gt_label for s in data['data_samples']]).cpu()
+        intensity = head.pre_logits(view.extract_feat(data['inputs']))
+        numbers = torch.arange(len(labels))
+        query = bottleneck_pixels(
+            intensity, labels, numbers, head.feature_plane, head.mode
+        )
+        asked = Queries(query.vectors, query.positions, query.hues)
+        found = memory.search(asked, max(grid.ks))
+        own = Sites(query.positions[:, None], query.hues[:, None])
+        scores = {}
+        for strength, k in metrics.cells:
+            near = Sites(*(field[:, :k] for field in found.sites))
+            votes = vote(
+                found.distances[:, :k],
+                found.labels[:, :k],
+                query.images,
+                head.num_classes,
+                len(labels),
+                grid.weights(own, near, strength),
+                head.width,
+            )
+            total = votes.sum(1, keepdim=True)
+            scores[strength, k] = votes / total.clamp_min(1e-30)
+        means = torch.zeros(len(labels), query.vectors.size(1))
+        means.index_add_(0, query.images.cpu(), query.vectors.float().cpu())
+        metrics.add(scores, means, labels)
+        voted = next(iter(scores.values())).argmax(1)
+        for number in draw:
+            image = number - first
+            if 0 <= image < len(labels):
+                drawn = _drawn(query, intensity, found, image, head.mode)
+                true, guess = int(labels[image]), int(voted[image])
+                matches.append(
+                    dict(number=number, true=true, voted=guess, **drawn)
+                )
+        first += len(labels)
+    return dict(metrics.result(), matches=matches)

@@ -1,0 +1,72 @@
+"""What the plugin registers, and where."""
+
+import logging
+
+from mmengine.logging import MMLogger
+from mmengine.registry import DATA_SAMPLERS, HOOKS, METRICS
+from mmpretrain.registry import MODELS, OPTIM_WRAPPERS
+
+from ..nn import BottleneckAngleNeck, ClassAngles, FeaturePlane, U1Loss
+from ..nn.base import RESOLVERS
+from . import model_zoo
+from .classifiers import (
+    U1HuggingFaceClassifier,
+    U1ImageClassifier,
+    U1TimmClassifier,
+)
+from .hooks.angle_stats_hook import AngleStatsHook
+from .hooks.energy_map_hook import EnergyMapHook
+from .hooks.measure_class_angles_hook import MeasureClassAnglesHook
+from .hooks.memory_bank_hook import MemoryBankHook
+from .memory_bank_head import MemoryBankHead
+from .memory_sampler import MemorySampler
+from .optim import CPUAmpOptimWrapper
+from .symmetry_breaking import SymmetryBreaking
+
+COMPONENTS = (
+    (
+        MODELS,
+        (
+            U1ImageClassifier,
+            U1TimmClassifier,
+            U1HuggingFaceClassifier,
+            BottleneckAngleNeck,
+            FeaturePlane,
+            ClassAngles,
+            U1Loss,
+            MemoryBankHead,
+        ),
+    ),
+    (
+        HOOKS,
+        (
+            AngleStatsHook,
+            EnergyMapHook,
+            MeasureClassAnglesHook,
+            MemoryBankHook,
+        ),
+    ),
+    (METRICS, (SymmetryBreaking,)),
+    (DATA_SAMPLERS, (MemorySampler,)),
+    (OPTIM_WRAPPERS, (CPUAmpOptimWrapper,)),
+)
+
+
+class _ToMMEngine(logging.Handler):
+    """Hands what the rooms without MMEngine log to the current runner's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        MMLogger.get_current_instance().handle(record)
+
+
+def register() -> None:
+    """Register every component, the zoo's configs and the log, once."""
+    for registry, components in COMPONENTS:
+        for component in components:
+            registry.register_module(module=component)
+    RESOLVERS.append(MODELS.get)
+    logger = logging.getLogger('u1_plugin')
+    logger.addHandler(_ToMMEngine())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    model_zoo.register()

@@ -1,0 +1,119 @@
+"""The very targets of a classifier's one-hot loss, for the U(1) branch."""
+
+from typing import Any, List, Optional, Sequence
+
+import torch
+from mmpretrain.structures import DataSample, MultiTaskDataSample
+from torch import Tensor, nn
+
+from ..nn.targets import ClassTarget, Smoothing
+
+#: How far a smoothing may be from `scale * p + offset`.
+_AFFINE = 1e-6
+
+
+def targets_of(
+    data_samples: Sequence[DataSample],
+    smoothing: Smoothing = (1.0, 0.0),
+    several: bool = False,
+) -> ClassTarget:
+    """Labels or scores of a batch, smoothed as the one-hot loss smooths them.
+
+    Args:
+        data_samples (Sequence[DataSample]): With ``gt_label``, or with
+            ``gt_score`` after batch augmentation.
+        smoothing (Tuple[float, float]): Of the one-hot loss, from
+            :func:`smoothing_of`.
+        several (bool): Whether the head takes any number of labels an image.
+
+    Raises:
+        ValueError: If an image has no target, or several where the head takes
+            one.
+    """
+    if any(isinstance(sample, MultiTaskDataSample) for sample in data_samples):
+        raise ValueError(
+            'the data samples hold several tasks, and U(1) classes are those '
+            'of one; train one task, or leave the U(1) branch out'
+        )
+    if all('gt_score' in sample for sample in data_samples):
+        scores = torch.stack([sample.gt_score for sample in data_samples])
+        if several:
+            scores = scores.float()
+            scores = scores / scores.sum(1, keepdim=True).clamp(min=1e-12)
+        return ClassTarget(scores, smoothing=smoothing)
+    if not all('gt_label' in sample for sample in data_samples):
+        raise ValueError(
+            'a data sample has neither gt_label nor gt_score; give every '
+            'training image a target'
+        )
+    labels = [sample.gt_label for sample in data_samples]
+    if several:
+        return ClassTarget.several(labels, smoothing)
+    if any(label.numel() != 1 for label in labels):
+        raise ValueError(
+            'an image has several labels or none, but model.head takes one an '
+            'image; use a multi-label head'
+        )
+    return ClassTarget(torch.cat(labels), smoothing=smoothing)
+
+
+def smoothing_of(loss_module: Optional[nn.Module], classes: int) -> Smoothing:
+    """Scale and offset of a loss's label smoothing.
+
+    ``smooth_label`` is tried on one label, since its forms differ; each maps
+    every class's share p to ``scale * p + offset``.
+
+    Raises:
+        ValueError: If it does something else.
+    """
+    smooth = getattr(loss_module, 'smooth_label', None)
+    if smooth is None or classes < 2:
+        return 1.0, 0.0
+    known, loss_module.num_classes = loss_module.num_classes, classes
+    try:
+        smoothed = smooth(torch.eye(1, classes))[0].double()
+    finally:
+        loss_module.num_classes = known
+    offset = float(smoothed[1])
+    if (smoothed[1:] - offset).abs().max() > _AFFINE:
+        raise ValueError(
+            f'the one-hot loss {type(loss_module).__name__} smooths labels in '
+            'a way that U(1) targets cannot follow; use LabelSmoothLoss'
+        )
+    return float(smoothed[0]) - offset, offset
+
+
+def flips_of(data_samples: Sequence[DataSample]) -> Tensor:
+    """Which images were mirrored: horizontally, vertically; ``(B, 2)``, bool.
+
+    Raises:
+        ValueError: If a sample's meta information does not say.
+    """
+    rows: List[list] = []
+    for sample in data_samples:
+        if 'flip' not in sample.metainfo:
+            raise ValueError(
+                "u1.neck.flip='follow', but a data sample does not say whether "
+                "it was flipped; have RandomFlip in the pipeline and 'flip' "
+                "and 'flip_direction' in PackInputs.meta_keys, or set "
+                "u1.neck.flip='ignore'"
+            )
+        rows.append(_flip_row(sample.metainfo))
+    return torch.tensor(rows)
+
+
+def _flip_row(meta: dict) -> list:
+    if not meta['flip']:
+        return [False, False]
+    direction: Any = meta.get('flip_direction')
+    rows = {
+        'horizontal': [True, False],
+        'vertical': [False, True],
+        'diagonal': [True, True],
+    }
+    if direction not in rows:
+        raise ValueError(
+            f"u1.neck.flip='follow': flip_direction={direction!r} of a data "
+            f'sample is none of {tuple(rows)}'
+        )
+    return rows[direction]

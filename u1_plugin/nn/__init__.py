@@ -1,0 +1,25 @@
+"""Torch modules of the method; nothing of MMPretrain or timm in them."""
+
+from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
+from .branch import U1Branch
+from .class_angles import ClassAngles
+from .feature_plane import FeaturePlane
+from .layers import MapSource, find_maps
+from .targets import ClassTarget, Pull
+from .taps import MapCollector, MapReader
+from .u1_loss import U1Loss
+
+__all__ = [
+    'BottleneckAngleNeck',
+    'ClassAngles',
+    'ClassTarget',
+    'FeaturePlane',
+    'MapCollector',
+    'MapReader',
+    'MapSource',
+    'Moment',
+    'Pull',
+    'U1Branch',
+    'U1Loss',
+    'find_maps',
+]

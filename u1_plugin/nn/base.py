@@ -1,0 +1,142 @@
+"""What the modules share: building from configs, optional state, files."""
+
+import io
+import sys
+from typing import Any, Callable, Dict, List, Optional, Union
+
+import numpy as np
+from torch import nn
+
+#: Where a component's ``type`` is looked up besides this package. MMPretrain's
+#: registry joins when the MM packages are there.
+RESOLVERS: List[Callable[[str], Optional[type]]] = []
+
+Config = Union[None, Dict[str, Any], nn.Module]
+
+
+def build(field: str, config: Config, default: type, **kwargs) -> nn.Module:
+    """A module from its config.
+
+    Args:
+        field (str): As the user writes it, for messages.
+        config (dict | nn.Module, optional): ``type`` may be a class, a name,
+            or left out for ``default``; the other keys are its arguments. A
+            module is handed back as it is.
+        default (type): The class without a ``type``.
+        **kwargs: Arguments that the config overrides.
+
+    Raises:
+        ValueError: If the config is none, or its type is not known.
+        TypeError: If the class does not take an argument, naming both.
+    """
+    if isinstance(config, nn.Module):
+        return config
+    if config is not None and not isinstance(config, dict):
+        raise ValueError(
+            f'{field}={config!r} must be a dict of options, such as '
+            f"dict(type='{default.__name__}')"
+        )
+    options = {**kwargs, **(config or {})}
+    kind = _resolve(field, options.pop('type', default), default)
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise TypeError(f'{field}: {kind.__name__}: {error}') from error
+    except (ValueError, FileNotFoundError) as error:
+        # A component knows its own name, the config's path to it is known here.
+        parent, _, leaf = field.rpartition('.')
+        if parent and str(error).startswith(leaf):
+            raise type(error)(f'{parent}.{error}') from error
+        raise
+
+
+def _resolve(field: str, kind: Any, default: type) -> type:
+    if isinstance(kind, type):
+        return kind
+    if kind == default.__name__:
+        return default
+    for resolve in RESOLVERS:
+        found = resolve(kind) if isinstance(kind, str) else None
+        if found is not None:
+            return found
+    raise ValueError(
+        f'{field}.type={kind!r} is not known; use a class, {default.__name__!r}'
+        " or a name registered in MMPretrain's MODELS"
+    )
+
+
+class OptionalStateModule(nn.Module):
+    """A module whose state a plain model's checkpoint may lack.
+
+    A zoo checkpoint knows no class angles. Loading one leaves this module's
+    state as it was built and reports no missing key; a checkpoint that holds
+    a part of the state is incomplete and reported as usual.
+    """
+
+    def _load_from_state_dict(
+        self,
+        state_dict,
+        prefix,
+        local_metadata,
+        strict,
+        missing_keys,
+        unexpected_keys,
+        error_msgs,
+    ):
+        if any(key.startswith(prefix) for key in state_dict):
+            super()._load_from_state_dict(
+                state_dict,
+                prefix,
+                local_metadata,
+                strict,
+                missing_keys,
+                unexpected_keys,
+                error_msgs,
+            )
+
+
+def check_choice(field: str, value: Any, choices) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(
+            f'{field}={value!r} is not supported; use one of {tuple(choices)}'
+        )
+
+
+def read_bytes(path: str) -> bytes:
+    """A file's content; a path such as ``s3://...`` needs MMEngine.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if '://' in str(path):
+        # MMEngine's file clients know the protocol; disk needs no client.
+        fileio = sys.modules.get('mmengine.fileio')
+        if fileio is None:
+            raise ValueError(
+                f'{path!r} is no file of this machine; install MMEngine to '
+                'read remote files, or copy it here'
+            )
+        return fileio.get(path)
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+def load_arrays(field: str, path: str) -> Dict[str, np.ndarray]:
+    """Read an ``.npz`` from disk or through MMEngine's file clients.
+
+    Raises:
+        ValueError: If ``path`` is no npz file, naming ``field``.
+        FileNotFoundError: If there is none.
+    """
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as npz:
+            return {name: npz[name] for name in npz.files}
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f'{field}={path!r} does not exist; write one with numpy.savez'
+        ) from None
+    except (ValueError, OSError, AttributeError) as error:
+        raise ValueError(
+            f'{field}={path!r} is not an .npz file of arrays: {error}'
+        ) from error

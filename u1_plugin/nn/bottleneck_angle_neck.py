@@ -1,0 +1,295 @@
+"""Measures the angles of bottleneck maps."""
+
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..geometry import (
+    ORTHANT_MAPS,
+    energy,
+    image_moment,
+    pooled_vector,
+    to_positive_orthant,
+)
+from ..geometry.energy import working_dtype
+from .base import build, check_choice
+from .feature_plane import FeaturePlane, check_windings
+from .layers import Layer
+
+#: Planes that each option measures.
+PLANES = {
+    'feature': ('feature',),
+    'image': ('image',),
+    'joint': ('feature', 'image'),
+}
+
+
+class Moment(NamedTuple):
+    """A moment of one layer in one plane.
+
+    Attributes:
+        layer (int | str): Position or name, as configured.
+        plane (str): ``'feature'`` or ``'image'``.
+        winding (int): n of ``exp(i n theta)``.
+        weight (float): Its share in the loss.
+        value (Tensor): ``z``, ``(B, 2)``, or ``(B, P, 2)`` of every pixel.
+        pixel_share (Tensor, optional): ``E / sum E``, ``(B, P)``.
+    """
+
+    layer: Layer
+    plane: str
+    winding: int
+    weight: float
+    value: Tensor
+    pixel_share: Optional[Tensor] = None
+
+
+def _as_list(field: str, value, length: int) -> list:
+    values = (
+        list(value) if isinstance(value, (list, tuple)) else [value] * length
+    )
+    if len(values) != length:
+        raise ValueError(
+            f'neck.{field}={value} has {len(values)} entries, '
+            f'but neck.layers has {length}; give one a layer'
+        )
+    return values
+
+
+class BottleneckAngleNeck(nn.Module):
+    """The U(1) moments of bottleneck maps, in both planes.
+
+    Args:
+        layers (str | int | Sequence[int | str]): Which maps: ``'auto'``, the
+            last before pooling; positions in the tuple that the backbone
+            returns; or names of modules of the classifier, such as
+            ``'backbone.layer3'``.
+        plane (str): ``'feature'``, ``'image'`` or ``'joint'`` (both against
+            the same class angle).
+        of (str): What the feature plane reads: ``'pooled'``, one vector an
+            image; or ``'pixel'``, the hue of every pixel, weighted by energy.
+        flip (str): What a mirrored input does to the target in the image
+            plane: ``'ignore'`` (one angle a class) or ``'follow'`` (the target
+            is mirrored with the sample).
+        windings (Sequence[int]): n of ``exp(i n theta)``. More than one ask
+            for the torus U(1)^N, with class angles of each winding's own.
+        feature_plane (dict): Config of :class:`FeaturePlane`; each layer has
+            one of its own.
+        in_channels (int | Sequence[int], optional): C of each layer. None:
+            what :meth:`connect` is told.
+        layer_weights (float | Sequence[float], optional): Share of each layer
+            in the loss, >= 0. Defaults to equal shares that add up to 1, so
+            that lambda means the same for any number of layers. A layer's
+            share is divided equally between its planes and windings.
+        orthant (str): ``rho``, one of :data:`~u1_plugin.geometry.ORTHANT_MAPS`.
+            Maps that end in a ReLU are unchanged by ``'relu'``.
+        token_grid (str, optional): Name of the module whose output tells
+            ``(H, W)`` of tokens. None: the latest map that fits them, such as
+            that of the patch embedding.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        layers: Union[Layer, Sequence[Layer]] = 'auto',
+        plane: str = 'feature',
+        of: str = 'pooled',
+        flip: str = 'ignore',
+        windings: Sequence[int] = (1,),
+        feature_plane: Optional[dict] = None,
+        in_channels: Union[None, int, Sequence[int]] = None,
+        layer_weights: Union[None, float, Sequence[float]] = None,
+        orthant: str = 'relu',
+        token_grid: Optional[str] = None,
+    ) -> None:
+        super().__init__()
+        check_choice('neck.plane', plane, PLANES)
+        check_choice('neck.of', of, ('pooled', 'pixel'))
+        check_choice('neck.flip', flip, ('ignore', 'follow'))
+        check_choice('neck.orthant', orthant, ORTHANT_MAPS)
+        if of == 'pixel' and plane == 'image':
+            raise ValueError(
+                "neck.of='pixel' is read in the feature plane, but "
+                "neck.plane='image'; use plane='feature' or 'joint'"
+            )
+        if flip == 'follow' and plane == 'feature':
+            raise ValueError(
+                "neck.flip='follow' mirrors targets of the image plane, but "
+                "neck.plane='feature'; use plane='image' or 'joint'"
+            )
+        if token_grid is not None and not isinstance(token_grid, str):
+            raise ValueError(
+                f'neck.token_grid={token_grid!r} must be the name of a module'
+            )
+        self.layers = _check_layers(layers)
+        self.plane, self.of, self.flip = plane, of, flip
+        self.windings = check_windings('neck.windings', windings)
+        self.orthant = orthant
+        self.token_grid = token_grid
+        self.feature_plane = feature_plane
+        self.layer_weights = self._check_weights(layer_weights)
+        self.feature_planes = nn.ModuleList()
+        count = 1 if self.layers == 'auto' else len(self.layers)
+        self.in_channels = _as_list('in_channels', in_channels, count)
+        if None not in self.in_channels:
+            self.connect(self.in_channels)
+
+    def _check_weights(self, weights) -> List[float]:
+        count = 1 if self.layers == 'auto' else len(self.layers)
+        if weights is None:
+            weights = 1 / count
+        weights = [float(w) for w in _as_list('layer_weights', weights, count)]
+        if not all(0 <= weight < float('inf') for weight in weights):
+            raise ValueError(
+                f'neck.layer_weights={weights} must be finite and >= 0'
+            )
+        return weights
+
+    def connect(
+        self,
+        in_channels: Sequence[int],
+        layers: Optional[Sequence[Layer]] = None,
+    ) -> None:
+        """Build what depends on the layers' channels; a second call is none.
+
+        Args:
+            in_channels (Sequence[int]): C of each layer.
+            layers (Sequence[int | str], optional): What ``'auto'`` became.
+
+        Raises:
+            ValueError: If the config's ``in_channels`` are others.
+        """
+        for wanted, found in zip(self.in_channels, in_channels):
+            if wanted not in (None, found):
+                raise ValueError(
+                    f'neck.in_channels={self.in_channels}, but the layers '
+                    f'have {list(in_channels)} channels; leave it out'
+                )
+        self.in_channels = list(in_channels)
+        if layers is not None:
+            self.layers = list(layers)
+        if self.plane != 'image' and not len(self.feature_planes):
+            options = dict(self.feature_plane or {})
+            self.feature_planes.extend(
+                build(
+                    'neck.feature_plane',
+                    options,
+                    FeaturePlane,
+                    in_channels=count,
+                    windings=self.windings,
+                )
+                for count in in_channels
+            )
+
+    def forward(self, maps: Sequence[Tensor]) -> Tuple[Moment, ...]:
+        """Moments of every layer, plane and winding.
+
+        Args:
+            maps (Sequence[Tensor]): ``(B, C, H, W)``, one a layer.
+
+        Returns:
+            Tuple[Moment, ...]: Float32 or wider, whatever autocast says.
+
+        Raises:
+            ValueError: If a map has no spatial extent in the image plane.
+        """
+        if self.layers == 'auto' or None in self.in_channels:
+            self.connect([activation.size(1) for activation in maps], [-1])
+        moments: List[Moment] = []
+        for i, (layer, activation) in enumerate(zip(self.layers, maps)):
+            with torch.autocast(activation.device.type, enabled=False):
+                moments += self._measure(i, layer, activation)
+        return tuple(moments)
+
+    def _measure(self, i: int, layer: Layer, activation: Tensor) -> list:
+        planes = PLANES[self.plane]
+        weight = self.layer_weights[i] / len(planes) / len(self.windings)
+        intensity = to_positive_orthant(activation, self.orthant)
+        moments = []
+        for plane in planes:
+            if plane == 'feature':
+                values, share = self._feature(i, intensity)
+            else:
+                values, share = self._image(layer, intensity), None
+            moments += [
+                Moment(layer, plane, winding, weight, value, share)
+                for winding, value in zip(self.windings, values)
+            ]
+        return moments
+
+    def _feature(self, i: int, intensity: Tensor) -> tuple:
+        share = None
+        if self.of == 'pooled':
+            vectors = pooled_vector(intensity)
+        else:
+            intensity = intensity.to(working_dtype(intensity.dtype))
+            vectors = intensity.flatten(2).transpose(1, 2)
+            share = energy(vectors, dim=2)
+            total = share.sum(1, keepdim=True)
+            share = share / torch.where(total == 0, 1.0, total)
+        values = self.feature_planes[i](vectors)
+        if len(self.windings) == 1:
+            return [values], share
+        return values.unbind(-2), share
+
+    def _image(self, layer: Layer, intensity: Tensor) -> List[Tensor]:
+        if intensity.shape[-2:] == (1, 1):
+            raise ValueError(
+                f'neck.layers={self.layers}: {layer!r} is 1x1, and '
+                f'neck.plane={self.plane!r} needs a spatial extent; choose an '
+                "earlier layer, larger inputs or plane='feature'"
+            )
+        energies = energy(intensity)
+        return [image_moment(energies, winding) for winding in self.windings]
+
+    def extra_repr(self) -> str:
+        return (
+            f'layers={self.layers}, plane={self.plane!r}, of={self.of!r}, '
+            f'flip={self.flip!r}, windings={self.windings}, '
+            f'orthant={self.orthant!r}'
+        )
+
+
+def _check_layers(layers) -> Union[str, List[Layer]]:
+    if layers == 'auto':
+        return layers
+    given = layers
+    layers = [layers] if isinstance(layers, (int, str)) else layers
+    if (
+        not isinstance(layers, (list, tuple))
+        or not layers
+        or 'auto' in layers
+        or not all(type(layer) in (int, str) for layer in layers)
+        or len(set(layers)) != len(layers)
+    ):
+        raise ValueError(
+            f"neck.layers={given!r} must be 'auto', or one or several "
+            "different positions among the backbone's outputs, such as "
+            "-1 or [2, 3], or names of modules, such as 'backbone.layer3'"
+        )
+    return list(layers)
+
+
+def mirrored(moment: Tensor, flips: Tensor, winding: int = 1) -> Tensor:
+    """The image-plane moments of the images before they were mirrored.
+
+    A horizontal flip sends ``theta`` to ``pi - theta`` and a vertical one to
+    ``-theta``; the moment of winding n follows as ``exp(i n theta)`` does.
+
+    Args:
+        moment (Tensor): ``z``, ``(B, 2)``.
+        flips (Tensor): ``(B, 2)``, bool: horizontally, vertically.
+        winding (int): n.
+
+    Returns:
+        Tensor: ``(B, 2)``.
+    """
+    sign = -1.0 if winding % 2 else 1.0
+    horizontal = moment.new_tensor([sign, -sign])
+    vertical = moment.new_tensor([1.0, -1.0])
+    factor = torch.where(flips[:, :1], horizontal, 1.0)
+    factor = factor * torch.where(flips[:, 1:], vertical, 1.0)
+    return moment * factor

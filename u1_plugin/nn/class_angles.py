@@ -1,0 +1,208 @@
+"""Class angles ``theta_c``: the U(1) labels."""
+
+import json
+import logging
+import math
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .base import OptionalStateModule, check_choice, read_bytes
+from .ordered import circular_order
+
+_MODES = ('random', 'uniform', 'file', 'ordered')
+_logger = logging.getLogger('u1_plugin')
+
+
+def _read(file: Optional[str], mode: str, wanted: str) -> dict:
+    """A file's content as data, which gains no power of code."""
+    if file is None:
+        raise ValueError(
+            f'class_angles.file=None, but class_angles.mode={mode!r}; name a '
+            f'JSON or YAML file that holds {wanted}'
+        )
+    text = read_bytes(file)
+    try:
+        if str(file).endswith(('.yaml', '.yml')):
+            import yaml  # MMEngine brings it
+
+            content = yaml.safe_load(text)
+        else:
+            content = json.loads(text)
+    except ImportError:
+        raise ImportError(
+            f'class_angles.file={file!r} needs PyYAML; install pyyaml or write '
+            'the angles as JSON'
+        ) from None
+    except Exception as error:
+        raise ValueError(
+            f'class_angles.file={file!r} is neither JSON nor plain YAML: '
+            f'{error}'
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f'class_angles.file={file!r} must hold a mapping with {wanted}, '
+            f'but holds a {type(content).__name__}'
+        )
+    return content
+
+
+def _file_angles(file: Optional[str]) -> Tensor:
+    content = _read(file, 'file', '`class_angles`, a list of radians')
+    try:
+        angles = torch.tensor(content['class_angles'], dtype=torch.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'class_angles.file={file!r} holds no list of '
+            f'radians under `class_angles`: {error}'
+        ) from error
+    if angles.ndim not in (1, 2) or not angles.isfinite().all():
+        raise ValueError(
+            f'class_angles.file={file!r}: `class_angles` must be '
+            'one finite number of radians a class (or a row of them, one a '
+            f'winding), but its shape is {tuple(angles.shape)} and its values '
+            f'are {angles.tolist()}'
+        )
+    return angles.reshape(len(angles), -1)
+
+
+class ClassAngles(OptionalStateModule):
+    """One angle a class and winding, kept in a buffer for checkpoints.
+
+    Args:
+        num_classes (int, optional): K >= 1. The branch passes the head's; with
+            ``mode='file'`` the file's length serves.
+        mode (str): ``'random'``: independent and uniform, from ``seed``;
+            ``'uniform'``: ``2 pi c / K``; ``'file'``: read from ``file``;
+            ``'ordered'``: uniform, with similar classes as neighbours, in the
+            order that ``file`` gives rise to
+            (:func:`~u1_plugin.nn.ordered.circular_order`).
+        seed (int): Of ``'random'``, and of the classes' order in windings
+            after the first. It does not touch torch's global generator, so
+            every rank draws the same angles and a model's initial weights do
+            not depend on them.
+        file (str, optional): JSON or plain YAML, read as data. For ``'file'``:
+            ``class_angles``, K radians in the order of the data set's classes,
+            or K rows of one a winding. For ``'ordered'``: ``similarity``, K
+            rows of K numbers >= 0, or ``hierarchy``, K lists of names from
+            coarse to fine.
+        windings (int): N; the angles of different windings are independent of
+            each other. The branch passes the neck's.
+
+    Raises:
+        ValueError: If K is missing, not positive or not the file's.
+    """
+
+    def __init__(
+        self,
+        num_classes: Optional[int] = None,
+        mode: str = 'random',
+        seed: int = 0,
+        file: Optional[str] = None,
+        windings: int = 1,
+    ) -> None:
+        super().__init__()
+        check_choice('class_angles.mode', mode, _MODES)
+        angles = _file_angles(file) if mode == 'file' else None
+        if num_classes is None and angles is not None:
+            num_classes = len(angles)
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(
+                f'class_angles.num_classes={num_classes} must be '
+                'the positive number of classes'
+            )
+        if mode == 'ordered':
+            angles = _ordered_angles(file, num_classes)
+        if angles is None or angles.size(1) < windings and mode != 'file':
+            angles = _drawn(mode, angles, num_classes, windings, seed)
+        if angles.shape != (num_classes, windings):
+            raise ValueError(
+                f'class_angles.file={file!r} holds {len(angles)} '
+                f'angles of {angles.size(1)} winding(s), but the head has '
+                f'num_classes={num_classes} and the neck {windings} winding(s);'
+                ' measure the angles on the data set that the head is for'
+            )
+        self.mode = mode
+        angles = angles.remainder(2 * math.pi).float()
+        self.register_buffer('angles', angles[:, 0] if windings == 1 else angles)
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.angles)
+
+    @property
+    def windings(self) -> int:
+        """N."""
+        return 1 if self.angles.ndim == 1 else self.angles.size(1)
+
+    def forward(self, winding: int = 0) -> Tensor:
+        """``t_c = exp(i theta_c)``: ``(K, 2)``, unit rows.
+
+        Args:
+            winding (int): Place among the windings.
+        """
+        angles = self.angles
+        if angles.ndim == 2:
+            angles = angles[:, winding]
+        return torch.stack([angles.cos(), angles.sin()], -1)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Say so where a checkpoint's angles replace other ones."""
+        loaded = state_dict.get(f'{prefix}angles')
+        if loaded is not None:
+            if loaded.shape != self.angles.shape:
+                _logger.warning(
+                    'class_angles: the checkpoint has angles %s, this model '
+                    '%s. This model keeps its own.',
+                    tuple(loaded.shape),
+                    tuple(self.angles.shape),
+                )
+            elif not torch.equal(
+                loaded.to(self.angles), self.angles
+            ):
+                _logger.warning(
+                    "class_angles: the checkpoint's angles differ from those "
+                    'that the config gives (mode=%r). The checkpoint wins; '
+                    "to keep the config's, remove the key %r from it.",
+                    self.mode,
+                    f'{prefix}angles',
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return f'num_classes={self.num_classes}, mode={self.mode!r}'
+
+
+def _ordered_angles(file: Optional[str], classes: int) -> Tensor:
+    content = _read(file, 'ordered', '`similarity` or `hierarchy`')
+    order = circular_order(content, classes, f'class_angles.file={file!r}')
+    angles = torch.empty(classes, 1, dtype=torch.float64)
+    angles[order, 0] = _uniform(classes)
+    return angles
+
+
+def _uniform(classes: int) -> Tensor:
+    steps = torch.arange(classes, dtype=torch.float64)
+    return steps * (2 * math.pi / classes)
+
+
+def _drawn(
+    mode: str, first: Optional[Tensor], classes: int, windings: int, seed: int
+) -> Tensor:
+    """Angles ``(K, N)`` of every winding, from one generator in turn."""
+    generator = torch.Generator().manual_seed(seed)
+    columns = [] if first is None else [first[:, 0]]
+    while len(columns) < windings:
+        if mode == 'random':
+            column = torch.rand(
+                classes, generator=generator, dtype=torch.float64
+            ) * (2 * math.pi)
+        elif not columns:
+            column = _uniform(classes)
+        else:  # the same angles, dealt to the classes in another order
+            order = torch.randperm(classes, generator=generator)
+            column = columns[0][order]
+        columns.append(column)
+    return torch.stack(columns, 1)

@@ -1,0 +1,232 @@
+"""A plane of feature space with a centre: where ``theta_f`` is read."""
+
+from typing import Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import dist
+from ..geometry import (
+    feature_moment,
+    fourier_basis,
+    orthonormal_basis,
+    random_basis,
+    safe_norm,
+)
+from .base import OptionalStateModule, check_choice, load_arrays
+
+_FIELD = 'feature_plane'
+
+
+def _file_array(file: Optional[str], name: str, why: str) -> Tensor:
+    if file is None:
+        raise ValueError(
+            f'{_FIELD}.file=None, but {why}; name an .npz file '
+            f'that holds {name!r}'
+        )
+    arrays = load_arrays(f'{_FIELD}.file', file)
+    if name not in arrays:
+        raise ValueError(
+            f'{_FIELD}.file={file!r} holds {sorted(arrays)}, but '
+            f'{why} needs {name!r}'
+        )
+    array = torch.from_numpy(arrays[name]).float()
+    if not array.isfinite().all():
+        raise ValueError(
+            f'{_FIELD}.file={file!r}: {name!r} has entries that '
+            'are not finite; fit it again'
+        )
+    return array
+
+
+def check_windings(field: str, windings: Sequence[int]) -> tuple:
+    """Different whole numbers >= 1 as a tuple, or a ValueError."""
+    given = windings
+    windings = (windings,) if isinstance(windings, int) else windings
+    if (
+        not isinstance(windings, (tuple, list))
+        or not windings
+        or not all(type(n) is int and n >= 1 for n in windings)
+        or len(set(windings)) != len(windings)
+    ):
+        raise ValueError(
+            f'{field}={given!r} must be different whole numbers >= 1, such '
+            'as (1,) or (1, 2, 3)'
+        )
+    return tuple(windings)
+
+
+class FeaturePlane(OptionalStateModule):
+    """Moments ``z_f`` of normalised, centred vectors in one plane.
+
+    A vector ``v`` enters as ``v/|v|``, which turns no angle and makes ``|z|``
+    comparable between layers; the centre is subtracted after that. A common
+    offset otherwise rules the angle: every class of a trained network then
+    shares nearly one hue.
+
+    Args:
+        in_channels (int, optional): C. Needed for state that depends on it
+            (``basis='learned'``, ``center='running'``); checked if given.
+        basis (str): ``'fourier'``, ``'random'``, ``'pca'`` (the array
+            ``basis``, ``(2, C)``, of ``file``) or ``'learned'``.
+        center (str): ``'none'``; ``'running'``: the running mean of the
+            normalised vectors, reduced over ranks, updated in training only;
+            ``'file'``: the array ``center``, ``(C,)``, of ``file``.
+        file (str, optional): ``.npz`` file of the fitted arrays.
+        seed (int): Of ``basis='random'`` and of the start of ``'learned'``.
+        momentum (float): Of the running mean, in ``(0, 1]``. The first
+            batches count equally until their share falls below it.
+        windings (Sequence[int]): Of the Fourier plane: a moment for each.
+
+    Raises:
+        ValueError: If an option is unknown, a needed one is missing, or the
+            file's arrays do not fit each other or ``in_channels``.
+    """
+
+    def __init__(
+        self,
+        in_channels: Optional[int] = None,
+        basis: str = 'fourier',
+        center: str = 'none',
+        file: Optional[str] = None,
+        seed: int = 0,
+        momentum: float = 0.1,
+        windings: Sequence[int] = (1,),
+    ) -> None:
+        super().__init__()
+        self.windings = check_windings(f'{_FIELD}.windings', windings)
+        check_choice(
+            f'{_FIELD}.basis', basis, ('fourier', 'random', 'pca', 'learned')
+        )
+        check_choice(f'{_FIELD}.center', center, ('none', 'running', 'file'))
+        if basis != 'fourier' and self.windings != (1,):
+            raise ValueError(
+                f'{_FIELD}.windings={self.windings} are planes of the Fourier '
+                f'transform, but {_FIELD}.basis={basis!r} is one plane; use '
+                "windings=(1,) or basis='fourier'"
+            )
+        if not 0 < momentum <= 1:
+            raise ValueError(f'{_FIELD}.momentum={momentum} must be in (0, 1]')
+        for option, value in (('basis', basis), ('center', center)):
+            if value in ('learned', 'running') and in_channels is None:
+                raise ValueError(
+                    f'{_FIELD}.in_channels=None, but {option}={value!r} keeps '
+                    "a state of the layer's channel number; set it"
+                )
+        if in_channels is not None and in_channels < 3:
+            raise ValueError(
+                f'{_FIELD}.in_channels={in_channels}: a plane '
+                'orthogonal to the medial vector needs >= 3'
+            )
+        self.in_channels = in_channels
+        self.basis_type = basis
+        self.center_type = center
+        self.seed = seed
+        self.momentum = momentum
+        self._build_basis(file)
+        self._build_center(file)
+
+    def _build_basis(self, file: Optional[str]) -> None:
+        if self.basis_type == 'learned':
+            # `random_basis` has a generator of its own: a learned plane must
+            # not shift the initial weights of the rest of the model.
+            self.rows = nn.Parameter(random_basis(self.in_channels, self.seed))
+        elif self.basis_type == 'pca':
+            rows = _file_array(file, 'basis', "basis='pca'")
+            if rows.ndim != 2 or rows.size(0) != 2:
+                raise ValueError(
+                    f"{_FIELD}.file={file!r}: 'basis' has shape "
+                    f'{tuple(rows.shape)}; it must be (2, C)'
+                )
+            self._check_channels(rows.size(1), file)
+            self.register_buffer('rows', orthonormal_basis(rows))
+
+    def _build_center(self, file: Optional[str]) -> None:
+        if self.center_type == 'running':
+            self.register_buffer('running_mean', torch.zeros(self.in_channels))
+            self.register_buffer(
+                'num_batches_tracked', torch.tensor(0, dtype=torch.long)
+            )
+        elif self.center_type == 'file':
+            center = _file_array(file, 'center', "center='file'")
+            if center.ndim != 1:
+                raise ValueError(
+                    f"{_FIELD}.file={file!r}: 'center' has shape "
+                    f'{tuple(center.shape)}; it must be (C,)'
+                )
+            self._check_channels(center.numel(), file)
+            self.register_buffer('center', center)
+
+    def _check_channels(self, channels: int, source: Optional[str]) -> None:
+        """The first to name C decides; whoever disagrees is reported."""
+        if self.in_channels is None:
+            self.in_channels = channels
+        elif channels != self.in_channels:
+            raise ValueError(
+                f'{_FIELD}.file={source!r} is for {channels} '
+                f'channels, but in_channels={self.in_channels}; '
+                'fit the plane on the layer that it is used on'
+            )
+
+    def basis(self, vectors: Tensor) -> Tensor:
+        """``(2 N, C)`` in the dtype and on the device of ``vectors``."""
+        channels = vectors.size(-1)
+        if self.basis_type == 'fourier':
+            rows = [
+                fourier_basis(channels, vectors.dtype, vectors.device, winding)
+                for winding in self.windings
+            ]
+            return rows[0] if len(rows) == 1 else torch.cat(rows)
+        if self.basis_type == 'random':
+            return random_basis(
+                channels, self.seed, vectors.dtype, vectors.device
+            )
+        rows = self.rows.to(vectors)
+        return orthonormal_basis(rows) if self.basis_type == 'learned' else rows
+
+    @torch.no_grad()
+    def _update_center(self, unit: Tensor) -> None:
+        mean = unit.detach().flatten(0, -2).mean(0).float()
+        mean = dist.all_reduce_sum(mean) / dist.get_world_size()
+        self.num_batches_tracked += 1
+        share = (1 / self.num_batches_tracked).clamp(min=self.momentum)
+        # A batch with NaN is reported by the head; the centre survives it.
+        step = torch.where(mean.isfinite(), mean - self.running_mean, 0.0)
+        self.running_mean += share * step
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Measure the moments.
+
+        Args:
+            vectors (Tensor): Pooled vectors ``(B, C)`` or those of pixels,
+                ``(B, P, C)``, float32 or wider.
+
+        Returns:
+            Tensor: ``z_f``, ``(B, 2)`` or ``(B, P, 2)``; with N > 1 windings
+            ``(..., N, 2)``.
+
+        Raises:
+            ValueError: If C is not ``in_channels``.
+        """
+        if self.in_channels not in (None, vectors.size(-1)):
+            raise ValueError(
+                f'{_FIELD}.in_channels={self.in_channels}, but the layer has '
+                f'{vectors.size(-1)} channels; set it to that'
+            )
+        norm = safe_norm(vectors, -1).unsqueeze(-1)
+        unit = vectors / torch.where(norm == 0, 1.0, norm)
+        if self.center_type == 'running':
+            if self.training:
+                self._update_center(unit)
+            unit = unit - self.running_mean
+        elif self.center_type == 'file':
+            unit = unit - self.center
+        moments = feature_moment(unit, self.basis(unit))
+        count = len(self.windings)
+        return moments if count == 1 else moments.unflatten(-1, (count, 2))
+
+    def extra_repr(self) -> str:
+        return (
+            f'in_channels={self.in_channels}, basis={self.basis_type!r}, '
+            f'center={self.center_type!r}'
+        )

@@ -1,0 +1,370 @@
+"""Finds the maps of a network: by name, by position, or by itself.
+
+A network is run once, in evaluation mode, on two blank images. What its
+modules return says where the maps are, which dimension holds the channels and
+how many tokens precede the patches; nothing of the network changes.
+"""
+
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from .maps import Grid, Layout, Part, layout_of, parts_of
+
+Layer = Union[int, str]
+
+#: Side of the blank images where the network does not name one.
+_SIDE = 224
+#: Candidates that an error lists.
+_LISTED = 8
+
+
+class MapSource(NamedTuple):
+    """Where a map is read, and how.
+
+    Attributes:
+        layer (int | str): As configured; the module's name where it was found
+            automatically.
+        module (str): Name of the module whose output is read.
+        index (int, optional): Place in the tuple that it returns, from the
+            end; None: the only tensor.
+        layout (Layout): Of the tensor.
+        grid_module (str, optional): Whose output tells ``(H, W)`` of tokens.
+        grid_layout (Layout, optional): Of that output, if it is a map.
+        shape (Tuple[int, int, int]): ``(C, H, W)`` for the blank images.
+    """
+
+    layer: Layer
+    module: str
+    index: Optional[int]
+    layout: Layout
+    grid_module: Optional[str]
+    grid_layout: Optional[Layout]
+    shape: Tuple[int, int, int]
+
+    def __str__(self) -> str:
+        size = 'x'.join(map(str, self.shape))
+        return f'{self.module} ({size}, {self.layout})'
+
+
+class _Seen(NamedTuple):
+    """What one module returned."""
+
+    name: str
+    parts: List[Part]
+
+
+class _GridSource(NamedTuple):
+    grid: Grid
+    module: str
+    layout: Optional[Layout]
+
+
+def find_module(model: nn.Module, name: str, field: str) -> nn.Module:
+    """The module of that dotted name, through wrappers.
+
+    Args:
+        model (nn.Module): Where to look.
+        name (str): As in ``model.named_modules()``.
+        field (str): The option that named it, for the message.
+
+    Raises:
+        ValueError: If there is none; the message lists what there is at the
+            place where the name goes wrong.
+    """
+    module, path = model, []
+    for part in name.split('.') if name else ():
+        # FSDP and torch.compile answer for the module that they wrap.
+        child = getattr(module, part, None)
+        if not isinstance(child, nn.Module):
+            place = '.'.join(path) or type(model).__name__
+            names = [key for key, _ in module.named_children()]
+            known = ', '.join('.'.join([*path, key]) for key in names)
+            raise ValueError(
+                f'{field}={name!r}: {place} has no module {part!r}; '
+                f'it has {known or "none"}'
+            )
+        module = child
+        path.append(part)
+    return module
+
+
+def _inner(model: nn.Module) -> Tuple[str, nn.Module]:
+    """Where a classifier keeps the network that reads the images."""
+    for name in ('backbone', 'model'):
+        inner = getattr(model, name, None)
+        if isinstance(inner, nn.Module):
+            return name, inner
+    return '', model
+
+
+def _image_shape(model: nn.Module) -> Tuple[int, int, int]:
+    """Channels, height and width of images that the network takes."""
+    channels = 3
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            channels = parameter.size(1)
+            break
+    _, network = _inner(model)
+    config = getattr(network, 'config', None)  # of transformers
+    for owner, name in (
+        (network, 'img_size'),
+        (network, 'input_size'),
+        (getattr(network, 'patch_embed', None), 'img_size'),
+        (getattr(network, 'patch_embed', None), 'init_input_size'),
+        (config, 'image_size'),
+    ):
+        size = getattr(owner, name, None)
+        if isinstance(size, int):
+            size = (size, size)
+        if isinstance(size, (tuple, list)) and len(size) == 2 and all(size):
+            return (channels, *map(int, size))
+    fixed = getattr(network, 'default_cfg', None) or {}
+    if isinstance(fixed, dict) and fixed.get('fixed_input_size'):
+        return (channels, *fixed['input_size'][1:])
+    return channels, _SIDE, _SIDE
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no gradients and no trace of a forward pass."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    try:
+        # Not `model.eval()`: classifiers hook into it.
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad(), torch.random.fork_rng(list(devices)):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _run(model: nn.Module, images: Tensor) -> None:
+    """Everything that makes maps, and of the head as little as can be."""
+    for name in ('extract_feat', 'forward_features'):
+        method = getattr(model, name, None)
+        if method is not None:
+            try:
+                method(images)
+                return
+            except NotImplementedError:
+                pass
+    model(images)
+
+
+def _watch(model: nn.Module) -> List[_Seen]:
+    """Outputs of all modules for two blank images, as they finish."""
+    seen: List[_Seen] = []
+
+    def watcher(name: str):
+        def hook(module, args, output) -> None:
+            if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+                return
+            seen.append(_Seen(name, parts_of(output)))
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(watcher(name))
+        for name, module in model.named_modules()
+        if name
+    ]
+    first = next(model.parameters(), torch.empty(0))
+    images = first.new_zeros(2, *_image_shape(model))
+    try:
+        with _evaluating(model):
+            _run(model, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+class _Reading:
+    """Reads layouts out of what the modules of one network returned."""
+
+    def __init__(self, model: nn.Module, token_grid: Optional[str]) -> None:
+        self.model = model
+        self.token_grid = token_grid
+        if token_grid is not None:
+            find_module(model, token_grid, 'u1.neck.token_grid')
+        place, network = _inner(model)
+        self.place = place
+        output_format = getattr(network, 'output_fmt', None)  # of timm
+        name = getattr(output_format, 'value', output_format)
+        self.channels_last = {'NHWC': True, 'NCHW': False}.get(name)
+        self.prefix = None
+        for name in ('num_extra_tokens', 'num_prefix_tokens'):
+            self.prefix = getattr(network, name, self.prefix)
+        if not isinstance(self.prefix, int):
+            self.prefix = None
+        self.seen = _watch(model)
+        self.grids: List[_GridSource] = []
+
+    def sources(self) -> Iterator[Tuple[str, List[Tuple[Part, Any]]]]:
+        """Name and parts of each module in order, with what they look like."""
+        for seen in self.seen:
+            read = [(part, self._read(seen.name, part)) for part in seen.parts]
+            yield seen.name, read
+            for part, found in read:
+                self._note_grid(seen.name, part, found)
+
+    def _note_grid(self, name: str, part: Part, found: Any) -> None:
+        if self.token_grid is not None and name != self.token_grid:
+            return
+        if part.grid is not None:
+            self.grids.insert(0, _GridSource(part.grid, name, None))
+        elif part.value.ndim == 4 and found is not None:
+            layout, grid = found[0], found[1]
+            if grid[0] * grid[1] > 1:
+                self.grids.insert(0, _GridSource(grid, name, layout))
+
+    def _read(self, name: str, part: Part) -> Any:
+        """Layout, ``(H, W)`` and where that size comes from, or None."""
+        value = part.value
+        if value.ndim not in (3, 4) or len(value) != 2:
+            return None  # windows of attention have a larger batch
+        if part.grid is not None:
+            found = layout_of(value, [part.grid])
+            return None if found is None else (*found, name, None)
+        known = [source.grid for source in self.grids]
+        found = layout_of(value, known, self.channels_last, self.prefix)
+        if found is None:
+            return None
+        layout, grid = found
+        if value.ndim == 3:
+            for source in self.grids:
+                if source.grid == grid:
+                    return layout, grid, source.module, source.layout
+            # A named module that gave no size yet must give one later.
+            return layout, grid, self.token_grid, None
+        return layout, grid, None, None
+
+
+def _source(layer: Layer, name: str, part: Part, found: Any) -> MapSource:
+    layout, grid, grid_module, grid_layout = found
+    dim = {'NCHW': 1, 'NCL': 1, 'NHWC': 3, 'NLC': 2}[layout.order]
+    return MapSource(
+        layer,
+        name,
+        part.index,
+        layout,
+        grid_module,
+        grid_layout,
+        (part.value.size(dim), *grid),
+    )
+
+
+def _last_map(reading: _Reading) -> MapSource:
+    """The last map before pooling."""
+    chosen, listed = None, []
+    for name, parts in reading.sources():
+        for part, found in parts:
+            if part.value.ndim < 3:
+                continue
+            listed.append(f'{name} {tuple(part.value.shape[1:])}')
+            if found is not None and found[1][0] * found[1][1] > 1:
+                chosen = _source(name, name, part, found)
+    if chosen is None:
+        raise ValueError(
+            "u1.neck.layers='auto' found no map (C, H, W) in "
+            f'{type(reading.model).__name__}; name a module whose output is '
+            'one, with token_grid for tokens. Candidates: '
+            f'{"; ".join(listed[-_LISTED:]) or "no module returns one"}'
+        )
+    return chosen
+
+
+def _place_of(reading: _Reading, position: int) -> Tuple[str, Optional[int]]:
+    """Module and index that a position means."""
+    network = getattr(reading.model, reading.place or '_', reading.model)
+    info = getattr(network, 'feature_info', None)
+    if reading.place == 'backbone':
+        return 'backbone', position
+    try:
+        name = info[position]['module']
+    except (TypeError, KeyError, IndexError):
+        raise ValueError(
+            f'u1.neck.layers={position}: {type(reading.model).__name__} has no '
+            'backbone that returns a tuple, and no feature_info of timm with '
+            'that position; name a module'
+        ) from None
+    return '.'.join(filter(None, [reading.place, name])), None
+
+
+def _named_map(
+    reading: _Reading, layer: Layer, outputs: Dict[str, list]
+) -> MapSource:
+    """The map of one configured layer, or an error that names it."""
+    name, index = layer, None
+    if isinstance(layer, int):
+        name, index = _place_of(reading, layer)
+    find_module(reading.model, name, 'u1.neck.layers')
+    where = f'u1.neck.layers: {layer!r}'
+    if name not in outputs:
+        raise ValueError(
+            f'{where} did not run when the network was tried; name a module '
+            'that runs in every forward pass'
+        )
+    parts = outputs[name]
+    if index is not None:
+        parts = _at(where, parts, index)
+    readable = [pair for pair in parts if pair[1] is not None]
+    if not readable:
+        shapes = [tuple(part.value.shape[1:]) for part, _ in parts]
+        raise ValueError(
+            f'{where} gives {shapes or "no tensor"} for one image, not a map '
+            '(C, H, W) or tokens of one; choose another module, or name the '
+            "one that knows the tokens' grid in u1.neck.token_grid"
+        )
+    return _source(layer, name, *readable[-1])
+
+
+def _at(where: str, parts: list, position: int) -> list:
+    if all(part.index is None for part, _ in parts):  # no tuple
+        return parts if position in (0, -1) else _missing(where, 1)
+    count = -min(part.index for part, _ in parts)
+    wanted = position if position < 0 else position - count
+    chosen = [pair for pair in parts if pair[0].index == wanted]
+    return chosen or _missing(where, count)
+
+
+def _missing(where: str, count: int) -> list:
+    raise ValueError(
+        f'{where}: the backbone returns {count} output(s); set '
+        'backbone.out_indices to return more, or choose another position'
+    )
+
+
+def find_maps(
+    model: nn.Module,
+    layers: Union[str, Sequence[Layer]],
+    token_grid: Optional[str] = None,
+) -> List[MapSource]:
+    """Where a network's maps are, and how they are read.
+
+    Args:
+        model (nn.Module): A classifier of MMPretrain, a timm network or any
+            module that takes images ``(B, C, H, W)``.
+        layers (str | Sequence[int | str]): ``'auto'`` for the last map before
+            pooling; or positions in the tuple that ``model.backbone`` returns
+            (for timm, in its ``feature_info``) and names of modules.
+        token_grid (str, optional): Name of the module whose output tells
+            ``(H, W)`` of tokens. None takes the latest map that fits them.
+
+    Returns:
+        List[MapSource]: One for each layer.
+
+    Raises:
+        ValueError: If a layer is not there, did not run or has no map.
+    """
+    reading = _Reading(model, token_grid)
+    if layers == 'auto':
+        return [_last_map(reading)]
+    outputs = dict(reading.sources())  # the last call of each module
+    return [_named_map(reading, layer, outputs) for layer in layers]

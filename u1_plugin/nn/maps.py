@@ -1,0 +1,156 @@
+"""How a module's output holds a map, whatever its layout."""
+
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+Grid = Tuple[int, int]
+
+#: Most tokens before the patches: class, distillation and register tokens.
+MAX_PREFIX = 16
+
+
+class Layout(NamedTuple):
+    """Which dimensions of a tensor are channels and pixels.
+
+    Attributes:
+        order (str): ``'NCHW'``, ``'NHWC'``, ``'NLC'`` (tokens) or ``'NCL'``.
+        prefix (int): Tokens before the patch tokens (``'NLC'`` only).
+    """
+
+    order: str = 'NCHW'
+    prefix: int = 0
+
+    def __str__(self) -> str:
+        tokens = f' after {self.prefix} other tokens' if self.prefix else ''
+        return self.order + tokens
+
+
+class Part(NamedTuple):
+    """A tensor inside a module's output.
+
+    Attributes:
+        value (Tensor): At least ``(B, ..., ...)``.
+        grid (Tuple[int, int], optional): ``(H, W)`` that came with it.
+        index (int, optional): Its place in a tuple, counted from the end.
+    """
+
+    value: Tensor
+    grid: Optional[Grid] = None
+    index: Optional[int] = None
+
+
+def is_size(value: Any) -> bool:
+    """Whether ``value`` is ``(H, W)``."""
+    if isinstance(value, torch.Size):
+        value = tuple(value)
+    return (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(isinstance(side, int) and side > 0 for side in value)
+    )
+
+
+def parts_of(output: Any) -> List[Part]:
+    """The tensors of an output, in order.
+
+    Args:
+        output: A tensor; MMPretrain's ``(tokens, (H, W))``; a tuple or list
+            of maps, whose other entries are passed over; a mapping such as
+            transformers' model outputs.
+    """
+    if isinstance(output, Tensor):
+        return [Part(output)]
+    if isinstance(output, dict):
+        return [Part(v) for v in output.values() if isinstance(v, Tensor)]
+    if not isinstance(output, (tuple, list)):
+        return []
+    if len(output) == 2 and is_size(output[1]):
+        if isinstance(output[0], Tensor):
+            return [Part(output[0], tuple(output[1]))]
+        return []
+    found = []
+    for place, entry in enumerate(output):
+        for part in parts_of(entry)[-1:]:
+            found.append(part._replace(index=place - len(output)))
+    return found
+
+
+def square_grid(length: int) -> Tuple[Optional[Grid], int]:
+    """The largest square that so many tokens fill, and what is left over."""
+    side = int(length**0.5)
+    prefix = length - side * side
+    return ((side, side), prefix) if prefix <= MAX_PREFIX else (None, 0)
+
+
+def layout_of(
+    value: Tensor,
+    grids: Sequence[Grid] = (),
+    channels_last: Optional[bool] = None,
+    prefix: Optional[int] = None,
+) -> Optional[Tuple[Layout, Grid]]:
+    """How a tensor holds a map, guessed from its shape and the network.
+
+    Args:
+        value (Tensor): ``(B, ...)``, of square images.
+        grids (Sequence[Tuple[int, int]]): Sizes that tokens may have, the
+            likeliest first; None given leaves squares.
+        channels_last (bool, optional): What the network says of itself.
+        prefix (int, optional): What the network says of its other tokens.
+
+    Returns:
+        Tuple[Layout, Tuple[int, int]], optional: Layout and ``(H, W)``, or
+        None if the shape is no map's.
+    """
+    if value.ndim == 4:
+        _, a, b, c = value.shape
+        if channels_last or (channels_last is None and a == b != c):
+            return Layout('NHWC'), (a, b)
+        return Layout('NCHW'), (b, c)
+    if value.ndim != 3:
+        return None
+    _, a, b = value.shape
+    for height, width in grids:
+        extra = a - height * width
+        if 0 <= extra <= MAX_PREFIX and prefix in (None, extra):
+            return Layout('NLC', extra), (height, width)
+        if b == height * width:
+            return Layout('NCL'), (height, width)
+    if prefix is not None:
+        side = round(max(a - prefix, 0) ** 0.5)
+        if side and side * side == a - prefix:
+            return Layout('NLC', prefix), (side, side)
+    grid, extra = square_grid(a)
+    return None if grid is None else (Layout('NLC', extra), grid)
+
+
+def as_map(value: Tensor, layout: Layout, grid: Optional[Grid]) -> Tensor:
+    """A tensor of a known layout as ``(B, C, H, W)``, as views.
+
+    Args:
+        value (Tensor): Of that layout.
+        layout (Layout): See :func:`layout_of`.
+        grid (Tuple[int, int], optional): ``(H, W)`` of tokens; None takes the
+            square that they fill.
+
+    Raises:
+        ValueError: If the shape is not of that layout.
+    """
+    order, prefix = layout
+    if value.ndim != len(order):
+        raise ValueError(f'an output of shape {tuple(value.shape)}')
+    if order == 'NCHW':
+        return value
+    if order == 'NHWC':
+        return value.permute(0, 3, 1, 2)
+    tokens = value[:, prefix:] if order == 'NLC' else value.transpose(1, 2)
+    length = tokens.size(1)
+    if grid is None:
+        grid = (round(length**0.5),) * 2
+    if grid[0] * grid[1] != length:
+        raise ValueError(
+            f'{length} tokens and no grid that they fill (not '
+            f'{grid[0]}x{grid[1]}), which token_grid would name'
+        )
+    return tokens.transpose(1, 2).unflatten(2, grid)

@@ -1,0 +1,224 @@
+"""Reads the maps of a network by forward hooks on its modules.
+
+The network's config, parameters and outputs stay what they are.
+"""
+
+from typing import Any, Dict, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .layers import Layer, MapSource, find_maps, find_module
+from .maps import Grid, as_map, parts_of
+
+
+class _Tap:
+    """A forward hook that hands a module's output to its reader.
+
+    An object and no closure, so that copies of a network (EMA) and pickles
+    keep a reader of their own.
+    """
+
+    def __init__(self, reader: 'MapReader', name: str) -> None:
+        self.reader, self.name = reader, name
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self.reader.listening:
+            self.reader.outputs[self.name] = output
+
+
+class MapReader:
+    """The maps of some layers, from the forward passes of a ``with`` block.
+
+    Outside the block nothing is kept, so that gradient checkpointing, which
+    runs modules again in the backward pass, leaves no trace.
+
+    Args:
+        model (nn.Module): The network.
+        layers (str | Sequence[int | str]): See
+            :func:`~u1_plugin.nn.layers.find_maps`.
+        token_grid (str, optional): Likewise.
+
+    Raises:
+        ValueError: If a layer cannot be read.
+
+    Examples:
+        >>> reader = MapReader(model, ['backbone.layer4'])
+        >>> with reader:
+        ...     model(images)
+        >>> maps = reader.maps()  # [(B, C, H, W)]
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer] = 'auto',
+        token_grid: Optional[str] = None,
+    ) -> None:
+        self.sources = find_maps(model, layers, token_grid)
+        self.listening = False
+        self.outputs: Dict[str, Any] = {}
+        self._model = model
+        self._taps: Dict[str, Any] = {}
+        self.attach()
+
+    def _names(self) -> List[str]:
+        names = [source.module for source in self.sources]
+        grids = [s.grid_module for s in self.sources if s.grid_module]
+        return list(dict.fromkeys(names + grids))
+
+    def attach(self) -> None:
+        """Hook the modules, again if they have been replaced since.
+
+        Converting batch norms and sharding put new modules in their places.
+        """
+        for name in self._names():
+            module = find_module(self._model, name, 'u1.neck.layers')
+            hooked, tap = self._taps.get(name, (None, None))
+            if module is hooked:
+                continue
+            if hooked is not None:
+                _unhook(hooked, tap)
+            tap = _Tap(self, name)
+            module.register_forward_hook(tap)
+            self._taps[name] = (module, tap)
+
+    def detach(self) -> None:
+        """Leave the network as it was."""
+        for module, tap in self._taps.values():
+            _unhook(module, tap)
+        self._taps.clear()
+        self.clear()
+
+    def __enter__(self) -> 'MapReader':
+        self.clear()
+        self.listening = True
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.listening = False
+        if exception and exception[0] is not None:
+            self.clear()
+
+    def maps(self) -> List[Tensor]:
+        """Maps ``(B, C, H, W)`` of the latest block, one a layer.
+
+        Raises:
+            ValueError: If a layer did not run or returned no map.
+        """
+        return [self._map(source) for source in self.sources]
+
+    def clear(self) -> None:
+        """Let go of the outputs, and with them of the graph behind them."""
+        self.outputs.clear()
+
+    def _map(self, source: MapSource) -> Tensor:
+        where = f'u1.neck.layers: {source.layer!r}'
+        value = self._part(source, where)
+        grid = self._grid(source, where)
+        try:
+            return as_map(value, source.layout, grid)
+        except ValueError as error:
+            raise ValueError(
+                f'{where} gives {error}, not a map {source.layout.order} as '
+                'when the network was tried; choose the block before it'
+            ) from error
+
+    def _part(self, source: MapSource, where: str) -> Tensor:
+        if source.module not in self.outputs:
+            raise ValueError(
+                f'{where} did not run; name a module that runs in every '
+                'forward pass'
+            )
+        output = self.outputs[source.module]
+        parts = parts_of(output)
+        if source.index is not None:
+            parts = [p for p in parts if p.index == source.index] or parts
+        dims = len(source.layout.order)
+        parts = [part for part in parts if part.value.ndim == dims]
+        if not parts:
+            raise ValueError(
+                f'{where} gives {_form(output)}, not a map (B, C, H, W) or '
+                'tokens of one; choose another module'
+            )
+        return parts[-1].value
+
+    def _grid(self, source: MapSource, where: str) -> Optional[Grid]:
+        if source.grid_module is None:
+            return None
+        output = self.outputs.get(source.grid_module)
+        for part in reversed(parts_of(output)):
+            if part.grid is not None:
+                return part.grid
+            if source.grid_layout is not None and part.value.ndim == 4:
+                grid = as_map(part.value, source.grid_layout, None)
+                return tuple(grid.shape[-2:])
+        raise ValueError(
+            f'{where}: {source.grid_module!r}, which knows the grid of its '
+            f'tokens, gives {_form(output)}; name a module that returns '
+            "(tokens, (H, W)) or a map in u1.neck.token_grid, such as "
+            "'backbone.patch_embed'"
+        )
+
+
+def _unhook(module: nn.Module, tap: _Tap) -> None:
+    for key, hook in list(module._forward_hooks.items()):
+        if hook is tap:
+            del module._forward_hooks[key]
+
+
+def _form(output: Any) -> str:
+    """What an output is, for a message."""
+    if isinstance(output, Tensor):
+        return f'a tensor {tuple(output.shape)}'
+    if isinstance(output, (tuple, list)):
+        return f'({", ".join(_form(entry) for entry in output)})'
+    return type(output).__name__
+
+
+class MapCollector:
+    """The maps of named modules during a ``with`` block, for analysis.
+
+    Args:
+        model (nn.Module): Any network.
+        layers (List[str]): Names of its modules, such as
+            ``'backbone.layer4'``, or ``'auto'``.
+        token_grid (str, optional): See
+            :func:`~u1_plugin.nn.layers.find_maps`.
+
+    Raises:
+        ValueError: If a layer cannot be read.
+
+    Examples:
+        >>> with MapCollector(model, ['backbone.layer4']) as collector:
+        ...     model(images)
+        ...     maps = collector.maps()  # {'backbone.layer4': (B, C, H, W)}
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str],
+        token_grid: Optional[str] = None,
+    ) -> None:
+        self._reader = MapReader(model, layers, token_grid)
+        self._reader.detach()
+        self.layers = [str(source.layer) for source in self._reader.sources]
+
+    def __enter__(self) -> 'MapCollector':
+        self._reader.attach()
+        self._reader.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._reader.__exit__()
+        self._reader.detach()
+
+    @torch.no_grad()
+    def maps(self) -> Dict[str, Tensor]:
+        """Maps ``(B, C, H, W)`` of the latest forward pass, by layer.
+
+        Raises:
+            ValueError: If a layer did not run or has no map.
+        """
+        return dict(zip(self.layers, self._reader.maps()))
