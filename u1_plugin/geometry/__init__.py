@@ -12,6 +12,7 @@ from .circular import (
     rayleigh_pvalue,
     resultant_length,
 )
+from .directions import direction, weighted_mean
 from .energy import (
     ORTHANT_MAPS,
     energy,
@@ -24,6 +25,7 @@ from .moments import (
     angle,
     feature_moment,
     image_moment,
+    image_moment_basis,
     image_plane_basis,
     to_unit,
 )
@@ -35,10 +37,12 @@ __all__ = [
     'angle_difference',
     'circular_correlation',
     'circular_mean',
+    'direction',
     'energy',
     'feature_moment',
     'fourier_basis',
     'image_moment',
+    'image_moment_basis',
     'image_plane_basis',
     'off_axis_angle',
     'orthonormal_basis',
@@ -50,4 +54,5 @@ __all__ = [
     'safe_norm',
     'to_positive_orthant',
     'to_unit',
+    'weighted_mean',
 ]

@@ -10,6 +10,8 @@ ORTHANT_MAPS = ('relu', 'abs', 'softplus', 'identity')
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """At least float32, so that angles survive AMP; float64 stays float64."""
+    if dtype in (torch.float32, torch.float64):
+        return dtype  # without asking torch, which counts as an operation
     return torch.promote_types(dtype, torch.float32)
 
 

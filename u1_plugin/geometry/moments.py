@@ -1,10 +1,11 @@
 """Moments ``z_f`` and ``z_xy``, and their angles ``theta``."""
 
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
 
+from .directions import direction, weighted_mean
 from .energy import working_dtype
 
 
@@ -76,26 +77,45 @@ def image_plane_basis(
     return turned
 
 
-def image_moment(energy: Tensor, winding: int = 1) -> Tensor:
+def image_moment_basis(
+    height: int,
+    width: int,
+    dtype: torch.dtype = torch.float32,
+    device: Optional[torch.device] = None,
+    winding: int = 1,
+) -> Tensor:
+    """:func:`image_plane_basis` as rows ``(cos, sin, 1)`` of the pixels.
+
+    Args:
+        height, width, dtype, device, winding: As there.
+
+    Returns:
+        Tensor: ``(H W, 3)``.
+    """
+    basis = image_plane_basis(height, width, dtype, device, winding)
+    return torch.cat([basis, torch.ones_like(basis[:1])]).flatten(1).T
+
+
+def image_moment(
+    energy: Tensor, winding: int = 1, basis: Optional[Tensor] = None
+) -> Tensor:
     """``z_xy = sum E exp(i n vartheta) / sum E``, with n = 1 as a rule.
 
     Args:
         energy (Tensor): ``(..., H, W)``, >= 0.
         winding (int): n >= 1.
+        basis (Tensor, optional): :func:`image_moment_basis` of this winding,
+            size, dtype and device, for callers that keep it.
 
     Returns:
         Tensor: ``(..., 2)``, modulus <= 1; 0 where the map has no energy.
     """
     energy = energy.to(working_dtype(energy.dtype))
-    height, width = energy.shape[-2:]
-    basis = image_plane_basis(
-        height, width, energy.dtype, energy.device, winding
-    )
-    total = energy.sum((-2, -1)).unsqueeze(-1)
-    weighted = energy.flatten(-2) @ basis.flatten(1).T
-    # Where there is no energy the numerator is 0 as well: dividing by 1
-    # keeps both value and gradient finite.
-    return weighted / torch.where(total == 0, 1.0, total)
+    if basis is None:
+        basis = image_moment_basis(
+            *energy.shape[-2:], energy.dtype, energy.device, winding
+        )
+    return weighted_mean(energy.flatten(-2), basis)
 
 
 def angle(moment: Tensor) -> Tensor:
@@ -113,15 +133,15 @@ def angle(moment: Tensor) -> Tensor:
     return torch.atan2(im, torch.where(is_zero, 1.0, re))
 
 
-def to_unit(moment: Tensor, eps: float = 1e-3) -> Tensor:
+def to_unit(moment: Tensor, eps: Union[float, Tensor] = 1e-3) -> Tensor:
     """``u = z / sqrt(|z|^2 + eps^2)``: the moment's direction.
 
     Args:
         moment (Tensor): ``z``, ``(..., 2)``.
-        eps (float): Modulus below which a direction fades to 0; bounds the
-            gradient by ``1/eps``.
+        eps (float | Tensor): Modulus below which a direction fades to 0;
+            bounds the gradient by ``1/eps``.
 
     Returns:
         Tensor: ``(..., 2)``, modulus < 1.
     """
-    return moment / (moment.square().sum(-1, keepdim=True) + eps**2).sqrt()
+    return direction(moment, eps)

@@ -114,7 +114,9 @@ def random_basis(
     Raises:
         ValueError: If ``channels`` < 3.
     """
-    return _random_basis_cpu(channels, seed).to(dtype=dtype, device=device)
+    # A copy even in float64: callers may write into it.
+    kept = _random_basis_cpu(channels, seed)
+    return kept.to(dtype=dtype, device=device, copy=True)
 
 
 def pca_basis(vectors: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ..nn import U1Branch
+from ..nn.trial import count_logits
 from .targets import flips_of, smoothing_of, targets_of
 
 _PARTS = ('neck', 'class_angles', 'loss')
@@ -72,9 +73,7 @@ class U1ClassifierMixin:
             self._check_data_set()
         with self.u1.reading():
             losses = super().loss(inputs, data_samples, **kwargs)
-        target = targets_of(
-            data_samples, self._smoothing, _takes_several(self)
-        )
+        target = targets_of(data_samples, self._smoothing, _takes_several(self))
         flips = None
         if self.u1.neck.flip == 'follow':
             flips = flips_of(data_samples)
@@ -171,7 +170,8 @@ def num_classes_of(classifier: nn.Module) -> Optional[int]:
         value = getattr(owner, name, None)
         if isinstance(value, int) and value > 0:
             return value
-    return None
+    # Some heads keep no such number; without a head there are no logits.
+    return None if head is None else count_logits(classifier)
 
 
 class U1ImageClassifier(U1ClassifierMixin, ImageClassifier):

@@ -5,8 +5,8 @@ from .branch import U1Branch
 from .class_angles import ClassAngles
 from .feature_plane import FeaturePlane
 from .layers import MapSource, find_maps
-from .targets import ClassTarget, Pull
 from .taps import MapCollector, MapReader
+from .targets import ClassTarget, Pull
 from .u1_loss import U1Loss
 
 __all__ = [

@@ -9,11 +9,13 @@ from ..geometry import (
     ORTHANT_MAPS,
     energy,
     image_moment,
+    image_moment_basis,
     pooled_vector,
     to_positive_orthant,
 )
 from ..geometry.energy import working_dtype
 from .base import build, check_choice
+from .constants import ConstantCache
 from .feature_plane import FeaturePlane, check_windings
 from .layers import Layer
 
@@ -31,15 +33,14 @@ class Moment(NamedTuple):
     Attributes:
         layer (int | str): Position or name, as configured.
         plane (str): ``'feature'`` or ``'image'``.
-        winding (int): n of ``exp(i n theta)``.
         weight (float): Its share in the loss.
-        value (Tensor): ``z``, ``(B, 2)``, or ``(B, P, 2)`` of every pixel.
+        value (Tensor): ``z``, ``(B, 2)``, or ``(B, N, 2)`` for N > 1
+            windings; of every pixel ``(B, P, 2)`` or ``(B, P, N, 2)``.
         pixel_share (Tensor, optional): ``E / sum E``, ``(B, P)``.
     """
 
     layer: Layer
     plane: str
-    winding: int
     weight: float
     value: Tensor
     pixel_share: Optional[Tensor] = None
@@ -81,7 +82,7 @@ class BottleneckAngleNeck(nn.Module):
         layer_weights (float | Sequence[float], optional): Share of each layer
             in the loss, >= 0. Defaults to equal shares that add up to 1, so
             that lambda means the same for any number of layers. A layer's
-            share is divided equally between its planes and windings.
+            share is divided equally between its planes.
         orthant (str): ``rho``, one of :data:`~u1_plugin.geometry.ORTHANT_MAPS`.
             Maps that end in a ReLU are unchanged by ``'relu'``.
         token_grid (str, optional): Name of the module whose output tells
@@ -132,6 +133,7 @@ class BottleneckAngleNeck(nn.Module):
         self.feature_plane = feature_plane
         self.layer_weights = self._check_weights(layer_weights)
         self.feature_planes = nn.ModuleList()
+        self._constants = ConstantCache()
         count = 1 if self.layers == 'auto' else len(self.layers)
         self.in_channels = _as_list('in_channels', in_channels, count)
         if None not in self.in_channels:
@@ -185,7 +187,7 @@ class BottleneckAngleNeck(nn.Module):
             )
 
     def forward(self, maps: Sequence[Tensor]) -> Tuple[Moment, ...]:
-        """Moments of every layer, plane and winding.
+        """Moments of every layer and plane.
 
         Args:
             maps (Sequence[Tensor]): ``(B, C, H, W)``, one a layer.
@@ -204,46 +206,56 @@ class BottleneckAngleNeck(nn.Module):
                 moments += self._measure(i, layer, activation)
         return tuple(moments)
 
-    def _measure(self, i: int, layer: Layer, activation: Tensor) -> list:
+    def _measure(
+        self, i: int, layer: Layer, activation: Tensor
+    ) -> List[Moment]:
         planes = PLANES[self.plane]
-        weight = self.layer_weights[i] / len(planes) / len(self.windings)
+        weight = self.layer_weights[i] / len(planes)
         intensity = to_positive_orthant(activation, self.orthant)
         moments = []
         for plane in planes:
             if plane == 'feature':
-                values, share = self._feature(i, intensity)
+                value, share = self._feature(i, intensity)
             else:
-                values, share = self._image(layer, intensity), None
-            moments += [
-                Moment(layer, plane, winding, weight, value, share)
-                for winding, value in zip(self.windings, values)
-            ]
+                value, share = self._image(layer, intensity), None
+            moments.append(Moment(layer, plane, weight, value, share))
         return moments
 
-    def _feature(self, i: int, intensity: Tensor) -> tuple:
-        share = None
+    def _feature(
+        self, i: int, intensity: Tensor
+    ) -> Tuple[Tensor, Optional[Tensor]]:
         if self.of == 'pooled':
-            vectors = pooled_vector(intensity)
-        else:
-            intensity = intensity.to(working_dtype(intensity.dtype))
-            vectors = intensity.flatten(2).transpose(1, 2)
-            share = energy(vectors, dim=2)
-            total = share.sum(1, keepdim=True)
-            share = share / torch.where(total == 0, 1.0, total)
-        values = self.feature_planes[i](vectors)
-        if len(self.windings) == 1:
-            return [values], share
-        return values.unbind(-2), share
+            return self.feature_planes[i](pooled_vector(intensity)), None
+        intensity = intensity.to(working_dtype(intensity.dtype))
+        vectors = intensity.flatten(2).transpose(1, 2)
+        share = energy(vectors, dim=2)
+        total = share.sum(1, keepdim=True)
+        share = share / total.masked_fill(total == 0, 1.0)
+        return self.feature_planes[i](vectors), share
 
-    def _image(self, layer: Layer, intensity: Tensor) -> List[Tensor]:
+    def _image(self, layer: Layer, intensity: Tensor) -> Tensor:
         if intensity.shape[-2:] == (1, 1):
             raise ValueError(
-                f'neck.layers={self.layers}: {layer!r} is 1x1, and '
+                f'u1.neck.layers: {layer!r} is 1x1, and '
                 f'neck.plane={self.plane!r} needs a spatial extent; choose an '
                 "earlier layer, larger inputs or plane='feature'"
             )
         energies = energy(intensity)
-        return [image_moment(energies, winding) for winding in self.windings]
+        moments = [
+            image_moment(energies, winding, self._grid(energies, winding))
+            for winding in self.windings
+        ]
+        return moments[0] if len(moments) == 1 else torch.stack(moments, 1)
+
+    def _grid(self, energies: Tensor, winding: int) -> Tensor:
+        height, width = energies.shape[-2:]
+        return self._constants.get(
+            (height, width, winding),
+            energies,
+            lambda dtype, device: image_moment_basis(
+                height, width, dtype, device, winding
+            ),
+        )
 
     def extra_repr(self) -> str:
         return (
@@ -273,23 +285,26 @@ def _check_layers(layers) -> Union[str, List[Layer]]:
     return list(layers)
 
 
-def mirrored(moment: Tensor, flips: Tensor, winding: int = 1) -> Tensor:
+def mirrored(
+    moment: Tensor, flips: Tensor, windings: Sequence[int] = (1,)
+) -> Tensor:
     """The image-plane moments of the images before they were mirrored.
 
     A horizontal flip sends ``theta`` to ``pi - theta`` and a vertical one to
     ``-theta``; the moment of winding n follows as ``exp(i n theta)`` does.
 
     Args:
-        moment (Tensor): ``z``, ``(B, 2)``.
+        moment (Tensor): ``z``, ``(B, 2)``, or ``(B, N, 2)``.
         flips (Tensor): ``(B, 2)``, bool: horizontally, vertically.
-        winding (int): n.
+        windings (Sequence[int]): n, N of them.
 
     Returns:
-        Tensor: ``(B, 2)``.
+        Tensor: As ``moment``.
     """
-    sign = -1.0 if winding % 2 else 1.0
-    horizontal = moment.new_tensor([sign, -sign])
+    signs = [-1.0 if winding % 2 else 1.0 for winding in windings]
+    horizontal = moment.new_tensor([[sign, -sign] for sign in signs])
     vertical = moment.new_tensor([1.0, -1.0])
-    factor = torch.where(flips[:, :1], horizontal, 1.0)
-    factor = factor * torch.where(flips[:, 1:], vertical, 1.0)
-    return moment * factor
+    flips = flips[:, :, None, None]
+    factor = torch.where(flips[:, 0], horizontal, 1.0)
+    factor = factor * torch.where(flips[:, 1], vertical, 1.0)
+    return moment * factor.view_as(moment)

@@ -1,7 +1,7 @@
 """The U(1) branch beside a classifier."""
 
 import logging
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from .base import Config, build
 from .bottleneck_angle_neck import BottleneckAngleNeck, Moment, mirrored
 from .class_angles import ClassAngles
-from .targets import ClassTarget, as_target
 from .taps import MapReader
+from .targets import ClassTarget, as_target
 from .u1_loss import U1Loss
 
 _logger = logging.getLogger('u1_plugin')
@@ -69,7 +69,6 @@ class U1Branch(nn.Module):
         )
         self.loss = build('u1.loss', loss, U1Loss)
         self._check_classes(num_classes)
-        # In a tuple, so that the reader's network is no child of the branch.
         self._reader = reader
         self._checked = False
         for source in reader.sources:
@@ -120,9 +119,8 @@ class U1Branch(nn.Module):
                 ``neck.flip='follow'``.
 
         Returns:
-            dict[str, Tensor]: ``loss_u1``, and with several layers, planes or
-            windings their parts before weighting, detached, as
-            ``u1_{plane}_{layer}``.
+            dict[str, Tensor]: ``loss_u1``, and with several layers or planes
+            their parts before weighting, detached, as ``u1_{plane}_{layer}``.
 
         Raises:
             ValueError: If a layer did not run, has no map or no gradient, or
@@ -163,27 +161,21 @@ class U1Branch(nn.Module):
         target: ClassTarget,
         flips: Optional[Tensor],
     ) -> Dict[str, Tensor]:
-        pulls = {}
-        values = []
-        for moment in moments:
-            if moment.winding not in pulls:
-                points = self.class_angles(len(pulls)).to(moment.value)
-                pulls[moment.winding] = target.pull(
-                    points, self.loss.ignore_index
-                )
-            value = self._mirrored(moment, flips)
-            values.append(
-                self.loss(
-                    value,
-                    pulls[moment.winding],
-                    pixel_share=moment.pixel_share,
-                )
+        pull = target.pull(
+            self.class_angles.table(moments[0].value), self.loss.ignore_index
+        )
+        values = [
+            self.loss(
+                self._mirrored(moment, flips),
+                pull,
+                pixel_share=moment.pixel_share,
             )
-        total = sum(m.weight * value for m, value in zip(moments, values))
-        losses = dict(loss_u1=total)
+            for moment in moments
+        ]
+        losses = dict(loss_u1=_weighted(moments, values))
         if len(moments) > 1:
             for moment, value in zip(moments, values):
-                losses[self._name(moment)] = value.detach()
+                losses[_name(moment)] = value.detach()
         return losses
 
     def _mirrored(self, moment: Moment, flips: Optional[Tensor]) -> Tensor:
@@ -195,26 +187,16 @@ class U1Branch(nn.Module):
                 "mirrored; hand over flips, or set u1.neck.flip='ignore'"
             )
         flips = flips.to(moment.value.device)
-        return mirrored(moment.value, flips, moment.winding)
+        return mirrored(moment.value, flips, self.neck.windings)
 
-    def _name(self, moment: Moment) -> str:
-        # MMEngine adds up what has "loss" in its name: these must not.
-        name = f'u1_{moment.plane}_{moment.layer}'.replace('loss', 'l')
-        return (
-            f'{name}_n{moment.winding}' if len(self.neck.windings) > 1 else name
-        )
+    def _check(self, target: ClassTarget, moments: Tuple[Moment, ...]) -> None:
+        """What no config can tell, at the first step.
 
-    def _check(
-        self, target: ClassTarget, moments: Tuple[Moment, ...]
-    ) -> None:
-        """What no config can tell: labels and finite activations.
-
-        Reading a value back waits for a GPU, so there it happens at the first
-        step only.
+        Reading values back waits for a GPU. Later labels out of range stop
+        the look-up of their class point, and a loss that is not finite is
+        seen in the log and by MMEngine's ``CheckInvalidLossHook``.
         """
-        if torch.compiler.is_compiling():
-            return
-        if self._checked and moments[0].value.is_cuda:
+        if self._checked or torch.compiler.is_compiling():
             return
         target.check(
             self.class_angles.num_classes,
@@ -230,3 +212,19 @@ class U1Branch(nn.Module):
                     'train without AMP'
                 )
         self._checked = True
+
+
+def _name(moment: Moment) -> str:
+    # MMEngine adds up what has "loss" in its name: these must not.
+    return f'u1_{moment.plane}_{moment.layer}'.replace('loss', 'l')
+
+
+def _weighted(moments: Tuple[Moment, ...], values: List[Tensor]) -> Tensor:
+    """``sum weight * value`` in as few operations as the weights allow."""
+    weights = [moment.weight for moment in moments]
+    if len(set(weights)) > 1:
+        return sum(w * value for w, value in zip(weights, values))
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total if weights[0] == 1 else weights[0] * total

@@ -3,13 +3,15 @@
 import json
 import logging
 import math
-from typing import Optional
+from typing import Any, Dict, Optional
 
 import torch
 from torch import Tensor
 
 from .base import OptionalStateModule, check_choice, read_bytes
+from .constants import ConstantCache
 from .ordered import circular_order
+from .targets import as_table
 
 _MODES = ('random', 'uniform', 'file', 'ordered')
 _logger = logging.getLogger('u1_plugin')
@@ -125,7 +127,12 @@ class ClassAngles(OptionalStateModule):
             )
         self.mode = mode
         angles = angles.remainder(2 * math.pi).float()
-        self.register_buffer('angles', angles[:, 0] if windings == 1 else angles)
+        self.register_buffer(
+            'angles', angles[:, 0] if windings == 1 else angles
+        )
+        self._constants = ConstantCache()
+        self._table_of: Optional[Tensor] = None
+        self._table_version = -1
 
     @property
     def num_classes(self) -> int:
@@ -137,16 +144,35 @@ class ClassAngles(OptionalStateModule):
         """N."""
         return 1 if self.angles.ndim == 1 else self.angles.size(1)
 
-    def forward(self, winding: int = 0) -> Tensor:
-        """``t_c = exp(i theta_c)``: ``(K, 2)``, unit rows.
+    def forward(self) -> Tensor:
+        """``t_c = exp(i theta_c)``: ``(K, 2)``, or ``(K, N, 2)`` if N > 1."""
+        return torch.stack([self.angles.cos(), self.angles.sin()], -1)
+
+    def table(self, like: Tensor) -> Tensor:
+        """What :meth:`ClassTarget.pull` needs, kept for the next time.
 
         Args:
-            winding (int): Place among the windings.
+            like (Tensor): Gives dtype, float32 or wider, and device.
+
+        Returns:
+            Tensor: See :func:`~u1_plugin.nn.targets.as_table`.
         """
-        angles = self.angles
-        if angles.ndim == 2:
-            angles = angles[:, winding]
-        return torch.stack([angles.cos(), angles.sin()], -1)
+        # In-place changes (loading, EMA, hooks) count the version up; moving
+        # the module makes another tensor.
+        if self._table_of is not self.angles or (
+            self._table_version != self.angles._version
+        ):
+            self._constants = ConstantCache()
+            self._table_of = self.angles
+            self._table_version = self.angles._version
+        return self._constants.get(
+            'table',
+            like,
+            lambda dtype, device: as_table(self().to(device, dtype)),
+        )
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, '_table_of': None}
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         """Say so where a checkpoint's angles replace other ones."""
@@ -159,9 +185,7 @@ class ClassAngles(OptionalStateModule):
                     tuple(loaded.shape),
                     tuple(self.angles.shape),
                 )
-            elif not torch.equal(
-                loaded.to(self.angles), self.angles
-            ):
+            elif not torch.equal(loaded.to(self.angles), self.angles):
                 _logger.warning(
                     "class_angles: the checkpoint's angles differ from those "
                     'that the config gives (mode=%r). The checkpoint wins; '

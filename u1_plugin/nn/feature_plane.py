@@ -1,5 +1,6 @@
 """A plane of feature space with a centre: where ``theta_f`` is read."""
 
+from functools import partial
 from typing import Optional, Sequence
 
 import torch
@@ -7,13 +8,14 @@ from torch import Tensor, nn
 
 from .. import dist
 from ..geometry import (
+    direction,
     feature_moment,
     fourier_basis,
     orthonormal_basis,
     random_basis,
-    safe_norm,
 )
 from .base import OptionalStateModule, check_choice, load_arrays
+from .constants import ConstantCache
 
 _FIELD = 'feature_plane'
 
@@ -123,6 +125,7 @@ class FeaturePlane(OptionalStateModule):
         self.center_type = center
         self.seed = seed
         self.momentum = momentum
+        self._constants = ConstantCache()
         self._build_basis(file)
         self._build_center(file)
 
@@ -170,19 +173,25 @@ class FeaturePlane(OptionalStateModule):
 
     def basis(self, vectors: Tensor) -> Tensor:
         """``(2 N, C)`` in the dtype and on the device of ``vectors``."""
-        channels = vectors.size(-1)
-        if self.basis_type == 'fourier':
-            rows = [
-                fourier_basis(channels, vectors.dtype, vectors.device, winding)
-                for winding in self.windings
-            ]
-            return rows[0] if len(rows) == 1 else torch.cat(rows)
-        if self.basis_type == 'random':
-            return random_basis(
-                channels, self.seed, vectors.dtype, vectors.device
+        if self.basis_type in ('fourier', 'random'):
+            channels = vectors.size(-1)
+            return self._constants.get(
+                channels, vectors, partial(self._fixed_basis, channels)
             )
         rows = self.rows.to(vectors)
         return orthonormal_basis(rows) if self.basis_type == 'learned' else rows
+
+    def _fixed_basis(
+        self, channels: int, dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
+        if self.basis_type == 'random':
+            return random_basis(channels, self.seed, dtype, device)
+        return torch.cat(
+            [
+                fourier_basis(channels, dtype, device, winding)
+                for winding in self.windings
+            ]
+        )
 
     @torch.no_grad()
     def _update_center(self, unit: Tensor) -> None:
@@ -213,8 +222,7 @@ class FeaturePlane(OptionalStateModule):
                 f'{_FIELD}.in_channels={self.in_channels}, but the layer has '
                 f'{vectors.size(-1)} channels; set it to that'
             )
-        norm = safe_norm(vectors, -1).unsqueeze(-1)
-        unit = vectors / torch.where(norm == 0, 1.0, norm)
+        unit = direction(vectors)
         if self.center_type == 'running':
             if self.training:
                 self._update_center(unit)

@@ -1,23 +1,29 @@
 """Finds the maps of a network: by name, by position, or by itself.
 
-A network is run once, in evaluation mode, on two blank images. What its
-modules return says where the maps are, which dimension holds the channels and
-how many tokens precede the patches; nothing of the network changes.
+A network is run once, on two blank images. What its modules return says where
+the maps are, which dimension holds the channels and how many tokens precede
+the patches; nothing of the network changes.
 """
 
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
-from typing import Sequence, Tuple, Union
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .maps import Grid, Layout, Part, layout_of, parts_of
+from .maps import Grid, Layout, Part, layout_of
+from .trial import Seen, inner, watch
 
 Layer = Union[int, str]
 
-#: Side of the blank images where the network does not name one.
-_SIDE = 224
 #: Candidates that an error lists.
 _LISTED = 8
 
@@ -48,13 +54,6 @@ class MapSource(NamedTuple):
     def __str__(self) -> str:
         size = 'x'.join(map(str, self.shape))
         return f'{self.module} ({size}, {self.layout})'
-
-
-class _Seen(NamedTuple):
-    """What one module returned."""
-
-    name: str
-    parts: List[Part]
 
 
 class _GridSource(NamedTuple):
@@ -92,99 +91,6 @@ def find_module(model: nn.Module, name: str, field: str) -> nn.Module:
     return module
 
 
-def _inner(model: nn.Module) -> Tuple[str, nn.Module]:
-    """Where a classifier keeps the network that reads the images."""
-    for name in ('backbone', 'model'):
-        inner = getattr(model, name, None)
-        if isinstance(inner, nn.Module):
-            return name, inner
-    return '', model
-
-
-def _image_shape(model: nn.Module) -> Tuple[int, int, int]:
-    """Channels, height and width of images that the network takes."""
-    channels = 3
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            channels = parameter.size(1)
-            break
-    _, network = _inner(model)
-    config = getattr(network, 'config', None)  # of transformers
-    for owner, name in (
-        (network, 'img_size'),
-        (network, 'input_size'),
-        (getattr(network, 'patch_embed', None), 'img_size'),
-        (getattr(network, 'patch_embed', None), 'init_input_size'),
-        (config, 'image_size'),
-    ):
-        size = getattr(owner, name, None)
-        if isinstance(size, int):
-            size = (size, size)
-        if isinstance(size, (tuple, list)) and len(size) == 2 and all(size):
-            return (channels, *map(int, size))
-    fixed = getattr(network, 'default_cfg', None) or {}
-    if isinstance(fixed, dict) and fixed.get('fixed_input_size'):
-        return (channels, *fixed['input_size'][1:])
-    return channels, _SIDE, _SIDE
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients and no trace of a forward pass."""
-    modes = [(module, module.training) for module in model.modules()]
-    devices = {p.device for p in model.parameters() if p.is_cuda}
-    try:
-        # Not `model.eval()`: classifiers hook into it.
-        for module, _ in modes:
-            module.training = False
-        with torch.no_grad(), torch.random.fork_rng(list(devices)):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _run(model: nn.Module, images: Tensor) -> None:
-    """Everything that makes maps, and of the head as little as can be."""
-    for name in ('extract_feat', 'forward_features'):
-        method = getattr(model, name, None)
-        if method is not None:
-            try:
-                method(images)
-                return
-            except NotImplementedError:
-                pass
-    model(images)
-
-
-def _watch(model: nn.Module) -> List[_Seen]:
-    """Outputs of all modules for two blank images, as they finish."""
-    seen: List[_Seen] = []
-
-    def watcher(name: str):
-        def hook(module, args, output) -> None:
-            if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-                return
-            seen.append(_Seen(name, parts_of(output)))
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(watcher(name))
-        for name, module in model.named_modules()
-        if name
-    ]
-    first = next(model.parameters(), torch.empty(0))
-    images = first.new_zeros(2, *_image_shape(model))
-    try:
-        with _evaluating(model):
-            _run(model, images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
-
-
 class _Reading:
     """Reads layouts out of what the modules of one network returned."""
 
@@ -193,7 +99,7 @@ class _Reading:
         self.token_grid = token_grid
         if token_grid is not None:
             find_module(model, token_grid, 'u1.neck.token_grid')
-        place, network = _inner(model)
+        place, network = inner(model)
         self.place = place
         output_format = getattr(network, 'output_fmt', None)  # of timm
         name = getattr(output_format, 'value', output_format)
@@ -203,16 +109,18 @@ class _Reading:
             self.prefix = getattr(network, name, self.prefix)
         if not isinstance(self.prefix, int):
             self.prefix = None
-        self.seen = _watch(model)
+        self.seen, (height, width) = watch(model)
+        self.ratio = height / width
         self.grids: List[_GridSource] = []
 
-    def sources(self) -> Iterator[Tuple[str, List[Tuple[Part, Any]]]]:
-        """Name and parts of each module in order, with what they look like."""
+    def sources(self) -> Iterator[Tuple[Seen, List[Tuple[Part, Any]]]]:
+        """Modules in order, their parts and what these look like."""
         for seen in self.seen:
             read = [(part, self._read(seen.name, part)) for part in seen.parts]
-            yield seen.name, read
+            yield seen, read
             for part, found in read:
-                self._note_grid(seen.name, part, found)
+                if seen.automatic or seen.name == self.token_grid:
+                    self._note_grid(seen.name, part, found)
 
     def _note_grid(self, name: str, part: Part, found: Any) -> None:
         if self.token_grid is not None and name != self.token_grid:
@@ -221,7 +129,8 @@ class _Reading:
             self.grids.insert(0, _GridSource(part.grid, name, None))
         elif part.value.ndim == 4 and found is not None:
             layout, grid = found[0], found[1]
-            if grid[0] * grid[1] > 1:
+            # One row of many pixels is the attention of a class token.
+            if min(grid) > 1:
                 self.grids.insert(0, _GridSource(grid, name, layout))
 
     def _read(self, name: str, part: Part) -> Any:
@@ -233,7 +142,9 @@ class _Reading:
             found = layout_of(value, [part.grid])
             return None if found is None else (*found, name, None)
         known = [source.grid for source in self.grids]
-        found = layout_of(value, known, self.channels_last, self.prefix)
+        found = layout_of(
+            value, known, self.channels_last, self.prefix, self.ratio
+        )
         if found is None:
             return None
         layout, grid = found
@@ -263,13 +174,14 @@ def _source(layer: Layer, name: str, part: Part, found: Any) -> MapSource:
 def _last_map(reading: _Reading) -> MapSource:
     """The last map before pooling."""
     chosen, listed = None, []
-    for name, parts in reading.sources():
+    for seen, parts in reading.sources():
         for part, found in parts:
             if part.value.ndim < 3:
                 continue
-            listed.append(f'{name} {tuple(part.value.shape[1:])}')
-            if found is not None and found[1][0] * found[1][1] > 1:
-                chosen = _source(name, name, part, found)
+            listed.append(f'{seen.name} {tuple(part.value.shape[1:])}')
+            many = found is not None and found[1][0] * found[1][1] > 1
+            if many and seen.automatic:
+                chosen = _source(seen.name, seen.name, part, found)
     if chosen is None:
         raise ValueError(
             "u1.neck.layers='auto' found no map (C, H, W) in "
@@ -366,5 +278,6 @@ def find_maps(
     reading = _Reading(model, token_grid)
     if layers == 'auto':
         return [_last_map(reading)]
-    outputs = dict(reading.sources())  # the last call of each module
+    # The last call of each module.
+    outputs = {seen.name: parts for seen, parts in reading.sources()}
     return [_named_map(reading, layer, outputs) for layer in layers]

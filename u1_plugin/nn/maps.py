@@ -89,26 +89,27 @@ def layout_of(
     grids: Sequence[Grid] = (),
     channels_last: Optional[bool] = None,
     prefix: Optional[int] = None,
+    ratio: Optional[float] = None,
 ) -> Optional[Tuple[Layout, Grid]]:
     """How a tensor holds a map, guessed from its shape and the network.
 
     Args:
-        value (Tensor): ``(B, ...)``, of square images.
+        value (Tensor): ``(B, ...)``.
         grids (Sequence[Tuple[int, int]]): Sizes that tokens may have, the
             likeliest first; None given leaves squares.
         channels_last (bool, optional): What the network says of itself.
         prefix (int, optional): What the network says of its other tokens.
+        ratio (float, optional): H / W of the images, which a map has too but
+            for a row; matrices of attention mostly have not. None: any map,
+            of square images.
 
     Returns:
         Tuple[Layout, Tuple[int, int]], optional: Layout and ``(H, W)``, or
         None if the shape is no map's.
     """
     if value.ndim == 4:
-        _, a, b, c = value.shape
-        if channels_last or (channels_last is None and a == b != c):
-            return Layout('NHWC'), (a, b)
-        return Layout('NCHW'), (b, c)
-    if value.ndim != 3:
+        return _image_layout(value, channels_last, ratio)
+    if value.ndim != 3 or value.size(2) == 1:  # pooled: (B, C, 1)
         return None
     _, a, b = value.shape
     for height, width in grids:
@@ -123,6 +124,21 @@ def layout_of(
             return Layout('NLC', prefix), (side, side)
     grid, extra = square_grid(a)
     return None if grid is None else (Layout('NLC', extra), grid)
+
+
+def _image_layout(
+    value: Tensor, channels_last: Optional[bool], ratio: Optional[float]
+) -> Optional[Tuple[Layout, Grid]]:
+    _, a, b, c = value.shape
+    if ratio is None:
+        last = channels_last or (channels_last is None and a == b != c)
+    else:
+        # Rows too many or too few for the images' shape, of either reading.
+        first_off, last_off = abs(b - ratio * c), abs(a - ratio * b)
+        if min(first_off, last_off) > 1:
+            return None
+        last = (last_off, not channels_last) < (first_off, False)
+    return (Layout('NHWC'), (a, b)) if last else (Layout('NCHW'), (b, c))
 
 
 def as_map(value: Tensor, layout: Layout, grid: Optional[Grid]) -> Tensor:

@@ -156,7 +156,7 @@ class MapReader:
         raise ValueError(
             f'{where}: {source.grid_module!r}, which knows the grid of its '
             f'tokens, gives {_form(output)}; name a module that returns '
-            "(tokens, (H, W)) or a map in u1.neck.token_grid, such as "
+            '(tokens, (H, W)) or a map in u1.neck.token_grid, such as '
             "'backbone.patch_embed'"
         )
 

@@ -14,13 +14,18 @@ class Pull(NamedTuple):
     """The targets of a batch in one plane.
 
     Attributes:
-        vector (Tensor): ``sum_c p_c t_c``, ``(B, 2)``.
+        vector (Tensor): ``sum_c p_c t_c``, ``(B, 2)``, or ``(B, N, 2)`` for N
+            windings.
         share (Tensor): ``sum_c p_c``, ``(B,)``; 0 for an image that counts
             nothing.
+        total (Tensor): Sum of the shares.
+        per_image (Tensor): 1 over the number of images that count.
     """
 
     vector: Tensor
     share: Tensor
+    total: Tensor
+    per_image: Tensor
 
 
 class ClassTarget(NamedTuple):
@@ -81,40 +86,75 @@ class ClassTarget(NamedTuple):
             return
         check_labels(values, num_classes, ignore_index)
 
-    def pull(self, points: Tensor, ignore_index: int = IGNORED) -> Pull:
+    def pull(self, table: Tensor, ignore_index: int = IGNORED) -> Pull:
         """Where the targets pull.
 
         Args:
-            points (Tensor): ``t_c``, ``(K, 2)``, float32 or wider.
+            table (Tensor): Of the class points, from :func:`as_table`.
             ignore_index (int): Label whose images count nothing.
+
+        Raises:
+            ValueError: If a label is out of range; on a GPU, CUDA's own error.
         """
         if self.values.ndim == 2:
-            scores = self.values.to(points)
-            pull = Pull(scores @ points, scores.sum(1))
-        elif self.images is not None:
-            pull = self._mean_pull(points)
+            rows = self.values.to(table) @ table[:-1]
+            share = rows[:, -1]
+            total, count = share.sum(), (share != 0).sum()
         else:
-            valid = self.values != ignore_index
-            share = valid.to(points)
-            labels = torch.where(valid, self.values, 0)
-            pull = Pull(points[labels] * share[:, None], share)
-        return pull if self.smoothing == (1.0, 0.0) else self._smooth(
-            pull, points
-        )
+            rows = self._rows(table, ignore_index)
+            share = rows[:, -1]  # 1, or 0 where an image has no class
+            total = count = share.sum()
+        per_image = count.clamp_min(1).reciprocal()
+        pull = Pull(rows[:, :-1], share, total, per_image)
+        if self.smoothing != (1.0, 0.0):
+            pull = self._smooth(pull, table)
+        if table.size(1) > 3:
+            pull = pull._replace(vector=pull.vector.unflatten(1, (-1, 2)))
+        return pull
 
-    def _mean_pull(self, points: Tensor) -> Pull:
-        sums = points.new_zeros(self.batch_size, 2)
-        sums = sums.index_add(0, self.images, points[self.values])
-        counts = torch.bincount(self.images, minlength=self.batch_size)
-        counts = counts.to(points)
-        return Pull(sums / counts.clamp(min=1)[:, None], counts.clamp(max=1))
+    def _rows(self, table: Tensor, ignore_index: int) -> Tensor:
+        """Means of the table's rows over the labels of each image."""
+        ignored = len(table) - 1
+        labels = self.values.masked_fill(self.values == ignore_index, ignored)
+        try:
+            # Not by indexing, for which -1 is the last class.
+            rows = table.index_select(0, labels)
+        except (IndexError, RuntimeError):
+            check_labels(self.values, ignored, ignore_index)
+            raise
+        if self.images is None:
+            return rows
+        sums = table.new_zeros(self.batch_size, table.size(1))
+        sums = sums.index_add(0, self.images, rows)
+        return sums / sums[:, -1:].clamp_min(1)
 
-    def _smooth(self, pull: Pull, points: Tensor) -> Pull:
+    def _smooth(self, pull: Pull, table: Tensor) -> Pull:
         scale, offset = self.smoothing
-        counted = (pull.share != 0).to(points)
-        vector = scale * pull.vector + offset * counted[:, None] * points.sum(0)
-        share = scale * pull.share + offset * len(points) * counted
-        return Pull(vector, share)
+        counted = (pull.share != 0).to(table)
+        everyone = table.sum(0)
+        vector = scale * pull.vector
+        vector = vector + offset * counted[:, None] * everyone[:-1]
+        share = scale * pull.share + offset * counted * everyone[-1]
+        return Pull(vector, share, share.sum(), pull.per_image)
+
+
+def as_table(points: Tensor) -> Tensor:
+    """Class points as rows ``(cos, sin, 1)``, and zeros for "no class".
+
+    A label then picks its point and its share at once, and so do scores by a
+    product.
+
+    Args:
+        points (Tensor): ``t_c``, ``(K, 2)`` or, of N windings, ``(K, N, 2)``.
+
+    Returns:
+        Tensor: ``(K + 1, 2 N + 1)``.
+    """
+    flat = points.flatten(1)
+    table = flat.new_zeros(len(flat) + 1, flat.size(1) + 1)
+    table[:-1, :-1] = flat
+    table[:-1, -1] = 1
+    return table
 
 
 def check_labels(

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import to_unit
+from ..geometry.energy import working_dtype
 from .base import check_choice
-from .targets import IGNORED, ClassTarget, Pull, as_target
+from .constants import ConstantCache
+from .targets import IGNORED, ClassTarget, Pull, as_table, as_target
 
 _MODES = ('cosine', 'von_mises', 'mse')
 _REDUCTIONS = ('none', 'mean', 'sum')
@@ -69,6 +71,7 @@ class U1Loss(nn.Module):
         self.eps = eps
         self.reduction = reduction
         self.ignore_index = ignore_index
+        self._constants = ConstantCache()
         # log I0 through the scaled Bessel function, which does not overflow.
         order_zero = torch.special.i0e(torch.tensor(float(kappa)).double())
         self.log_norm = math.log(2 * math.pi * order_zero.item()) + kappa
@@ -86,11 +89,12 @@ class U1Loss(nn.Module):
         """Compute the loss.
 
         Args:
-            moment (Tensor): ``z``, ``(N, 2)``; or of every pixel,
-                ``(N, P, 2)``, with ``pixel_share``.
+            moment (Tensor): ``z``, ``(N, 2)``; of W windings, over which the
+                loss is the mean, ``(N, W, 2)``; of every pixel,
+                ``(N, P, 2)`` or ``(N, P, W, 2)``, with ``pixel_share``.
             target (Tensor | ClassTarget | Pull): Labels ``(N,)``, scores
                 ``(N, K)``, or what :meth:`ClassTarget.pull` gave.
-            class_points (Tensor): ``t_c``, ``(K, 2)``, from
+            class_points (Tensor): ``t_c``, ``(K, 2)`` or ``(K, W, 2)``, from
                 :class:`ClassAngles`; not needed with a :class:`Pull`.
             weight (Tensor, optional): Of each sample, ``(N,)``.
             avg_factor (float, optional): Divides the sum with
@@ -110,12 +114,17 @@ class U1Loss(nn.Module):
         reduction = reduction_override or self.reduction
         check_choice('reduction_override', reduction, _REDUCTIONS)
         with torch.autocast(moment.device.type, enabled=False):
-            moment = moment.to(torch.promote_types(moment.dtype, torch.float32))
+            moment = moment.to(working_dtype(moment.dtype))
             pull = self._pull(moment, target, class_points)
-            unit = to_unit(moment, self.eps)
+            unit = to_unit(
+                moment, self._constants.get('eps', moment, self._eps)
+            )
+            plain = weight is None and avg_factor is None
+            if plain and reduction == 'mean' and self.mode != 'mse':
+                return self._mean(unit, pull, pixel_share)
             loss = self._form(unit, pull, pixel_share)
             return self.loss_weight * _reduce(
-                loss, pull.share, weight, reduction, avg_factor
+                loss, pull, weight, reduction, avg_factor
             )
 
     def _pull(
@@ -131,20 +140,39 @@ class U1Loss(nn.Module):
         target = as_target(target)
         if not torch.compiler.is_compiling() and not moment.is_cuda:
             target.check(len(class_points), len(moment), self.ignore_index)
-        return target.pull(class_points.to(moment), self.ignore_index)
+        table = as_table(class_points.to(moment))
+        return target.pull(table, self.ignore_index)
+
+    def _eps(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.full((), self.eps, dtype=dtype, device=device)
+
+    def _mean(
+        self, unit: Tensor, pull: Pull, pixel_share: Optional[Tensor]
+    ) -> Tensor:
+        """Mean of :meth:`_form` by one sum over the batch."""
+        if pixel_share is not None:
+            unit = _pixel_mean(unit, pixel_share)
+        cosine = (unit * pull.vector).sum()
+        if unit.ndim == 3:
+            cosine = cosine / unit.size(1)
+        # Negative factors instead of a subtraction spare the gradient a step.
+        scale = -self.loss_weight * pull.per_image
+        if self.mode == 'cosine':
+            return (cosine - pull.total) * scale
+        return (self.kappa * cosine - self.log_norm * pull.total) * scale
 
     def _form(
         self, unit: Tensor, pull: Pull, pixel_share: Optional[Tensor]
     ) -> Tensor:
         """``sum_c p_c loss_c``, ``(N,)``."""
-        square = None
-        if self.mode == 'mse':
-            square = unit.square().sum(-1)
+        square = unit.square().sum(-1, keepdim=True)
         if pixel_share is not None:
-            unit = (unit * pixel_share.unsqueeze(-1)).sum(1)
-            if square is not None:
-                square = (square * pixel_share).sum(1)
+            unit = _pixel_mean(unit, pixel_share)
+            square = _pixel_mean(square, pixel_share)
         cosine = (unit * pull.vector).sum(-1)
+        square = square.squeeze(-1)
+        if cosine.ndim == 2:
+            cosine, square = cosine.mean(1), square.mean(1)
         if self.mode == 'cosine':
             return pull.share - cosine
         if self.mode == 'von_mises':
@@ -155,9 +183,15 @@ class U1Loss(nn.Module):
         return f'mode={self.mode!r}, loss_weight={self.loss_weight}'
 
 
+def _pixel_mean(values: Tensor, pixel_share: Tensor) -> Tensor:
+    """``sum_p share_p values_p``, ``(N, P, ...) -> (N, ...)``."""
+    shares = pixel_share.view(*pixel_share.shape, *[1] * (values.ndim - 2))
+    return (values * shares).sum(1)
+
+
 def _reduce(
     loss: Tensor,
-    share: Tensor,
+    pull: Pull,
     weight: Optional[Tensor],
     reduction: str,
     avg_factor: Optional[float],
@@ -172,5 +206,5 @@ def _reduce(
             raise ValueError('avg_factor can not be used with reduction="sum"')
         return loss.sum()
     if avg_factor is None:
-        avg_factor = (share != 0).sum().clamp(min=1)
+        return loss.sum() * pull.per_image
     return loss.sum() / avg_factor

@@ -1,0 +1,225 @@
+"""Runs a network once on blank images and notes what its modules return.
+
+In evaluation mode, without gradients; neither the network nor torch's random
+generators are other than before.
+"""
+
+from contextlib import contextmanager
+from itertools import product
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from .maps import Part, parts_of
+
+#: Sides of the blank images, in turn, where the network does not name one.
+_SIDES = (224, 32, 28, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 448, 512)
+#: What these return is a part of a block, not its map: projections of tokens
+#: and matrices of attention look like maps.
+_INSIDE_BLOCKS = (
+    nn.Linear,
+    nn.Softmax,
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+)
+
+
+class Seen(NamedTuple):
+    """What one module returned in one call.
+
+    Attributes:
+        name (str): Of the module.
+        parts (List[Part]): Tensors of its output.
+        automatic (bool): Whether ``layers='auto'`` may choose it.
+    """
+
+    name: str
+    parts: List[Part]
+    automatic: bool
+
+
+class Trial(NamedTuple):
+    """What a network did with blank images.
+
+    Attributes:
+        seen (List[Seen]): Outputs of its modules, as they finished.
+        size (Tuple[int, int]): H and W of the images.
+    """
+
+    seen: List[Seen]
+    size: Tuple[int, int]
+
+
+def inner(model: nn.Module) -> Tuple[str, nn.Module]:
+    """Where a classifier keeps the network that reads the images."""
+    for name in ('backbone', 'model'):
+        network = getattr(model, name, None)
+        if isinstance(network, nn.Module):
+            return name, network
+    return '', model
+
+
+def _channels(model: nn.Module) -> List[int]:
+    """Channels that images may have, the likeliest first."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            # A stem may fold pixels into channels before its convolution.
+            return list(dict.fromkeys([module.in_channels, 3]))
+    return [3]
+
+
+def _sizes(model: nn.Module) -> List[Tuple[int, int]]:
+    """Heights and widths that images may have, the likeliest first."""
+    _, network = inner(model)
+    patches = getattr(network, 'patch_embed', None)
+    for owner, name in (
+        (network, 'img_size'),
+        (network, 'input_size'),
+        (patches, 'img_size'),
+        (patches, 'init_input_size'),
+        (getattr(network, 'config', None), 'image_size'),  # of transformers
+    ):
+        size = getattr(owner, name, None)
+        if isinstance(size, int):
+            size = (size, size)
+        if isinstance(size, (tuple, list)) and len(size) == 2 and all(size):
+            return [(int(size[0]), int(size[1]))]
+    fixed = getattr(network, 'default_cfg', None)  # of timm
+    if isinstance(fixed, dict) and fixed.get('fixed_input_size'):
+        return [tuple(fixed['input_size'][1:])]
+    return [(side, side) for side in _SIDES]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no gradients and no trace of a forward pass.
+
+    Some modules make tensors when they change their mode, others when they
+    run; what modules were is put back attribute by attribute.
+    """
+    before = [
+        (module, dict(module.__dict__), dict(module._buffers))
+        for module in model.modules()
+    ]
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    try:
+        # Not `model.eval()`: a classifier may hook into it.
+        model.training = False
+        for child in model.children():
+            child.eval()
+        with torch.no_grad(), torch.random.fork_rng(list(devices)):
+            yield
+    finally:
+        for module, attributes, buffers in before:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
+
+
+def _extract(model: nn.Module, images: Tensor) -> Any:
+    """Everything that makes maps, and of the head as little as can be."""
+    for name in ('extract_feat', 'forward_features'):
+        method = getattr(model, name, None)
+        if method is not None:
+            try:
+                return method(images)
+            except NotImplementedError:
+                pass
+    return model(images)
+
+
+def _try(model: nn.Module, run, between=None) -> Tuple[Any, Tuple[int, int]]:
+    """The first run that a network takes, and the size of its images.
+
+    Args:
+        model (nn.Module): The network.
+        run (callable): Takes the model and images.
+        between (callable, optional): Called before each run.
+
+    Raises:
+        ValueError: If it takes none, with the likeliest run's error.
+    """
+    first: Optional[Exception] = None
+    like = next(model.parameters(), torch.empty(0))
+    shapes = product(_sizes(model), _channels(model))
+    for size, channels in shapes:
+        if between is not None:
+            between()
+        try:
+            return run(model, like.new_zeros(2, channels, *size)), size
+        except Exception as error:
+            first = first or error
+    raise ValueError(
+        f'u1.neck.layers: {type(model).__name__} cannot be tried on blank '
+        f'images: {type(first).__name__}: {first}; give the network an '
+        'attribute input_size = (H, W) if it takes images of that size only'
+    ) from first
+
+
+def watch(model: nn.Module) -> Trial:
+    """Run a network on two blank images and watch all of its modules.
+
+    Two, because the windows of attention are told from images by their number.
+
+    Args:
+        model (nn.Module): A classifier, a timm network or any module that
+            takes ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: If it does not run.
+    """
+    seen: List[Seen] = []
+    pooled = [False]
+
+    def watcher(name: str):
+        def hook(module, args, output) -> None:
+            automatic = not pooled[0] and not isinstance(module, _INSIDE_BLOCKS)
+            seen.append(Seen(name, parts_of(output), automatic))
+
+        return hook
+
+    def pool(module, args) -> None:
+        pooled[0] = True
+
+    def restart() -> None:
+        seen.clear()
+        pooled[0] = False
+
+    handles = []
+    for name, module in model.named_modules():
+        if name and not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+            handles.append(module.register_forward_hook(watcher(name)))
+        # The class token gathers the patches there, which are no map after it.
+        if 'ClassAttention' in type(module).__name__:
+            handles.append(module.register_forward_pre_hook(pool))
+    try:
+        with _evaluating(model):
+            _, size = _try(model, _extract, restart)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Trial(seen, size)
+
+
+def count_logits(model: nn.Module) -> Optional[int]:
+    """K, from the logits that a classifier gives for blank images.
+
+    Args:
+        model (nn.Module): A classifier whose forward pass ends in logits
+            ``(B, K)``, or in a tuple of them.
+
+    Returns:
+        int, optional: None if it does not run or gives something else.
+    """
+    try:
+        with _evaluating(model):
+            logits, _ = _try(model, lambda model, images: model(images))
+    except ValueError:
+        return None
+    parts = [part.value for part in parts_of(logits)]
+    if not parts or any(part.ndim != 2 or len(part) != 2 for part in parts):
+        return None
+    sizes = {part.size(1) for part in parts}
+    return sizes.pop() if len(sizes) == 1 else None
