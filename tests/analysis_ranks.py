@@ -7,12 +7,12 @@ import sys
 
 import torch
 
-from u1_plugin.measure.sums import Accumulator
 from u1_plugin.measure.accumulators import (
     AngleAccumulator,
     EnergyAccumulator,
     VectorAccumulator,
 )
+from u1_plugin.measure.sums import Accumulator
 
 IMAGES, CLASSES = 101, 5
 

@@ -44,17 +44,15 @@ def plain_config(head: Optional[dict] = None, **backbone) -> ConfigDict:
 def u1_config(
     head: Optional[dict] = None,
     neck: Optional[dict] = None,
-    u1_head: Optional[dict] = None,
+    loss: Optional[dict] = None,
+    class_angles: Optional[dict] = None,
     **backbone,
 ) -> ConfigDict:
-    """The U(1) twin of :func:`plain_config`."""
+    """The U(1) twin of :func:`plain_config`, with options of its branch."""
     config = plain_config(head, **backbone)
-    config.neck = dict(
-        dict(type='BottleneckAngleNeck', neck=config.neck), **(neck or {})
-    )
-    config.head = dict(
-        dict(type='U1ClsHead', cls_head=config.head), **(u1_head or {})
-    )
+    config.type = 'U1ImageClassifier'
+    parts = dict(neck=neck, loss=loss, class_angles=class_angles)
+    config.u1 = {name: part for name, part in parts.items() if part}
     return config
 
 

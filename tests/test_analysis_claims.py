@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 from statsmodels.stats.multitest import multipletests
 
-from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
+from u1_plugin.geometry import circular_correlation as correlation_of_tensors
 from u1_plugin.lab.analysis.verdicts import (
     angle_tests,
     claim_verdict,
@@ -19,7 +19,12 @@ from u1_plugin.lab.analysis.verdicts import (
     judge,
     sombrero_tests,
 )
-from u1_plugin.measure.circular_tests import circular_correlation, holm
+from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
+from u1_plugin.measure.circular_tests import (
+    circular_correlation,
+    holm,
+    rayleigh_pvalue,
+)
 from u1_plugin.measure.information import (
     class_dependence,
     mutual_information,
@@ -32,8 +37,6 @@ from u1_plugin.measure.profile import (
     rotational_symmetry,
     symmetry,
 )
-from u1_plugin.measure.circular_tests import rayleigh_pvalue
-from u1_plugin.geometry import circular_correlation as correlation_of_tensors
 
 SIZE = 14
 

@@ -11,7 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import Pictures, build, images, samples, u1_config
+from helpers import (
+    Pictures,
+    build,
+    images,
+    plain_config,
+    samples,
+    u1_config,
+)
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -20,12 +27,12 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
+from u1_plugin.geometry import energy, image_moment, pooled_vector
 from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
 from u1_plugin.measure.probe import Probe, Source, class_labels
-from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
-from u1_plugin.geometry import energy, image_moment, pooled_vector
 from u1_plugin.mm.hooks.angle_stats_hook import AngleStatsHook
 from u1_plugin.mm.hooks.energy_map_hook import EnergyMapHook
+from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
 
 CONFIG = """
 _base_ = [{base!r}]
@@ -36,7 +43,7 @@ custom_hooks = [
 val_evaluator = [dict(type='Accuracy'), dict(type='SymmetryBreaking')]
 test_evaluator = val_evaluator
 default_hooks = dict(checkpoint=dict(
-    interval=1, save_best='u1/resultant_length'))
+    interval=1, save_best='u1/resultant_length', rule='greater'))
 visualizer = dict(type='UniversalVisualizer', vis_backends=[
     dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 train_cfg = dict(max_epochs=2, val_interval=1)
@@ -251,10 +258,11 @@ def test_nothing_is_attached_but_while_validating(tmp_path):
     hooks = [dict(type='EnergyMapHook'), dict(type='AngleStatsHook'), spy]
     runner = make_runner(tmp_path, hooks, [dict(type='SymmetryBreaking')], 2)
     runner.train()
-    assert spy.counts == [0, *[3] * 5, 0] * 2
+    # The model's own U(1) branch has one, which listens in training only.
+    assert spy.counts == [1, *[4] * 5, 1] * 2
     runner.test()
     modules = runner.model.modules()
-    assert not any(module._forward_hooks for module in modules)
+    assert sum(len(module._forward_hooks) for module in modules) == 1
 
 
 def test_hooks_write_what_the_maps_say(tmp_path):
@@ -271,7 +279,7 @@ def test_hooks_write_what_the_maps_say(tmp_path):
             inputs = (data.inputs[start : start + 5] * 255 - 127.5) / 127.5
             labels = torch.arange(start, min(start + 5, 23)) % 10
             (maps,) = runner.model.backbone(inputs)
-            plane = runner.model.neck.feature_planes[0]
+            plane = runner.model.u1.neck.feature_planes[0]
             intensity = maps.relu()
             energies.update(energy(intensity))
             angles.update(plane(pooled_vector(intensity)), labels)
@@ -350,7 +358,7 @@ def test_a_metric_without_a_network_says_so():
     metric = Evaluator(dict(type='SymmetryBreaking')).metrics[0]
     with pytest.raises(RuntimeError, match='attach'):
         metric.process(None, [sample.to_dict() for sample in samples()])
-    model = build(u1_config()).eval()
+    model = build(plain_config()).eval()
     metric.attach(model)
     with torch.no_grad():
         model(images())
@@ -362,7 +370,7 @@ def test_a_metric_without_a_network_says_so():
 
 def test_the_probe_takes_the_neck_s_own_plane_and_settings():
     plane = dict(basis='learned', center='running')
-    neck = dict(feature_plane=plane, in_channels=128, orthant='abs')
+    neck = dict(feature_plane=plane, orthant='abs')
     model = build(u1_config(neck=neck))
     model(images(), samples(), mode='loss')  # moves the centre
     model.eval()
@@ -372,7 +380,7 @@ def test_the_probe_takes_the_neck_s_own_plane_and_settings():
         model(images())
         (maps,) = model.backbone(images())
         vectors = pooled_vector(maps.abs())
-        expected = model.neck.feature_planes[0](vectors)
+        expected = model.u1.neck.feature_planes[0](vectors)
     source = Source('backbone', 'feature')
     torch.testing.assert_close(own.moments()[source], expected)
     assert not torch.allclose(plain.moments()[source], expected)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from helpers import build, images, plain_config
 from torch import nn
 
-from u1_plugin.measure.bottlenecks import _all_passes_through, find_bottlenecks
 from u1_plugin.lab.analysis.sources import load_network, set_padding
+from u1_plugin.measure.bottlenecks import _all_passes_through, find_bottlenecks
 
 
 def test_bottlenecks_are_the_last_maps_before_downsampling():

@@ -9,12 +9,12 @@ import torch
 from analysis_ranks import accumulators
 from scipy import special, stats
 
+from u1_plugin.geometry import pca_basis, rayleigh_pvalue
 from u1_plugin.measure.accumulators import (
     AngleAccumulator,
     EnergyAccumulator,
     VectorAccumulator,
 )
-from u1_plugin.geometry import pca_basis, rayleigh_pvalue
 
 
 def energies(n=37, height=6, width=9, seed=0) -> torch.Tensor:

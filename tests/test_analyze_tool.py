@@ -17,6 +17,14 @@ from mmengine.config import Config
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from u1_plugin.geometry import (
+    angle,
+    energy,
+    image_moment,
+    pca_basis,
+    pooled_vector,
+    to_positive_orthant,
+)
 from u1_plugin.lab.analysis import controls, survey
 from u1_plugin.lab.analysis.images import (
     image_folder,
@@ -27,14 +35,6 @@ from u1_plugin.lab.analysis.images import (
 )
 from u1_plugin.lab.analysis.report import show_estimate, show_pvalue
 from u1_plugin.lab.analysis.sources import Network, load_network, untrained_twin
-from u1_plugin.geometry import (
-    angle,
-    energy,
-    image_moment,
-    pca_basis,
-    pooled_vector,
-    to_positive_orthant,
-)
 
 COUNT = 40
 CLASSES = ('0', '1', '2', '3')
@@ -327,18 +327,18 @@ def test_files_load_in_a_u1_config(report, config_file, folder, tmp_path):
                 file=str(report / 'planes' / 'backbone.npz'),
             )
         ),
-        u1_head=dict(class_angles=dict(mode='file', file=str(angles))),
+        class_angles=dict(mode='file', file=str(angles)),
     )
     model = build(config)
     batch = next(iter(loader))
     data = plain.model.data_preprocessor(batch, False)
     with torch.no_grad():
         maps = plain.model.backbone(data['inputs'])
-        moments = model.neck.measure(maps)[0].value
+        moments = model.u1.eval().neck(maps)[0].value
     np.testing.assert_allclose(
         moments, expected.moments['pca_centred'], atol=1e-5
     )
-    difference = model.head.class_angles.angles.numpy() - (
+    difference = model.u1.class_angles.angles.numpy() - (
         expected.planes['pca_centred'].mean
     )
     np.testing.assert_allclose(np.cos(difference), 1, atol=1e-6)

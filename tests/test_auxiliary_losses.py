@@ -5,9 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import samples
+from helpers import build as build_model
+from helpers import images, plain_config, samples, u1_config
 from mmpretrain.registry import HOOKS, MODELS
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
+
+import u1_plugin.lab  # noqa: F401  (registers the losses)
 
 K, C, B = 5, 12, 8
 LOSSES = ['CenterLoss', 'HypersphericalPrototypeLoss', 'RandomPlaneLoss']
@@ -114,74 +117,72 @@ def test_bad_options_are_refused(options, words):
         build('CenterLoss')(torch.rand(B, 3), torch.zeros(B).long())
 
 
-def head(**options) -> torch.nn.Module:
-    torch.manual_seed(0)
-    plain = dict(type='LinearClsHead', num_classes=10, in_channels=C)
-    return MODELS.build(
-        dict(type='AuxiliaryClsHead', cls_head=plain, **options)
-    )
+def classifier(head=None, **auxiliary) -> torch.nn.Module:
+    config = plain_config(head)
+    config.update(type='AuxiliaryImageClassifier', auxiliary=auxiliary)
+    return build_model(config)
 
 
-def test_head_adds_its_loss_and_changes_nothing_else():
-    wrapped = head(loss_aux=dict(type='RandomPlaneLoss', loss_weight=0.5))
-    assert [name for name, _ in wrapped.named_parameters()] == [
-        'fc.weight',
-        'fc.bias',
-    ]
-    feats = (torch.rand(4, C),)
+@pytest.mark.parametrize('kind', LOSSES)
+def test_classifier_adds_its_loss_and_changes_nothing_else(kind):
+    model = classifier(type=kind, loss_weight=0.5)
+    plain = build_model(plain_config())
+    names = [name for name, _ in plain.named_parameters()]
+    assert [name for name, _ in model.named_parameters()] == names
+    for name, value in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
     data_samples = samples(4)
     labels = torch.cat([s.gt_label for s in data_samples])
-    losses = wrapped.loss(feats, data_samples)
+    reference = plain.loss(images(4), data_samples)
+    losses = model.loss(images(4), data_samples)
     assert set(losses) == {'loss', 'loss_aux'}
-    logits = wrapped.fc(feats[0])
-    torch.testing.assert_close(losses['loss'], cross_entropy(logits, labels))
-    expected = wrapped.loss_aux(feats[0], labels)
-    torch.testing.assert_close(losses['loss_aux'], expected)
-    assert torch.equal(wrapped(feats), logits)
-    again = pickle.loads(pickle.dumps(wrapped))
-    assert type(again) is type(wrapped) and torch.equal(again(feats), logits)
+    assert torch.equal(losses['loss'], reference['loss'])
+    model.eval(), plain.eval()
+    assert torch.equal(model(images(4)), plain(images(4)))
+    vectors = model.extract_feat(images(4))[0]
+    expected = model.auxiliary(vectors, labels)
+    found = model.loss(images(4), data_samples)['loss_aux']
+    torch.testing.assert_close(found, expected)
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(again(images(4)), plain(images(4)))
 
 
-def test_head_needs_sizes_and_is_not_wrapped_twice():
-    with pytest.raises(ValueError, match='no num_classes'):
-        MODELS.build(
-            dict(
-                type='AuxiliaryClsHead',
-                cls_head=dict(type='ClsHead'),
-            )
-        )
-    with pytest.raises(TypeError, match='AuxiliaryClsHead already'):
-        MODELS.build(
-            dict(
-                type='U1ClsHead',
-                cls_head=dict(type='AuxiliaryClsHead', cls_head={}),
-            )
-        )
+def test_classifier_needs_sizes():
+    with pytest.raises(ValueError, match='model.head=ClsHead has no num_cl'):
+        classifier(dict(type='ClsHead'), type='CenterLoss')
 
 
 def runner(epoch=0):
-    plain = dict(type='LinearClsHead', num_classes=10, in_channels=C)
-    model = torch.nn.Module()
-    model.head = MODELS.build(dict(type='U1ClsHead', cls_head=plain))
-    return SimpleNamespace(model=model, epoch=epoch)
+    return SimpleNamespace(model=build_model(u1_config()), epoch=epoch)
 
 
 def test_angles_are_dealt_anew_and_alike_everywhere():
     hook = HOOKS.build(dict(type='PermuteAnglesHook', seed=1))
     first, second = runner(), runner()
-    start = first.model.head.class_angles.angles.clone()
+    start = first.model.u1.class_angles.angles.clone()
     seen = [start]
     for epoch in range(3):
         first.epoch = second.epoch = epoch
         hook.before_train_epoch(first)
-        seen.append(first.model.head.class_angles.angles.clone())
+        seen.append(first.model.u1.class_angles.angles.clone())
         assert torch.equal(seen[-1].sort().values, start.sort().values)
         # A run resumed here goes on as the other.
         HOOKS.build(dict(type='PermuteAnglesHook', seed=1)).before_train_epoch(
             second
         )
-        assert torch.equal(second.model.head.class_angles.angles, seen[-1])
+        assert torch.equal(second.model.u1.class_angles.angles, seen[-1])
     assert all(not torch.equal(a, b) for a, b in zip(seen, seen[1:]))
-    first.model.head = torch.nn.Linear(2, 2)
-    with pytest.raises(TypeError, match='model.head is Linear'):
+    first.model = build_model(plain_config())
+    with pytest.raises(TypeError, match="model.type='ImageClassifier' has no"):
         hook.before_train_epoch(first)
+
+
+def test_a_permutation_moves_all_windings_of_a_class():
+    model = build_model(u1_config(neck=dict(windings=(1, 2))))
+    angles = model.u1.class_angles.angles
+    rows = {tuple(row) for row in angles.tolist()}
+    before = angles.clone()
+    hook = HOOKS.build(dict(type='PermuteAnglesHook'))
+    hook.before_train_epoch(SimpleNamespace(model=model, epoch=0))
+    assert {tuple(row) for row in angles.tolist()} == rows
+    assert not torch.equal(angles, before)

@@ -14,6 +14,7 @@ from helpers import build, plain_config, u1_config
 from mmengine.config import Config
 from PIL import Image
 
+from u1_plugin.geometry import off_axis_angle
 from u1_plugin.lab.benchmark.behaviour import (
     Signals,
     accuracy,
@@ -23,7 +24,6 @@ from u1_plugin.lab.benchmark.behaviour import (
     load_run,
     signals,
 )
-from u1_plugin.geometry import off_axis_angle
 
 
 def test_epochs_to_an_accuracy():

@@ -36,6 +36,7 @@ SUITES = [
     'imagenet',
 ]
 CONFIG = 'digits/resnet18-narrow_1xb64_digits.py'
+AUXILIARY = ('center-loss', 'hyperspherical', 'random-plane')
 ARMS = ['one-hot', 'u1-feature', 'u1-measured', 'u1-zero', 'arcface']
 
 
@@ -49,13 +50,26 @@ def test_every_arm_of_every_suite_builds(name, root):
     assert len({run.run_hash for run in runs}) == len(runs)
     assert len({run.folder for run in runs}) == len(runs)
     entry = suite.entries[0].name
-    first = [r for r in runs if r.seed == 0 and r.config == entry]
+    first = [
+        r for r in runs if r.seed == suite.first_seed and r.config == entry
+    ]
+    assert len(first) == len(suite.arms) + len(suite.ablations)
+    u1_arms = {
+        run.arm
+        for run in first
+        if run.arm.startswith('u1-')
+        or run.role == 'ablation'
+        and '+' not in run.arm
+    }
     for run in first:
         model = dict(run.values['model'])
         if run.needs:
-            model['head']['class_angles'].update(mode='uniform')
+            model['u1']['class_angles'] = dict(mode='uniform')
         built = MODELS.build(model)
-        assert hasattr(built.head, 'loss')
+        assert hasattr(built, 'u1') == (run.arm in u1_arms)
+        assert hasattr(built, 'auxiliary') == (
+            run.arm.partition('+')[0] in AUXILIARY
+        )
     kinds = {run.config_hash for run in first}
     assert len(kinds) == len(first)
     assert all(run.test != (run.role == 'ablation') for run in runs)
@@ -119,7 +133,7 @@ GOOD = dict(
     seeds=2,
     arms=ARMS,
     ablations=dict(
-        seeds=1, set={'lambda-1': {'model.head.loss_u1.loss_weight': 1.0}}
+        seeds=1, set={'lambda-1': {'model.u1.loss.loss_weight': 1.0}}
     ),
 )
 
@@ -162,6 +176,14 @@ GOOD = dict(
                 define={'loop': dict(role='u1', measured='u1-measured')},
             ),
             'whose own angles are measured',
+        ),
+        (
+            dict(arms=['one-hot'], define={'x': dict(role='u1', wrap='u1')}),
+            r"unknown field\(s\) \['wrap'\]",
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, fragment='_base_/u1.py')]),
+            r"unknown field\(s\) \['fragment'\]",
         ),
         (
             dict(define={'x': dict(role='hero')}),

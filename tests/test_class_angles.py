@@ -2,11 +2,12 @@
 
 import json
 import math
+import pickle
 
 import pytest
 import torch
 
-from u1_plugin.nn.class_angles import ClassAngles
+from u1_plugin.nn import ClassAngles
 
 
 def test_uniform():
@@ -44,13 +45,92 @@ def test_file(tmp_path, suffix):
     torch.testing.assert_close(angles.angles, expected)
 
 
+def test_a_file_of_several_windings(tmp_path):
+    file = tmp_path / 'angles.json'
+    rows = [[0.5, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    file.write_text(json.dumps(dict(class_angles=rows)))
+    angles = ClassAngles(mode='file', file=str(file), windings=2)
+    torch.testing.assert_close(angles.angles, torch.tensor(rows))
+    with pytest.raises(ValueError, match=r'2 winding\(s\).*1 winding'):
+        ClassAngles(mode='file', file=str(file))
+
+
+@pytest.mark.parametrize('mode', ['random', 'uniform'])
+def test_windings_have_angles_of_their_own(mode):
+    one, three = (ClassAngles(9, mode, windings=n).angles for n in (1, 3))
+    assert one.shape == (9,) and three.shape == (9, 3)
+    assert torch.equal(three[:, 0], one)
+    assert not torch.equal(three[:, 1], three[:, 2])
+    if mode == 'uniform':
+        for column in three.T:
+            assert torch.equal(column.sort().values, one)
+
+
+@pytest.mark.parametrize('key', ['', 'class_angles: '])
+def test_a_file_runs_no_code(tmp_path, key):
+    trace = tmp_path / 'trace'
+    file = tmp_path / 'angles.yml'
+    file.write_text(f'{key}!!python/object/apply:os.mkdir ["{trace}"]')
+    with pytest.raises(ValueError, match='angles.yml.*plain YAML'):
+        ClassAngles(3, mode='file', file=str(file))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize('name', ['angles.pkl', 'angles.json', 'angles.yml'])
+def test_a_pickle_is_refused(tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(pickle.dumps(dict(class_angles=[1.0, 2.0, 3.0])))
+    with pytest.raises(ValueError, match=f'file=.*{name}.*neither JSON nor'):
+        ClassAngles(3, mode='file', file=str(file))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match='class_angles.file=.*angles.js'
+    ):
+        ClassAngles(3, mode='file', file=str(tmp_path / 'angles.json'))
+
+
+def written_by_copy(angles, new):
+    angles.angles.copy_(new)
+
+
+def written_past_the_version(angles, new):
+    # As MMEngine's EMA writes, before the training loop goes on.
+    angles.angles.data.copy_(new)
+    angles.train()
+
+
+def loaded(angles, new):
+    angles.load_state_dict(dict(angles=new))
+
+
+def replaced(angles, new):
+    angles.angles = new.clone()
+
+
+@pytest.mark.parametrize(
+    'change', [written_by_copy, written_past_the_version, loaded, replaced]
+)
+def test_changed_angles_change_the_points(change):
+    angles, like = ClassAngles(5, seed=1), torch.zeros(1)
+    assert angles.table(like) is angles.table(like)
+    new = ClassAngles(5, seed=2)
+    change(angles, new.angles)
+    assert torch.equal(angles.table(like), new.table(like))
+    points = torch.cat([new(), torch.ones(5, 1)], 1)
+    torch.testing.assert_close(angles.table(like), points)
+
+
 @pytest.mark.parametrize(
     'content, words',
     [
         (dict(class_angles=[1.0, 2.0]), ('2 angles', 'num_classes=3')),
         (dict(angles=[1.0]), ('class_angles', 'radians')),
         (dict(class_angles=[1.0, math.nan, 0]), ('finite', 'nan')),
-        (dict(class_angles=[[1.0], [2.0], [3.0]]), ('(3, 1)',)),
+        (dict(class_angles=[[[1.0]], [[2.0]]]), ('(2, 1, 1)',)),
+        (dict(class_angles=[[1.0], [2.0, 3.0]]), ('list of radians',)),
+        ([1.0, 2.0, 3.0], ('class_angles', 'list')),
     ],
 )
 def test_bad_files_are_refused(tmp_path, content, words):

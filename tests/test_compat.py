@@ -3,117 +3,237 @@
 import pickle
 import subprocess
 import sys
-from importlib import metadata
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
-from mmengine.utils import digit_version
+from mmengine.runner import CheckpointLoader, save_checkpoint
 
+import u1_plugin  # noqa: F401  (puts its loaders into MMEngine's registry)
 from u1_plugin.mm import compat
 
-STOCK_MMENGINE = any(
-    d.metadata['Name'] == 'mmengine' for d in metadata.distributions()
+DIGITS = 'configs/digits/resnet18-narrow_1xb64_digits_u1.py'
+needs_loaders = pytest.mark.skipif(
+    compat.reads_history(),
+    reason='this MMEngine reads its own checkpoints on this torch',
 )
 
 
-def checkpoint(path) -> str:
-    """What MMEngine saves beside the weights."""
+def read(file) -> dict:
+    return CheckpointLoader.load_checkpoint(str(file), 'cpu')
+
+
+@pytest.fixture
+def file(tmp_path) -> str:
+    """What MMEngine saves beside the weights, and numbers of numpy's kinds."""
     history = HistoryBuffer()
-    history.update(0.5)
+    for value in (0.5, 1.5):
+        history.update(value)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     scheduler = OneCycleLR(optimizer, eta_max=0.1, total_steps=5)
-    file = str(path / 'checkpoint.pth')
-    torch.save(dict(history=history, scheduler=scheduler.state_dict()), file)
-    return file
+    content = dict(
+        history=history,
+        scheduler=scheduler.state_dict(),
+        numbers=[np.float32(2.5), np.int64(-3), np.bool_(True)],
+        arrays=(
+            np.arange(6).reshape(2, 3),
+            np.asfortranarray(np.ones((2, 3), np.float16)),
+            np.array([1 + 2j]),
+            np.array([1, 256], '>i4'),
+            np.zeros((0, 4)),
+        ),
+    )
+    save_checkpoint(content, str(tmp_path / 'checkpoint.pth'))
+    return str(tmp_path / 'checkpoint.pth')
 
 
-@pytest.fixture(autouse=True)
-def allow_list():
-    """As an import leaves it: forks of MMEngine take classes off again."""
-    compat.setup()
-
-
-def test_checkpoints_load_with_weights_only(tmp_path):
-    loaded = torch.load(checkpoint(tmp_path), weights_only=True)
-    assert loaded['history'].mean() == 0.5
+def test_mmengine_reads_what_it_saves(file):
+    loaded = read(file)
+    assert type(loaded['history']) is HistoryBuffer
+    assert loaded['history'].mean() == 1.0
+    loaded['history'].update(2.5)
+    assert loaded['history'].max() == 2.5
     assert loaded['scheduler']['anneal_func'](1.0, 0.0, 1.0) == 0
+    assert loaded['numbers'] == [2.5, -3, True]
+    kinds = [np.float32, np.int64, np.bool_]
+    assert [type(number) for number in loaded['numbers']] == kinds
+    expected = (
+        np.arange(6).reshape(2, 3),
+        np.ones((2, 3), np.float16),
+        np.array([1 + 2j]),
+        np.array([1, 256]),
+        np.zeros((0, 4)),
+    )
+    for array, wanted in zip(loaded['arrays'], expected):
+        assert type(array) is np.ndarray
+        assert array.dtype.kind == wanted.dtype.kind
+        np.testing.assert_array_equal(array, wanted)
 
 
-@pytest.mark.skipif(
-    not STOCK_MMENGINE or digit_version(torch.__version__) < (2, 6),
-    reason='forks of MMEngine and older torch have no such trap',
-)
-def test_the_trap_is_real_without_the_plugin(tmp_path):
+@needs_loaders
+def test_torch_itself_refuses_the_same_file(file):
+    before = set(torch.serialization.get_safe_globals())
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+    read(file)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+@needs_loaders
+def test_a_users_own_allow_list_survives(file):
+    """It may name the same classes; ours count while MMEngine reads."""
+    own = [HistoryBuffer, np.ndarray, np.dtype]
+    with torch.serialization.safe_globals(own):
+        assert read(file)['history'].mean() == 1.0
+        assert set(own) <= set(torch.serialization.get_safe_globals())
+
+
+@needs_loaders
+def test_the_trap_is_real_without_the_plugin(file):
     code = (
-        'import sys, torch, mmengine.optim\n'
-        'torch.load(sys.argv[1], weights_only=True)'
+        'import sys; from mmengine.runner import CheckpointLoader\n'
+        'CheckpointLoader.load_checkpoint(sys.argv[1], "cpu")'
     )
     done = subprocess.run(
-        [sys.executable, '-c', code, checkpoint(tmp_path)],
-        capture_output=True,
-        text=True,
+        [sys.executable, '-c', code, file], capture_output=True, text=True
     )
     assert done.returncode and 'Weights only load failed' in done.stderr
 
 
 class Call:
-    """Pickles as a call of ``function(*args)``."""
+    """Pickles as a call of ``function(*args)``, and a state if there is one."""
 
-    def __init__(self, function, *args):
-        self.call = function, args
+    def __init__(self, function, *args, state=None):
+        parts = function, args
+        self.parts = parts if state is None else (*parts, state)
 
     def __reduce__(self):
-        return self.call
+        return self.parts
 
 
-@pytest.mark.parametrize(
-    'payload',
-    [
-        Call(getattr, HistoryBuffer, '__init__'),
-        Call(getattr, torch.Tensor, 'mean'),
-        Call(print, 'reached'),
-    ],
-    ids=['constructor', 'foreign class', 'function'],
+def array(dtype, data: bytes, shape=(8,), state=None) -> Call:
+    """An array as numpy writes it, of any dtype and bytes."""
+    reconstruct, args, _ = np.array([0.0]).__reduce__()
+    return Call(reconstruct, *args, state=(1, shape, dtype, False, data))
+
+
+def dtype(code: str, *state) -> Call:
+    return Call(np.dtype, code, False, True, state=state or None)
+
+
+PLAIN = ('<', None, None, None, -1, -1, 0)
+POINTERS = dtype(
+    'f8', 3, '<', (dtype('O', 3, '|', *PLAIN[1:]), (1,)), None, None, -1, -1, 0
 )
+FLAGS = dtype('f8', 3, '<', None, None, None, -1, -1, 63)
+SCALAR = np.float64(1).__reduce__()[0]
+FOREIGN = {
+    'constructor': Call(getattr, HistoryBuffer, '__init__'),
+    'memory': Call(bytes, 2**62),
+    'foreign class': Call(getattr, torch.Tensor, 'mean'),
+    'function': Call(print, 'reached'),
+    'objects': array(dtype('O', 3, '|', *PLAIN[1:]), b'A' * 64),
+    'objects by name': array(dtype('O8', 3, '|', *PLAIN[1:]), b'A' * 64),
+    'objects in a sub-array': array(POINTERS, b'A' * 64),
+    'flags': array(FLAGS, b'A' * 64),
+    'fields': array(
+        dtype(
+            'V8', 3, '|', None, ('a',), dict(a=(dtype('O', 3, *PLAIN), 0)), 8
+        ),
+        b'A' * 64,
+    ),
+    'text': array(dtype('U2', 3, '<', None, None, None, 8, 4, 8), b'A' * 64),
+    'no dtype': array('f8', b'A' * 64),
+    'list of objects': array(dtype('f8', 3, *PLAIN), [b'A'] * 8),
+    'array without content': Call(np.ndarray),
+    'array of another class': Call(array(0, b'').parts[0], dict, (0,), b'b'),
+    'scalar object': Call(SCALAR, dtype('O', 3, '|', *PLAIN[1:]), b'A' * 8),
+    'scalar of a sub-array': Call(SCALAR, POINTERS, b'A' * 8),
+}
+
+
+@needs_loaders
+@pytest.mark.parametrize('payload', FOREIGN.values(), ids=FOREIGN)
 def test_checkpoints_reach_nothing_else(tmp_path, payload, capsys):
-    file = str(tmp_path / 'foreign.pth')
+    file = tmp_path / 'foreign.pth'
     torch.save(dict(payload=payload), file)
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(file, weights_only=True)
+        read(file)
     assert 'reached' not in capsys.readouterr().out
 
 
-def test_without_mmpretrain_the_two_remedies_are_named():
-    code = """
-import importlib.util, sys
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *a: (
-    None if name.startswith('mm') else find(name, *a))
-import u1_plugin
-"""
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True
-    )
-    assert done.returncode
-    assert 'u1_plugin[openmmlab,mmcv-lite]' in done.stderr
-    assert 'u1_plugin[onedl]' in done.stderr
+@needs_loaders
+@pytest.mark.parametrize('shape', [(9,), (-1,), (2**62, 4), (-2, -4)])
+def test_arrays_have_the_bytes_of_their_shape(tmp_path, shape):
+    file = tmp_path / 'short.pth'
+    payload = array(dtype('f8', 3, *PLAIN), b'A' * 64, shape)
+    torch.save(dict(payload=payload), file)
+    with pytest.raises(pickle.UnpicklingError):
+        read(file)
+
+
+@needs_loaders
+def test_crafted_arrays_are_read_as_nothing_but_numbers(tmp_path):
+    """The same writer, with an honest dtype, is understood."""
+    file = tmp_path / 'honest.pth'
+    torch.save(dict(a=array(dtype('f8', 3, *PLAIN), bytes(64))), file)
+    np.testing.assert_array_equal(read(file)['a'], np.zeros(8))
+
+
+def test_training_resumes(root, environment, tmp_path):
+    def run(*args) -> str:
+        done = subprocess.run(
+            [sys.executable, *map(str, args)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    def train(epochs: int, *more) -> str:
+        return run(
+            root / 'tools/train.py',
+            root / DIGITS,
+            *('--work-dir', 'run', *more, '--cfg-options'),
+            f'train_cfg.max_epochs={epochs}',
+            'default_hooks.checkpoint.interval=1',
+        )
+
+    run(root / 'tools/dataset_converters/digits.py')
+    train(1)
+    resumed = train(2, '--resume')
+    assert 'resumed epoch: 1' in resumed
+    assert 'Epoch(train) [2]' in resumed
+    assert 'Epoch(train) [1]' not in resumed
+    history = read(tmp_path / 'run/epoch_2.pth')['message_hub']
+    losses = history['log_scalars']['train/loss'].data[0]
+    assert len(losses) == 34  # 17 steps before, 17 after
 
 
 @pytest.mark.parametrize(
-    'base, head',
+    'base, kind',
     [
-        ('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'LinearClsHead'),
-        ('u1_plugin::resnet/resnet18_8xb32_in1k_u1.py', 'U1ClsHead'),
+        ('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'ImageClassifier'),
+        (
+            'u1_plugin::resnet/resnet18_8xb32_in1k_u1.py',
+            'u1_plugin.U1ImageClassifier',
+        ),
     ],
 )
-def test_configs_of_packages_are_found(tmp_path, base, head):
+def test_configs_of_packages_are_found(tmp_path, base, kind):
     file = tmp_path / 'config.py'
     file.write_text(f'_base_ = [{base!r}]\n')
-    assert Config.fromfile(file).model.head.type == head
+    assert Config.fromfile(file).model.type == kind
+    assert get_config(base).model.type == kind
 
 
 def test_torch_and_torchvision_fit():
@@ -122,17 +242,3 @@ def test_torch_and_torchvision_fit():
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1]])
     kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5)
     assert kept.tolist() == [0]
-
-
-def test_retrieval_metrics_run_on_todays_numpy():
-    """numpy 2.4 dropped `in1d`, which they call."""
-    from mmpretrain.evaluation import RetrievalAveragePrecision, RetrievalRecall
-
-    ranked, relevant = [np.array([3, 1, 2])], [[1]]
-    options = dict(pred_indices=True, target_indices=True)
-    recall = RetrievalRecall.calculate(ranked, relevant, topk=(1, 2), **options)
-    assert [float(value) for value in recall] == [0, 100]
-    precision = RetrievalAveragePrecision.calculate(
-        ranked, relevant, topk=3, **options
-    )
-    assert float(precision) == 50

@@ -7,12 +7,14 @@ import mmpretrain
 import numpy as np
 import pytest
 import torch
+from helpers import build, images, samples, u1_config
 from mmengine.config import Config
 from mmengine.runner.checkpoint import save_checkpoint
 from mmpretrain import ImageClassificationInferencer
 from mmpretrain.registry import MODELS
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import u1_plugin  # noqa: F401  (registers the components)
 
@@ -39,10 +41,9 @@ def models(name: str) -> tuple:
     if arch:
         width = arch.get('channels', [192])[-1]
         config.backbone.arch = arch
-        config.neck.in_channels = width
-        config.head.cls_head.in_channels = width
+        config.head.in_channels = width
     stock = copy.deepcopy(config)
-    stock.neck, stock.head = config.neck.neck, config.head.cls_head
+    stock.type = 'ImageClassifier'
     torch.manual_seed(0)
     stock, u1 = MODELS.build(stock), MODELS.build(config)
     u1.load_state_dict(stock.state_dict(), strict=True)
@@ -76,6 +77,30 @@ def test_compiled(name, photograph):
     with torch.no_grad():
         compiled = torch.compile(u1, backend='aot_eager')(photograph)
         torch.testing.assert_close(compiled, stock(photograph))
+
+
+def test_a_compiled_training_step():
+    """Losses and gradients are the eager model's, and one graph serves."""
+    torch.compiler.reset()
+    eager = build(u1_config(neck=dict(plane='joint')))
+    compiled = copy.deepcopy(eager)
+    counter = CompileCounterWithBackend('aot_eager')
+    step = torch.compile(compiled, backend=counter)
+    graphs = []
+    for _ in range(3):
+        losses = eager(images(), samples(), mode='loss')
+        others = step(images(), samples(), mode='loss')
+        graphs.append(counter.frame_count)
+        for name, value in losses.items():
+            torch.testing.assert_close(others[name], value)
+        one, other = (
+            torch.autograd.grad(found['loss_u1'], model.backbone.parameters())
+            for found, model in ((losses, eager), (others, compiled))
+        )
+        for value, expected in zip(other, one):
+            torch.testing.assert_close(value, expected)
+    assert len(set(graphs)) == 1  # no later step compiled anything
+    torch.compiler.reset()
 
 
 def test_the_inferencer_classifies_a_photograph(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from u1_plugin.geometry import feature_moment, fourier_basis, random_basis
-from u1_plugin.nn.feature_plane import FeaturePlane
+from u1_plugin.nn import FeaturePlane
 
 C = 12
 
@@ -36,6 +36,45 @@ def test_fourier_and_random_planes():
         plane = FeaturePlane(basis=name, seed=7)
         torch.testing.assert_close(plane(v), feature_moment(unit(v), basis))
         assert not list(plane.state_dict()) and not list(plane.parameters())
+
+
+def test_windings_are_planes_side_by_side():
+    v = vectors()
+    moments = FeaturePlane(windings=(1, 3))(v)
+    assert moments.shape == (8, 2, 2)
+    for place, winding in enumerate((1, 3)):
+        basis = fourier_basis(C, winding=winding)
+        torch.testing.assert_close(
+            moments[:, place], feature_moment(unit(v), basis)
+        )
+    torch.testing.assert_close(
+        FeaturePlane(windings=(1, 3))(v.view(2, 4, C)), moments.view(2, 4, 2, 2)
+    )
+
+
+@pytest.mark.parametrize('center', ['none', 'running', 'file'])
+@pytest.mark.parametrize('basis', ['fourier', 'random', 'pca', 'learned'])
+def test_gradcheck(basis, center, fitted):
+    options = dict(basis=basis, center=center, file=fitted)
+    # In evaluation the running centre is a constant, as autograd sees it.
+    plane = FeaturePlane(C, **options).double().eval()
+    v = vectors(3).double().requires_grad_()
+    assert torch.autograd.gradcheck(plane, v)
+    pixels = vectors(4).double().view(2, 2, C).requires_grad_()
+    assert torch.autograd.gradcheck(plane, pixels)
+
+
+@pytest.mark.parametrize('basis', ['fourier', 'random'])
+def test_half_precision_and_inference_mode_keep_the_plane_exact(basis):
+    plane, v = FeaturePlane(basis=basis), vectors()
+    expected = FeaturePlane(basis=basis)(v)
+    with torch.inference_mode():
+        plane(v)
+    assert torch.equal(plane.half()(v), expected)
+    v.requires_grad_()
+    plane(v).sum().backward()
+    assert v.grad.isfinite().all() and (v.grad != 0).any()
+    assert plane(v.double()).dtype == torch.float64
 
 
 def test_pca_plane_and_centre_from_a_file(fitted):
@@ -125,9 +164,15 @@ def test_state_round_trip():
     [
         (dict(basis='wavelet'), ('wavelet', 'fourier')),
         (dict(center='median'), ('median', 'running')),
-        (dict(basis='learned'), ('in_channels=None', 'neck.in_channels')),
-        (dict(center='running'), ('in_channels=None', 'neck.in_channels')),
+        (dict(basis='learned'), ('in_channels=None', 'set it')),
+        (dict(center='running'), ('in_channels=None', 'set it')),
         (dict(in_channels=2), ('in_channels=2', '>= 3')),
+        (dict(windings=(0,)), ('windings=(0,)', '>= 1')),
+        (dict(windings=(1, 1)), ('windings=(1, 1)', 'different')),
+        (
+            dict(windings=(1, 2), basis='random'),
+            ('windings=(1, 2)', "basis='random'"),
+        ),
         (dict(momentum=0), ('momentum=0', '(0, 1]')),
         (dict(basis='pca'), ('file=None', "'basis'")),
         (dict(center='file'), ('file=None', "'center'")),

@@ -15,6 +15,7 @@ from u1_plugin.geometry import (
     fourier_basis,
     image_moment,
     image_plane_basis,
+    mirrored,
     off_axis_angle,
     orthonormal_basis,
     pca_basis,
@@ -25,11 +26,11 @@ from u1_plugin.geometry import (
 
 PI = math.pi
 F64 = torch.float64
-# Tracing a new shape can be slow on a busy machine; that is no failure.
-law = settings(max_examples=50, deadline=None)
+law = settings(max_examples=50)
 
 seeds = st.integers(0, 2**32 - 1)
 channels = st.integers(3, 40)
+windings = st.integers(1, 4)
 scales = st.floats(1e-6, 1e6)
 # (1, 1) is left out: its only pixel is the axis, which has no angle.
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 7)).filter(
@@ -73,9 +74,6 @@ def clear_angle(moment):
     return angle(moment)
 
 
-# ---------------------------------------------------------------- feature plane
-
-
 @every_plane
 @law
 @given(count=channels, seed=seeds, scale=scales)
@@ -95,12 +93,13 @@ def test_adding_grey_leaves_theta_f(plane, count, seed, shift):
 
 
 @law
-@given(count=channels, seed=seeds, shift=st.integers(-50, 50))
-def test_rolling_channels_turns_theta_f(count, seed, shift):
-    vector, basis = rand(count, seed=seed), fourier_basis(count, F64)
+@given(count=channels, seed=seeds, shift=st.integers(-50, 50), n=windings)
+def test_rolling_channels_turns_theta_f(count, seed, shift, n):
+    assume(n < count / 2)
+    vector, basis = rand(count, seed=seed), fourier_basis(count, F64, None, n)
     theta = clear_angle(feature_moment(vector, basis))
     rolled = angle(feature_moment(vector.roll(shift), basis))
-    assert_same_angle(rolled, theta + 2 * PI * shift / count)
+    assert_same_angle(rolled, theta + 2 * PI * n * shift / count)
 
 
 @pytest.mark.parametrize('primary', range(3))
@@ -146,22 +145,18 @@ def test_moment_of_each_pixel_is_that_of_its_vector():
     torch.testing.assert_close(
         moment[1, 2, 3], feature_moment(maps[1, :, 2, 3], basis)
     )
-    # The moment is linear: pooling commutes with it.
     torch.testing.assert_close(
         moment.mean((1, 2)), feature_moment(pooled_vector(maps), basis)
     )
 
 
-# ------------------------------------------------------------------ image plane
-
-
 @law
-@given(size=sizes, seed=seeds, turns=st.integers(0, 4))
-def test_rot90_turns_theta_xy(size, seed, turns):
+@given(size=sizes, seed=seeds, turns=st.integers(0, 4), n=windings)
+def test_rot90_turns_theta_xy(size, seed, turns, n):
     field = rand(*size, seed=seed)
-    theta = clear_angle(image_moment(field))
-    turned = angle(image_moment(torch.rot90(field, turns, (-2, -1))))
-    assert_same_angle(turned, theta + turns * PI / 2)
+    theta = clear_angle(image_moment(field, n))
+    turned = angle(image_moment(torch.rot90(field, turns, (-2, -1)), n))
+    assert_same_angle(turned, theta + n * turns * PI / 2)
 
 
 @law
@@ -174,13 +169,24 @@ def test_flips_mirror_theta_xy(size, seed):
 
 
 @law
+@given(size=sizes, seed=seeds, flips=st.tuples(st.booleans(), st.booleans()))
+def test_mirrored_undoes_flips_of_every_winding(size, seed, flips):
+    field = rand(1, *size, seed=seed)
+    dims = [dim for dim, flip in zip((-1, -2), flips) if flip]
+    before, after = (
+        torch.stack([image_moment(f, n) for n in (1, 2, 3)], 1)
+        for f in (field, field.flip(dims))
+    )
+    undone = mirrored(after, torch.tensor([flips]), (1, 2, 3))
+    torch.testing.assert_close(undone, before, rtol=0, atol=1e-12)
+
+
+@law
 @given(size=sizes, seed=seeds, scale=scales)
 def test_scaling_leaves_z_xy(size, seed, scale):
     maps = rand(3, *size, seed=seed)
-    torch.testing.assert_close(
-        image_moment(energy(scale * maps, dim=0)),
-        image_moment(energy(maps, dim=0)),
-    )
+    scaled, plain = (energy(a, dim=0) for a in (scale * maps, maps))
+    torch.testing.assert_close(image_moment(scaled), image_moment(plain))
 
 
 @law
@@ -231,9 +237,6 @@ def test_axis_pixel_contributes_nothing_but_energy(size):
 @pytest.mark.parametrize('size', [(2, 2), (3, 4), (5, 5)])
 def test_uniform_map_has_no_direction(size):
     assert image_moment(torch.ones(size, dtype=F64)).norm() < 1e-12
-
-
-# --------------------------------------------------------------- off-axis angle
 
 
 @law

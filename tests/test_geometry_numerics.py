@@ -16,6 +16,12 @@ def sample(*shape, low=0.2, high=1.2):
     return low + (high - low) * values
 
 
+def _points(count):
+    return torch.cat(
+        [sample(count, 2, low=-1), torch.ones(count, 1).double()], 1
+    )
+
+
 class Geometry(nn.Module):
     """All that a loss reads from one activation."""
 
@@ -57,6 +63,10 @@ DIFFERENTIABLE = {
     'image_moment': (g.image_moment, (2, 3, 4)),
     'angle': (g.angle, (3, 2)),
     'to_unit': (g.to_unit, (3, 2)),
+    'direction': (g.direction, (2, 3, 4)),
+    'direction with eps': (lambda x: g.direction(x, 0.3), (3, 4)),
+    'weighted_mean': (lambda w: g.weighted_mean(w, _points(6)), (3, 6)),
+    'image_moment of winding 3': (lambda e: g.image_moment(e, 3), (2, 3, 4)),
     'orthonormal_basis': (g.orthonormal_basis, (2, 5)),
     'angle_difference': (g.angle_difference, (4,), (4,)),
     'circular_mean': (g.circular_mean, (5,)),
@@ -84,6 +94,32 @@ def test_gradcheck_of_the_whole(rho):
     x = sample(2, 5, 3, 4)
     x = torch.where(torch.arange(4) % 3 == 0, -x, x).requires_grad_()
     assert torch.autograd.gradcheck(Geometry(rho), (x,))
+
+
+@pytest.mark.parametrize(
+    'function',
+    [
+        g.direction,
+        g.to_unit,
+        lambda x: g.weighted_mean(x, _points(2)),
+        lambda x: g.image_moment(x.view(2, 2, 2)),
+    ],
+)
+def test_gradients_of_gradients_are_refused(function):
+    x = sample(4, 2).requires_grad_()
+    loss = function(x).square().sum()
+    (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match='gradients of gradients'):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('make', [g.random_basis, g.fourier_basis])
+def test_a_basis_is_the_callers_to_write_into(make, dtype):
+    first = make(7, dtype=dtype)
+    expected = first.clone()
+    first.zero_()
+    assert torch.equal(make(7, dtype=dtype), expected)
 
 
 def degenerate_inputs():
@@ -218,6 +254,10 @@ ERRORS = {
     'fourier': (
         lambda: g.fourier_basis(2),
         ['channels=2', 'at least 3', 'choose a layer'],
+    ),
+    'winding': (
+        lambda: g.fourier_basis(8, winding=4),
+        ['winding=4', '8 channels', '1..3', 'choose'],
     ),
     'random': (
         lambda: g.random_basis(2),

@@ -84,13 +84,13 @@ def test_train_and_test(root, command, workplace, tmp_path):
         root / U1,
         '--work-dir',
         tmp_path / 'zero',
-        *options(1, 'model.head.loss_u1.loss_weight=0.0'),
+        *options(1, 'model.u1.loss.loss_weight=0.0'),
     )
     assert len(losses(output)) == 34  # both losses of 17 steps are logged
     # Lambda = 0 is the one-hot twin: same weights, same data, bit for bit.
     plain = load(tmp_path / 'plain', 1)['state_dict']
     zero = load(tmp_path / 'zero', 1)['state_dict']
-    assert set(zero) - set(plain) == {'head.class_angles.angles'}
+    assert set(zero) - set(plain) == {'u1.class_angles.angles'}
     assert all(torch.equal(zero[name], plain[name]) for name in plain)
 
     # The U(1) checkpoint in the plain config's model scores the same.
@@ -129,7 +129,7 @@ _base_ = [{str(root / U1)!r}]
 loss = dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
 augments = [dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
 model = dict(
-    head=dict(cls_head=dict(loss=dict(loss, _delete_=True))),
+    head=dict(loss=dict(loss, _delete_=True)),
     train_cfg=dict(augments=augments))
 """)
     output = command(
@@ -148,7 +148,7 @@ def test_amp_on_the_cpu(root, command, tmp_path):
         tmp_path,
         '--amp',
         '--auto-scale-lr',
-        *options(1, 'model.neck.plane=joint'),
+        *options(1, 'model.u1.neck.plane=joint'),
     )
     assert 'CPUAmpOptimWrapper' in output
     values = losses(output)
@@ -182,7 +182,7 @@ class SaveEveryRank(Hook):
         2,
         '--work-dir',
         tmp_path / 'run',
-        *options(1, 'model.neck.feature_plane.center=running'),
+        *options(1, 'model.u1.neck.feature_plane.center=running'),
         prefix=(
             'env',
             f'PYTHONPATH={root}:{tmp_path}',
@@ -194,14 +194,14 @@ class SaveEveryRank(Hook):
         torch.load(tmp_path / f'run/rank{rank}.pth', weights_only=True)
         for rank in range(2)
     )
-    assert 'head.class_angles.angles' in first
+    assert 'u1.class_angles.angles' in first
     # BatchNorm's own statistics stay with each rank in MMEngine's DDP.
     shared = [
         name
         for name in first
         if 'bn' not in name and 'downsample.1' not in name
     ]
-    assert 'neck.feature_planes.0.running_mean' in shared
+    assert 'u1.neck.feature_planes.0.running_mean' in shared
     for name in [*shared, *(n for n in first if n.endswith('weight'))]:
         assert torch.equal(first[name], second[name]), name
 
@@ -218,21 +218,49 @@ class SaveEveryRank(Hook):
 
 
 def test_the_stock_tool_trains_and_resumes(root, command, tmp_path):
-    """README's second form needs nothing of the plugin but the import."""
+    """README's config needs nothing of the plugin but the dotted name."""
     config = tmp_path / 'mine.py'
     config.write_text(f"""
 _base_ = [{str(root / BASELINE)!r}]
-custom_imports = dict(imports=['u1_plugin'], allow_failed_imports=False)
-model = dict(
-    neck=dict(
-        _delete_=True, type='BottleneckAngleNeck', neck=_base_.model.neck),
-    head=dict(_delete_=True, type='U1ClsHead', cls_head=_base_.model.head))
+model = dict(type='u1_plugin.U1ImageClassifier')
 """)
     stock = mmpretrain_tool('train.py')
     arguments = [stock, config, '--work-dir', tmp_path / 'run']
     assert len(losses(command(*arguments, *options(1)))) == 34
     output = command(*arguments, '--resume', *options(2))
     assert 'resumed epoch: 1, iter: 17' in output
+
+
+def test_one_option_adds_the_branch_to_a_config_with_imports_of_its_own(
+    root, command, tmp_path
+):
+    """No file at all, and what the base imports stays imported."""
+    (tmp_path / 'my_folders.py').write_text("""
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.registry import DATASETS
+DATASETS.register_module('MyFolders', module=CustomDataset)
+""")
+    config = tmp_path / 'mine.py'
+    config.write_text(f"""
+_base_ = [{str(root / BASELINE)!r}]
+custom_imports = dict(imports=['my_folders'], allow_failed_imports=False)
+train_dataloader = dict(dataset=dict(type='MyFolders'))
+""")
+    path = f'PYTHONPATH={root}:{tmp_path}'
+    for tool, name in (
+        ('tools/train.py', 'U1ImageClassifier'),
+        (mmpretrain_tool('train.py'), 'u1_plugin.U1ImageClassifier'),
+    ):
+        output = command(
+            tool,
+            config,
+            '--work-dir',
+            tmp_path / name,
+            *options(1, f'model.type={name}', 'model.u1.neck.plane=image'),
+            prefix=('env', path, sys.executable),
+        )
+        assert 'automatically chosen: backbone' in output
+        assert len(losses(output)) == 34
 
 
 def test_slurm_command_line(root, environment, tmp_path):
@@ -305,14 +333,14 @@ def test_resume_after_kill_9(root, command, workplace, environment, tmp_path):
         *arguments,
         cut,
         '--resume',
-        *options(3, 'model.head.class_angles.seed=99'),
+        *options(3, 'model.u1.class_angles.seed=99'),
     )
     assert 'resumed epoch: 1, iter: 17' in output
     assert re.search(r'Epoch\(train\)\s+\[2\]\[ 1/17\]', output)
     assert not re.search(r'Epoch\(train\)\s+\[1\]', output)
     expected, resumed = load(whole, 3), load(cut, 3)
     assert resumed['meta']['epoch'] == 3 and resumed['meta']['iter'] == 51
-    name = 'head.class_angles.angles'
+    name = 'u1.class_angles.angles'
     assert torch.equal(
         resumed['state_dict'][name], expected['state_dict'][name]
     )

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from mmpretrain.registry import MODELS
 from scipy import integrate
 
-from u1_plugin.nn.u1_loss import U1Loss
+from u1_plugin.nn import ClassTarget, U1Loss
 
 MODES = ('cosine', 'von_mises', 'mse')
 ANGLES = torch.tensor([0.3, 2.0, 4.0, 5.5], dtype=torch.float64)
 POINTS = torch.stack([ANGLES.cos(), ANGLES.sin()], -1)
+every_mode = pytest.mark.parametrize('mode', MODES)
 
 
 def moments(n: int = 6, seed: int = 0) -> torch.Tensor:
@@ -31,7 +32,7 @@ def closed_form(mode: str, theta, theta_c, kappa: float):
     return 2 - 2 * delta.cos()
 
 
-@pytest.mark.parametrize('mode', MODES)
+@every_mode
 def test_hard_labels_give_the_closed_form(mode):
     z, target = moments(4), torch.tensor([2, 0, 1, 3])
     loss = U1Loss(mode, loss_weight=0.3, kappa=2.5, eps=1e-9, reduction='none')
@@ -40,7 +41,7 @@ def test_hard_labels_give_the_closed_form(mode):
     torch.testing.assert_close(loss(z, target, POINTS), 0.3 * expected)
 
 
-@pytest.mark.parametrize('mode', MODES)
+@every_mode
 @given(p=st.lists(st.floats(0, 1), min_size=4, max_size=4), seed=st.integers(0))
 def test_soft_targets_are_exact(mode, p, seed):
     z, p = moments(1, seed % 2**31), torch.tensor(p, dtype=torch.float64)
@@ -50,6 +51,66 @@ def test_soft_targets_are_exact(mode, p, seed):
     assert soft == pytest.approx(
         (p * torch.tensor(each)).sum().item(), abs=1e-6
     )
+
+
+SHAPES = {
+    'image': ((6, 2), None),
+    'windings': ((6, 3, 2), None),
+    'pixel': ((6, 5, 2), (6, 5)),
+    'pixel, windings': ((6, 5, 3, 2), (6, 5)),
+}
+every_shape = pytest.mark.parametrize('shape', SHAPES)
+
+
+def case(shape: str, seed: int = 0) -> tuple:
+    """Moments, class points and shares of pixels."""
+    size, pixels = SHAPES[shape]
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(*size, generator=generator).double()
+    points = POINTS
+    if 'windings' in shape:
+        points = torch.stack([POINTS, POINTS.flip(0), POINTS.roll(1, 0)], 1)
+    share = None
+    if pixels:
+        share = torch.rand(*pixels, generator=generator).double()
+        share = share / share.sum(1, keepdim=True)
+    return z, points, share
+
+
+@every_shape
+@every_mode
+def test_pixels_and_windings_are_means_of_plain_losses(mode, shape):
+    z, points, share = case(shape)
+    loss = U1Loss(mode, kappa=2.0, reduction='none')
+    target = torch.tensor([2, 0, 1, 3, 3, 0])
+    found = loss(z, target, points, pixel_share=share)
+    # (B, P, N, 2), one plain loss at a time.
+    z = z.view(6, -1, 3 if 'windings' in shape else 1, 2)
+    points = points.view(4, -1, 2)
+    share = torch.ones(6, 1).double() if share is None else share
+    for image in range(6):
+        label, expected = target[image : image + 1], 0.0
+        for pixel in range(z.size(1)):
+            for n in range(z.size(2)):
+                one = loss(z[image, pixel, n][None], label, points[:, n])
+                expected += one.item() * share[image, pixel] / z.size(2)
+        torch.testing.assert_close(found[image], expected)
+
+
+@every_shape
+@every_mode
+def test_the_mean_is_the_mean_of_each(mode, shape):
+    z, points, share = case(shape)
+    hard = torch.tensor([2, -100, 1, 3, -100, 0])
+    soft = torch.rand(6, 4, generator=torch.Generator().manual_seed(1)) * 2
+    smoothed = ClassTarget(hard, smoothing=(0.9, 0.025))
+    for target, count in ((hard, 4), (soft, 6), (smoothed, 4)):
+        loss = U1Loss(mode, loss_weight=0.3, kappa=2.0)
+        mean = loss(z, target, points, pixel_share=share)
+        each = loss(
+            z, target, points, pixel_share=share, reduction_override='none'
+        )
+        torch.testing.assert_close(mean, each.sum() / count)
 
 
 @pytest.mark.parametrize('reduction', ['none', 'mean', 'sum'])
@@ -108,16 +169,52 @@ def test_von_mises_is_a_density(kappa):
     assert area == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize('mode', MODES)
-def test_gradcheck(mode):
-    loss, target = U1Loss(mode), torch.tensor([0, 3, 1, 2, 2, 1])
-    soft = torch.rand(6, 4, dtype=torch.float64)
+@every_shape
+@every_mode
+def test_gradcheck(mode, shape):
+    z, points, share = case(shape)
+    inputs = [z.requires_grad_()]
+    if share is not None:
+        inputs.append(share.requires_grad_())
+    loss = U1Loss(mode, eps=0.1)
+    hard = torch.tensor([0, 3, 1, 2, -100, 1])
+    soft = torch.rand(6, 4, generator=torch.Generator().manual_seed(1))
+    for target in (hard, soft):
+        for reduction in ('mean', 'none'):
+
+            def function(z, share=None, target=target, reduction=reduction):
+                return loss(
+                    z,
+                    target,
+                    points,
+                    pixel_share=share,
+                    reduction_override=reduction,
+                )
+
+            assert torch.autograd.gradcheck(function, inputs)
+
+
+@every_mode
+def test_gradients_of_gradients_are_refused(mode):
     z = moments().requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: loss(z, target, POINTS), z)
-    assert torch.autograd.gradcheck(lambda z: loss(z, soft, POINTS), z)
+    loss = U1Loss(mode)(z, torch.tensor([0, 3, 1, 2, 2, 1]), POINTS)
+    (gradient,) = torch.autograd.grad(loss, z, create_graph=True)
+    with pytest.raises(RuntimeError, match='gradients of gradients'):
+        gradient.sum().backward()
 
 
-@pytest.mark.parametrize('mode', MODES)
+@every_mode
+def test_autocast_changes_nothing(mode):
+    z, target = moments().float(), torch.rand(6, 4)
+    loss = U1Loss(mode)
+    expected = loss(z, target, POINTS)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(loss(z, target, POINTS), expected)
+    assert expected.dtype == torch.float32
+    assert loss(z.bfloat16(), target, POINTS).dtype == torch.float32
+
+
+@every_mode
 def test_a_zero_moment_is_harmless(mode):
     z = torch.zeros(2, 2, requires_grad=True)
     loss = U1Loss(mode)(z, torch.tensor([0, 1]), POINTS)
@@ -142,6 +239,30 @@ def test_bad_options_are_refused_when_built(options, words):
     assert all(word in str(caught.value) for word in words)
 
 
-def test_a_target_of_other_classes_is_refused():
-    with pytest.raises(ValueError, match=r'\(6, 3\).*K=4'):
-        U1Loss()(moments(), torch.rand(6, 3), POINTS)
+HARD = torch.tensor([0, 1, 2, 3, 0, 1])
+
+
+@pytest.mark.parametrize(
+    'target, words',
+    [
+        (torch.rand(6, 3), ('3 classes', 'num_classes=4')),
+        (torch.full((6, 4), math.nan), ('scores', 'not finite')),
+        (HARD - 1, ('labels -1..2', 'num_classes=4', '0..3')),
+        (HARD + 1, ('labels 1..4', 'num_classes=4', '0..3')),
+        (HARD[:5], ('5 images', 'maps of 6')),
+        (HARD[:1], ('1 images', 'maps of 6')),
+        (HARD.float(), ('torch.float32', 'whole numbers')),
+        (HARD > 1, ('torch.bool', 'whole numbers')),
+        (HARD.view(6, 1, 1), ('[6, 1, 1]', '(N,)')),
+        ([0, 1], ('list', '(N,)')),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(target, words):
+    with pytest.raises(ValueError) as caught:
+        U1Loss()(moments(), target, POINTS)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_classes_need_points():
+    with pytest.raises(ValueError, match='class_points=None'):
+        U1Loss()(moments(), HARD)

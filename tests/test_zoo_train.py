@@ -66,7 +66,7 @@ def short(config: Config, sample: Path, folder: Path) -> Path:
         loader.persistent_workers = False
         loader.dataset.data_root = str(sample)
     config.default_hooks.logger.interval = 1
-    config.custom_imports.imports.append('stop_hook')
+    config.custom_imports = dict(imports=['stop_hook'])
     hooks = config.get('custom_hooks', [])
     config.custom_hooks = [*hooks, dict(type='StopAfterOneEpoch')]
     (folder / 'stop_hook.py').write_text(STOP_HOOK)
@@ -77,8 +77,7 @@ def short(config: Config, sample: Path, folder: Path) -> Path:
 
 def reduce(config: Config, name: str) -> Config:
     config.model.backbone.arch = REDUCED[name]
-    config.model.neck.in_channels = 192
-    config.model.head.cls_head.in_channels = 192
+    config.model.head.in_channels = 192
     return config
 
 

@@ -25,16 +25,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from u1_plugin.lab.analysis.verdicts import (
-    angle_tests,
-    concentration_tests,
-    judge,
-    sombrero_tests,
-)
-from u1_plugin.measure.circular_tests import circular_correlation
-from u1_plugin.measure.information import class_dependence, permutation_null
+from u1_plugin.files import new_folder
+from u1_plugin.geometry import ORTHANT_MAPS
 from u1_plugin.lab.analysis import controls as control
-from u1_plugin.measure.estimate import Estimate
 from u1_plugin.lab.analysis.images import (
     BUILT_IN,
     class_names,
@@ -44,7 +37,6 @@ from u1_plugin.lab.analysis.images import (
     subset,
     subset_index,
 )
-from u1_plugin.measure.bottlenecks import find_bottlenecks
 from u1_plugin.lab.analysis.report import (
     CLAIMS,
     Analysis,
@@ -59,8 +51,16 @@ from u1_plugin.lab.analysis.sources import (
     set_padding,
 )
 from u1_plugin.lab.analysis.survey import JUDGED, Survey, survey
-from u1_plugin.files import new_folder
-from u1_plugin.geometry import ORTHANT_MAPS
+from u1_plugin.lab.analysis.verdicts import (
+    angle_tests,
+    concentration_tests,
+    judge,
+    sombrero_tests,
+)
+from u1_plugin.measure.bottlenecks import find_bottlenecks
+from u1_plugin.measure.circular_tests import circular_correlation
+from u1_plugin.measure.estimate import Estimate
+from u1_plugin.measure.information import class_dependence, permutation_null
 
 
 def parse_args() -> argparse.Namespace:

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Dict, List
 
-import pandas as pd
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -23,6 +22,8 @@ from rich.console import Console
 from rich.progress import track
 
 import u1_plugin  # noqa: F401
+from u1_plugin.extras import needs
+from u1_plugin.files import new_folder
 from u1_plugin.lab.benchmark.behaviour import (
     Images,
     accuracy,
@@ -35,7 +36,9 @@ from u1_plugin.lab.benchmark.behaviour import (
 )
 from u1_plugin.lab.benchmark.table import read_results
 from u1_plugin.lab.corrupt import CORRUPTIONS
-from u1_plugin.files import new_folder
+
+with needs('lab'):
+    import pandas as pd
 
 _KEYS = ['config', 'arm', 'role', 'seed']
 CORRUPTED = 'corrupted top-1, %'
@@ -191,7 +194,8 @@ def parse_args() -> argparse.Namespace:
         '--images', type=int, help='so many of each split, evenly spaced'
     )
     parser.add_argument(
-        '--layer', help='whose map is measured; the last of the backbone'
+        '--layer',
+        help='whose map is measured; default: the last before pooling',
     )
     options = parser.parse_args()
     if 'all' in options.corruptions:

@@ -185,10 +185,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     console = Console()
-    from demo_report import write_report
     from mmengine import Config
 
-    import u1_plugin  # noqa: F401
+    from u1_plugin.lab.demo_report import write_report
 
     configs = {arm: Config.fromfile(file) for arm, file in CONFIGS.items()}
     epochs = args.epochs or configs['u1'].train_cfg.max_epochs

@@ -29,14 +29,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import binomtest
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from u1_plugin.extras import needs
 from u1_plugin.geometry import pooled_vector
+from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.memory import (
     ExactSearch,
     MemoryBank,
@@ -49,7 +45,14 @@ from u1_plugin.memory import (
     vote,
 )
 from u1_plugin.mm.memory_evaluation import read_maps
-from u1_plugin.lab.statistics import interval_text, paired_difference
+
+with needs('lab'):
+    from scipy.stats import binomtest
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
 KS = (1, 5, 10, 20, 50)
 KAPPAS = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -21,7 +21,6 @@ from typing import Iterator, NamedTuple, Optional
 import mmpretrain
 import numpy as np
 import torch
-from memory_test_report import show, write_pictures
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -32,10 +31,11 @@ from rich.progress import Progress
 from torch import nn
 
 from u1_plugin.files import new_folder
-from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
+from u1_plugin.lab.memory_test_report import show, write_pictures
 from u1_plugin.memory import PRIORS
-from u1_plugin.mm.memory_evaluation import KERNELS, Grid, LayerView, evaluate
+from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
+from u1_plugin.mm.memory_evaluation import KERNELS, Grid, LayerView, evaluate
 
 
 class _Tracked:

@@ -26,11 +26,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from u1_plugin.extras import needs
 from u1_plugin.geometry import (
     ORTHANT_MAPS,
     energy,
@@ -38,9 +35,15 @@ from u1_plugin.geometry import (
     pooled_vector,
     to_positive_orthant,
 )
-from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.lab.statistics import paired_difference
+from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.nn.taps import MapCollector
+
+with needs('lab'):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
 QUANTITIES = ('vector', 'hue', 'image')
 

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-import jinja2
-import pandas as pd
 from rich.console import Console
 
+from u1_plugin.extras import needs
+from u1_plugin.files import new_folder
 from u1_plugin.lab.benchmark import figures
 from u1_plugin.lab.benchmark.analysis import (
     LEVEL,
@@ -35,7 +35,10 @@ from u1_plugin.lab.benchmark.frames import (
     seeds_frame,
 )
 from u1_plugin.lab.benchmark.table import check_pairs, read_plan, read_results
-from u1_plugin.files import new_folder
+
+with needs('lab'):
+    import jinja2
+    import pandas as pd
 
 _PAGE = jinja2.Template(
     """\

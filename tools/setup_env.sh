@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VENV=${U1_VENV:-.venv}
 EXTRAS=${U1_EXTRAS:-openmmlab,mmcv-lite,test}
 STAMP=$VENV/.u1_plugin-installed
-WANTED="$EXTRAS $(cat setup.cfg pyproject.toml | sha256sum)"
+WANTED="$EXTRAS $(cat setup.py setup.cfg pyproject.toml | sha256sum)"
 
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
     echo "Installing into $VENV (about 6 GB, minutes the first time) ..."

@@ -20,6 +20,8 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from torch import nn
 
+from u1_plugin.files import replaced_file
+from u1_plugin.geometry import ORTHANT_MAPS
 from u1_plugin.lab.analysis.figures import short
 from u1_plugin.lab.analysis.hue import (
     PALETTES,
@@ -28,10 +30,8 @@ from u1_plugin.lab.analysis.hue import (
     hue_map,
 )
 from u1_plugin.lab.analysis.images import prepare_image
-from u1_plugin.measure.bottlenecks import find_bottlenecks, run
 from u1_plugin.lab.analysis.sources import load_network
-from u1_plugin.files import replaced_file
-from u1_plugin.geometry import ORTHANT_MAPS
+from u1_plugin.measure.bottlenecks import find_bottlenecks, run
 from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.nn.taps import MapCollector
 
@@ -82,8 +82,7 @@ def feature_plane(
 def classifier_of(model: nn.Module) -> Optional[nn.Linear]:
     """The linear layer that gives the logits, if there is one."""
     if hasattr(model, 'head'):
-        head = getattr(model.head, 'cls_head', model.head)
-        found = getattr(head, 'fc', None)
+        found = getattr(model.head, 'fc', None)
     else:
         found = model.model.get_classifier()
     return found if isinstance(found, nn.Linear) else None

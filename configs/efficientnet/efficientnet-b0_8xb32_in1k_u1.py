@@ -1,14 +1,3 @@
-_base_ = [
-    'mmpretrain::efficientnet/efficientnet-b0_8xb32_in1k.py',
-    '../_base_/u1.py',
-]
+_base_ = 'mmpretrain::efficientnet/efficientnet-b0_8xb32_in1k.py'
 
-model = dict(
-    neck=dict(
-        _delete_=True,
-        **_base_.u1_neck,
-        neck=_base_.model.neck,
-        in_channels=_base_.model.head.in_channels,
-    ),
-    head=dict(_delete_=True, **_base_.u1_head, cls_head=_base_.model.head),
-)
+model = dict(type='u1_plugin.U1ImageClassifier')

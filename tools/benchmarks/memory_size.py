@@ -16,8 +16,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
-from sklearn.model_selection import train_test_split
 
+from u1_plugin.extras import needs
+from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.memory import (
     ExactSearch,
     MemoryBank,
@@ -27,7 +28,9 @@ from u1_plugin.memory import (
     vote,
 )
 from u1_plugin.mm.memory_evaluation import read_maps
-from u1_plugin.lab.statistics import interval_text, paired_difference
+
+with needs('lab'):
+    from sklearn.model_selection import train_test_split
 
 
 class Variant(NamedTuple):

@@ -7,31 +7,16 @@ MMPretrain's ``CustomDataset`` reads: ``OUT/{train,val,test}/{0..9}/*.png``.
 
 import argparse
 from pathlib import Path
-from typing import Dict
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
+from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
+from u1_plugin.lab.splits import SPLITS, split_indices
 
-#: Part of each class; the same for every seed of training.
-SPLITS = dict(train=0.6, val=0.2, test=0.2)
-
-
-def split_indices(labels: np.ndarray, seed: int) -> Dict[str, np.ndarray]:
-    """Stratified, disjoint index sets of :data:`SPLITS`."""
-    train, rest = train_test_split(
-        np.arange(len(labels)),
-        train_size=SPLITS['train'],
-        stratify=labels,
-        random_state=seed,
-    )
-    val, test = train_test_split(
-        rest, train_size=0.5, stratify=labels[rest], random_state=seed
-    )
-    return dict(train=train, val=val, test=test)
+with needs('lab'):
+    from sklearn.datasets import load_digits
 
 
 def write_digits(out: Path, seed: int = 0) -> None:

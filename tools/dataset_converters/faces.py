@@ -10,10 +10,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from digits import SPLITS, split_indices
 from PIL import Image
 
 from u1_plugin.files import new_folder
+from u1_plugin.lab.splits import SPLITS, split_indices
 
 CLASSES = ('face', 'other')
 

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
+from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
+
+with needs('lab'):
+    from sklearn.datasets import load_sample_images
 
 #: The first classes of ImageNet-1k, labels 0 to 3.
 WNIDS = ('n01440764', 'n01443537', 'n01484850', 'n01491361')

@@ -17,9 +17,12 @@ from typing import Callable, Dict, Tuple
 
 import numpy as np
 from PIL import Image
-from sklearn.model_selection import train_test_split
 
+from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
+
+with needs('lab'):
+    from sklearn.model_selection import train_test_split
 
 SIDE = 28
 CLASSES = 10

@@ -11,9 +11,13 @@ import os
 from pathlib import Path
 from typing import Dict
 
-import timm
 import torch
 from torch import Tensor
+
+from u1_plugin.extras import needs
+
+with needs('timm'):
+    import timm
 
 _CLASSIFIER = 'classifier.'
 

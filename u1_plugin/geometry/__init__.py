@@ -27,6 +27,7 @@ from .moments import (
     image_moment,
     image_moment_basis,
     image_plane_basis,
+    mirrored,
     to_unit,
 )
 from .planes import fourier_basis, orthonormal_basis, pca_basis, random_basis
@@ -44,6 +45,7 @@ __all__ = [
     'image_moment',
     'image_moment_basis',
     'image_plane_basis',
+    'mirrored',
     'off_axis_angle',
     'orthonormal_basis',
     'pca_basis',

@@ -10,7 +10,6 @@ from typing import Optional, Tuple, Union
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
@@ -20,6 +19,34 @@ def _dot(first: Tensor, second: Tensor) -> Tensor:
         first.reshape(-1, 1, size), second.reshape(-1, size, 1)
     )
     return products.view(*first.shape[:-1], 1)
+
+
+class _Final(torch.autograd.Function):
+    """A gradient that refuses to be differentiated.
+
+    ``once_differentiable`` lets it pass where the gradient that comes in is a
+    constant, as that of a loss linear in the direction is: the second
+    derivative would then silently lack a term.
+    """
+
+    @staticmethod
+    def forward(ctx, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        raise RuntimeError(
+            'gradients of gradients of directions and weighted means, and so '
+            'of the U(1) loss, are not implemented; leave that loss out of '
+            'what is differentiated twice'
+        )
+
+
+def _final(gradient: Tensor) -> Tensor:
+    # Gradients are on inside a backward pass with `create_graph=True` alone.
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return gradient
+    return _Final.apply(gradient.detach().requires_grad_())
 
 
 class _Direction(torch.autograd.Function):
@@ -37,12 +64,12 @@ class _Direction(torch.autograd.Function):
         return unit
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
         # d(v/l) = (dv - u <u, dv>) / l, since dl = <u, dv>.
         unit, length = ctx.saved_tensors
         along = _dot(gradient, unit)
-        return torch.addcmul(gradient, unit, along, value=-1) / length, None
+        change = torch.addcmul(gradient, unit, along, value=-1) / length
+        return _final(change), None
 
 
 class _WeightedMean(torch.autograd.Function):
@@ -59,12 +86,11 @@ class _WeightedMean(torch.autograd.Function):
         return mean
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
         # d(sum w b / sum w) = sum dw (b - mean) / sum w.
         mean, total, points = ctx.saved_tensors
         across = gradient @ points[:, :2].T
-        return (across - _dot(gradient, mean)) / total, None
+        return _final((across - _dot(gradient, mean)) / total), None
 
 
 def direction(

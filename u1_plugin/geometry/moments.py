@@ -1,6 +1,6 @@
 """Moments ``z_f`` and ``z_xy``, and their angles ``theta``."""
 
-from typing import Optional, Union
+from typing import Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -116,6 +116,35 @@ def image_moment(
             *energy.shape[-2:], energy.dtype, energy.device, winding
         )
     return weighted_mean(energy.flatten(-2), basis)
+
+
+def mirrored(
+    moment: Tensor, flips: Tensor, windings: Sequence[int] = (1,)
+) -> Tensor:
+    """The image-plane moments of the images before they were mirrored.
+
+    A horizontal flip sends ``theta`` to ``pi - theta`` and a vertical one to
+    ``-theta``; the moment of winding n follows as ``exp(i n theta)`` does.
+
+    Args:
+        moment (Tensor): ``z``, ``(B, 2)``, or ``(B, N, 2)``.
+        flips (Tensor): ``(B, 2)``, bool: horizontally, vertically; on the
+            CPU, they keep no device waiting.
+        windings (Sequence[int]): n, N of them.
+
+    Returns:
+        Tensor: As ``moment``.
+    """
+    signs = [-1.0 if winding % 2 else 1.0 for winding in windings]
+    horizontal = torch.tensor(
+        [[sign, -sign] for sign in signs], device=flips.device
+    )
+    vertical = torch.tensor([1.0, -1.0], device=flips.device)
+    flips = flips[:, :, None, None]
+    factor = torch.where(flips[:, 0], horizontal, 1.0)
+    factor = factor * torch.where(flips[:, 1], vertical, 1.0)
+    factor = factor.to(moment.device, moment.dtype, non_blocking=True)
+    return moment * factor.view_as(moment)
 
 
 def angle(moment: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..mm.u1_cls_head import U1ClsHead
 from ..networks import unwrapped
+from ..nn import U1Branch
 
 
 class PermuteAnglesHook(Hook):
@@ -28,15 +28,17 @@ class PermuteAnglesHook(Hook):
         """Permute.
 
         Raises:
-            TypeError: If the model has no :class:`U1ClsHead`.
+            TypeError: If the model has no U(1) branch.
         """
         model = unwrapped(runner.model)
-        if not isinstance(model.head, U1ClsHead):
+        branch = getattr(model, 'u1', None)
+        if not isinstance(branch, U1Branch):
             raise TypeError(
-                f'PermuteAnglesHook: model.head is {type(model.head).__name__},'
-                ' not U1ClsHead; leave the hook out or set model.head'
+                f'PermuteAnglesHook: model.type={type(model).__name__!r} has '
+                'no class angles; leave the hook out, or set '
+                "model.type='U1ImageClassifier'"
             )
-        angles = model.head.class_angles.angles
+        angles = branch.class_angles.angles
         generator = torch.Generator().manual_seed(
             (self.seed << 20) + runner.epoch
         )

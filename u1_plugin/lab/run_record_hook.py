@@ -3,7 +3,6 @@
 import hashlib
 import json
 import platform
-import resource
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +19,11 @@ from torch import nn
 
 from ..files import replaced_file
 from ..networks import unwrapped, update_digest
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
 
 #: Whose versions are recorded: a fork has another name, the same import.
 _PACKAGES = (
@@ -95,7 +99,10 @@ def top_accuracies(logits: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
     }
 
 
-def _peak_rss_mib() -> float:
+def _peak_rss_mib() -> Optional[float]:
+    """Peak memory of this process; None where the system does not say."""
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kibibytes on Linux, bytes on macOS.
     return peak / (2**20 if sys.platform == 'darwin' else 2**10)
@@ -221,9 +228,10 @@ class RunRecordHook(Hook):
         for name, new, old in zip(('wall_s', 'cpu_s'), now, self._since):
             self.record[name] += new - old
         self._since = now
-        self.record['peak_rss_mib'] = max(
-            _peak_rss_mib(), self.record.get('peak_rss_mib', 0)
-        )
+        peak = _peak_rss_mib()
+        if peak is not None:
+            peak = max(peak, self.record.get('peak_rss_mib') or 0)
+        self.record['peak_rss_mib'] = peak
         if torch.cuda.is_available():
             self.record['peak_cuda_mib'] = max(
                 torch.cuda.max_memory_allocated() / 2**20,

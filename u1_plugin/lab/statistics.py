@@ -4,7 +4,11 @@ import math
 from typing import NamedTuple, Sequence
 
 import numpy as np
-from scipy import stats
+
+from ..extras import needs
+
+with needs('lab'):
+    from scipy import stats
 
 
 class PairedResult(NamedTuple):

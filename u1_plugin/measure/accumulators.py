@@ -234,7 +234,7 @@ class VectorAccumulator(Accumulator):
     """Mean and covariance of the normalised pooled vectors of one layer.
 
     Gives the centre and the PCA plane that
-    :class:`~u1_plugin.models.FeaturePlane` reads from a file.
+    :class:`~u1_plugin.nn.FeaturePlane` reads from a file.
     """
 
     _measured = 'vectors of (C,) ='

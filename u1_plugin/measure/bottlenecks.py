@@ -132,7 +132,8 @@ def find_bottlenecks(
     Args:
         model (nn.Module): A classifier of MMPretrain's, in eval mode.
         inputs (Tensor): Preprocessed images, ``(B, 3, H, W)``, B >= 2.
-        token_grid (str, optional): See :class:`~u1_plugin.nn.taps.MapCollector`.
+        token_grid (str, optional): See
+            :class:`~u1_plugin.nn.taps.MapCollector`.
 
     Returns:
         List[str]: Names of modules, from the largest map to the smallest.

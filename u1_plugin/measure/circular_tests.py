@@ -4,9 +4,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from .estimate import CONFIDENCE, Estimate
+from .estimate import NORMAL_QUANTILE, Estimate
 
 
 def rayleigh_pvalue(count: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -128,12 +127,10 @@ def summarize_class_angles(
     pvalue = np.where(count > 1, rayleigh_pvalue(count, length), np.nan)
     # Fisher, Statistical Analysis of Circular Data, eq. 4.21 and 4.22.
     second = (second * np.exp(-2j * np.where(some, mean, 0))).real / safe
-    quantile = stats.norm.ppf((1 + CONFIDENCE) / 2)
     with np.errstate(invalid='ignore', divide='ignore'):
         error = np.sqrt((1 - second) / (2 * length**2) / safe)
-        half_width = np.arcsin(
-            np.where(quantile * error <= 1, quantile * error, np.nan)
-        )
+        reach = NORMAL_QUANTILE * error
+        half_width = np.arcsin(np.where(reach <= 1, reach, np.nan))
     n = max(count.sum(), 1)
     resultant = float(abs(first).sum() / n)
     shared = float(abs(first.sum()) / n)
@@ -189,7 +186,7 @@ def circular_correlation(
     )
     extreme = abs(orders @ a) >= abs(a @ b) - 1e-12 * scale
     pvalue = (1 + extreme.sum()) / (1 + permutations)
-    half = stats.norm.ppf((1 + CONFIDENCE) / 2) / math.sqrt(count - 3)
+    half = NORMAL_QUANTILE / math.sqrt(count - 3)
     centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
     return Estimate(
         value, math.tanh(centre - half), math.tanh(centre + half), float(pvalue)

@@ -1,12 +1,15 @@
 """A number with its interval and p-value."""
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
-from scipy import stats
+from ..extras import needs
 
 #: Of every interval of the analysis.
 CONFIDENCE = 0.95
+#: Half of a normal interval, in standard errors.
+NORMAL_QUANTILE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 #: Standard errors below this are the rounding of sums of squares: quantities
 #: of the analysis are of the order of 1.
@@ -48,6 +51,8 @@ def t_estimate(
     """
     if not error > _ROUNDING or not df >= 1:
         return Estimate(value, math.nan, math.nan, math.nan)
+    with needs('lab'):  # here, for it takes a second to import
+        from scipy import stats
     half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
     pvalue = float(stats.t.sf((value - null) / error, df))
     return Estimate(value, value - half, value + half, pvalue)

@@ -9,11 +9,10 @@ import math
 from typing import Iterator, NamedTuple
 
 import numpy as np
-from scipy import stats
-from scipy.special import xlogy
 
+from ..extras import needs
 from .circular_tests import between_share
-from .estimate import CONFIDENCE, Estimate
+from .estimate import NORMAL_QUANTILE, Estimate
 
 #: Entries of the tables that are drawn at a time: 64 MiB of them.
 _BLOCK = 2**23
@@ -34,7 +33,9 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
     n = tables.sum((-2, -1))
 
     def information(counts: np.ndarray, axes) -> np.ndarray:
-        return xlogy(counts, counts).sum(axes)
+        # x log x, which is 0 at 0
+        logs = np.log(np.where(counts > 0, counts, 1))
+        return (counts * logs).sum(axes)
 
     inside = (
         information(tables, (-2, -1))
@@ -85,6 +86,8 @@ def permutation_null(
     Returns:
         np.ndarray: ``(permutations, 2)``: mutual information, between share.
     """
+    with needs('lab'):  # here, for it takes a second to import
+        from scipy import stats
     rows, columns = table.sum(1).astype(int), table.sum(0).astype(int)
     return np.concatenate(
         [
@@ -158,11 +161,17 @@ def _adjusted(
     room = most - chance if most - chance > 1e-9 else math.nan
     share = float((value - chance) / room)
     error = resampled.std(ddof=1) / room
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2) * error)
+    half = float(NORMAL_QUANTILE * error)
     # Equal tables give equal sums only up to rounding.
     extreme = (null >= value - 1e-12).sum()
     pvalue = float((1 + extreme) / (1 + len(null)))
     return Estimate(share, share - half, share + half, pvalue)
+
+
+def _entropy(shares: np.ndarray) -> float:
+    """In nats."""
+    some = shares[shares > 0]
+    return float(-(some * np.log(some)).sum())
 
 
 def class_dependence(
@@ -190,7 +199,7 @@ def class_dependence(
     """
     n = int(table.sum())
     shares = table.sum(1) / max(n, 1)
-    entropy = float(stats.entropy(shares)) if n else math.nan
+    entropy = _entropy(shares) if n else math.nan
     if (shares > 0).sum() < 2:
         nothing = Estimate(*[math.nan] * 4)
         return Dependence(n, entropy, math.nan, math.nan, nothing, nothing)

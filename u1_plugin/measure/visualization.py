@@ -1,10 +1,14 @@
 """Pictures of moments and angles."""
 
-from typing import Mapping, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+from ..extras import needs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Ten colours that colour-blind readers tell apart (Paul Tol, "muted", and
 #: black); a class also has its own marker, for print and for more classes.
@@ -45,7 +49,7 @@ def class_style(index: int) -> Mapping[str, str]:
 
 
 def _draw_class_angles(
-    ax: Axes, angles: np.ndarray, radius: float, names: Sequence[str]
+    ax: 'Axes', angles: np.ndarray, radius: float, names: Sequence[str]
 ) -> None:
     turn = np.linspace(0, 2 * np.pi, 361)
     ax.plot(radius * np.cos(turn), radius * np.sin(turn), color='0.6', lw=0.8)
@@ -90,7 +94,7 @@ def plot_moments(
     angles: np.ndarray,
     names: Sequence[str],
     title: Optional[str] = None,
-) -> Figure:
+) -> 'Figure':
     """Moments in the complex plane, one colour and marker a class.
 
     Args:
@@ -103,6 +107,8 @@ def plot_moments(
     Returns:
         Figure: Not attached to any screen; save it with ``savefig``.
     """
+    with needs('lab'):
+        from matplotlib.figure import Figure
     figure = Figure(figsize=(6.4 * len(panels), 6.9), layout='constrained')
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     moduli = [np.linalg.norm(panel.moments, axis=1) for panel in panels]

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from ..nn import U1Branch
 from ..nn.trial import count_logits
-from .targets import flips_of, smoothing_of, targets_of
+from .targets import (
+    flips_of,
+    smoothing_of,
+    smooths_scores_otherwise,
+    targets_of,
+)
 
 _PARTS = ('neck', 'class_angles', 'loss')
 
@@ -51,6 +56,9 @@ class U1ClassifierMixin:
         self._smoothing = smoothing_of(
             _loss_module(self), self.u1.class_angles.num_classes
         )
+        self._smooths_scores = smooths_scores_otherwise(
+            _loss_module(self), self._smoothing
+        )
 
     def loss(
         self, inputs: Tensor, data_samples: List[DataSample], **kwargs
@@ -71,9 +79,16 @@ class U1ClassifierMixin:
         """
         if not torch.compiler.is_compiling():
             self._check_data_set()
+        target = targets_of(
+            data_samples,
+            self._smoothing,
+            _takes_several(self),
+            _loss_module(self) if self._smooths_scores else None,
+        )
+        # Before the one-hot loss, whose words for a wrong label are CUDA's.
+        self.u1.check_target(target, len(inputs))
         with self.u1.reading():
             losses = super().loss(inputs, data_samples, **kwargs)
-        target = targets_of(data_samples, self._smoothing, _takes_several(self))
         flips = None
         if self.u1.neck.flip == 'follow':
             flips = flips_of(data_samples)
@@ -185,7 +200,9 @@ class U1ImageClassifier(U1ClassifierMixin, ImageClassifier):
         ...     type='U1ImageClassifier',
         ...     backbone=dict(type='ResNet', depth=18),
         ...     neck=dict(type='GlobalAveragePooling'),
-        ...     head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+        ...     head=dict(
+        ...         type='LinearClsHead', num_classes=10, in_channels=512
+        ...     ),
         ...     u1=dict(neck=dict(plane='image'), loss=dict(loss_weight=0.3)),
         ... )
     """

@@ -1,7 +1,7 @@
 """A search, many votes: what kappa, k and the layer do to the accuracy."""
 
 import copy
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 import mmpretrain
 import numpy as np
@@ -9,16 +9,17 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
+from mmpretrain.evaluation import RetrievalAveragePrecision, RetrievalRecall
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..geometry import energy, to_positive_orthant
-from ..nn.taps import MapCollector
 from ..memory.bank import MemoryBank, bottleneck_pixels
 from ..memory.sharding import Memory, Queries
 from ..memory.vote import Sites, prior, vote
+from ..nn.taps import MapCollector
 
 KERNELS = ('position', 'radius')  # these take a sigma instead of a kappa
 _RECALLS = (1, 5, 10)
@@ -108,6 +109,35 @@ def read_maps(
     return torch.cat(maps), np.array(labels), MODELS.build(plane).eval()
 
 
+def _ranked(sample: Mapping, count: int) -> Tensor:
+    """Which of the ``count`` best images are relevant, best first."""
+    order = sample['pred_score'].topk(count).indices
+    return sample['gt_score'][order] > 0
+
+
+# MMPretrain's two metrics call what numpy 2.4 no longer has.
+class _Recall(RetrievalRecall):
+    """Whether a relevant image is among the k best."""
+
+    def process(self, data_batch, data_samples) -> None:
+        for sample in data_samples:
+            relevant = _ranked(sample, max(self.topk))
+            self.results.append(
+                [100 * relevant[:k].any().float() for k in self.topk]
+            )
+
+
+class _AveragePrecision(RetrievalAveragePrecision):
+    """Mean precision at the ranks of the relevant images."""
+
+    def process(self, data_batch, data_samples) -> None:
+        for sample in data_samples:
+            ranks = _ranked(sample, self.topk).nonzero()[:, 0].double() + 1
+            hits = torch.arange(1, len(ranks) + 1)
+            wanted = (sample['gt_score'] > 0).sum()
+            self.results.append(100 * (hits / ranks).sum() / wanted)
+
+
 class Metrics:
     """MMPretrain's, one evaluator a cell of the grid."""
 
@@ -134,8 +164,8 @@ class Metrics:
         recalls = [k for k in _RECALLS if k <= count]
         self.retrieval = Evaluator(
             [
-                dict(type='RetrievalRecall', topk=recalls),
-                dict(type='RetrievalAveragePrecision', topk=count),
+                _Recall(topk=recalls),
+                _AveragePrecision(topk=count),
             ]
         )
         self.count = 0

@@ -1,22 +1,33 @@
 """Small pictures of one layer for MMEngine's visualizer."""
 
-from typing import Optional, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from ..measure.visualization import class_style
+from ..extras import needs
 from ..measure.circular_tests import ClassAngleSummary
-from ..measure.estimate import CONFIDENCE
+from ..measure.estimate import CONFIDENCE, NORMAL_QUANTILE
 from ..measure.profile import EnergySummary, Sombrero
+from ..measure.visualization import class_style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Classes that a legend can still name.
 _NAMED = 20
 
 
-def to_array(figure: Figure) -> np.ndarray:
+def _figure(**options) -> 'Figure':
+    """On no screen; matplotlib is imported where it is used."""
+    with needs('lab'):
+        from matplotlib.figure import Figure
+    return Figure(dpi=100, layout='constrained', **options)
+
+
+def to_array(figure: 'Figure') -> np.ndarray:
     """A figure as ``(H, W, 3)``, uint8, RGB."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -24,7 +35,7 @@ def to_array(figure: Figure) -> np.ndarray:
 
 def energy_picture(
     summary: EnergySummary, fit: Optional[Sombrero], title: str
-) -> Figure:
+) -> 'Figure':
     """Mean energy map, and the radial profile with its fitted curve.
 
     Args:
@@ -32,7 +43,7 @@ def energy_picture(
         fit (Sombrero, optional): Of ``summary``; None draws no curve.
         title (str): Above both.
     """
-    figure = Figure(figsize=(9, 4), dpi=100, layout='constrained')
+    figure = _figure(figsize=(9, 4))
     left, right = figure.subplots(1, 2)
     picture = left.imshow(summary.mean_map, cmap='viridis')
     figure.colorbar(picture, ax=left, label='mean energy (uniform = 1)')
@@ -41,7 +52,7 @@ def energy_picture(
     right.errorbar(
         summary.rings.radius,
         summary.profile,
-        1.96 * error,
+        NORMAL_QUANTILE * error,
         fmt='o',
         color='black',
         label=f'mean and {CONFIDENCE:.0%} interval',
@@ -65,7 +76,7 @@ def energy_picture(
 
 def angle_picture(
     summary: ClassAngleSummary, names: Sequence[str], title: str
-) -> Figure:
+) -> 'Figure':
     """Mean angle and resultant length of every class, on the disc.
 
     Args:
@@ -73,7 +84,7 @@ def angle_picture(
         names (Sequence[str]): Of the K classes.
         title (str): Above.
     """
-    figure = Figure(figsize=(6, 5), dpi=100, layout='constrained')
+    figure = _figure(figsize=(6, 5))
     axes = figure.add_subplot(projection='polar')
     for index in np.flatnonzero(summary.count):
         axes.plot(

@@ -5,20 +5,13 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
 from ..measure.accumulators import AngleAccumulator
 from ..measure.information import class_dependence
 from ..measure.probe import Probe, class_labels
-
-#: What ``save_best`` may name without a ``rule``: more is better.
-_GREATER = ('resultant_length', 'between_share', 'class_information')
-CheckpointHook._default_greater_keys = [
-    *CheckpointHook._default_greater_keys,
-    *_GREATER,
-]
 
 
 def _building_runner() -> Optional[Runner]:
@@ -68,8 +61,10 @@ class SymmetryBreaking(BaseMetric):
             dict(type='SymmetryBreaking'),
         ]
         default_hooks = dict(
-            checkpoint=dict(save_best='u1/between_share')
+            checkpoint=dict(save_best='u1/between_share', rule='greater')
         )
+
+    MMEngine knows the rule of its own metrics only, so ``rule`` must be given.
 
     Logged are, for one layer and plane, or under ``u1/LAYER/PLANE/`` for
     several:
@@ -87,13 +82,13 @@ class SymmetryBreaking(BaseMetric):
 
     Args:
         layers (str | Sequence[str], optional): Names of modules, such as
-            ``'backbone.layer4'``. None: those that the model's
-            ``BottleneckAngleNeck`` measures, or the backbone's output.
+            ``'backbone.layer4'``. None: those of the model's U(1) branch, or
+            without one the last map before pooling.
         plane (str): ``'feature'``, ``'image'`` or ``'joint'``: both.
         feature_plane (dict | Sequence[dict], optional): Config of
-            ``FeaturePlane``, or one a layer. None: the neck's own for layers
+            ``FeaturePlane``, or one a layer. None: the branch's own for layers
             that it measures, the Fourier plane without a centre elsewhere.
-        orthant (str, optional): ``rho``. None: the neck's, or ``'relu'``.
+        orthant (str, optional): ``rho``. None: the branch's, or ``'relu'``.
         token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
         bins (int): Of the angle, for mutual information.
         permutations (int): Of the labels, every time.

@@ -16,6 +16,7 @@ def targets_of(
     data_samples: Sequence[DataSample],
     smoothing: Smoothing = (1.0, 0.0),
     several: bool = False,
+    loss_module: Optional[nn.Module] = None,
 ) -> ClassTarget:
     """Labels or scores of a batch, smoothed as the one-hot loss smooths them.
 
@@ -25,6 +26,12 @@ def targets_of(
         smoothing (Tuple[float, float]): Of the one-hot loss, from
             :func:`smoothing_of`.
         several (bool): Whether the head takes any number of labels an image.
+            The target is then the mean of their class points, unsmoothed:
+            smoothing moves each of K yes-or-no labels towards 1/2, which is
+            no share of a class.
+        loss_module (nn.Module, optional): Of the one-hot loss, where its
+            smoothing of scores is not that of labels
+            (:func:`smooths_scores_otherwise`).
 
     Raises:
         ValueError: If an image has no target, or several where the head takes
@@ -40,6 +47,9 @@ def targets_of(
         if several:
             scores = scores.float()
             scores = scores / scores.sum(1, keepdim=True).clamp(min=1e-12)
+            return ClassTarget(scores)
+        if loss_module is not None:
+            return ClassTarget(_smoothed(loss_module, scores.float()))
         return ClassTarget(scores, smoothing=smoothing)
     if not all('gt_label' in sample for sample in data_samples):
         raise ValueError(
@@ -48,7 +58,7 @@ def targets_of(
         )
     labels = [sample.gt_label for sample in data_samples]
     if several:
-        return ClassTarget.several(labels, smoothing)
+        return ClassTarget.several(labels)
     if any(label.numel() != 1 for label in labels):
         raise ValueError(
             'an image has several labels or none, but model.head takes one an '
@@ -66,14 +76,9 @@ def smoothing_of(loss_module: Optional[nn.Module], classes: int) -> Smoothing:
     Raises:
         ValueError: If it does something else.
     """
-    smooth = getattr(loss_module, 'smooth_label', None)
-    if smooth is None or classes < 2:
+    if not hasattr(loss_module, 'smooth_label') or classes < 2:
         return 1.0, 0.0
-    known, loss_module.num_classes = loss_module.num_classes, classes
-    try:
-        smoothed = smooth(torch.eye(1, classes))[0].double()
-    finally:
-        loss_module.num_classes = known
+    smoothed = _smoothed(loss_module, torch.eye(1, classes))[0].double()
     offset = float(smoothed[1])
     if (smoothed[1:] - offset).abs().max() > _AFFINE:
         raise ValueError(
@@ -81,6 +86,31 @@ def smoothing_of(loss_module: Optional[nn.Module], classes: int) -> Smoothing:
             'a way that U(1) targets cannot follow; use LabelSmoothLoss'
         )
     return float(smoothed[0]) - offset, offset
+
+
+def smooths_scores_otherwise(
+    loss_module: Optional[nn.Module], smoothing: Smoothing
+) -> bool:
+    """Whether mixed scores are not smoothed by scale and offset.
+
+    ``LabelSmoothLoss`` in the mode ``'multi_label'`` gives every class that
+    an image has any share of the same score.
+    """
+    if smoothing == (1.0, 0.0):
+        return False
+    smoothed = _smoothed(loss_module, torch.tensor([[0.7, 0.3]]))[0]
+    return bool(
+        (smoothed[0] - smoothed[1] - 0.4 * smoothing[0]).abs() > _AFFINE
+    )
+
+
+def _smoothed(loss_module: nn.Module, scores: Tensor) -> Tensor:
+    """Scores ``(B, K)`` as ``LabelSmoothLoss`` smooths them."""
+    known, loss_module.num_classes = loss_module.num_classes, scores.size(1)
+    try:
+        return loss_module.smooth_label(scores)
+    finally:
+        loss_module.num_classes = known
 
 
 def flips_of(data_samples: Sequence[DataSample]) -> Tensor:

@@ -167,17 +167,18 @@ class BottleneckAngleNeck(nn.Module):
         for wanted, found in zip(self.in_channels, in_channels):
             if wanted not in (None, found):
                 raise ValueError(
-                    f'neck.in_channels={self.in_channels}, but the layers '
+                    f'u1.neck.in_channels={self.in_channels}, but the layers '
                     f'have {list(in_channels)} channels; leave it out'
                 )
         self.in_channels = list(in_channels)
         if layers is not None:
             self.layers = list(layers)
         if self.plane != 'image' and not len(self.feature_planes):
+            self._check_planes(in_channels)
             options = dict(self.feature_plane or {})
             self.feature_planes.extend(
                 build(
-                    'neck.feature_plane',
+                    'u1.neck.feature_plane',
                     options,
                     FeaturePlane,
                     in_channels=count,
@@ -185,6 +186,16 @@ class BottleneckAngleNeck(nn.Module):
                 )
                 for count in in_channels
             )
+
+    def _check_planes(self, in_channels: Sequence[int]) -> None:
+        for count in in_channels:
+            if self.windings != (1,) and 2 * max(self.windings) >= count:
+                raise ValueError(
+                    f'u1.neck.windings={self.windings}, but a layer has '
+                    f'{count} channels, whose feature planes have the '
+                    f'windings 1..{(count - 1) // 2}; choose among them, or a '
+                    'layer of more channels'
+                )
 
     def forward(self, maps: Sequence[Tensor]) -> Tuple[Moment, ...]:
         """Moments of every layer and plane.
@@ -199,7 +210,10 @@ class BottleneckAngleNeck(nn.Module):
             ValueError: If a map has no spatial extent in the image plane.
         """
         if self.layers == 'auto' or None in self.in_channels:
-            self.connect([activation.size(1) for activation in maps], [-1])
+            self.connect(
+                [activation.size(1) for activation in maps],
+                [-1] if self.layers == 'auto' else None,
+            )
         moments: List[Moment] = []
         for i, (layer, activation) in enumerate(zip(self.layers, maps)):
             with torch.autocast(activation.device.type, enabled=False):
@@ -283,28 +297,3 @@ def _check_layers(layers) -> Union[str, List[Layer]]:
             "-1 or [2, 3], or names of modules, such as 'backbone.layer3'"
         )
     return list(layers)
-
-
-def mirrored(
-    moment: Tensor, flips: Tensor, windings: Sequence[int] = (1,)
-) -> Tensor:
-    """The image-plane moments of the images before they were mirrored.
-
-    A horizontal flip sends ``theta`` to ``pi - theta`` and a vertical one to
-    ``-theta``; the moment of winding n follows as ``exp(i n theta)`` does.
-
-    Args:
-        moment (Tensor): ``z``, ``(B, 2)``, or ``(B, N, 2)``.
-        flips (Tensor): ``(B, 2)``, bool: horizontally, vertically.
-        windings (Sequence[int]): n, N of them.
-
-    Returns:
-        Tensor: As ``moment``.
-    """
-    signs = [-1.0 if winding % 2 else 1.0 for winding in windings]
-    horizontal = moment.new_tensor([[sign, -sign] for sign in signs])
-    vertical = moment.new_tensor([1.0, -1.0])
-    flips = flips[:, :, None, None]
-    factor = torch.where(flips[:, 0], horizontal, 1.0)
-    factor = factor * torch.where(flips[:, 1], vertical, 1.0)
-    return moment * factor.view_as(moment)

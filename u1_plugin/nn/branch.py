@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import torch
 from torch import Tensor, nn
 
+from ..geometry import mirrored
 from .base import Config, build
-from .bottleneck_angle_neck import BottleneckAngleNeck, Moment, mirrored
+from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
 from .class_angles import ClassAngles
 from .taps import MapReader
 from .targets import ClassTarget, as_target
@@ -104,6 +105,17 @@ class U1Branch(nn.Module):
             self._reader.attach()
         return super().train(mode)
 
+    def _apply(self, fn, *args, **kwargs) -> 'U1Branch':
+        """Move and convert, but keep 32 bits: angles need them."""
+
+        def convert(tensor: Tensor) -> Tensor:
+            found = fn(tensor)
+            if found.is_floating_point() and torch.finfo(found.dtype).bits < 32:
+                return tensor.to(found.device)
+            return found
+
+        return super()._apply(convert, *args, **kwargs)
+
     def forward(
         self,
         target: Union[Tensor, ClassTarget],
@@ -186,23 +198,35 @@ class U1Branch(nn.Module):
                 "u1.neck.flip='follow', but nothing says which images were "
                 "mirrored; hand over flips, or set u1.neck.flip='ignore'"
             )
-        flips = flips.to(moment.value.device)
         return mirrored(moment.value, flips, self.neck.windings)
 
-    def _check(self, target: ClassTarget, moments: Tuple[Moment, ...]) -> None:
-        """What no config can tell, at the first step.
+    def check_target(self, target: ClassTarget, batch_size: int) -> None:
+        """Whether targets fit, as ``forward`` checks them too.
 
-        Reading values back waits for a GPU. Later labels out of range stop
-        the look-up of their class point, and a loss that is not finite is
-        seen in the log and by MMEngine's ``CheckInvalidLossHook``.
+        Shapes are compared at every step, values at the first one, since
+        reading them back waits for a GPU. Later labels out of range stop the
+        look-up of their class point.
+
+        Raises:
+            ValueError: If not.
         """
+        if torch.compiler.is_compiling():
+            return
+        classes = self.class_angles.num_classes
+        if self._checked:
+            target.check_shape(classes, batch_size)
+        else:
+            target.check(classes, batch_size, self.loss.ignore_index)
+
+    def _check(self, target: ClassTarget, moments: Tuple[Moment, ...]) -> None:
+        """What no config can tell.
+
+        A loss that is not finite after the first step is seen in the log and
+        by MMEngine's ``CheckInvalidLossHook``.
+        """
+        self.check_target(target, len(moments[0].value))
         if self._checked or torch.compiler.is_compiling():
             return
-        target.check(
-            self.class_angles.num_classes,
-            len(moments[0].value),
-            self.loss.ignore_index,
-        )
         for moment in moments:
             if not moment.value.isfinite().all():
                 raise ValueError(

@@ -24,7 +24,13 @@ def _read(file: Optional[str], mode: str, wanted: str) -> dict:
             f'class_angles.file=None, but class_angles.mode={mode!r}; name a '
             f'JSON or YAML file that holds {wanted}'
         )
-    text = read_bytes(file)
+    try:
+        text = read_bytes(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f'class_angles.file={file!r} does not exist; name a JSON or YAML '
+            f'file that holds {wanted}'
+        ) from None
     try:
         if str(file).endswith(('.yaml', '.yml')):
             import yaml  # MMEngine brings it
@@ -157,8 +163,11 @@ class ClassAngles(OptionalStateModule):
         Returns:
             Tensor: See :func:`~u1_plugin.nn.targets.as_table`.
         """
-        # In-place changes (loading, EMA, hooks) count the version up; moving
-        # the module makes another tensor.
+        if torch.compiler.is_compiling():
+            # What is kept would guard the graph, and compile it once more.
+            return as_table(self().to(like.device, like.dtype))
+        # In-place changes (loading, hooks) count the version up; moving the
+        # module makes another tensor. For `train` see there.
         if self._table_of is not self.angles or (
             self._table_version != self.angles._version
         ):
@@ -170,6 +179,11 @@ class ClassAngles(OptionalStateModule):
             like,
             lambda dtype, device: as_table(self().to(device, dtype)),
         )
+
+    def train(self, mode: bool = True) -> 'ClassAngles':
+        """Also notice what was written past the version, as EMA does."""
+        self._table_of = None
+        return super().train(mode)
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, '_table_of': None}

@@ -19,13 +19,16 @@ from typing import (
 
 from torch import nn
 
+from ..networks import find_module
 from .maps import Grid, Layout, Part, layout_of
-from .trial import Seen, inner, watch
+from .trial import Seen, Trial, inner, names_its_size, watch
 
 Layer = Union[int, str]
 
 #: Candidates that an error lists.
 _LISTED = 8
+#: Side of small blank images, and rows that must be left of them.
+_SMALL, _ROWS = 32, 4
 
 
 class MapSource(NamedTuple):
@@ -61,40 +64,18 @@ class _GridSource(NamedTuple):
     module: str
     layout: Optional[Layout]
 
-
-def find_module(model: nn.Module, name: str, field: str) -> nn.Module:
-    """The module of that dotted name, through wrappers.
-
-    Args:
-        model (nn.Module): Where to look.
-        name (str): As in ``model.named_modules()``.
-        field (str): The option that named it, for the message.
-
-    Raises:
-        ValueError: If there is none; the message lists what there is at the
-            place where the name goes wrong.
-    """
-    module, path = model, []
-    for part in name.split('.') if name else ():
-        # FSDP and torch.compile answer for the module that they wrap.
-        child = getattr(module, part, None)
-        if not isinstance(child, nn.Module):
-            place = '.'.join(path) or type(model).__name__
-            names = [key for key, _ in module.named_children()]
-            known = ', '.join('.'.join([*path, key]) for key in names)
-            raise ValueError(
-                f'{field}={name!r}: {place} has no module {part!r}; '
-                f'it has {known or "none"}'
-            )
-        module = child
-        path.append(part)
-    return module
+    @property
+    def rank(self) -> Tuple[bool, int]:
+        """Sizes that a module states come first, then maps of outer ones."""
+        return self.layout is not None, self.module.count('.')
 
 
 class _Reading:
     """Reads layouts out of what the modules of one network returned."""
 
-    def __init__(self, model: nn.Module, token_grid: Optional[str]) -> None:
+    def __init__(
+        self, model: nn.Module, token_grid: Optional[str], trial: Trial
+    ) -> None:
         self.model = model
         self.token_grid = token_grid
         if token_grid is not None:
@@ -109,7 +90,7 @@ class _Reading:
             self.prefix = getattr(network, name, self.prefix)
         if not isinstance(self.prefix, int):
             self.prefix = None
-        self.seen, (height, width) = watch(model)
+        self.seen, (height, width) = trial
         self.ratio = height / width
         self.grids: List[_GridSource] = []
 
@@ -126,12 +107,16 @@ class _Reading:
         if self.token_grid is not None and name != self.token_grid:
             return
         if part.grid is not None:
-            self.grids.insert(0, _GridSource(part.grid, name, None))
+            self._add_grid(_GridSource(part.grid, name, None))
         elif part.value.ndim == 4 and found is not None:
             layout, grid = found[0], found[1]
             # One row of many pixels is the attention of a class token.
             if min(grid) > 1:
-                self.grids.insert(0, _GridSource(grid, name, layout))
+                self._add_grid(_GridSource(grid, name, layout))
+
+    def _add_grid(self, source: _GridSource) -> None:
+        self.grids.insert(0, source)  # of equal rank the latest is the first
+        self.grids.sort(key=lambda known: known.rank)
 
     def _read(self, name: str, part: Part) -> Any:
         """Layout, ``(H, W)`` and where that size comes from, or None."""
@@ -155,6 +140,38 @@ class _Reading:
             # A named module that gave no size yet must give one later.
             return layout, grid, self.token_grid, None
         return layout, grid, None, None
+
+
+def _read_network(model: nn.Module, token_grid: Optional[str]) -> _Reading:
+    """Tried on small images where these tell enough.
+
+    A network made for small images takes seconds for large ones. If its last
+    map still has four rows, and nothing that learns gives one pixel after it,
+    the larger ones would tell the same.
+    """
+    if not names_its_size(model):
+        try:
+            trial = watch(model, [_SMALL])
+            reading = _Reading(model, token_grid, trial)
+            if _rows_left(reading) >= _ROWS:
+                return _Reading(model, token_grid, trial)
+        except ValueError:
+            pass  # it does not take them
+    return _Reading(model, token_grid, watch(model))
+
+
+def _rows_left(reading: _Reading) -> int:
+    """Rows of the last map, or 1 if a smaller one was learnt after it."""
+    rows = 0
+    for seen, parts in reading.sources():
+        module = reading.model.get_submodule(seen.name)
+        learns = next(module.parameters(), None) is not None
+        for part, found in parts:
+            if found is not None and seen.automatic and found[1][0] > 1:
+                rows = min(found[1])
+            elif learns and part.value.ndim == 4:
+                rows = 1
+    return rows
 
 
 def _source(layer: Layer, name: str, part: Part, found: Any) -> MapSource:
@@ -234,7 +251,9 @@ def _named_map(
             '(C, H, W) or tokens of one; choose another module, or name the '
             "one that knows the tokens' grid in u1.neck.token_grid"
         )
-    return _source(layer, name, *readable[-1])
+    # Some return what they pooled beside the map.
+    spatial = [(p, found) for p, found in readable if max(found[1]) > 1]
+    return _source(layer, name, *(spatial or readable)[-1])
 
 
 def _at(where: str, parts: list, position: int) -> list:
@@ -275,9 +294,9 @@ def find_maps(
     Raises:
         ValueError: If a layer is not there, did not run or has no map.
     """
-    reading = _Reading(model, token_grid)
+    reading = _read_network(model, token_grid)
     if layers == 'auto':
         return [_last_map(reading)]
-    # The last call of each module.
+    # Of several calls the last counts.
     outputs = {seen.name: parts for seen, parts in reading.sources()}
     return [_named_map(reading, layer, outputs) for layer in layers]

@@ -23,8 +23,10 @@ class Layout(NamedTuple):
     prefix: int = 0
 
     def __str__(self) -> str:
-        tokens = f' after {self.prefix} other tokens' if self.prefix else ''
-        return self.order + tokens
+        if not self.prefix:
+            return self.order
+        tokens = 'token' if self.prefix == 1 else 'tokens'
+        return f'{self.order} after {self.prefix} other {tokens}'
 
 
 class Part(NamedTuple):
@@ -63,7 +65,9 @@ def parts_of(output: Any) -> List[Part]:
     if isinstance(output, Tensor):
         return [Part(output)]
     if isinstance(output, dict):
-        return [Part(v) for v in output.values() if isinstance(v, Tensor)]
+        values = [v for v in output.values() if isinstance(v, Tensor)]
+        count = len(values)
+        return [Part(v, None, i - count) for i, v in enumerate(values)]
     if not isinstance(output, (tuple, list)):
         return []
     if len(output) == 2 and is_size(output[1]):

@@ -8,7 +8,8 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from .layers import Layer, MapSource, find_maps, find_module
+from ..networks import find_module
+from .layers import Layer, MapSource, find_maps
 from .maps import Grid, as_map, parts_of
 
 

@@ -46,23 +46,21 @@ class ClassTarget(NamedTuple):
     smoothing: Smoothing = (1.0, 0.0)
 
     @classmethod
-    def several(
-        cls, labels: List[Tensor], smoothing: Smoothing = (1.0, 0.0)
-    ) -> 'ClassTarget':
+    def several(cls, labels: List[Tensor]) -> 'ClassTarget':
         """Of images with any number of labels, ``(n,)`` each."""
         counts = torch.tensor([label.numel() for label in labels])
         values = torch.cat([label.flatten().long() for label in labels])
-        images = torch.repeat_interleave(counts).to(values.device)
-        return cls(values, images, len(labels), smoothing)
+        # Without waiting for the device.
+        images = torch.repeat_interleave(counts).to(
+            values.device, non_blocking=True
+        )
+        return cls(values, images, len(labels))
 
-    def check(
-        self, num_classes: int, batch_size: int, ignore_index: int = IGNORED
-    ) -> None:
-        """Whether the targets fit; waits for the device.
+    def check_shape(self, num_classes: int, batch_size: int) -> None:
+        """Whether the targets are of so many images and classes.
 
         Raises:
-            ValueError: If a label is out of range, scores are of another
-                number of classes, or there are not B of them.
+            ValueError: If not, or if labels are no whole numbers.
         """
         values = self.values
         found = len(values) if self.images is None else self.batch_size
@@ -71,20 +69,32 @@ class ClassTarget(NamedTuple):
                 f'the targets are of {found} images, but the maps of '
                 f'{batch_size}; give one target an image'
             )
-        if values.ndim == 2:
-            if values.size(1) != num_classes:
-                raise ValueError(
-                    f'the targets are scores of {values.size(1)} classes, but '
-                    f'class_angles.num_classes={num_classes}; set it and the '
-                    "head's to the number of classes of the data set"
-                )
-            if not values.isfinite().all():
-                raise ValueError(
-                    'the targets hold scores that are not finite; give '
-                    'shares of classes'
-                )
-            return
-        check_labels(values, num_classes, ignore_index)
+        if values.ndim == 2 and values.size(1) != num_classes:
+            raise ValueError(
+                f'the targets are scores of {values.size(1)} classes, but '
+                f'class_angles.num_classes={num_classes}; set it and the '
+                "head's to the number of classes of the data set"
+            )
+        if values.ndim == 1:
+            _check_whole(values)
+
+    def check(
+        self, num_classes: int, batch_size: int, ignore_index: int = IGNORED
+    ) -> None:
+        """Whether the targets fit; waits for the device.
+
+        Raises:
+            ValueError: As :meth:`check_shape`, or if a label is out of range
+                or a score is not finite.
+        """
+        self.check_shape(num_classes, batch_size)
+        if self.values.ndim == 1:
+            check_labels(self.values, num_classes, ignore_index)
+        elif not self.values.isfinite().all():
+            raise ValueError(
+                'the targets hold scores that are not finite; give shares of '
+                'classes'
+            )
 
     def pull(self, table: Tensor, ignore_index: int = IGNORED) -> Pull:
         """Where the targets pull.
@@ -97,9 +107,10 @@ class ClassTarget(NamedTuple):
             ValueError: If a label is out of range; on a GPU, CUDA's own error.
         """
         if self.values.ndim == 2:
-            rows = self.values.to(table) @ table[:-1]
+            rows = self.values.to(table) @ table
             share = rows[:, -1]
-            total, count = share.sum(), (share != 0).sum()
+            total = share.sum()
+            count = (share != 0).sum(dtype=table.dtype)
         else:
             rows = self._rows(table, ignore_index)
             share = rows[:, -1]  # 1, or 0 where an image has no class
@@ -114,14 +125,15 @@ class ClassTarget(NamedTuple):
 
     def _rows(self, table: Tensor, ignore_index: int) -> Tensor:
         """Means of the table's rows over the labels of each image."""
-        ignored = len(table) - 1
-        labels = self.values.masked_fill(self.values == ignore_index, ignored)
+        labels = self.values.long()
+        ignored = labels == ignore_index
         try:
             # Not by indexing, for which -1 is the last class.
-            rows = table.index_select(0, labels)
+            rows = table.index_select(0, labels.masked_fill(ignored, 0))
         except (IndexError, RuntimeError):
-            check_labels(self.values, ignored, ignore_index)
+            check_labels(labels, len(table), ignore_index)
             raise
+        rows = rows.masked_fill(ignored[:, None], 0)
         if self.images is None:
             return rows
         sums = table.new_zeros(self.batch_size, table.size(1))
@@ -139,7 +151,7 @@ class ClassTarget(NamedTuple):
 
 
 def as_table(points: Tensor) -> Tensor:
-    """Class points as rows ``(cos, sin, 1)``, and zeros for "no class".
+    """Class points as rows ``(cos, sin, 1)``.
 
     A label then picks its point and its share at once, and so do scores by a
     product.
@@ -148,13 +160,10 @@ def as_table(points: Tensor) -> Tensor:
         points (Tensor): ``t_c``, ``(K, 2)`` or, of N windings, ``(K, N, 2)``.
 
     Returns:
-        Tensor: ``(K + 1, 2 N + 1)``.
+        Tensor: ``(K, 2 N + 1)``.
     """
     flat = points.flatten(1)
-    table = flat.new_zeros(len(flat) + 1, flat.size(1) + 1)
-    table[:-1, :-1] = flat
-    table[:-1, -1] = 1
-    return table
+    return torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
 
 
 def check_labels(
@@ -167,11 +176,7 @@ def check_labels(
         num_classes (int): K.
         ignore_index (int): A label that is no class.
     """
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(
-            f'the targets have the type {labels.dtype}, but class labels are '
-            'whole numbers (and scores have two dimensions)'
-        )
+    _check_whole(labels)
     valid = labels[labels != ignore_index]
     if valid.numel() and not 0 <= int(valid.min()) <= int(valid.max()) < (
         num_classes
@@ -181,6 +186,14 @@ def check_labels(
             f'but the number of classes num_classes={num_classes} allows '
             f"0..{num_classes - 1}; set the head's num_classes to the number "
             'of classes'
+        )
+
+
+def _check_whole(labels: Tensor) -> None:
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            f'the targets have the type {labels.dtype}, but class labels are '
+            'whole numbers (and scores have two dimensions)'
         )
 
 

@@ -6,7 +6,16 @@ generators are other than before.
 
 from contextlib import contextmanager
 from itertools import product
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +39,7 @@ class Seen(NamedTuple):
 
     Attributes:
         name (str): Of the module.
-        parts (List[Part]): Tensors of its output.
+        parts (List[Part]): Tensors of its output, without their values.
         automatic (bool): Whether ``layers='auto'`` may choose it.
     """
 
@@ -88,7 +97,7 @@ def _sizes(model: nn.Module) -> List[Tuple[int, int]]:
     fixed = getattr(network, 'default_cfg', None)  # of timm
     if isinstance(fixed, dict) and fixed.get('fixed_input_size'):
         return [tuple(fixed['input_size'][1:])]
-    return [(side, side) for side in _SIDES]
+    return []
 
 
 @contextmanager
@@ -130,20 +139,28 @@ def _extract(model: nn.Module, images: Tensor) -> Any:
     return model(images)
 
 
-def _try(model: nn.Module, run, between=None) -> Tuple[Any, Tuple[int, int]]:
+def _try(
+    model: nn.Module,
+    run: Callable[[nn.Module, Tensor], Any],
+    between: Optional[Callable[[], None]] = None,
+    sides: Sequence[int] = _SIDES,
+) -> Tuple[Any, Tuple[int, int]]:
     """The first run that a network takes, and the size of its images.
 
     Args:
         model (nn.Module): The network.
-        run (callable): Takes the model and images.
-        between (callable, optional): Called before each run.
+        run (Callable): Takes the model and images.
+        between (Callable, optional): Called before each run.
+        sides (Sequence[int]): Of square images, where the network does not
+            name a size.
 
     Raises:
         ValueError: If it takes none, with the likeliest run's error.
     """
     first: Optional[Exception] = None
     like = next(model.parameters(), torch.empty(0))
-    shapes = product(_sizes(model), _channels(model))
+    sizes = _sizes(model) or [(side, side) for side in sides]
+    shapes = product(sizes, _channels(model))
     for size, channels in shapes:
         if between is not None:
             between()
@@ -158,7 +175,12 @@ def _try(model: nn.Module, run, between=None) -> Tuple[Any, Tuple[int, int]]:
     ) from first
 
 
-def watch(model: nn.Module) -> Trial:
+def names_its_size(model: nn.Module) -> bool:
+    """Whether a network says of what size its images are."""
+    return bool(_sizes(model))
+
+
+def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
     """Run a network on two blank images and watch all of its modules.
 
     Two, because the windows of attention are told from images by their number.
@@ -166,6 +188,8 @@ def watch(model: nn.Module) -> Trial:
     Args:
         model (nn.Module): A classifier, a timm network or any module that
             takes ``(B, C, H, W)``.
+        sides (Sequence[int]): Of square images, tried in turn, where the
+            network does not name a size.
 
     Raises:
         ValueError: If it does not run.
@@ -176,7 +200,11 @@ def watch(model: nn.Module) -> Trial:
     def watcher(name: str):
         def hook(module, args, output) -> None:
             automatic = not pooled[0] and not isinstance(module, _INSIDE_BLOCKS)
-            seen.append(Seen(name, parts_of(output), automatic))
+            parts = [
+                part._replace(value=torch.empty_like(part.value, device='meta'))
+                for part in parts_of(output)
+            ]
+            seen.append(Seen(name, parts, automatic))
 
         return hook
 
@@ -196,7 +224,7 @@ def watch(model: nn.Module) -> Trial:
             handles.append(module.register_forward_pre_hook(pool))
     try:
         with _evaluating(model):
-            _, size = _try(model, _extract, restart)
+            _, size = _try(model, _extract, restart, sides)
     finally:
         for handle in handles:
             handle.remove()

@@ -116,9 +116,8 @@ class U1Loss(nn.Module):
         with torch.autocast(moment.device.type, enabled=False):
             moment = moment.to(working_dtype(moment.dtype))
             pull = self._pull(moment, target, class_points)
-            unit = to_unit(
-                moment, self._constants.get('eps', moment, self._eps)
-            )
+            eps = self._constants.get('eps', moment, self._make_eps)
+            unit = to_unit(moment, eps)
             plain = weight is None and avg_factor is None
             if plain and reduction == 'mean' and self.mode != 'mse':
                 return self._mean(unit, pull, pixel_share)
@@ -143,7 +142,7 @@ class U1Loss(nn.Module):
         table = as_table(class_points.to(moment))
         return target.pull(table, self.ignore_index)
 
-    def _eps(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _make_eps(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.full((), self.eps, dtype=dtype, device=device)
 
     def _mean(

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...geometry import fourier_basis
 from ...measure.estimate import Estimate, t_estimate
-from .images import subset_index
 from ...measure.information import class_dependence, mutual_information
 from ...measure.profile import concentration, symmetry
+from .images import subset_index
 from .sources import Network, set_padding, untrained_twin
 from .survey import INPUT, JUDGED, LayerFinding, Survey, angle_sums, project
 

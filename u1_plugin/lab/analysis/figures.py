@@ -11,14 +11,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
-from ...measure.visualization import class_style
+from ...extras import needs
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.estimate import CONFIDENCE, Estimate
 from ...measure.information import Dependence
 from ...measure.profile import Sombrero, fit_sombrero
+from ...measure.visualization import class_style
 from .survey import PLANES, LayerFinding
+
+with needs('lab'):
+    from scipy import stats
 
 #: Blue and orange of Okabe and Ito.
 BLUE, ORANGE = '#0072B2', '#D55E00'

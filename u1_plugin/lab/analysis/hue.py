@@ -86,7 +86,7 @@ def hue_map(
     Args:
         activation (Tensor): ``A``, ``(C, H, W)``.
         feature_plane (nn.Module): ``(N, C) -> (N, 2)``, such as
-            :class:`~u1_plugin.models.FeaturePlane`.
+            :class:`~u1_plugin.nn.FeaturePlane`.
         orthant (str): ``rho``.
     """
     intensity = to_positive_orthant(activation.float(), orthant)

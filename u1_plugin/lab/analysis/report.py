@@ -6,16 +6,19 @@ import math
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-import jinja2
 import numpy as np
 
-from . import figures
-from .controls import Centring, Shift, Shuffle, Turn, Variant
+from ...extras import needs
 from ...measure.estimate import Estimate
 from ...measure.information import Dependence
 from ...measure.profile import concentration, fit_sombrero, symmetry
+from . import figures
+from .controls import Centring, Shift, Shuffle, Turn, Variant
 from .survey import INPUT, JUDGED, PLANES, LayerFinding, Survey
 from .verdicts import Finding, claim_verdict
+
+with needs('lab'):
+    import jinja2
 
 CLAIMS = dict(
     C1='energy concentrated at, and symmetric about, the optical axis',

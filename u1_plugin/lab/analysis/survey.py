@@ -31,15 +31,15 @@ from ...geometry import (
     safe_norm,
     to_positive_orthant,
 )
-from ...nn.taps import MapCollector
 from ...measure.accumulators import (
     AngleAccumulator,
     EnergyAccumulator,
     VectorAccumulator,
 )
-from ...measure.circular_tests import ClassAngleSummary
 from ...measure.bottlenecks import run
+from ...measure.circular_tests import ClassAngleSummary
 from ...measure.profile import EnergySummary
+from ...nn.taps import MapCollector
 
 #: The image itself, RGB: what of a finding is the data set's own.
 INPUT = 'input image'
@@ -248,7 +248,8 @@ def survey(
         classes (Sequence[str], optional): Names of the classes; None says
             that the images have no labels.
         orthant (str): ``rho`` of every layer.
-        token_grid (str, optional): See :class:`~u1_plugin.nn.taps.MapCollector`.
+        token_grid (str, optional): See
+            :class:`~u1_plugin.nn.taps.MapCollector`.
         planes (Sequence[str]): Where class statistics are computed, keys of
             :data:`PLANES`.
         transform (Callable): Of the preprocessed images, for controls; the

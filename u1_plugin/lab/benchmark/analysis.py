@@ -3,10 +3,12 @@
 import math
 from typing import Collection, Dict, List, NamedTuple, Optional
 
-import pandas as pd
-
+from ...extras import needs
 from ..statistics import interval_text
 from .statistics import Comparison, compare, holm
+
+with needs('lab'):
+    import pandas as pd
 
 LEVEL = 0.05
 

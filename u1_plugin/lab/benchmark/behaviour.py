@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmpretrain.registry import DATASETS
-from scipy.special import logsumexp
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from ...extras import needs
 from ...geometry import (
     energy,
     off_axis_angle,
@@ -22,6 +21,10 @@ from ...geometry import (
     to_positive_orthant,
 )
 from ...nn.taps import MapCollector
+
+with needs('lab'):
+    from scipy.special import logsumexp
+    from sklearn.metrics import roc_auc_score
 
 #: What tells known images from others, by :func:`detection_scores`. Larger
 #: means known; this was fixed before any was measured.
@@ -100,21 +103,19 @@ def signals(
         model (nn.Module): A classifier of MMPretrain, in eval mode.
         images (Tensor): ``(N, 3, H, W)``, as the pipeline packs them.
         layer (str, optional): Module whose map is measured, as in
-            ``model.named_modules()``; None takes the backbone itself, whose
-            last output must be a map.
+            ``model.named_modules()``; None takes the last map before pooling.
         batch_size (int): Images at a time.
 
     Raises:
         ValueError: If the layer has no map.
     """
     found: Dict[str, List[Tensor]] = dict(logits=[], angle=[], energy=[])
-    layer = layer or 'backbone'
-    with MapCollector(model, [layer]) as collector:
+    with MapCollector(model, [layer] if layer else 'auto') as collector:
         for part in images.split(batch_size):
             data = model.data_preprocessor(dict(inputs=part))
             found['logits'].append(model(data['inputs']))
-            activation = collector.maps()[layer].float()
-            intensity = to_positive_orthant(activation)
+            (activation,) = collector.maps().values()
+            intensity = to_positive_orthant(activation.float())
             pooled = pooled_vector(intensity)
             found['angle'].append(off_axis_angle(pooled))
             found['energy'].append(energy(intensity).mean((1, 2)))
@@ -217,7 +218,7 @@ def split_images(
     Args:
         config (Config): Of a run.
         corruption (str, optional): Name for
-            :class:`~u1_plugin.datasets.Corrupt`, which goes before the last
+            :class:`~u1_plugin.lab.corrupt.Corrupt`, which goes before the last
             step of the pipeline.
         severity (int): 1 to 5.
         limit (int, optional): So many evenly spaced images; None takes all.

@@ -5,12 +5,15 @@ import math
 from typing import Dict, List, Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...extras import needs
 from ...measure.visualization import class_style
 from .analysis import ArmResult
+
+with needs('lab'):
+    import pandas as pd
 
 #: Colour-blind-safe (Paul Tol, "bright"); markers differ as well, for print.
 ROLE_STYLES = dict(

@@ -3,8 +3,7 @@
 import math
 from typing import Dict, List, Sequence, Tuple
 
-import pandas as pd
-
+from ...extras import needs
 from .analysis import (
     LEVEL,
     ArmResult,
@@ -16,6 +15,9 @@ from .analysis import (
     plain_conclusion,
 )
 from .statistics import Comparison, detectable_gain, holm, seeds_needed
+
+with needs('lab'):
+    import pandas as pd
 
 
 def markdown(frame: pd.DataFrame) -> str:

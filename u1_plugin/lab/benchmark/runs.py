@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from ...files import replaced_file
 from .suite import Arm, Entry, Suite
@@ -135,7 +135,7 @@ class Run(NamedTuple):
         config = Config(copy.deepcopy(self.values))
         if self.needs:
             file = str(self.needs / 'class_angles.json')
-            config.model.head.class_angles.file = file
+            config.model.u1.class_angles.file = file
         self._add_hooks(config)
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / 'config.py'
@@ -154,24 +154,15 @@ class Run(NamedTuple):
         if self.measure:
             hooks.append(dict(type='MeasureClassAnglesHook'))
         config.custom_hooks = list(config.get('custom_hooks', [])) + hooks
-        imports = list(config.get('custom_imports', {}).get('imports', []))
-        if 'u1_plugin' not in imports:
-            imports.append('u1_plugin')
+        own = config.get('custom_imports') or {}
+        imports = own.get('imports') or []
+        imports = [imports] if isinstance(imports, str) else list(imports)
+        if 'u1_plugin.lab' not in imports:
+            imports.append('u1_plugin.lab')
         config.custom_imports = dict(
-            imports=imports, allow_failed_imports=False
+            imports=imports,
+            allow_failed_imports=own.get('allow_failed_imports', False),
         )
-
-
-def _wrap(config: Config, fragment: Config, arm: Arm) -> None:
-    model = config.model
-    head = model.head
-    if arm.wrap == 'u1':
-        model.neck = ConfigDict(fragment.u1_neck, neck=model.get('neck'))
-        if 'in_channels' in head:
-            model.neck.in_channels = head.in_channels
-        model.head = ConfigDict(fragment.u1_head, cls_head=head)
-    elif arm.wrap == 'auxiliary':
-        model.head = ConfigDict(type='AuxiliaryClsHead', cls_head=head)
 
 
 @cache
@@ -201,7 +192,6 @@ def arm_config(root: Path, entry: Entry, arm: Arm, seed: int) -> Config:
     config = copy.deepcopy(_read(str(source)))
     config.merge_from_dict(copy.deepcopy(entry.set))
     config.plain_model = copy.deepcopy(config.model)
-    _wrap(config, copy.deepcopy(_read(str(root / entry.fragment))), arm)
     try:
         config.merge_from_dict(copy.deepcopy(arm.set))
     except (TypeError, KeyError, AttributeError) as error:
@@ -212,8 +202,8 @@ def arm_config(root: Path, entry: Entry, arm: Arm, seed: int) -> Config:
     if arm.measured:
         config.merge_from_dict(
             {
-                'model.head.class_angles.mode': 'file',
-                'model.head.class_angles.file': _MEASURED,
+                'model.u1.class_angles.mode': 'file',
+                'model.u1.class_angles.file': _MEASURED,
             }
         )
     deterministic = config.get('randomness', {}).get('deterministic', False)

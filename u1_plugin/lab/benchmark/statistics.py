@@ -4,10 +4,13 @@ import math
 from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
-from scipy import stats
-from statsmodels.stats.power import TTestPower
 
+from ...extras import needs
 from ...measure.circular_tests import holm as holm_array
+
+with needs('lab'):
+    from scipy import stats
+    from statsmodels.stats.power import TTestPower
 
 #: Sign flips up to this many pairs are enumerated, beyond it they are drawn.
 _EXACT_PAIRS = 14

@@ -7,10 +7,10 @@ import yaml
 
 from ...nn.base import check_choice
 
-#: How an arm turns a plain config into its own.
-WRAPS = ('none', 'u1', 'auxiliary')
 #: ``control``: shares everything with U(1) but what is claimed to matter.
 ROLES = ('baseline', 'u1', 'rival', 'control', 'ablation')
+#: Whose variants ``ablations.set`` lists.
+_METHOD = 'u1-feature'
 
 
 class Arm(NamedTuple):
@@ -19,16 +19,13 @@ class Arm(NamedTuple):
     Attributes:
         name (str): A folder's name.
         role (str): One of :data:`ROLES`.
-        wrap (str): One of :data:`WRAPS`: ``'u1'`` adds the U(1) branch,
-            ``'auxiliary'`` any other auxiliary loss, ``'none'`` nothing.
-        set (dict): Options as of ``--cfg-options``, applied after wrapping.
+        set (dict): Options as of ``--cfg-options``, such as ``model.type``.
         measured (str | None): The arm whose run of *another* seed measures
             this arm's class angles.
     """
 
     name: str
     role: str
-    wrap: str = 'none'
     set: Dict[str, Any] = {}
     measured: Optional[str] = None
 
@@ -38,15 +35,12 @@ class Entry(NamedTuple):
 
     Attributes:
         config (str): Below ``configs/``.
-        fragment (str): The method's settings for this family of backbones,
-            below ``configs/``.
-        set (dict): Options as of ``--cfg-options``, applied before wrapping.
+        set (dict): Options as of ``--cfg-options``, applied before the arm's.
         name (str): Of its folder and in tables; the config's stem unless the
             suite uses a config several times.
     """
 
     config: str
-    fragment: str
     set: Dict[str, Any]
     name: str
 
@@ -147,17 +141,15 @@ def _check_name(where: str, name: str) -> None:
 
 def _arm(name: str, content: Any, where: str) -> Arm:
     where = f'{where}.{name}'
-    read = _Reader(where, content, ('role', 'wrap', 'set', 'measured'))
+    read = _Reader(where, content, ('role', 'set', 'measured'))
     _check_name(where, name)
     arm = Arm(
         name,
         read.get('role', str),
-        read.get('wrap', str, 'none'),
         read.get('set', dict, {}),
         read.content.get('measured'),
     )
     check_choice(f'{where}.role', arm.role, ROLES)
-    check_choice(f'{where}.wrap', arm.wrap, WRAPS)
     return arm
 
 
@@ -197,27 +189,21 @@ def _check_measured(arms: Tuple[Arm, ...], seeds: int, where: str) -> None:
 def _entries(read: _Reader, root: Path) -> Tuple[Entry, ...]:
     entries: List[Entry] = []
     for i, content in enumerate(read.get('configs', list)):
-        item = _Reader(
-            f'suite.configs[{i}]',
-            content,
-            ('config', 'name', 'fragment', 'set'),
-        )
+        where = f'suite.configs[{i}]'
+        item = _Reader(where, content, ('config', 'name', 'set'))
         config = item.get('config', str)
         entry = Entry(
             config,
-            item.get('fragment', str, '_base_/u1.py'),
             item.get('set', dict, {}),
             item.get('name', str, Path(config.split('::')[-1]).stem),
         )
-        _check_name(item.where, entry.name)
-        for field in ('config', 'fragment'):
-            name = getattr(entry, field)
-            if '::' not in name and not (root / name).is_file():
-                raise ValueError(
-                    f'{item.where}.{field}={name!r} is no file in {root}; '
-                    'name one of its configs, or one of MMPretrain as '
-                    '"mmpretrain::resnet/resnet18_8xb16_cifar10.py"'
-                )
+        _check_name(where, entry.name)
+        if '::' not in config and not (root / config).is_file():
+            raise ValueError(
+                f'{where}.config={config!r} is no file in {root}; '
+                'name one of its configs, or one of MMPretrain as '
+                '"mmpretrain::resnet/resnet18_8xb16_cifar10.py"'
+            )
         entries.append(entry)
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names) or not names:
@@ -282,28 +268,33 @@ def load_suite(file: Path) -> Suite:
 def _ablations(
     read: _Reader, known: Dict[str, Arm]
 ) -> Tuple[int, Tuple[Arm, ...]]:
-    """Variants of the U(1) arm (``set``) and of any other (``of``)."""
+    """Variants of the arm u1-feature (``set``) and of any other (``of``)."""
     content = read.get('ablations', dict, {})
     if not content:
         return 0, ()
     part = _Reader('suite.ablations', content, ('seeds', 'set', 'of'))
-    arms = [
-        _arm(
-            str(name),
-            dict(role='ablation', wrap='u1', set=options or {}),
-            'suite.ablations.set',
-        )
-        for name, options in part.get('set', dict, {}).items()
-    ]
+    variants = part.get('set', dict, {})
+    arms = []
+    if variants:
+        arms += _variants('suite.ablations.set', _METHOD, variants, known, '')
     for base, variants in part.get('of', dict, {}).items():
-        (arm,) = _chosen('suite.ablations.of', [base], known)
-        for name, options in variants.items():
-            _check_name(f'suite.ablations.of.{base}', str(name))
-            arms.append(
-                arm._replace(
-                    name=f'{base}+{name}',
-                    role='ablation',
-                    set={**arm.set, **(options or {})},
-                )
-            )
+        arms += _variants(
+            'suite.ablations.of', base, variants, known, f'{base}+'
+        )
     return part.positive('seeds'), tuple(arms)
+
+
+def _variants(
+    where: str, base: str, variants: dict, known: Dict[str, Arm], prefix: str
+) -> List[Arm]:
+    (arm,) = _chosen(where, [base], known)
+    for name in variants:
+        _check_name(f'{where}.{base}', str(name))
+    return [
+        arm._replace(
+            name=f'{prefix}{name}',
+            role='ablation',
+            set={**arm.set, **(options or {})},
+        )
+        for name, options in variants.items()
+    ]

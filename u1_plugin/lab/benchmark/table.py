@@ -21,7 +21,7 @@ test_top1          test top-1 of the last epoch, per cent; empty for ablations,
 test_top5          the same, more than 10 classes only; else empty
 wall_s, cpu_s      seconds of training and validation, without start-up;
                    processor seconds are those of the main process alone
-peak_rss_mib       peak resident memory of the process, MiB
+peak_rss_mib       peak resident memory of the process, MiB; empty on Windows
 peak_cuda_mib      peak memory that torch allocated, MiB; empty without a GPU
 parameters         of the model in training, auxiliary ones included
 initial_backbone   hash of the initial weights
@@ -38,7 +38,8 @@ folder             work dir, relative to OUT
 
 Each ``folder`` holds
 
-- ``run_record.json``: the above, from :class:`u1_plugin.hooks.RunRecordHook`;
+- ``run_record.json``: the above, from
+  :class:`~u1_plugin.lab.run_record_hook.RunRecordHook`;
 - ``test_outputs.npz``, but for ablations: ``logits`` ``(N, K)`` float16 and
   ``labels`` ``(N,)`` of the test split in the order of the data set, the same
   in every run, so that rows pair up between arms;
@@ -50,12 +51,14 @@ Each ``folder`` holds
 import hashlib
 import json
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
-import pandas as pd
-
+from ...extras import needs
 from ...files import replaced_file
 from .runs import Run
+
+with needs('lab'):
+    import pandas as pd
 
 _PLANNED = ['config', 'arm', 'role', 'seed']
 
@@ -80,7 +83,7 @@ def _row(run: Run, record: dict, out: Path) -> dict:
         test_top5=record['test'].get('accuracy/top5'),
         wall_s=round(record['wall_s'], 2),
         cpu_s=round(record['cpu_s'], 2),
-        peak_rss_mib=round(record['peak_rss_mib'], 1),
+        peak_rss_mib=_rounded(record['peak_rss_mib']),
         peak_cuda_mib=record.get('peak_cuda_mib'),
         parameters=record['parameters'],
         initial_backbone=record['initial']['backbone'],
@@ -93,6 +96,10 @@ def _row(run: Run, record: dict, out: Path) -> dict:
         val_curve=json.dumps(record['val']),
         folder=str(run.folder.relative_to(out)),
     )
+
+
+def _rounded(value: Optional[float]) -> Optional[float]:
+    return None if value is None else round(value, 1)
 
 
 def _joined(hashes: List[str]) -> str:

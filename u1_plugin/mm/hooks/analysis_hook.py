@@ -4,20 +4,33 @@ import io
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Union,
+)
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from mmengine.dist import get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
-from ...measure.sums import Accumulator
-from ..pictures import to_array
-from ...measure.probe import Probe
 from ...files import new_folder
+from ...measure.probe import Probe
+from ...measure.sums import Accumulator
+from ...networks import unwrapped
+from ..classifiers import num_classes_of
+from ..pictures import to_array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def class_names(model: nn.Module, metainfo: Mapping[str, Any]) -> List[str]:
@@ -33,7 +46,7 @@ def class_names(model: nn.Module, metainfo: Mapping[str, Any]) -> List[str]:
     names = metainfo.get('classes')
     if names:
         return [str(name) for name in names]
-    count = getattr(getattr(model, 'head', None), 'num_classes', None)
+    count = num_classes_of(unwrapped(model))
     if not count:
         raise ValueError(
             'the data set names no classes and model.head has no num_classes; '
@@ -75,7 +88,7 @@ class AnalysisHook(Hook):
 
     Args:
         layers, feature_plane, plane, orthant, token_grid: Of
-            :class:`~u1_plugin.analysis.Probe`.
+            :class:`~u1_plugin.measure.Probe`.
     """
 
     priority = 'LOW'  # after EMA has put its weights in place
@@ -221,7 +234,7 @@ class AnalysisHook(Hook):
         )
 
     def _picture(
-        self, runner: Runner, loop: str, key: str, figure: Figure
+        self, runner: Runner, loop: str, key: str, figure: 'Figure'
     ) -> None:
         """Show a figure; its name must not look like a path."""
         name = f'u1_{self.name}_{loop}_{key}'.replace('/', '_')

@@ -10,9 +10,9 @@ from mmengine.runner import Runner
 from ...measure.accumulators import AngleAccumulator
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.information import class_dependence
-from ..pictures import angle_picture
 from ...measure.probe import Source, class_labels
 from ...networks import unwrapped
+from ..pictures import angle_picture
 from .analysis_hook import AnalysisHook, class_names, step_of
 
 
@@ -29,7 +29,7 @@ class AngleStatsHook(AnalysisHook):
     - ``between_share`` and ``class_information``: how far the angle depends
       on the class, in shares of the circular variance and of the labels'
       entropy, adjusted for chance
-      (:func:`u1_plugin.analysis.class_dependence`);
+      (:func:`u1_plugin.measure.class_dependence`);
     - ``class_information_p``: permutation p-value of the latter;
     - ``rayleigh_share``: share of the classes that the Rayleigh test finds
       not uniform, after Holm;
@@ -38,13 +38,13 @@ class AngleStatsHook(AnalysisHook):
 
     Args:
         layers (str | Sequence[str], optional): Names of modules, such as
-            ``'backbone.layer4'``. None: those that the model's
-            ``BottleneckAngleNeck`` measures, or the backbone's output.
+            ``'backbone.layer4'``. None: those of the model's U(1) branch, or
+            without one the last map before pooling.
         plane (str): ``'feature'``, ``'image'`` or ``'joint'``: both.
         feature_plane (dict | Sequence[dict], optional): Config of
-            ``FeaturePlane``, or one a layer. None: the neck's own for layers
+            ``FeaturePlane``, or one a layer. None: the branch's own for layers
             that it measures, the Fourier plane without a centre elsewhere.
-        orthant (str, optional): ``rho``. None: the neck's, or ``'relu'``.
+        orthant (str, optional): ``rho``. None: the branch's, or ``'relu'``.
         token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
         bins (int): Of the angle, for mutual information.
         permutations (int): Of the labels, every time.

@@ -33,9 +33,9 @@ class EnergyMapHook(AnalysisHook):
 
     Args:
         layers (str | Sequence[str], optional): Names of modules, such as
-            ``'backbone.layer4'``. None: those that the model's
-            ``BottleneckAngleNeck`` measures, or the backbone's output.
-        orthant (str, optional): ``rho``. None: the neck's, or ``'relu'``.
+            ``'backbone.layer4'``. None: those of the model's U(1) branch, or
+            without one the last map before pooling.
+        orthant (str, optional): ``rho``. None: the branch's, or ``'relu'``.
         token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
         radial_bins (int): Rings between the axis and the map's corner.
 

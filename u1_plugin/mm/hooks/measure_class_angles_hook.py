@@ -1,13 +1,15 @@
 """Measures the angles that the classes have in a model trained without any."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...files import replaced_file
 from ...geometry import (
@@ -19,8 +21,11 @@ from ...geometry import (
     to_positive_orthant,
     to_unit,
 )
-from ...nn.base import check_choice
 from ...networks import unwrapped
+from ...nn import U1Branch
+from ...nn.base import check_choice
+from ...nn.taps import MapReader
+from ..classifiers import num_classes_of
 
 
 def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
@@ -56,15 +61,41 @@ def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
     )
 
 
+@contextmanager
+def last_maps(model: nn.Module) -> Iterator[MapReader]:
+    """Reads the maps that the model's U(1) branch reads.
+
+    Args:
+        model (nn.Module): A classifier. Without a branch, the last map before
+            pooling is read.
+    """
+    branch = getattr(model, 'u1', None)
+    own = None if isinstance(branch, U1Branch) else MapReader(model)
+    reader = branch.reading() if own is None else own
+    try:
+        with reader:
+            yield reader
+    finally:
+        reader.clear()
+        if own is not None:
+            own.detach()
+
+
 class MeasureClassAnglesHook(Hook):
     """Writes ``class_angles.json`` of the training images after training.
 
-    The images come with the test pipeline, without augmentation. The file
-    serves ``class_angles=dict(mode='file')`` of another model; its plane
-    should be centred as well (``feature_plane=dict(center='running')``).
+    The last of the layers that the model's U(1) branch reads is measured; or
+    without a branch, the last map before pooling. The images come with the
+    test pipeline, without augmentation. The file serves
+    ``u1.class_angles=dict(mode='file')`` of another model; its plane should be
+    centred as well (``u1.neck.feature_plane=dict(center='running')``).
 
     Args:
         orthant (str): ``rho``, as in :class:`BottleneckAngleNeck`.
+
+    Raises:
+        ValueError: If a class has no image, or nothing says how many classes
+            there are.
     """
 
     priority = 'LOW'
@@ -79,20 +110,34 @@ class MeasureClassAnglesHook(Hook):
         if not is_main_process():
             return
         model = unwrapped(runner.model)
+        classes = self._classes(model)
         model.eval()
         vectors, labels = [], []
-        for batch in self._loader(runner):
-            data = model.data_preprocessor(batch, False)
-            maps = model.extract_feat(data['inputs'], stage='backbone')
-            intensity = to_positive_orthant(maps[-1].float(), self.orthant)
-            vectors.append(pooled_vector(intensity).cpu())
-            labels += [int(s.gt_label) for s in data['data_samples']]
+        with last_maps(model) as reader:
+            for batch in self._loader(runner):
+                data = model.data_preprocessor(batch, False)
+                model(data['inputs'], mode='tensor')
+                last = reader.maps()[-1].float()
+                intensity = to_positive_orthant(last, self.orthant)
+                vectors.append(pooled_vector(intensity).cpu())
+                labels += [int(s.gt_label) for s in data['data_samples']]
         content = class_angles_of(
-            torch.cat(vectors), torch.tensor(labels), model.head.num_classes
+            torch.cat(vectors), torch.tensor(labels), classes
         )
         file = Path(runner.work_dir) / 'class_angles.json'
         with replaced_file(file) as part:
             part.write_text(json.dumps(content, indent=1))
+
+    @staticmethod
+    def _classes(model: nn.Module) -> int:
+        classes = num_classes_of(model)
+        if classes is None:
+            raise ValueError(
+                'MeasureClassAnglesHook: model.head='
+                f'{type(getattr(model, "head", None)).__name__} does not say '
+                'how many classes there are; leave the hook out'
+            )
+        return classes
 
     @staticmethod
     def _loader(runner: Runner):

@@ -13,8 +13,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...memory import MemoryBank
-from ..memory_bank_head import MemoryBankHead
 from ...networks import unwrapped, update_digest
+from ..memory_bank_head import MemoryBankHead
 
 
 def fingerprint(backbone: nn.Module, filling: str, data: str) -> str:

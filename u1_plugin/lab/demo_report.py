@@ -15,8 +15,9 @@ from mmpretrain.evaluation import Accuracy
 from rich.console import Console
 from rich.table import Table
 
-from u1_plugin.lab.statistics import PairedResult, paired_difference
-from u1_plugin.measure.visualization import MomentPanel, plot_moments
+from ..measure.visualization import MomentPanel, plot_moments
+from ..nn.taps import MapReader
+from .statistics import PairedResult, paired_difference
 
 ARMS = dict(baseline='one-hot', u1='one-hot + U(1)')
 
@@ -45,18 +46,18 @@ def evaluate(
 
     Args:
         model: Baseline or U(1) classifier, in eval mode.
-        measuring: The U(1) classifier whose neck measures and whose head
-            holds the class angles, so that both arms are measured alike.
+        measuring: The U(1) classifier whose branch measures and holds the
+            class angles, so that both arms are measured alike.
         loader: Of the test split.
     """
     scores, moments, labels = [], [], []
-    for batch in loader:
-        data = model.data_preprocessor(batch)
-        maps = model.extract_feat(data['inputs'], stage='backbone')
-        feats = model.neck(maps)
-        scores.append(model.head(feats))
-        moments.append(measuring.neck.measure(maps)[-1].value)
-        labels += [int(s.gt_label) for s in data['data_samples']]
+    branch = measuring.u1
+    with MapReader(model, branch.neck.layers) as reader:
+        for batch in loader:
+            data = model.data_preprocessor(batch)
+            scores.append(model(data['inputs']))
+            moments.append(branch.neck(reader.maps())[-1].value)
+            labels += [int(s.gt_label) for s in data['data_samples']]
     target = torch.tensor(labels)
     # Without a threshold, which counts a largest logit below 0 as wrong.
     accuracy = Accuracy.calculate(
@@ -66,7 +67,7 @@ def evaluate(
         float(accuracy[0][0]),
         torch.cat(moments).numpy(),
         target.numpy(),
-        measuring.head.class_angles.angles.numpy(),
+        branch.class_angles.angles.numpy(),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from u1_plugin.lab.memory_drawing import Match, QueryRow, cell_of, draw_matches
+from .memory_drawing import Match, QueryRow, cell_of, draw_matches
 
 
 def show(results: dict, strength: str, grid, console: Console) -> None:

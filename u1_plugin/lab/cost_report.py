@@ -4,7 +4,7 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
-from u1_plugin.lab.benchmark.statistics import compare
+from .benchmark.statistics import compare
 
 
 def difference(times: Dict[str, List[float]], arm: str) -> Tuple[float, ...]:
@@ -81,11 +81,13 @@ def rows(record: dict) -> List[List[str]]:
 def markdown(report: dict) -> str:
     """The tables of ``cost.md``."""
     head = ['quantity', 'stock', 'U(1)', 'difference']
+    modes = 'AMP, ' * report['amp'] + 'compiled, ' * report['compile']
     lines = [
         f'{report["hardware"]}, torch {report["torch"]}, batch '
         f'{report["batch_size"]} at {report["size"]}x{report["size"]}, '
-        f'{report["rounds"]} rounds. Times: median (quartiles), difference: '
-        'mean of paired rounds in per cent of stock [95 % interval].',
+        f'{modes}{report["rounds"]} rounds. Times: median '
+        '(quartiles), difference: mean of paired rounds in per cent of stock '
+        '[95 % interval].',
     ]
     for record in report['records']:
         lines += ['', f'### {record["config"]}', '']

@@ -1,0 +1,181 @@
+"""What imports what, what the plugin registers, and what it declares."""
+
+import ast
+import configparser
+import re
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+import mmengine.registry
+import mmpretrain.registry
+import pytest
+from mmengine.registry import Registry
+
+import u1_plugin.lab
+from u1_plugin.lab import registration as lab_registration
+from u1_plugin.lab.subsets import subset_dataset
+from u1_plugin.mm import registration
+
+#: Rooms that each room may import.
+DIRECTIONS = {
+    'geometry': set(),
+    'nn': {'geometry'},
+    'memory': {'geometry'},
+    'measure': {'geometry', 'nn'},
+    'mm': {'geometry', 'nn', 'memory', 'measure'},
+    'timm': {'geometry', 'nn', 'memory', 'measure'},
+    'lab': {'geometry', 'nn', 'memory', 'measure', 'mm', 'timm'},
+}
+#: Modules beside the rooms, which know of no room.
+SHARED = {'dist', 'extras', 'files', 'networks', 'version'}
+#: Where a distribution has not the name of its module.
+DISTRIBUTIONS = dict(
+    PIL='pillow',
+    faiss='faiss-cpu',
+    imagecorruptions='imagecorruptions-imaug',
+    mmcv='mmcv-lite',
+    skimage='scikit-image',
+    sklearn='scikit-learn',
+    torch='torchvision',
+    yaml='pyyaml',
+)
+MM_PACKAGES = {'mmengine', 'mmcv', 'mmpretrain'}
+#: Of the laboratory and the tools alone.
+LABORATORY = {'jinja2', 'pandas', 'rich', 'sklearn', 'statsmodels'}
+#: Of a part of the method that does without until it is asked for.
+ON_DEMAND = {'faiss', 'matplotlib', 'scipy', 'yaml'}
+
+
+def imports(file: Path, root: Path) -> Iterator[Tuple[str, bool]]:
+    """Absolute name of every import, and whether it runs on import."""
+
+    def visit(node: ast.AST, at_once: bool) -> Iterator[Tuple[str, bool]]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, at_once
+        elif isinstance(node, ast.ImportFrom):
+            parts = file.relative_to(root).with_suffix('').parts
+            base = list(parts[: len(parts) - node.level]) if node.level else []
+            base += node.module.split('.') if node.module else []
+            for alias in node.names:
+                yield '.'.join([*base, alias.name]), at_once
+        else:
+            if isinstance(node, ast.FunctionDef) or (
+                isinstance(node, ast.If)
+                and ast.unparse(node.test) == 'TYPE_CHECKING'
+            ):
+                at_once = False
+            for child in ast.iter_child_nodes(node):
+                yield from visit(child, at_once)
+
+    yield from visit(ast.parse(file.read_text()), True)
+
+
+def modules(root: Path, room: str = '') -> List[Path]:
+    return sorted((root / 'u1_plugin' / room).rglob('[!.]*.py'))
+
+
+def foreign(file: Path, root: Path) -> Iterator[Tuple[str, bool]]:
+    """Packages that are neither the plugin nor Python's own."""
+    for name, at_once in imports(file, root):
+        top = name.partition('.')[0]
+        if top != 'u1_plugin' and top not in STANDARD:
+            yield top, at_once
+
+
+# `sys.stdlib_module_names` came with Python 3.10.
+STANDARD = set(getattr(sys, 'stdlib_module_names', ())) | {
+    file.stem for file in Path(sysconfig.get_path('stdlib')).glob('[a-z_]*')
+}
+
+
+@pytest.mark.parametrize('room', DIRECTIONS)
+def test_rooms_import_in_one_direction(root, room):
+    files = modules(root, room)
+    assert files
+    allowed = DIRECTIONS[room] | {room}
+    if room != 'geometry':
+        allowed |= SHARED
+    for file in files:
+        for name, _ in imports(file, root):
+            parts = name.split('.')
+            if parts[0] == 'u1_plugin':
+                assert parts[1] in allowed, f'{file} imports {name}'
+
+
+def test_what_lies_beside_the_rooms_knows_none_of_them(root):
+    for name in SHARED:
+        for imported, _ in imports(root / f'u1_plugin/{name}.py', root):
+            assert not imported.startswith('u1_plugin'), f'{name}: {imported}'
+    beside = {file.stem for file in (root / 'u1_plugin').glob('*.py')}
+    folders = {file.parent.name for file in modules(root)} - {'u1_plugin'}
+    assert beside == SHARED | {'__init__'}
+    assert set(DIRECTIONS) <= folders
+
+
+@pytest.mark.parametrize('room', DIRECTIONS)
+def test_rooms_need_what_they_are_meant_to(root, room):
+    for file in modules(root, room):
+        for top, at_once in foreign(file, root):
+            line = f'{file} imports {top}'
+            if room not in ('mm', 'lab'):
+                assert top not in MM_PACKAGES, line
+            if room != 'lab':
+                assert top not in LABORATORY, line
+                assert not (at_once and top in ON_DEMAND), line
+            if room not in ('timm', 'lab'):
+                assert not (at_once and top == 'timm'), line
+
+
+def test_every_import_is_declared(root):
+    """In ``setup.cfg``: a dependency, or one of an extra."""
+    config = configparser.ConfigParser()
+    config.read(root / 'setup.cfg')
+    text = config['options']['install_requires'] + '\n'.join(
+        config['options.extras_require'].values()
+    )
+    declared = set(re.findall(r'^[\w-]+', text.replace('_', '-'), re.MULTILINE))
+    files = modules(root) + sorted((root / 'tools').rglob('*.py'))
+    for file in files:
+        for top, _ in foreign(file, root):
+            name = DISTRIBUTIONS.get(top, top).replace('_', '-')
+            assert name in declared, f'{file} imports {top}'
+
+
+def registries() -> List[Registry]:
+    every = {
+        id(value): value
+        for package in (mmengine.registry, mmpretrain.registry)
+        for value in vars(package).values()
+        if isinstance(value, Registry)
+    }
+    return list(every.values())
+
+
+def test_what_is_registered_is_in_the_lists():
+    found = {
+        (registry, component)
+        for registry in registries()
+        for component in registry.module_dict.values()
+        if component.__module__.partition('.')[0] == u1_plugin.__name__
+    }
+    listed = {
+        (registry, component)
+        for part in (registration, lab_registration)
+        for registry, components in part.COMPONENTS
+        for component in components
+    }
+    datasets = mmengine.registry.DATASETS
+    assert found == listed | {(datasets, subset_dataset)}
+    names = [component.__name__ for _, component in found]
+    assert len(set(names)) == len(names)
+
+
+def test_nothing_else_registers(root):
+    for file in modules(root):
+        if file.name != 'registration.py':
+            for node in ast.walk(ast.parse(file.read_text())):
+                name = getattr(node, 'attr', None)
+                assert name != 'register_module', f'{file}:{node.lineno}'

@@ -1,0 +1,222 @@
+"""What share of each class an image has, and where that pulls it."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
+from mmpretrain.structures import DataSample, MultiTaskDataSample
+from torch import nn
+
+from u1_plugin.mm.targets import (
+    flips_of,
+    smoothing_of,
+    smooths_scores_otherwise,
+    targets_of,
+)
+from u1_plugin.nn import ClassAngles, ClassTarget
+from u1_plugin.nn.targets import IGNORED, as_table, as_target
+
+K = 5
+label = st.integers(0, K - 1)
+
+
+def points(windings: int = 1) -> torch.Tensor:
+    return ClassAngles(K, seed=3, windings=windings).double()()
+
+
+def pull_of(target: ClassTarget, windings: int = 1):
+    return target.pull(as_table(points(windings)))
+
+
+@pytest.mark.parametrize('windings', [1, 2, 4])
+@given(labels=st.lists(st.sampled_from([*range(K), IGNORED]), min_size=1))
+def test_hard_labels(windings, labels):
+    pull = pull_of(ClassTarget(torch.tensor(labels)), windings)
+    for image, c in enumerate(labels):
+        expected = torch.zeros(2) if c == IGNORED else points(windings)[c]
+        expected = expected.double().expand_as(pull.vector[image])
+        assert torch.equal(pull.vector[image], expected)
+        assert pull.share[image] == (c != IGNORED)
+    counted = sum(c != IGNORED for c in labels)
+    assert pull.total == counted
+    assert pull.per_image == pytest.approx(1 / max(counted, 1))
+
+
+@pytest.mark.parametrize('windings', [1, 3])
+def test_scores_pull_by_their_shares(windings):
+    scores = torch.rand(4, K, generator=torch.Generator().manual_seed(0))
+    scores[2] = 0
+    pull = pull_of(ClassTarget(scores), windings)
+    expected = torch.einsum('bk,k...->b...', scores.double(), points(windings))
+    torch.testing.assert_close(pull.vector, expected)
+    torch.testing.assert_close(pull.share, scores.double().sum(1))
+    assert pull.per_image == pytest.approx(1 / 3)
+
+
+@given(images=st.lists(st.lists(label, max_size=4, unique=True), min_size=1))
+def test_several_labels_pull_to_their_mean(images):
+    target = ClassTarget.several([torch.tensor(own).long() for own in images])
+    target.check(K, len(images))
+    pull = pull_of(target)
+    for image, own in enumerate(images):
+        mean = points()[own].mean(0) if own else torch.zeros(2).double()
+        torch.testing.assert_close(pull.vector[image], mean)
+        assert pull.share[image] == bool(own)
+    counted = sum(map(bool, images))
+    assert pull.total == counted
+    assert pull.per_image == pytest.approx(1 / max(counted, 1))
+
+
+@given(
+    images=st.lists(st.lists(label, max_size=4, unique=True), min_size=1),
+    data=st.data(),
+)
+def test_the_order_of_images_and_labels_does_not_matter(images, data):
+    def pull(images):
+        own = [torch.tensor(labels).long() for labels in images]
+        return pull_of(ClassTarget.several(own))
+
+    order = data.draw(st.permutations(range(len(images))))
+    shuffled = [data.draw(st.permutations(images[i])) for i in order]
+    for a, b in zip(pull(shuffled)[:2], pull(images)[:2]):
+        torch.testing.assert_close(a, b[list(order)])
+    assert pull(shuffled)[2:] == pull(images)[2:]
+
+
+def test_several_labels_may_be_ignored():
+    ignored = [[1, IGNORED, 3], [IGNORED], [2]]
+    kept = [[1, 3], [], [2]]
+    pulls = [
+        pull_of(
+            ClassTarget.several([torch.tensor(own).long() for own in lists])
+        )
+        for lists in (ignored, kept)
+    ]
+    for a, b in zip(*pulls):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize('dtype', [torch.int32, torch.uint8, torch.int16])
+def test_labels_of_other_whole_types(dtype):
+    labels = torch.tensor([0, 3, 4])
+    found = pull_of(ClassTarget(labels.to(dtype)))
+    for a, b in zip(found, pull_of(ClassTarget(labels))):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('bad', [-1, K, K + 1, 99])
+@pytest.mark.parametrize('several', [False, True])
+def test_labels_out_of_range_stop_the_look_up(bad, several):
+    labels = torch.tensor([0, bad, 1])
+    target = ClassTarget(labels)
+    if several:
+        target = ClassTarget.several(list(labels.split(1)))
+    low, high = min(bad, 0), max(bad, 1)
+    for refuse in (pull_of, lambda target: target.check(K, 3)):
+        with pytest.raises(ValueError, match=rf'labels {low}\.\.{high}.*=5'):
+            refuse(target)
+
+
+def test_what_is_no_target_is_refused():
+    with pytest.raises(ValueError, match='shape.*labels'):
+        as_target(torch.zeros(2, 3, 4))
+    target = ClassTarget(torch.zeros(2).long())
+    assert as_target(target) is target
+
+
+def labelled(*labels) -> list:
+    return [DataSample().set_gt_label(own) for own in labels]
+
+
+def test_data_samples():
+    several = targets_of(labelled([1, 3], [], [2]), several=True)
+    assert several.values.tolist() == [1, 3, 2]
+    assert several.images.tolist() == [0, 0, 2] and several.batch_size == 3
+    assert targets_of(labelled(1, 0)).values.tolist() == [1, 0]
+    scores = torch.tensor([[0.3, 0.7], [1.0, 0.0]])
+    scored = [DataSample().set_gt_score(row) for row in scores]
+    assert torch.equal(targets_of(scored).values, scores)
+
+
+def test_multi_hot_scores_are_shared_out():
+    hot = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0]])
+    scored = [DataSample().set_gt_score(row.float()) for row in hot]
+    as_labels = labelled([0, 2], [], [1])
+    for a, b in zip(
+        pull_of(targets_of(scored, several=True)),
+        pull_of(targets_of(as_labels, several=True)),
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_data_samples_that_do_not_fit_are_refused():
+    for samples, words in (
+        (labelled([1, 2], [0]), 'several labels or none.*multi-label head'),
+        (labelled([], [0]), 'several labels or none'),
+        ([DataSample(), *labelled(1)], 'neither gt_label nor gt_score'),
+        ([MultiTaskDataSample()], 'several tasks'),
+    ):
+        with pytest.raises(ValueError, match=words):
+            targets_of(samples)
+
+
+MODES = ('original', 'classy_vision', 'multi_label')
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_smoothing_is_that_of_the_loss(mode):
+    loss = LabelSmoothLoss(0.1, mode=mode, use_sigmoid=mode == 'multi_label')
+    smoothing = smoothing_of(loss, K)
+    assert loss.num_classes is None  # as it was
+    loss.num_classes = K
+    one_hot = torch.eye(K)
+    smoothed = loss.smooth_label(one_hot).double()
+    hard = ClassTarget(torch.arange(K), smoothing=smoothing)
+    torch.testing.assert_close(
+        pull_of(hard).vector, smoothed @ points(), atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        pull_of(hard).share, smoothed.sum(1), atol=1e-6, rtol=0
+    )
+    assert smooths_scores_otherwise(loss, smoothing) == (mode == 'multi_label')
+
+
+def test_losses_without_smoothing():
+    for loss in (None, CrossEntropyLoss()):
+        assert smoothing_of(loss, K) == (1.0, 0.0)
+        assert not smooths_scores_otherwise(loss, (1.0, 0.0))
+
+
+class Odd(nn.Module):
+    """Smooths towards the first class."""
+
+    num_classes = None
+
+    def smooth_label(self, scores):
+        return 0.9 * scores + 0.1 * torch.linspace(0, 1, scores.size(1))
+
+
+def test_a_smoothing_that_cannot_be_followed_is_refused():
+    with pytest.raises(ValueError, match='Odd smooths.*LabelSmoothLoss'):
+        smoothing_of(Odd(), K)
+
+
+def flipped(**meta) -> list:
+    return [DataSample(metainfo=meta)]
+
+
+def test_flips():
+    for meta, row in (
+        (dict(flip=False, flip_direction=None), [False, False]),
+        (dict(flip=True, flip_direction='horizontal'), [True, False]),
+        (dict(flip=True, flip_direction='vertical'), [False, True]),
+        (dict(flip=True, flip_direction='diagonal'), [True, True]),
+    ):
+        assert flips_of(flipped(**meta)).tolist() == [row]
+    with pytest.raises(ValueError, match="flip='follow'.*meta_keys"):
+        flips_of(flipped())
+    with pytest.raises(ValueError, match="flip_direction='sideways'"):
+        flips_of(flipped(flip=True, flip_direction='sideways'))
+    with pytest.raises(ValueError, match='flip_direction=None'):
+        flips_of(flipped(flip=True))

@@ -1,0 +1,114 @@
+"""The U(1) target is made of the shares that timm's criterion compares."""
+
+import pytest
+import timm_ranks
+import torch
+from timm import loss as timm_loss
+from timm.data import Mixup
+from timm_ranks import batch, gradients, network, scores_of, task_of
+from torch import nn
+
+from u1_plugin.nn import U1Branch
+from u1_plugin.timm import U1MultiLabelClassificationTask
+from u1_plugin.timm.targets import form_of, several_of, target_of
+
+CLASSES = timm_ranks.CLASSES
+LABELS = torch.tensor([1, 4, 9])
+EYE = torch.eye(CLASSES)[LABELS]
+
+
+@pytest.mark.parametrize(
+    'criterion',
+    [
+        nn.CrossEntropyLoss(label_smoothing=0.2),
+        timm_loss.LabelSmoothingCrossEntropy(0.2),
+        timm_loss.BinaryCrossEntropy(0.2),
+        timm_loss.PolyCrossEntropy(smoothing=0.2),
+        timm_loss.AsymmetricLossSingleLabel(eps=0.2),
+        timm_loss.JsdCrossEntropy(smoothing=0.2),
+    ],
+    ids=lambda criterion: type(criterion).__name__,
+)
+def test_smoothing_is_the_criterions(criterion):
+    """``sum_c p_c loss_c`` of the shares that timm's Mixup smooths into."""
+    smooth = torch.full_like(EYE, 0.02) + 0.8 * EYE
+    target = target_of(LABELS, form_of(criterion), CLASSES)
+    assert loss_of(target) == pytest.approx(loss_of(smooth))
+    assert loss_of(target) != pytest.approx(loss_of(LABELS), rel=1e-3)
+
+
+def loss_of(target) -> float:
+    """The loss of three fixed maps against a target."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1))
+    branch = U1Branch(model, CLASSES, loss=dict(loss_weight=1.0)).train()
+    torch.manual_seed(0)
+    model[0].reset_parameters()
+    with branch.reading():
+        model(torch.rand(3, 3, 8, 8))
+    return branch(target)['loss_u1'].item()
+
+
+def test_scores_are_taken_as_the_criterion_takes_them():
+    scores = scores_of(LABELS)
+    for criterion, wanted in (
+        (timm_loss.SoftTargetCrossEntropy(), scores),
+        (timm_loss.BinaryCrossEntropy(0.2), scores),
+        (nn.CrossEntropyLoss(label_smoothing=0.2), 0.8 * scores + 0.02),
+        (
+            timm_loss.BinaryCrossEntropy(0.0, target_threshold=0.2),
+            (EYE + EYE.flip(0)).clamp(max=1) / torch.tensor([[2], [1], [2]]),
+        ),
+        (timm_loss.BinaryCrossEntropy(0.0, target_threshold=0.5), EYE),
+    ):
+        target = target_of(scores, form_of(criterion), CLASSES)
+        assert loss_of(target) == pytest.approx(loss_of(wanted))
+
+
+def test_mixup_of_timm_trains():
+    mix = Mixup(0.8, 1.0, num_classes=CLASSES, label_smoothing=0.1)
+    images, labels = mix(*batch())
+    assert labels.shape == (timm_ranks.BATCH, CLASSES)
+    task = task_of('resnet', criterion_kwargs=dict(soft_targets=True))
+    result = task(images, labels)
+    result['loss_u1'].backward()
+    grads = gradients(task.trainable_module)
+    assert all(grad.isfinite().all() for grad in grads)
+    assert any((grad != 0).any() for grad in grads)
+
+
+def test_an_ignored_label_counts_nothing():
+    images, labels = batch()
+    criterion = nn.CrossEntropyLoss(ignore_index=7)
+    task = task_of('swin', criterion)
+    whole = task(images, labels)['loss_u1']
+    keep = labels != 7
+    assert not keep.all()
+    part = task(images[keep], labels[keep])['loss_u1']
+    torch.testing.assert_close(whole, part)
+
+
+def test_several_labels_an_image_pull_to_the_mean_of_their_points():
+    hot = torch.zeros(3, CLASSES)
+    hot[0, [1, 3]] = 1
+    hot[1, 4] = 1
+    wanted = torch.zeros(3, CLASSES)
+    wanted[0, [1, 3]] = 0.5
+    wanted[1, 4] = 1
+    form = form_of(timm_loss.BinaryCrossEntropy(0.1, smooth_dense=True), True)
+    for target in (hot, 0.9 * hot + 0.05):  # as smoothed by Mixup
+        values = several_of(target, form).values
+        torch.testing.assert_close(values, wanted)
+    threshold = form_of(timm_loss.ZlprLoss(), True)
+    values = several_of(0.4 * hot + 0.2, threshold).values
+    torch.testing.assert_close(values, wanted)
+    images, _ = batch()
+    task = U1MultiLabelClassificationTask(
+        network('swin'), u1=timm_ranks.JOINT
+    ).train()
+    result = task(images[:3], hot)
+    # The image without a label counts nothing.
+    two = task(images[:2], hot[:2])
+    torch.testing.assert_close(result['loss_u1'], two['loss_u1'])
+    result['loss_u1'].backward()
+    assert any((g != 0).any() for g in gradients(task.trainable_module))
+    assert task.create_evaluator() is not None

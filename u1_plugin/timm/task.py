@@ -1,0 +1,261 @@
+"""timm's classification tasks with the U(1) branch beside the network."""
+
+from contextlib import contextmanager, nullcontext
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from timm.task import ClassificationTask, MultiLabelClassificationTask
+from timm.utils import unwrap_model
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..nn import ClassTarget, U1Branch
+from ..nn.targets import IGNORED
+from ..nn.trial import count_logits
+from .targets import TargetForm, form_of, several_of, target_of
+
+_PARTS = ('neck', 'class_angles', 'loss')
+_PREFIX = 'u1.'
+
+
+def _trained(module: nn.Module) -> List[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def _versions(parameters: List[nn.Parameter]) -> List[int]:
+    """Numbers that change when an optimiser steps."""
+    return [parameter._version for parameter in parameters]
+
+
+def _num_classes(model: nn.Module) -> Optional[int]:
+    """K; None for a network of timm that has no classifier."""
+    classes = getattr(model, 'num_classes', None)
+    if classes is None:
+        return count_logits(model)
+    return classes if isinstance(classes, int) and classes > 0 else None
+
+
+def build_branch(
+    model: nn.Module, u1: Optional[Dict[str, Any]], form: TargetForm
+) -> U1Branch:
+    """The branch of a network of timm.
+
+    Args:
+        model (nn.Module): With ``num_classes``, or whose logits tell.
+        u1 (dict, optional): Configs ``neck``, ``class_angles`` and ``loss``.
+        form (TargetForm): Of the task's criterion.
+
+    Raises:
+        ValueError: If an option is unknown, out of its range or cannot be
+            served, or the number of classes is not known.
+    """
+    options = dict(u1 or {})
+    unknown = sorted(set(options) - set(_PARTS))
+    if unknown:
+        raise ValueError(
+            f'u1 has no {unknown[0]!r}; it takes {", ".join(_PARTS)}'
+        )
+    loss = options.get('loss')
+    if form.ignore_index not in (None, IGNORED):
+        if not isinstance(loss, nn.Module):
+            options['loss'] = {
+                'ignore_index': form.ignore_index,
+                **(loss or {}),
+            }
+    classes = _num_classes(model)
+    angles = options.get('class_angles') or {}
+    if (
+        classes is None
+        and isinstance(angles, dict)
+        and not (angles.get('num_classes') or angles.get('file'))
+    ):
+        raise ValueError(
+            f'model={type(model).__name__} does not say how many classes '
+            'there are (num_classes); build it with a classifier or set '
+            'u1.class_angles.num_classes'
+        )
+    branch = U1Branch(model, classes, **options)
+    if branch.neck.flip == 'follow':
+        raise ValueError(
+            "u1.neck.flip='follow' needs to know which images were mirrored, "
+            "and timm's loaders do not say; set u1.neck.flip='ignore', or "
+            'train with U1Branch in a loop of your own and hand it the flips'
+        )
+    return branch
+
+
+class U1TaskMixin:
+    """Gives a classification task of timm a U(1) branch.
+
+    The branch is :attr:`u1`. It reads ``trainable_module``, which stays timm's
+    own: EMA, evaluation and the ``state_dict`` of checkpoints know nothing of
+    it. Its state, the class angles above all, is the task's (``task_state``,
+    under ``u1.``).
+
+    A learned plane (``basis='learned'``) has parameters, which the optimiser
+    needs beside the network's::
+
+        optimizer.add_param_group(dict(params=list(task.u1.parameters())))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *args,
+        u1: Optional[Dict[str, Any]] = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(model, *args, **kwargs)
+        form = form_of(self.criterion, self.multi_label)
+        branch = build_branch(model, u1, form)
+        parameter = next(model.parameters(), None)
+        device = self.device if parameter is None else parameter.device
+        self._form = form
+        self._versions: Optional[Tuple[List[int], List[int]]] = None
+        # Wrapped for distributed training, as `trainable_module` is.
+        self.u1_module = branch.to(device)
+
+    @property
+    def u1(self) -> U1Branch:
+        """The branch."""
+        return unwrap_model(self.u1_module)
+
+    def forward(self, input: Tensor, target: Tensor) -> Dict[str, Tensor]:
+        """The task's result with the U(1) loss added.
+
+        Args:
+            input (Tensor): Images ``(B, C, H, W)``.
+            target (Tensor): Labels ``(B,)`` or scores ``(B, K)``.
+
+        Returns:
+            dict[str, Tensor]: ``loss``, the total; ``output``, the logits;
+            ``loss_one_hot`` and ``loss_u1``, its parts; with several layers,
+            planes or windings also theirs.
+
+        Raises:
+            ValueError: If targets or maps do not fit, or the optimiser leaves
+                the branch's parameters out.
+        """
+        self._check_optimizer()
+        with self.u1.reading():
+            result = super().forward(input, target)
+        losses = self.u1_module(self._target(target))
+        one_hot = result['loss']
+        result.update(losses, loss_one_hot=one_hot)
+        result['loss'] = one_hot + losses['loss_u1']
+        return result
+
+    def _target(self, target: Tensor) -> ClassTarget:
+        if self.multi_label:
+            return several_of(target, self._form)
+        return target_of(target, self._form, self.u1.class_angles.num_classes)
+
+    def _check_optimizer(self) -> None:
+        """Whether the step that trained the network trained the branch."""
+        own = _trained(self.u1)
+        if not own or not self.training or self._versions == ():
+            return
+        found = _versions(_trained(self.trainable_module)), _versions(own)
+        if self._versions is None:
+            self._versions = found
+        elif found[0] != self._versions[0]:
+            if found[1] == self._versions[1]:
+                raise ValueError(
+                    "u1.neck.feature_plane.basis='learned' has parameters, "
+                    'but the optimizer stepped without them; '
+                    'optimizer.add_param_group(dict(params='
+                    'list(task.u1.parameters()))) before training'
+                )
+            self._versions = ()
+
+    def prepare_distributed(
+        self, device_ids: Optional[list] = None, **ddp_kwargs
+    ) -> 'U1TaskMixin':
+        """Wrap the network, and the branch where it has parameters."""
+        super().prepare_distributed(device_ids, **ddp_kwargs)
+        for tensor in self.u1.state_dict().values():
+            torch.distributed.broadcast(tensor, 0)
+        if _trained(self.u1):
+            self.u1_module = DistributedDataParallel(
+                self.u1_module, device_ids=device_ids
+            )
+        return self
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Let gradients accumulate on each rank, the branch's too."""
+        wrapped = isinstance(self.u1_module, DistributedDataParallel)
+        own = self.u1_module.no_sync() if wrapped else nullcontext()
+        with super().no_sync(), own:
+            yield
+
+    def get_clip_parameters(self, exclude_head: bool = False):
+        """The network's, as timm gives them, and the branch's."""
+        parameters = super().get_clip_parameters(exclude_head=exclude_head)
+        return [*parameters, *_trained(self.u1)]
+
+    def get_task_state(
+        self, module: Optional[nn.Module] = None, ema: bool = False
+    ) -> Dict[str, Any]:
+        """The parent's state, and the branch's under ``u1.``.
+
+        An EMA network is for evaluation, where no branch runs.
+        """
+        state = dict(super().get_task_state(module=module, ema=ema))
+        if not ema:
+            for name, value in self.u1.state_dict().items():
+                state[_PREFIX + name] = value
+        return state
+
+    def load_task_state(
+        self,
+        state: Optional[Dict[str, Any]],
+        strict: bool = True,
+        module: Optional[nn.Module] = None,
+        ema: bool = False,
+    ) -> None:
+        """Load what :meth:`get_task_state` gave.
+
+        A checkpoint of a plain task leaves the branch as it was built.
+        """
+        state = dict(state or {})
+        names = [name for name in state if name.startswith(_PREFIX)]
+        own = {name[len(_PREFIX) :]: state.pop(name) for name in names}
+        super().load_task_state(state, strict=strict, module=module, ema=ema)
+        if own and not ema:
+            self.u1.load_state_dict(own, strict=strict)
+
+
+class U1ClassificationTask(U1TaskMixin, ClassificationTask):
+    """timm's ``ClassificationTask`` with a U(1) branch.
+
+    Hard labels, the criterion's label smoothing, and the scores of Mixup and
+    CutMix are followed exactly: the target is ``sum_c p_c t_c`` of the very
+    shares ``p_c`` that the criterion compares. Of shares that it binarises
+    (``target_threshold``) the target is the mean of the classes above it.
+
+    Args:
+        model (nn.Module): A network of timm, or any that gives logits.
+        criterion, criterion_kwargs, device, dtype, verbose: timm's.
+        u1 (dict, optional): Configs ``neck``
+            (:class:`~u1_plugin.nn.BottleneckAngleNeck`), ``class_angles``
+            (:class:`~u1_plugin.nn.ClassAngles`) and ``loss``
+            (:class:`~u1_plugin.nn.U1Loss`), each with defaults for all.
+
+    Raises:
+        ValueError: If an option is out of its range, a layer cannot be read,
+            or targets cannot be followed.
+
+    Examples:
+        >>> u1 = dict(neck=dict(plane='image'), loss=dict(loss_weight=0.3))
+        >>> task = U1ClassificationTask(model, u1=u1)
+        >>> task(images, labels)['loss'].backward()
+    """
+
+
+class U1MultiLabelClassificationTask(U1TaskMixin, MultiLabelClassificationTask):
+    """timm's ``MultiLabelClassificationTask`` with a U(1) branch.
+
+    The target is the mean of the class points of an image's labels; an image
+    without a label counts nothing. ``u1`` as in :class:`U1ClassificationTask`.
+    """
