@@ -31,25 +31,15 @@ _missing = [
 ]
 if not _missing:
     from . import mm
-    from .mm import (
-        U1ClassifierMixin,
-        U1HuggingFaceClassifier,
-        U1ImageClassifier,
-        U1TimmClassifier,
-    )
 
-    __all__ += [
-        'U1ClassifierMixin',
-        'U1HuggingFaceClassifier',
-        'U1ImageClassifier',
-        'U1TimmClassifier',
-        'mm',
-    ]
+    __all__ += _WITH_MMPRETRAIN
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHEN_ASKED:
         return import_module(f'{__name__}.{name}')
+    if name in _WITH_MMPRETRAIN and not _missing:
+        return getattr(mm, name)
     # An ImportError, because `from u1_plugin import ...` would put a message
     # of its own in the place of an AttributeError's.
     if name in _WITH_MMPRETRAIN and _missing:

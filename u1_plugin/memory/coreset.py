@@ -6,9 +6,9 @@ taken ones, measured after a random projection (Johnson and Lindenstrauss).
 """
 
 import torch
-from ..dist import all_gather, get_rank, get_world_size
 from torch import Tensor
 
+from ..dist import all_gather, get_rank, get_world_size
 from .bank import MemoryBank
 
 

@@ -3,9 +3,9 @@
 from typing import List, NamedTuple, Optional, Tuple
 
 import torch
-from ..dist import all_gather, get_rank, get_world_size
 from torch import Tensor
 
+from ..dist import all_gather, get_rank, get_world_size
 from .bank import MemoryBank
 from .engines import Bias, build_search
 from .vote import Sites

@@ -1,4 +1,4 @@
-"""What the plugin registers, and where."""
+"""What the plugin registers, and where; importing this module does it."""
 
 import logging
 
@@ -8,7 +8,6 @@ from mmpretrain.registry import MODELS, OPTIM_WRAPPERS
 
 from ..nn import BottleneckAngleNeck, ClassAngles, FeaturePlane, U1Loss
 from ..nn.base import RESOLVERS
-from . import model_zoo
 from .classifiers import (
     U1HuggingFaceClassifier,
     U1ImageClassifier,
@@ -59,8 +58,8 @@ class _ToMMEngine(logging.Handler):
         MMLogger.get_current_instance().handle(record)
 
 
-def register() -> None:
-    """Register every component, the zoo's configs and the log, once."""
+def _register() -> None:
+    """Register every component, and the log."""
     for registry, components in COMPONENTS:
         for component in components:
             registry.register_module(module=component)
@@ -69,4 +68,6 @@ def register() -> None:
     logger.addHandler(_ToMMEngine())
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    model_zoo.register()
+
+
+_register()
