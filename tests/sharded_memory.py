@@ -92,6 +92,10 @@ def main() -> None:
     found['coreset'] = [torch.cat(all_gather_rows(index + part(PIXELS).start))]
     if get_dist_info()[0] == 0:
         torch.save(found, sys.argv[1])
+    if 'RANK' in os.environ:
+        # A rank that ends while another still talks to it may abort.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

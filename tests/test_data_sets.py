@@ -155,7 +155,7 @@ def test_layout_labels_loss_and_metric(name, tmp_path, monkeypatch):
     extra = (monkeypatch,) if layout in (cifar10, cifar100) else ()
     layout(tmp_path, *extra)
     config = Config.fromfile(CONFIGS / name)
-    classes = config.model.head.cls_head.num_classes
+    classes = config.model.head.num_classes
     train = data_of(config.train_dataloader, tmp_path)
     test = data_of(config.test_dataloader, tmp_path)
     for data in (train, test):
