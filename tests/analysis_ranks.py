@@ -68,6 +68,9 @@ def main() -> None:
     found['refused'] = all_gather_object(is_refused(other))
     if rank == 0:
         torch.save(found, sys.argv[1])
+    # A rank that ends while another still talks to it may abort.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -19,10 +19,12 @@ from helpers import (
     samples,
     u1_config,
 )
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
+from mmpretrain.registry import DATASETS
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
@@ -32,7 +34,12 @@ from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
 from u1_plugin.measure.probe import Probe, Source, class_labels
 from u1_plugin.mm.hooks.angle_stats_hook import AngleStatsHook
 from u1_plugin.mm.hooks.energy_map_hook import EnergyMapHook
+from u1_plugin.mm.hooks.measure_class_angles_hook import (
+    MeasureClassAnglesHook,
+    class_angles_of,
+)
 from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
+from u1_plugin.nn import FeaturePlane
 
 CONFIG = """
 _base_ = [{base!r}]
@@ -220,8 +227,10 @@ def loader(count: int, batch: int) -> dict:
     )
 
 
-def make_runner(folder, hooks, metrics=(), epochs=1, **settings) -> Runner:
-    model = u1_config()
+def make_runner(
+    folder, hooks, metrics=(), epochs=1, neck=None, **settings
+) -> Runner:
+    model = u1_config(neck=neck)
     model.data_preprocessor = dict(
         type='ClsDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3
     )
@@ -385,6 +394,74 @@ def test_the_probe_takes_the_neck_s_own_plane_and_settings():
     torch.testing.assert_close(own.moments()[source], expected)
     assert not torch.allclose(plain.moments()[source], expected)
     own.detach(), plain.detach()
+
+
+@pytest.mark.parametrize(
+    'windings, winding', [((1, 2), 1), ((2, 1), 1), ((2, 3), 2), ((2,), 2)]
+)
+def test_one_angle_of_several_windings_is_measured(windings, winding, tmp_path):
+    neck = dict(windings=windings)
+    model = build(u1_config(neck=neck)).eval()
+    probe = Probe(model, layers=['backbone', 'backbone.layer3'])
+    probe.attach()
+    with torch.no_grad():
+        model(images())
+    moments = probe.moments()
+    for layer, intensity in probe.intensities().items():
+        plane = FeaturePlane(windings=(winding,)).eval()
+        feature = plane(pooled_vector(intensity))
+        image = image_moment(energy(intensity), winding)
+        for name, wanted in (('feature', feature), ('image', image)):
+            found = moments[Source(layer, name)]
+            torch.testing.assert_close(found, wanted)
+    probe.detach()
+    hooks = [dict(type='AngleStatsHook')]
+    metrics = [dict(type='SymmetryBreaking')]
+    runner = make_runner(tmp_path, hooks, metrics, neck=neck)
+    found = runner.test()
+    sources = summary_file(runner, 'angles_test_epoch_0')['sources']
+    assert set(sources) == {'backbone/feature', 'backbone/image'}
+    length = sources['backbone/feature']['resultant_length']
+    name = 'u1/resultant_length'
+    assert found[name] == pytest.approx(length, abs=1e-6)
+
+
+@DATASETS.register_module(force=True)
+class Piped(Pictures):
+    """Pictures that need no pipeline, but are handed one."""
+
+    def __init__(self, pipeline: list) -> None:
+        assert pipeline == []
+        super().__init__()
+
+
+@pytest.mark.parametrize('given', [None, 'relu'])
+def test_class_angles_are_measured_with_the_branch_s_orthant(given, tmp_path):
+    dataset = dict(type='Piped', pipeline=[])
+    test = dict(
+        dataset=dataset, batch_size=23, collate_fn=dict(type='pseudo_collate')
+    )
+    runner = make_runner(
+        tmp_path,
+        [],
+        neck=dict(orthant='softplus'),
+        cfg=Config(
+            dict(train_dataloader=dict(dataset=dataset), test_dataloader=test)
+        ),
+    )
+    MeasureClassAnglesHook(given).after_train(runner)
+    found = json.loads((tmp_path / 'class_angles.json').read_text())
+    probe = Probe(runner.model, orthant=given)
+    probe.attach()
+    with torch.no_grad():
+        runner.model((Pictures().inputs * 255 - 127.5) / 127.5)
+    (intensity,) = probe.intensities().values()
+    probe.detach()
+    expected = class_angles_of(
+        pooled_vector(intensity), torch.arange(23) % 10, 10
+    )
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,16 @@ from collections import Counter
 
 import pytest
 import torch
-from helpers import build, images, plain_config, samples, u1_config
+from helpers import (
+    CHANNELS,
+    CLASSES,
+    build,
+    images,
+    plain_config,
+    samples,
+    soft_samples,
+    u1_config,
+)
 from plain_network import labels, network
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -43,10 +52,10 @@ class Recorder(TorchDispatchMode):
         return output
 
 
-def second_step(config) -> Counter:
+def second_step(config, targets=None) -> Counter:
     """Operations of forward and backward pass, once all caches are filled."""
     model = build(config).train()
-    inputs, targets = images(), samples()
+    inputs, targets = images(), targets or samples()
     for _ in range(2):
         model.zero_grad(set_to_none=True)
         with Recorder() as recorder:
@@ -78,6 +87,31 @@ def test_a_step_takes_few_operations(stock, neck, most):
     assert all(count >= 0 for count in more.values()), more
     assert 20 < sum(more.values()) <= most, more
     assert not [name for name in WAITING if more[name]]
+
+
+SMOOTH = dict(
+    type='LinearClsHead',
+    num_classes=CLASSES,
+    in_channels=CHANNELS,
+    loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+)
+
+
+@pytest.mark.parametrize('mixed', [False, True])
+@pytest.mark.parametrize(
+    'plane, most', [('feature', 40), ('image', 40), ('joint', 70)]
+)
+def test_smoothed_and_mixed_labels_take_no_more(plane, most, mixed):
+    targets = None
+    if mixed:
+        generator = torch.Generator().manual_seed(0)
+        targets = soft_samples(
+            torch.rand(4, CLASSES, generator=generator).softmax(1)
+        )
+    stock = second_step(plain_config(SMOOTH), targets)
+    twin = second_step(u1_config(SMOOTH, neck=dict(plane=plane)), targets)
+    twin.subtract(stock)
+    assert 20 < sum(twin.values()) <= most, twin
 
 
 NECKS = [

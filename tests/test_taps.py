@@ -172,6 +172,8 @@ def test_a_collector_leaves_the_network_as_it_was():
     }
     assert hooks_of(model) == 0
     reader = MapReader(model)
+    assert hooks_of(model) == 0
+    reader.attach()
     assert hooks_of(model) == 1
     reader.attach()  # again
     assert hooks_of(model) == 1

@@ -3,11 +3,13 @@
 import pytest
 import timm_ranks
 import torch
+from mmpretrain.structures import DataSample
 from timm import loss as timm_loss
 from timm.data import Mixup
 from timm_ranks import batch, gradients, network, scores_of, task_of
 from torch import nn
 
+from u1_plugin.mm.targets import targets_of
 from u1_plugin.nn import U1Branch
 from u1_plugin.timm import U1MultiLabelClassificationTask
 from u1_plugin.timm.targets import form_of, several_of, target_of
@@ -64,6 +66,44 @@ def test_scores_are_taken_as_the_criterion_takes_them():
         assert loss_of(target) == pytest.approx(loss_of(wanted))
 
 
+@pytest.mark.parametrize('smoothing', [0.0, 0.1, 0.3])
+@pytest.mark.parametrize('smooth_dense', [False, True])
+@pytest.mark.parametrize('threshold', [0.01, 0.05, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize('multi_label', [False, True])
+def test_what_the_criterion_binarises(
+    smoothing, smooth_dense, threshold, multi_label
+):
+    """The classes whose binary target is 1, as the criterion's value says."""
+    criterion = timm_loss.BinaryCrossEntropy(
+        smoothing, threshold, reduction='none', smooth_dense=smooth_dense
+    )
+    form = form_of(criterion, multi_label)
+    # With logits of 1, the loss is lower where the target is 1.
+    logits = torch.ones(3, CLASSES)
+    scores = scores_of(LABELS)
+    for given in (scores,) if multi_label else (LABELS, scores):
+        hot = (criterion(logits, given) < 1).float()
+        assert hot.unique().tolist() in ([0], [1], [0, 1])
+        wanted = hot / hot.sum(1, keepdim=True).clamp(min=1)
+        if multi_label:
+            target = several_of(given, form)
+        else:
+            target = target_of(given, form, CLASSES)
+        assert loss_of(target) == pytest.approx(loss_of(wanted), abs=1e-6)
+
+
+def test_a_binarised_hard_label_stays_a_label():
+    form = form_of(timm_loss.BinaryCrossEntropy(0.1, target_threshold=0.2))
+    target = target_of(LABELS, form, CLASSES)
+    assert target.values is LABELS and target.smoothing == (1.0, 0.0)
+
+
+def test_smoothing_of_scores_towards_a_half_is_no_share():
+    criterion = timm_loss.BinaryCrossEntropy(0.1, smooth_dense=True)
+    with pytest.raises(ValueError, match='BinaryCrossEntropy.*smoothing=0.1'):
+        form_of(criterion)
+
+
 def test_mixup_of_timm_trains():
     mix = Mixup(0.8, 1.0, num_classes=CLASSES, label_smoothing=0.1)
     images, labels = mix(*batch())
@@ -95,9 +135,8 @@ def test_several_labels_an_image_pull_to_the_mean_of_their_points():
     wanted[0, [1, 3]] = 0.5
     wanted[1, 4] = 1
     form = form_of(timm_loss.BinaryCrossEntropy(0.1, smooth_dense=True), True)
-    for target in (hot, 0.9 * hot + 0.05):  # as smoothed by Mixup
-        values = several_of(target, form).values
-        torch.testing.assert_close(values, wanted)
+    values = several_of(hot, form).values
+    torch.testing.assert_close(values, wanted)
     threshold = form_of(timm_loss.ZlprLoss(), True)
     values = several_of(0.4 * hot + 0.2, threshold).values
     torch.testing.assert_close(values, wanted)
@@ -112,3 +151,25 @@ def test_several_labels_an_image_pull_to_the_mean_of_their_points():
     result['loss_u1'].backward()
     assert any((g != 0).any() for g in gradients(task.trainable_module))
     assert task.create_evaluator() is not None
+
+
+def test_soft_scores_of_several_labels_are_those_of_mmpretrains_branch():
+    scores = torch.zeros(4, CLASSES)
+    scores[0, [1, 3]] = torch.tensor([0.7, 0.3])  # Mixup
+    scores[1] = 0.05
+    scores[1, 2] = 0.95  # smoothed
+    scores[2, [0, 4, 5]] = torch.tensor([1.0, 1.0, 0.6])
+    task = U1MultiLabelClassificationTask(
+        network('swin'), u1=timm_ranks.JOINT
+    ).train()
+    images = batch()[0][:4]
+    found = task(images, scores)['loss_u1']
+    assert found > 0
+    samples = [DataSample().set_gt_score(row) for row in scores]
+    with task.u1.reading():
+        task.trainable_module(images)
+    expected = task.u1(targets_of(samples, several=True))['loss_u1']
+    assert torch.equal(found, expected)
+    shares = scores / scores.sum(1, keepdim=True).clamp(min=1e-6)
+    values = several_of(scores, form_of(task.criterion, True)).values
+    torch.testing.assert_close(values, shares)

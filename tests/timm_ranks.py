@@ -146,6 +146,9 @@ def main() -> None:
         found[name] = dict(state=state, agree=agree(state))
     if dist.get_rank() == 0:
         torch.save(found, sys.argv[1])
+    # A rank that ends while another still talks to it may abort.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -34,8 +34,10 @@ def get_dist_info() -> Tuple[int, int]:
 
 def get_comm_device() -> torch.device:
     """Device on which the backend exchanges tensors."""
-    if is_distributed() and torch_dist.get_backend() == 'nccl':
-        return torch.device('cuda', torch.cuda.current_device())
+    if is_distributed():
+        backend = str(torch_dist.get_backend())  # or 'cpu:gloo,cuda:nccl'
+        if 'nccl' in backend and 'gloo' not in backend:
+            return torch.device('cuda', torch.cuda.current_device())
     return torch.device('cpu')
 
 
@@ -43,7 +45,9 @@ def all_reduce_sum(value: Tensor) -> Tensor:
     """Sum over ranks, on the device of ``value``, which stays as it is."""
     if get_world_size() == 1:
         return value
-    total = value.detach().to(get_comm_device(), copy=True)
+    # A GPU's tensor stays there: gloo takes it too.
+    device = value.device if value.is_cuda else get_comm_device()
+    total = value.detach().to(device, copy=True)
     torch_dist.all_reduce(total)
     return total.to(value.device)
 

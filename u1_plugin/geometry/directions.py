@@ -67,8 +67,10 @@ class _Direction(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
         # d(v/l) = (dv - u <u, dv>) / l, since dl = <u, dv>.
         unit, length = ctx.saved_tensors
-        along = _dot(gradient, unit)
-        change = torch.addcmul(gradient, unit, along, value=-1) / length
+        # A backward pass inside autocast would round the products.
+        with torch.autocast(gradient.device.type, enabled=False):
+            along = _dot(gradient, unit)
+            change = torch.addcmul(gradient, unit, along, value=-1) / length
         return _final(change), None
 
 
@@ -89,8 +91,10 @@ class _WeightedMean(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
         # d(sum w b / sum w) = sum dw (b - mean) / sum w.
         mean, total, points = ctx.saved_tensors
-        across = gradient @ points[:, :2].T
-        return _final((across - _dot(gradient, mean)) / total), None
+        with torch.autocast(gradient.device.type, enabled=False):
+            across = gradient @ points[:, :2].T
+            change = (across - _dot(gradient, mean)) / total
+        return _final(change), None
 
 
 def direction(

@@ -135,16 +135,16 @@ def mirrored(
     Returns:
         Tensor: As ``moment``.
     """
-    signs = [-1.0 if winding % 2 else 1.0 for winding in windings]
-    horizontal = torch.tensor(
-        [[sign, -sign] for sign in signs], device=flips.device
-    )
-    vertical = torch.tensor([1.0, -1.0], device=flips.device)
-    flips = flips[:, :, None, None]
-    factor = torch.where(flips[:, 0], horizontal, 1.0)
-    factor = factor * torch.where(flips[:, 1], vertical, 1.0)
-    factor = factor.to(moment.device, moment.dtype, non_blocking=True)
-    return moment * factor.view_as(moment)
+    # -1 for an image that was mirrored, without constants to copy to a GPU.
+    horizontal, vertical = (1 - 2 * flips.to(moment)).unbind(1)
+    both = horizontal * vertical
+    factors = [
+        torch.stack([horizontal, vertical], 1)
+        if winding % 2
+        else torch.stack([torch.ones_like(both), both], 1)
+        for winding in windings
+    ]
+    return moment * torch.stack(factors, 1).view_as(moment)
 
 
 def angle(moment: Tensor) -> Tensor:

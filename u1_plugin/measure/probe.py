@@ -77,7 +77,9 @@ def _default_layers(branch: Optional[U1Branch]) -> Union[str, List[str]]:
 class Probe:
     """Energies and moments of named layers, batch by batch.
 
-    Nothing is attached to the network until :meth:`attach`.
+    Nothing is attached to the network until :meth:`attach`. Of a branch with
+    other windings than 1, one angle is read: that of winding 1 where the
+    branch has it, otherwise that of its first (:attr:`winding`).
 
     Args:
         model (nn.Module): A classifier, or a wrapper of one.
@@ -125,6 +127,8 @@ class Probe:
         self._collector = MapCollector(model, layers, token_grid)
         self.layers = self._collector.layers
         self.orthant = orthant
+        #: n of ``exp(i n theta)``, of both planes.
+        self.winding = _one_of((1,) if neck is None else neck.windings)
         self.sources = [
             Source(layer, name)
             for layer in self.layers
@@ -149,8 +153,10 @@ class Probe:
         if branch is not None and len(branch.neck.feature_planes):
             names = [source.module for source in branch.sources]
             own = dict(zip(names, branch.neck.feature_planes))
+        default = dict(windings=(self.winding,))
         return {
-            layer: own.get(layer) or _build_plane({}) for layer in self.layers
+            layer: own.get(layer) or _build_plane(default)
+            for layer in self.layers
         }
 
     def attach(self) -> None:
@@ -185,7 +191,9 @@ class Probe:
     def moments(self) -> Dict[Source, Tensor]:
         """``z`` of the latest batch by layer and plane, ``(B, 2)``.
 
-        Float32 or wider, whatever autocast says.
+        Float32 or wider, whatever autocast says. Of several windings, that of
+        :attr:`winding`; a ``feature_plane`` of one's own has its own windings,
+        of which 1, or otherwise the first, is read.
         """
         found = {}
         intensities = self.intensities()
@@ -193,11 +201,23 @@ class Probe:
             intensity = intensities[source.layer]
             with torch.autocast(intensity.device.type, enabled=False):
                 if source.plane == 'image':
-                    found[source] = image_moment(energy(intensity))
+                    found[source] = image_moment(
+                        energy(intensity), self.winding
+                    )
                 else:
-                    plane = self._planes[source.layer].to(intensity.device)
-                    found[source] = plane(pooled_vector(intensity))
+                    found[source] = self._feature(source.layer, intensity)
         return found
+
+    def _feature(self, layer: str, intensity: Tensor) -> Tensor:
+        plane = self._planes[layer].to(intensity.device)
+        moment = plane(pooled_vector(intensity))
+        if moment.ndim == 2:
+            return moment
+        return moment[:, plane.windings.index(_one_of(plane.windings))]
+
+
+def _one_of(windings: Sequence[int]) -> int:
+    return 1 if 1 in windings else windings[0]
 
 
 def _build_plane(config: dict) -> nn.Module:

@@ -1,6 +1,6 @@
 """MMPretrain's classifiers with the U(1) branch beside them."""
 
-from typing import Any, List, Optional
+from typing import List, Optional
 
 import torch
 from mmengine.logging import MessageHub
@@ -14,6 +14,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ..nn import U1Branch
+from ..nn.build import build_branch
 from ..nn.trial import count_logits
 from .targets import (
     flips_of,
@@ -21,8 +22,6 @@ from .targets import (
     smooths_scores_otherwise,
     targets_of,
 )
-
-_PARTS = ('neck', 'class_angles', 'loss')
 
 
 class U1ClassifierMixin:
@@ -36,8 +35,8 @@ class U1ClassifierMixin:
 
     The classifier is built first and keeps the names of its parameters; the
     branch is ``self.u1``. Only ``loss`` is extended: in training it also
-    returns ``loss_u1`` and, with several layers, planes or windings, their
-    parts. Prediction, export and FLOPs are the classifier's own.
+    returns ``loss_u1`` and, with several layers or planes, their parts.
+    Prediction, export and FLOPs are the classifier's own.
 
     Args:
         u1 (dict, optional): Configs ``neck``
@@ -52,7 +51,7 @@ class U1ClassifierMixin:
 
     def __init__(self, *args, u1: Optional[dict] = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.u1 = build_branch(self, u1)
+        self.u1 = _branch(self, u1)
         self._smoothing = smoothing_of(
             _loss_module(self), self.u1.class_angles.num_classes
         )
@@ -119,46 +118,23 @@ def _takes_several(classifier: nn.Module) -> bool:
     return isinstance(getattr(classifier, 'head', None), MultiLabelClsHead)
 
 
-def build_branch(classifier: nn.Module, u1: Optional[dict]) -> U1Branch:
-    """The branch of a classifier.
-
-    Args:
-        classifier (nn.Module): Complete.
-        u1 (dict, optional): See :class:`U1ClassifierMixin`.
-
-    Raises:
-        ValueError: If an option is unknown or the head has no classes.
-    """
-    options = dict(u1 or {})
-    unknown = sorted(set(options) - set(_PARTS))
-    if unknown:
-        raise ValueError(
-            f'model.u1 has no {unknown[0]!r}; it takes {", ".join(_PARTS)}'
-        )
-    angles: Any = options.get('class_angles')
-    classes = num_classes_of(classifier)
-    if classes is None and not (angles or {}).get('num_classes'):
-        if not (angles or {}).get('file'):
-            raise ValueError(
-                f'model.head={type(getattr(classifier, "head", None)).__name__}'
-                ' does not say how many classes there are; set '
-                'model.u1.class_angles.num_classes'
-            )
-    branch = U1Branch(classifier, classes, **options)
-    _check_flips(classifier, branch)
-    return branch
-
-
-def _check_flips(classifier: nn.Module, branch: U1Branch) -> None:
+def _branch(classifier: nn.Module, u1: Optional[dict]) -> U1Branch:
     preprocessor = classifier.data_preprocessor
-    if branch.neck.flip == 'follow' and (
-        getattr(preprocessor, 'batch_augments', None) is not None
-    ):
-        raise ValueError(
-            "u1.neck.flip='follow', but model.train_cfg.augments mixes images "
-            "of different flips; set u1.neck.flip='ignore' or train without "
-            'Mixup and CutMix'
+    no_flips = None
+    if getattr(preprocessor, 'batch_augments', None) is not None:
+        no_flips = (
+            'model.train_cfg.augments mixes images of different flips; set '
+            "u1.neck.flip='ignore' or train without Mixup and CutMix"
         )
+    head = type(getattr(classifier, 'head', None)).__name__
+    return build_branch(
+        'model.u1',
+        classifier,
+        u1,
+        num_classes_of(classifier),
+        f'model.head={head}',
+        no_flips,
+    )
 
 
 def num_classes_of(classifier: nn.Module) -> Optional[int]:

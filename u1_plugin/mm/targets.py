@@ -6,7 +6,7 @@ import torch
 from mmpretrain.structures import DataSample, MultiTaskDataSample
 from torch import Tensor, nn
 
-from ..nn.targets import ClassTarget, Smoothing
+from ..nn.targets import ClassTarget, Smoothing, shares_of
 
 #: How far a smoothing may be from `scale * p + offset`.
 _AFFINE = 1e-6
@@ -45,9 +45,7 @@ def targets_of(
     if all('gt_score' in sample for sample in data_samples):
         scores = torch.stack([sample.gt_score for sample in data_samples])
         if several:
-            scores = scores.float()
-            scores = scores / scores.sum(1, keepdim=True).clamp(min=1e-12)
-            return ClassTarget(scores)
+            return ClassTarget(shares_of(scores))
         if loss_module is not None:
             return ClassTarget(_smoothed(loss_module, scores.float()))
         return ClassTarget(scores, smoothing=smoothing)

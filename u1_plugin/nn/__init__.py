@@ -4,7 +4,8 @@ from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
 from .branch import U1Branch
 from .class_angles import ClassAngles
 from .feature_plane import FeaturePlane
-from .layers import MapSource, find_maps
+from .layers import find_maps
+from .maps import MapSource
 from .taps import MapCollector, MapReader
 from .targets import ClassTarget, Pull
 from .u1_loss import U1Loss

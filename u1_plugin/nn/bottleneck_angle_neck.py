@@ -17,7 +17,7 @@ from ..geometry.energy import working_dtype
 from .base import build, check_choice
 from .constants import ConstantCache
 from .feature_plane import FeaturePlane, check_windings
-from .layers import Layer
+from .maps import Layer
 
 #: Planes that each option measures.
 PLANES = {

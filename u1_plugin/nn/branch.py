@@ -11,7 +11,7 @@ from .base import Config, build
 from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
 from .class_angles import ClassAngles
 from .taps import MapReader
-from .targets import ClassTarget, as_target
+from .targets import IGNORED, ClassTarget, as_target
 from .u1_loss import U1Loss
 
 _logger = logging.getLogger('u1_plugin')
@@ -72,6 +72,7 @@ class U1Branch(nn.Module):
         self._check_classes(num_classes)
         self._reader = reader
         self._checked = False
+        reader.attach()  # last, so that no error leaves a hook behind
         for source in reader.sources:
             _logger.info(
                 'U(1) branch: %s%s, plane=%r, %d class angles (%s)',
@@ -95,9 +96,21 @@ class U1Branch(nn.Module):
         """Where the maps are read: :class:`~u1_plugin.nn.layers.MapSource`."""
         return self._reader.sources
 
+    @property
+    def _ignore_index(self) -> int:
+        return getattr(self.loss, 'ignore_index', IGNORED)
+
     def reading(self) -> MapReader:
         """A context in which the network's forward pass is read."""
         return self._reader
+
+    def detach(self) -> None:
+        """Take the hooks off the network, for good or until ``train()``.
+
+        They do nothing outside :meth:`reading`, but ``torch.jit.script`` and
+        pickles of the network would meet them.
+        """
+        self._reader.detach()
 
     def train(self, mode: bool = True) -> 'U1Branch':
         """Also hook modules that took another's place, such as SyncBN."""
@@ -173,9 +186,8 @@ class U1Branch(nn.Module):
         target: ClassTarget,
         flips: Optional[Tensor],
     ) -> Dict[str, Tensor]:
-        pull = target.pull(
-            self.class_angles.table(moments[0].value), self.loss.ignore_index
-        )
+        table = self.class_angles.table(moments[0].value, target.smoothing)
+        pull = target.pull(table, self._ignore_index)
         values = [
             self.loss(
                 self._mirrored(moment, flips),
@@ -216,7 +228,7 @@ class U1Branch(nn.Module):
         if self._checked:
             target.check_shape(classes, batch_size)
         else:
-            target.check(classes, batch_size, self.loss.ignore_index)
+            target.check(classes, batch_size, self._ignore_index)
 
     def _check(self, target: ClassTarget, moments: Tuple[Moment, ...]) -> None:
         """What no config can tell.

@@ -11,7 +11,7 @@ from torch import Tensor
 from .base import OptionalStateModule, check_choice, read_bytes
 from .constants import ConstantCache
 from .ordered import circular_order
-from .targets import as_table
+from .targets import UNSMOOTHED, PointTable, Smoothing, as_table
 
 _MODES = ('random', 'uniform', 'file', 'ordered')
 _logger = logging.getLogger('u1_plugin')
@@ -154,18 +154,25 @@ class ClassAngles(OptionalStateModule):
         """``t_c = exp(i theta_c)``: ``(K, 2)``, or ``(K, N, 2)`` if N > 1."""
         return torch.stack([self.angles.cos(), self.angles.sin()], -1)
 
-    def table(self, like: Tensor) -> Tensor:
+    def table(
+        self, like: Tensor, smoothing: Smoothing = UNSMOOTHED
+    ) -> PointTable:
         """What :meth:`ClassTarget.pull` needs, kept for the next time.
 
         Args:
             like (Tensor): Gives dtype, float32 or wider, and device.
+            smoothing (Tuple[float, float]): Of the targets.
 
         Returns:
-            Tensor: See :func:`~u1_plugin.nn.targets.as_table`.
+            PointTable: See :func:`~u1_plugin.nn.targets.as_table`.
         """
+
+        def make(dtype: torch.dtype, device: torch.device) -> Tensor:
+            return as_table(self().to(device, dtype), smoothing).rows
+
         if torch.compiler.is_compiling():
             # What is kept would guard the graph, and compile it once more.
-            return as_table(self().to(like.device, like.dtype))
+            return PointTable(make(like.dtype, like.device), smoothing)
         # In-place changes (loading, hooks) count the version up; moving the
         # module makes another tensor. For `train` see there.
         if self._table_of is not self.angles or (
@@ -174,11 +181,8 @@ class ClassAngles(OptionalStateModule):
             self._constants = ConstantCache()
             self._table_of = self.angles
             self._table_version = self.angles._version
-        return self._constants.get(
-            'table',
-            like,
-            lambda dtype, device: as_table(self().to(device, dtype)),
-        )
+        rows = self._constants.get(smoothing, like, make)
+        return PointTable(rows, smoothing)
 
     def train(self, mode: bool = True) -> 'ClassAngles':
         """Also notice what was written past the version, as EMA does."""
@@ -195,7 +199,8 @@ class ClassAngles(OptionalStateModule):
             if loaded.shape != self.angles.shape:
                 _logger.warning(
                     'class_angles: the checkpoint has angles %s, this model '
-                    '%s. This model keeps its own.',
+                    '%s. They are not loaded; a loader that goes on after '
+                    "that, as MMEngine's does, leaves this model its own.",
                     tuple(loaded.shape),
                     tuple(self.angles.shape),
                 )

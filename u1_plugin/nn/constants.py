@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, Hashable
 import torch
 from torch import Tensor
 
+_REAL = (Tensor, torch.nn.Parameter)
 #: More sizes than this in one training make the oldest go.
 _MOST = 32
 
@@ -33,8 +34,9 @@ class ConstantCache:
             like (Tensor): Float32 or float64.
             make (Callable): Gives the constant for a dtype and a device.
         """
-        if torch.compiler.is_compiling():
-            return make(like.dtype, like.device)  # folded into the graph
+        if torch.compiler.is_compiling() or type(like) not in _REAL:
+            # Folded into the graph, or of a fake tensor's kind: not to keep.
+            return make(like.dtype, like.device)
         key = (key, like.dtype, like.device)
         if key not in self._held:
             if len(self._held) >= _MOST:

@@ -20,43 +20,13 @@ from typing import (
 from torch import nn
 
 from ..networks import find_module
-from .maps import Grid, Layout, Part, layout_of
+from .maps import Grid, Layer, Layout, MapSource, Part, layout_of
 from .trial import Seen, Trial, inner, names_its_size, watch
-
-Layer = Union[int, str]
 
 #: Candidates that an error lists.
 _LISTED = 8
 #: Side of small blank images, and rows that must be left of them.
 _SMALL, _ROWS = 32, 4
-
-
-class MapSource(NamedTuple):
-    """Where a map is read, and how.
-
-    Attributes:
-        layer (int | str): As configured; the module's name where it was found
-            automatically.
-        module (str): Name of the module whose output is read.
-        index (int, optional): Place in the tuple that it returns, from the
-            end; None: the only tensor.
-        layout (Layout): Of the tensor.
-        grid_module (str, optional): Whose output tells ``(H, W)`` of tokens.
-        grid_layout (Layout, optional): Of that output, if it is a map.
-        shape (Tuple[int, int, int]): ``(C, H, W)`` for the blank images.
-    """
-
-    layer: Layer
-    module: str
-    index: Optional[int]
-    layout: Layout
-    grid_module: Optional[str]
-    grid_layout: Optional[Layout]
-    shape: Tuple[int, int, int]
-
-    def __str__(self) -> str:
-        size = 'x'.join(map(str, self.shape))
-        return f'{self.module} ({size}, {self.layout})'
 
 
 class _GridSource(NamedTuple):
@@ -65,9 +35,8 @@ class _GridSource(NamedTuple):
     layout: Optional[Layout]
 
     @property
-    def rank(self) -> Tuple[bool, int]:
-        """Sizes that a module states come first, then maps of outer ones."""
-        return self.layout is not None, self.module.count('.')
+    def depth(self) -> int:
+        return self.module.count('.')
 
 
 class _Reading:
@@ -80,11 +49,11 @@ class _Reading:
         self.token_grid = token_grid
         if token_grid is not None:
             find_module(model, token_grid, 'u1.neck.token_grid')
-        place, network = inner(model)
-        self.place = place
+        self.place, network = inner(model)
         output_format = getattr(network, 'output_fmt', None)  # of timm
-        name = getattr(output_format, 'value', output_format)
-        self.channels_last = {'NHWC': True, 'NCHW': False}.get(name)
+        output_format = getattr(output_format, 'value', output_format)
+        formats = {'NHWC': True, 'NCHW': False}
+        self.channels_last = formats.get(output_format)
         self.prefix = None
         for name in ('num_extra_tokens', 'num_prefix_tokens'):
             self.prefix = getattr(network, name, self.prefix)
@@ -115,8 +84,11 @@ class _Reading:
                 self._add_grid(_GridSource(grid, name, layout))
 
     def _add_grid(self, source: _GridSource) -> None:
-        self.grids.insert(0, source)  # of equal rank the latest is the first
-        self.grids.sort(key=lambda known: known.rank)
+        self.grids.insert(0, source)  # of equals the latest is the first
+        # Sizes that a module states come first, then maps of outer ones.
+        self.grids.sort(
+            key=lambda g: (g.layout is not None, g.module.count('.'))
+        )
 
     def _read(self, name: str, part: Part) -> Any:
         """Layout, ``(H, W)`` and where that size comes from, or None."""
@@ -137,6 +109,8 @@ class _Reading:
             for source in self.grids:
                 if source.grid == grid:
                     return layout, grid, source.module, source.layout
+            if self.ratio != 1 and self.token_grid is None:
+                return None  # a square would be a guess, and a wrong one
             # A named module that gave no size yet must give one later.
             return layout, grid, self.token_grid, None
         return layout, grid, None, None

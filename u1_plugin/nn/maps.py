@@ -1,11 +1,12 @@
 """How a module's output holds a map, whatever its layout."""
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
 
 Grid = Tuple[int, int]
+Layer = Union[int, str]
 
 #: Most tokens before the patches: class, distillation and register tokens.
 MAX_PREFIX = 16
@@ -27,6 +28,36 @@ class Layout(NamedTuple):
             return self.order
         tokens = 'token' if self.prefix == 1 else 'tokens'
         return f'{self.order} after {self.prefix} other {tokens}'
+
+
+class MapSource(NamedTuple):
+    """Where a map is read, and how.
+
+    Attributes:
+        layer (int | str): As configured; the module's name where it was found
+            automatically.
+        module (str): Name of the module whose output is read.
+        index (int, optional): Place in the tuple that it returns, from the
+            end; None: the only tensor.
+        layout (Layout): Of the tensor.
+        grid_module (str, optional): Whose output tells ``(H, W)`` of tokens.
+        grid_layout (Layout, optional): Of that output, if it is a map.
+        shape (Tuple[int, int, int]): ``(C, H, W)`` for the blank images.
+    """
+
+    layer: Layer
+    module: str
+    index: Optional[int]
+    layout: Layout
+    grid_module: Optional[str]
+    grid_layout: Optional[Layout]
+    shape: Tuple[int, int, int]
+
+    def __str__(self) -> str:
+        size = 'x'.join(map(str, self.shape))
+        tokens = self.layout.order in ('NLC', 'NCL')
+        guess = ' of a square' if tokens and self.grid_module is None else ''
+        return f'{self.module} ({size}, {self.layout}{guess})'
 
 
 class Part(NamedTuple):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import find_module
-from .layers import Layer, MapSource, find_maps
-from .maps import Grid, as_map, parts_of
+from .layers import find_maps
+from .maps import Grid, Layer, MapSource, as_map, parts_of
 
 
 class _Tap:
@@ -25,7 +25,7 @@ class _Tap:
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.reader.listening:
-            self.reader.outputs[self.name] = output
+            self.reader.keep(self.name, output)
 
 
 class MapReader:
@@ -45,7 +45,7 @@ class MapReader:
 
     Examples:
         >>> reader = MapReader(model, ['backbone.layer4'])
-        >>> with reader:
+        >>> with reader:  # hooks the modules, if they are not yet
         ...     model(images)
         >>> maps = reader.maps()  # [(B, C, H, W)]
     """
@@ -61,7 +61,11 @@ class MapReader:
         self.outputs: Dict[str, Any] = {}
         self._model = model
         self._taps: Dict[str, Any] = {}
-        self.attach()
+        # Of the tensors in an output: versions, and copies of those that a
+        # later module changes in place, as ReLUs do.
+        self._versions: Dict[str, List[int]] = {}
+        self._copies: Dict[str, List[Tensor]] = {}
+        self._changes: Dict[str, bool] = {}
 
     def _names(self) -> List[str]:
         names = [source.module for source in self.sources]
@@ -91,7 +95,30 @@ class MapReader:
         self._taps.clear()
         self.clear()
 
+    def keep(self, name: str, output: Any) -> None:
+        """Note what a module returned, as it is now.
+
+        Whether it is changed in place afterwards shows in the first pass; until
+        then, and where a compiler hides it, a copy is read.
+        """
+        self.outputs[name] = output
+        values = [part.value for part in parts_of(output)]
+        compiling = torch.compiler.is_compiling()
+        if compiling or self._changes.get(name, True):
+            self._copies[name] = [value.clone() for value in values]
+        else:
+            self._copies.pop(name, None)  # of an earlier pass
+        if not compiling:
+            self._versions[name] = [_version(value) for value in values]
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """Copies and pickles of a network hold no pass of it."""
+        empty = dict(outputs={}, _versions={}, _copies={}, listening=False)
+        return {**self.__dict__, **empty}
+
     def __enter__(self) -> 'MapReader':
+        if not self._taps:
+            self.attach()
         self.clear()
         self.listening = True
         return self
@@ -111,7 +138,8 @@ class MapReader:
 
     def clear(self) -> None:
         """Let go of the outputs, and with them of the graph behind them."""
-        self.outputs.clear()
+        for kept in (self.outputs, self._versions, self._copies):
+            kept.clear()
 
     def _map(self, source: MapSource) -> Tensor:
         where = f'u1.neck.layers: {source.layer!r}'
@@ -132,17 +160,35 @@ class MapReader:
                 'forward pass'
             )
         output = self.outputs[source.module]
-        parts = parts_of(output)
-        if source.index is not None:
-            parts = [p for p in parts if p.index == source.index] or parts
         dims = len(source.layout.order)
-        parts = [part for part in parts if part.value.ndim == dims]
-        if not parts:
+        parts = parts_of(output)
+        at = [k for k, part in enumerate(parts) if part.value.ndim == dims]
+        wanted = [k for k in at if parts[k].index == source.index]
+        if not at:
             raise ValueError(
                 f'{where} gives {_form(output)}, not a map (B, C, H, W) or '
                 'tokens of one; choose another module'
             )
-        return parts[-1].value
+        place = (wanted or at)[-1]
+        return self._unchanged(source, place, parts[place].value, where)
+
+    def _unchanged(
+        self, source: MapSource, place: int, value: Tensor, where: str
+    ) -> Tensor:
+        """The value as the module returned it."""
+        name = source.module
+        if torch.compiler.is_compiling():
+            return self._copies[name][place]
+        changed = _version(value) != self._versions[name][place]
+        if name in self._copies:
+            self._changes[name] = changed
+            return self._copies[name][place]
+        if changed:
+            raise ValueError(
+                f'{where} was changed in place by a later module, which it was '
+                'not in the first pass; name the block around it'
+            )
+        return value
 
     def _grid(self, source: MapSource, where: str) -> Optional[Grid]:
         if source.grid_module is None:
@@ -160,6 +206,11 @@ class MapReader:
             '(tokens, (H, W)) or a map in u1.neck.token_grid, such as '
             "'backbone.patch_embed'"
         )
+
+
+def _version(value: Tensor) -> int:
+    """A number that every change in place counts up."""
+    return 0 if value.is_inference() else value._version
 
 
 def _unhook(module: nn.Module, tap: _Tap) -> None:
@@ -203,7 +254,6 @@ class MapCollector:
         token_grid: Optional[str] = None,
     ) -> None:
         self._reader = MapReader(model, layers, token_grid)
-        self._reader.detach()
         self.layers = [str(source.layer) for source in self._reader.sources]
 
     def __enter__(self) -> 'MapCollector':

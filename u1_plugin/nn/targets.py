@@ -7,25 +7,40 @@ from torch import Tensor
 
 #: ``p -> scale * p + offset``: label smoothing of any kind.
 Smoothing = Tuple[float, float]
+UNSMOOTHED: Smoothing = (1.0, 0.0)
 IGNORED = -100
 
 
+class PointTable(NamedTuple):
+    """Class points as targets of one smoothing look them up.
+
+    Attributes:
+        rows (Tensor): ``(K, 2 N + 1)``, see :func:`as_table`.
+        smoothing (Tuple[float, float]): That is in them.
+    """
+
+    rows: Tensor
+    smoothing: Smoothing
+
+
 class Pull(NamedTuple):
-    """The targets of a batch in one plane.
+    """The targets of a batch on the circle.
 
     Attributes:
         vector (Tensor): ``sum_c p_c t_c``, ``(B, 2)``, or ``(B, N, 2)`` for N
             windings.
-        share (Tensor): ``sum_c p_c``, ``(B,)``; 0 for an image that counts
-            nothing.
+        share (Tensor): ``sum_c p_c`` before smoothing, ``(B,)``; 0 for an
+            image that counts nothing.
         total (Tensor): Sum of the shares.
         per_image (Tensor): 1 over the number of images that count.
+        level (float): What smoothing makes of a share of 1.
     """
 
     vector: Tensor
     share: Tensor
     total: Tensor
     per_image: Tensor
+    level: float = 1.0
 
 
 class ClassTarget(NamedTuple):
@@ -43,7 +58,7 @@ class ClassTarget(NamedTuple):
     values: Tensor
     images: Optional[Tensor] = None
     batch_size: int = 0
-    smoothing: Smoothing = (1.0, 0.0)
+    smoothing: Smoothing = UNSMOOTHED
 
     @classmethod
     def several(cls, labels: List[Tensor]) -> 'ClassTarget':
@@ -95,33 +110,48 @@ class ClassTarget(NamedTuple):
                 'the targets hold scores that are not finite; give shares of '
                 'classes'
             )
+        elif self.smoothing != UNSMOOTHED:
+            sums = self.values.double().sum(1)
+            if not ((sums - 1).abs().lt(1e-3) | sums.eq(0)).all():
+                raise ValueError(
+                    'the targets are scores whose sums are '
+                    f'{sums.min():.4g}..{sums.max():.4g}, and label smoothing '
+                    'of shares asks for sums of 1; normalise them'
+                )
 
-    def pull(self, table: Tensor, ignore_index: int = IGNORED) -> Pull:
+    def pull(self, table: PointTable, ignore_index: int = IGNORED) -> Pull:
         """Where the targets pull.
 
         Args:
-            table (Tensor): Of the class points, from :func:`as_table`.
+            table (PointTable): Of the class points and this smoothing.
             ignore_index (int): Label whose images count nothing.
 
         Raises:
-            ValueError: If a label is out of range; on a GPU, CUDA's own error.
+            ValueError: If a label is out of range (on a GPU, CUDA's own
+                error), or the table is of another smoothing.
         """
+        if table.smoothing != self.smoothing:
+            raise ValueError(
+                f'the table is for smoothing={table.smoothing}, but the '
+                f'targets have {self.smoothing}; make one for them'
+            )
+        points = table.rows
         if self.values.ndim == 2:
-            rows = self.values.to(table) @ table
+            rows = self.values.to(points) @ points
             share = rows[:, -1]
             total = share.sum()
-            count = (share != 0).sum(dtype=table.dtype)
+            count = (share != 0).sum(dtype=points.dtype)
         else:
-            rows = self._rows(table, ignore_index)
+            rows = self._rows(points, ignore_index)
             share = rows[:, -1]  # 1, or 0 where an image has no class
             total = count = share.sum()
+        vector = rows[:, :-1]
+        if points.size(1) > 3:
+            vector = vector.unflatten(1, (-1, 2))
+        scale, offset = self.smoothing
+        level = scale + offset * len(points)
         per_image = count.clamp_min(1).reciprocal()
-        pull = Pull(rows[:, :-1], share, total, per_image)
-        if self.smoothing != (1.0, 0.0):
-            pull = self._smooth(pull, table)
-        if table.size(1) > 3:
-            pull = pull._replace(vector=pull.vector.unflatten(1, (-1, 2)))
-        return pull
+        return Pull(vector, share, total, per_image, level)
 
     def _rows(self, table: Tensor, ignore_index: int) -> Tensor:
         """Means of the table's rows over the labels of each image."""
@@ -140,30 +170,26 @@ class ClassTarget(NamedTuple):
         sums = sums.index_add(0, self.images, rows)
         return sums / sums[:, -1:].clamp_min(1)
 
-    def _smooth(self, pull: Pull, table: Tensor) -> Pull:
-        scale, offset = self.smoothing
-        counted = (pull.share != 0).to(table)
-        everyone = table.sum(0)
-        vector = scale * pull.vector
-        vector = vector + offset * counted[:, None] * everyone[:-1]
-        share = scale * pull.share + offset * counted * everyone[-1]
-        return Pull(vector, share, share.sum(), pull.per_image)
 
-
-def as_table(points: Tensor) -> Tensor:
+def as_table(points: Tensor, smoothing: Smoothing = UNSMOOTHED) -> PointTable:
     """Class points as rows ``(cos, sin, 1)``.
 
     A label then picks its point and its share at once, and so do scores by a
-    product.
+    product. Smoothing turns a share of class c into
+    ``scale * t_c + offset * sum_k t_k``, so it is in the rows.
 
     Args:
         points (Tensor): ``t_c``, ``(K, 2)`` or, of N windings, ``(K, N, 2)``.
+        smoothing (Tuple[float, float]): Scale and offset of every ``p_c``.
 
     Returns:
-        Tensor: ``(K, 2 N + 1)``.
+        PointTable: Its rows are ``(K, 2 N + 1)``.
     """
+    scale, offset = smoothing
     flat = points.flatten(1)
-    return torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
+    flat = scale * flat + offset * flat.sum(0)
+    rows = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
+    return PointTable(rows, smoothing)
 
 
 def check_labels(
@@ -212,3 +238,16 @@ def as_target(target: Union[Tensor, ClassTarget]) -> ClassTarget:
             'of the classes, (N, K)'
         )
     return ClassTarget(target)
+
+
+def shares_of(scores: Tensor) -> Tensor:
+    """Scores of any number of labels an image, divided by their sum.
+
+    Args:
+        scores (Tensor): ``(B, K)``, >= 0.
+
+    Returns:
+        Tensor: ``(B, K)``, float32; all 0 for an image without a label.
+    """
+    scores = scores.float()
+    return scores / scores.sum(1, keepdim=True).clamp(min=1e-12)

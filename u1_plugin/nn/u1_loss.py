@@ -139,7 +139,7 @@ class U1Loss(nn.Module):
         target = as_target(target)
         if not torch.compiler.is_compiling() and not moment.is_cuda:
             target.check(len(class_points), len(moment), self.ignore_index)
-        table = as_table(class_points.to(moment))
+        table = as_table(class_points.to(moment), target.smoothing)
         return target.pull(table, self.ignore_index)
 
     def _make_eps(self, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -157,8 +157,9 @@ class U1Loss(nn.Module):
         # Negative factors instead of a subtraction spare the gradient a step.
         scale = -self.loss_weight * pull.per_image
         if self.mode == 'cosine':
-            return (cosine - pull.total) * scale
-        return (self.kappa * cosine - self.log_norm * pull.total) * scale
+            return torch.sub(cosine, pull.total, alpha=pull.level) * scale
+        norm = self.log_norm * pull.level
+        return torch.sub(self.kappa * cosine, pull.total, alpha=norm) * scale
 
     def _form(
         self, unit: Tensor, pull: Pull, pixel_share: Optional[Tensor]
@@ -172,11 +173,12 @@ class U1Loss(nn.Module):
         square = square.squeeze(-1)
         if cosine.ndim == 2:
             cosine, square = cosine.mean(1), square.mean(1)
+        share = pull.level * pull.share
         if self.mode == 'cosine':
-            return pull.share - cosine
+            return share - cosine
         if self.mode == 'von_mises':
-            return self.log_norm * pull.share - self.kappa * cosine
-        return pull.share * (square + 1) - 2 * cosine
+            return self.log_norm * share - self.kappa * cosine
+        return share * (square + 1) - 2 * cosine
 
     def extra_repr(self) -> str:
         return f'mode={self.mode!r}, loss_weight={self.loss_weight}'

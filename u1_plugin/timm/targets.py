@@ -6,9 +6,7 @@ from timm import loss as timm_loss
 from torch import Tensor, nn
 
 from ..nn import ClassTarget
-from ..nn.targets import Smoothing
-
-_NONE: Smoothing = (1.0, 0.0)
+from ..nn.targets import UNSMOOTHED, shares_of
 
 
 class TargetForm(NamedTuple):
@@ -17,12 +15,15 @@ class TargetForm(NamedTuple):
     Attributes:
         smoothing (float): Of hard labels: ``p -> (1 - s) p + s / K``.
         smooths_scores (bool): Whether scores ``(B, K)`` are smoothed likewise.
+        to_half (float): How far scores are moved towards 1/2, before
+            ``threshold``: ``p -> (1 - s) p + s / 2``.
         threshold (float, optional): Shares above it become 1, others 0.
         ignore_index (int, optional): Label whose images count nothing.
     """
 
     smoothing: float = 0.0
     smooths_scores: bool = False
+    to_half: float = 0.0
     threshold: Optional[float] = None
     ignore_index: Optional[int] = None
 
@@ -32,8 +33,7 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
 
     Args:
         criterion: Of the task.
-        multi_label (bool): Whether each class is a label of its own. Their
-            smoothing needs no form: see :func:`several_of`.
+        multi_label (bool): Whether each class is a label of its own.
 
     Raises:
         ValueError: If it smooths labels in a way that is not known here.
@@ -41,6 +41,10 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
     binary = (timm_loss.TwoWayLoss, timm_loss.ZlprLoss)
     if isinstance(criterion, binary):
         return TargetForm(threshold=0.5)
+    if isinstance(criterion, timm_loss.BinaryCrossEntropy):
+        found = _form_of_binary(criterion)
+        if multi_label or found.threshold is not None or not found.to_half:
+            return found
     if multi_label:
         threshold = getattr(criterion, 'target_threshold', None)
         return TargetForm(threshold=threshold)
@@ -54,11 +58,6 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
         return form_of(criterion.cross_entropy_loss)
     if isinstance(criterion, timm_loss.AsymmetricLossSingleLabel):
         return TargetForm(criterion.eps)
-    if isinstance(criterion, timm_loss.BinaryCrossEntropy):
-        if not criterion.smooth_dense:
-            return TargetForm(
-                criterion.smoothing, threshold=criterion.target_threshold
-            )
     known = (timm_loss.LabelSmoothingCrossEntropy, timm_loss.PolyCrossEntropy)
     if isinstance(criterion, known):
         return TargetForm(criterion.smoothing)
@@ -75,6 +74,15 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
     return TargetForm()
 
 
+def _form_of_binary(criterion: timm_loss.BinaryCrossEntropy) -> TargetForm:
+    """Hard labels are smoothed always, scores if asked, then binarised."""
+    return TargetForm(
+        criterion.smoothing,
+        to_half=criterion.smoothing if criterion.smooth_dense else 0.0,
+        threshold=criterion.target_threshold,
+    )
+
+
 def target_of(target: Tensor, form: TargetForm, classes: int) -> ClassTarget:
     """A batch's U(1) target, as the criterion sees the classes.
 
@@ -87,30 +95,34 @@ def target_of(target: Tensor, form: TargetForm, classes: int) -> ClassTarget:
         ClassTarget: With a threshold, the mean of the class points whose
         shares exceed it.
     """
-    smoothing = _NONE
+    smoothing = UNSMOOTHED
     if form.smoothing and (target.ndim == 1 or form.smooths_scores):
         smoothing = (1 - form.smoothing, form.smoothing / classes)
     if form.threshold is None:
         return ClassTarget(target, smoothing=smoothing)
+    if target.ndim == 2:
+        return several_of(target, form)
     scale, offset = smoothing
-    if target.ndim == 1:
-        target = nn.functional.one_hot(target.long(), classes).float()
-    shares = (scale * target.float() + offset).gt(form.threshold)
-    return ClassTarget(_normalised(shares.float()))
+    if offset <= form.threshold < scale + offset:
+        return ClassTarget(target)  # the label alone exceeds it
+    # Every class exceeds it, or none does.
+    each = float(offset > form.threshold) / classes
+    return ClassTarget(target, smoothing=(0.0, each))
 
 
 def several_of(target: Tensor, form: TargetForm) -> ClassTarget:
     """The mean of the class points of an image's labels, ``(B, K)``.
 
-    Smoothing moves every label towards 1/2. What all classes of an image have
-    in common by that is no label and is taken off.
+    Scores count as they are, smoothed upstream or not. A criterion's own
+    smoothing moves every yes-or-no label towards 1/2, which is no share of a
+    class, and counts only where it binarises what comes of that.
+
+    Args:
+        target (Tensor): Scores, ``(B, K)``.
+        form (TargetForm): From :func:`form_of`.
     """
-    target = target.float()
-    if form.threshold is not None:
-        return ClassTarget(_normalised(target.gt(form.threshold).float()))
-    common = target.min(1, keepdim=True).values.clamp(max=0.5)
-    return ClassTarget(_normalised(target - common))
-
-
-def _normalised(shares: Tensor) -> Tensor:
-    return shares / shares.sum(1, keepdim=True).clamp(min=1e-6)
+    if form.threshold is None:
+        return ClassTarget(shares_of(target))
+    if form.to_half:
+        target = target * (1.0 - form.to_half) + 0.5 * form.to_half
+    return ClassTarget(shares_of(target.gt(form.threshold)))

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..nn import ClassTarget, U1Branch
+from ..nn.build import build_branch
 from ..nn.targets import IGNORED
 from ..nn.trial import count_logits
 from .targets import TargetForm, form_of, several_of, target_of
 
-_PARTS = ('neck', 'class_angles', 'loss')
 _PREFIX = 'u1.'
 
 
@@ -35,53 +35,24 @@ def _num_classes(model: nn.Module) -> Optional[int]:
     return classes if isinstance(classes, int) and classes > 0 else None
 
 
-def build_branch(
+def _branch(
     model: nn.Module, u1: Optional[Dict[str, Any]], form: TargetForm
 ) -> U1Branch:
-    """The branch of a network of timm.
-
-    Args:
-        model (nn.Module): With ``num_classes``, or whose logits tell.
-        u1 (dict, optional): Configs ``neck``, ``class_angles`` and ``loss``.
-        form (TargetForm): Of the task's criterion.
-
-    Raises:
-        ValueError: If an option is unknown, out of its range or cannot be
-            served, or the number of classes is not known.
-    """
+    """The branch of a network of timm, with its criterion's ignored label."""
     options = dict(u1 or {})
-    unknown = sorted(set(options) - set(_PARTS))
-    if unknown:
-        raise ValueError(
-            f'u1 has no {unknown[0]!r}; it takes {", ".join(_PARTS)}'
-        )
-    loss = options.get('loss')
-    if form.ignore_index not in (None, IGNORED):
-        if not isinstance(loss, nn.Module):
-            options['loss'] = {
-                'ignore_index': form.ignore_index,
-                **(loss or {}),
-            }
-    classes = _num_classes(model)
-    angles = options.get('class_angles') or {}
-    if (
-        classes is None
-        and isinstance(angles, dict)
-        and not (angles.get('num_classes') or angles.get('file'))
-    ):
-        raise ValueError(
-            f'model={type(model).__name__} does not say how many classes '
-            'there are (num_classes); build it with a classifier or set '
-            'u1.class_angles.num_classes'
-        )
-    branch = U1Branch(model, classes, **options)
-    if branch.neck.flip == 'follow':
-        raise ValueError(
-            "u1.neck.flip='follow' needs to know which images were mirrored, "
-            "and timm's loaders do not say; set u1.neck.flip='ignore', or "
-            'train with U1Branch in a loop of your own and hand it the flips'
-        )
-    return branch
+    loss = options.get('loss') or {}
+    if form.ignore_index not in (None, IGNORED) and isinstance(loss, dict):
+        options['loss'] = {'ignore_index': form.ignore_index, **loss}
+    return build_branch(
+        'u1',
+        model,
+        options,
+        _num_classes(model),
+        f'model={type(model).__name__}',
+        "timm's loaders do not say which images were mirrored; set "
+        "u1.neck.flip='ignore', or train with U1Branch in a loop of your own "
+        'and hand it the flips',
+    )
 
 
 class U1TaskMixin:
@@ -107,7 +78,7 @@ class U1TaskMixin:
     ) -> None:
         super().__init__(model, *args, **kwargs)
         form = form_of(self.criterion, self.multi_label)
-        branch = build_branch(model, u1, form)
+        branch = _branch(model, u1, form)
         parameter = next(model.parameters(), None)
         device = self.device if parameter is None else parameter.device
         self._form = form
@@ -129,8 +100,8 @@ class U1TaskMixin:
 
         Returns:
             dict[str, Tensor]: ``loss``, the total; ``output``, the logits;
-            ``loss_one_hot`` and ``loss_u1``, its parts; with several layers,
-            planes or windings also theirs.
+            ``loss_one_hot`` and ``loss_u1``, its parts; with several layers
+            or planes also theirs.
 
         Raises:
             ValueError: If targets or maps do not fit, or the optimiser leaves

@@ -3,7 +3,7 @@
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 import torch
 from mmengine.dist import is_main_process
@@ -81,6 +81,11 @@ def last_maps(model: nn.Module) -> Iterator[MapReader]:
             own.detach()
 
 
+def _orthant_of(model: nn.Module) -> str:
+    branch = getattr(model, 'u1', None)
+    return branch.neck.orthant if isinstance(branch, U1Branch) else 'relu'
+
+
 class MeasureClassAnglesHook(Hook):
     """Writes ``class_angles.json`` of the training images after training.
 
@@ -91,7 +96,8 @@ class MeasureClassAnglesHook(Hook):
     centred as well (``u1.neck.feature_plane=dict(center='running')``).
 
     Args:
-        orthant (str): ``rho``, as in :class:`BottleneckAngleNeck`.
+        orthant (str, optional): ``rho``, as in :class:`BottleneckAngleNeck`.
+            None: the branch's, or ``'relu'``.
 
     Raises:
         ValueError: If a class has no image, or nothing says how many classes
@@ -100,8 +106,9 @@ class MeasureClassAnglesHook(Hook):
 
     priority = 'LOW'
 
-    def __init__(self, orthant: str = 'relu') -> None:
-        check_choice('orthant', orthant, ORTHANT_MAPS)
+    def __init__(self, orthant: Optional[str] = None) -> None:
+        if orthant is not None:
+            check_choice('orthant', orthant, ORTHANT_MAPS)
         self.orthant = orthant
 
     @torch.no_grad()
@@ -111,6 +118,7 @@ class MeasureClassAnglesHook(Hook):
             return
         model = unwrapped(runner.model)
         classes = self._classes(model)
+        orthant = self.orthant or _orthant_of(model)
         model.eval()
         vectors, labels = [], []
         with last_maps(model) as reader:
@@ -118,7 +126,7 @@ class MeasureClassAnglesHook(Hook):
                 data = model.data_preprocessor(batch, False)
                 model(data['inputs'], mode='tensor')
                 last = reader.maps()[-1].float()
-                intensity = to_positive_orthant(last, self.orthant)
+                intensity = to_positive_orthant(last, orthant)
                 vectors.append(pooled_vector(intensity).cpu())
                 labels += [int(s.gt_label) for s in data['data_samples']]
         content = class_angles_of(

@@ -1,0 +1,67 @@
+"""A branch from the options that every framework hands over alike."""
+
+from typing import Any, Dict, Optional
+
+from torch import nn
+
+from .branch import U1Branch
+
+PARTS = ('neck', 'class_angles', 'loss')
+
+
+def check_parts(field: str, u1: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """The options of a branch, copied.
+
+    Args:
+        field (str): As the user writes it, such as ``'model.u1'``.
+        u1 (dict, optional): Of ``neck``, ``class_angles`` and ``loss``.
+
+    Raises:
+        ValueError: If an option is unknown.
+    """
+    options = dict(u1 or {})
+    unknown = sorted(set(options) - set(PARTS))
+    if unknown:
+        raise ValueError(
+            f'{field} has no {unknown[0]!r}; it takes {", ".join(PARTS)}'
+        )
+    return options
+
+
+def build_branch(
+    field: str,
+    model: nn.Module,
+    u1: Optional[Dict[str, Any]],
+    num_classes: Optional[int],
+    silent: str,
+    no_flips: Optional[str] = None,
+) -> U1Branch:
+    """The branch of a framework's classifier.
+
+    Args:
+        field (str): As the user writes it, such as ``'model.u1'``.
+        model (nn.Module): Complete.
+        u1 (dict, optional): Of ``neck``, ``class_angles`` and ``loss``.
+        num_classes (int, optional): K, if the classifier says.
+        silent (str): What does not say K if it is None, for the message.
+        no_flips (str, optional): Why ``neck.flip='follow'`` cannot be served,
+            for the message.
+
+    Raises:
+        ValueError: If an option is unknown, out of its range or cannot be
+            served, or the number of classes is not known.
+    """
+    options = check_parts(field, u1)
+    angles = options.get('class_angles') or {}
+    # A module knows its own number; what is neither is refused when built.
+    if num_classes is None and isinstance(angles, dict):
+        if not (angles.get('num_classes') or angles.get('file')):
+            raise ValueError(
+                f'{silent} does not say how many classes there are '
+                f'(num_classes); set {field}.class_angles.num_classes'
+            )
+    branch = U1Branch(model, num_classes, **options)
+    if no_flips is not None and branch.neck.flip == 'follow':
+        branch.detach()  # no error leaves a hook behind
+        raise ValueError(f"u1.neck.flip='follow', but {no_flips}")
+    return branch
