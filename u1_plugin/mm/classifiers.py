@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..nn import U1Branch
 from ..nn.build import build_branch
 from ..nn.trial import count_logits
+from .old_layout import refuse_old_layout
 from .targets import (
     flips_of,
     smoothing_of,
@@ -51,6 +52,7 @@ class U1ClassifierMixin:
 
     def __init__(self, *args, u1: Optional[dict] = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self._register_load_state_dict_pre_hook(refuse_old_layout)
         self.u1 = _branch(self, u1)
         self._smoothing = smoothing_of(
             _loss_module(self), self.u1.class_angles.num_classes

@@ -1,0 +1,54 @@
+"""Checkpoints from when the method wrapped a model's neck and head."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import build, images, u1_config
+from mmengine.runner import load_checkpoint
+
+from u1_plugin.mm.old_layout import to_branch_layout
+
+NECK = dict(type='LinearNeck', in_channels=128, out_channels=128, gap_dim=2)
+
+
+def model(seed: int) -> torch.nn.Module:
+    config = u1_config(neck=dict(feature_plane=dict(center='running')))
+    config.neck = NECK
+    return build(config, seed).eval()
+
+
+def wrapped(state: dict) -> dict:
+    """The names that the same state had."""
+    old = {}
+    for name, value in state.items():
+        if name.startswith('neck.'):
+            name = f'neck.{name}'
+        name = name.replace('u1.class_angles.', 'head.class_angles.')
+        name = name.replace('u1.neck.feature_planes.', 'neck.feature_planes.')
+        old[name] = value
+    return old
+
+
+def test_names_are_those_of_the_branch():
+    state = model(0).state_dict()
+    old = wrapped(state)
+    assert {'head.class_angles.angles', 'neck.neck.fc.weight'} <= set(old)
+    assert 'neck.feature_planes.0.running_mean' in old
+    assert list(to_branch_layout(old)) == list(state)
+
+
+def test_an_old_checkpoint_is_refused_by_name_and_converted(root, tmp_path):
+    first, second = model(0), model(1)
+    old, new = tmp_path / 'old.pth', tmp_path / 'new.pth'
+    torch.save(dict(state_dict=wrapped(first.state_dict()), meta={}), old)
+    with pytest.raises(ValueError, match='u1_branch_layout.py OLD.pth'):
+        load_checkpoint(second, str(old), map_location='cpu')
+    tool = root / 'tools/model_converters/u1_branch_layout.py'
+    command = [sys.executable, '-W', 'ignore', str(tool), str(old), str(new)]
+    subprocess.run(command, check=True, cwd=root)
+    load_checkpoint(second, str(new), map_location='cpu', strict=True)
+    assert torch.equal(second(images()), first(images()))
+    again = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert again.returncode and 'exists' in again.stderr
