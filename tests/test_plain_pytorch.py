@@ -118,7 +118,7 @@ def test_a_map_is_told_from_what_was_pooled_of_it(layers):
     with branch.reading() as reader:
         output = model(torch.rand(2, 3, 32, 48))
         (found,) = reader.maps()
-    assert found is output['last_hidden_state']
+    assert torch.equal(found, output['last_hidden_state'])
     logits = head(output['pooler_output'].flatten(1))
     losses = branch(logits.argmax(1))
     losses['loss_u1'].backward()

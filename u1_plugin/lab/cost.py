@@ -234,10 +234,12 @@ def branch_work(
         with branch.reading() as reader:
             model.extract_feat(prepared['inputs'])
     outputs = dict(reader.outputs)
+    reader.clear()
     target = targets_of(prepared['data_samples'])
 
     def work() -> None:
-        reader.outputs.update({k: _fresh(v) for k, v in outputs.items()})
+        for name, output in outputs.items():
+            reader.keep(name, _fresh(output))
         branch(target)['loss_u1'].backward()
 
     return work

@@ -177,11 +177,11 @@ class MapReader:
     ) -> Tensor:
         """The value as the module returned it."""
         name = source.module
-        if torch.compiler.is_compiling():
-            return self._copies[name][place]
-        changed = _version(value) != self._versions[name][place]
+        version = self._versions.get(name)  # a compiled pass has none
+        changed = version is not None and version[place] != _version(value)
         if name in self._copies:
-            self._changes[name] = changed
+            if version is not None:
+                self._changes[name] = changed
             return self._copies[name][place]
         if changed:
             raise ValueError(
