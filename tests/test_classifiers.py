@@ -254,7 +254,7 @@ FOLLOW = dict(neck=dict(plane='image', flip='follow'))
         (dict(u1=dict(head=1)), ("model.u1 has no 'head'", 'class_angles')),
         (dict(u1=dict(class_angles=dict(num_classes=7))), ('=7', '=10')),
         (dict(head=TASKS), ('MultiTaskHead', 'several tasks')),
-        (dict(head=dict(type='ClsHead')), ('ClsHead', 'num_classes')),
+        (dict(head=dict(type='ClsHead')), ('num_classes',)),
         (dict(u1=FOLLOW, train_cfg=AUGMENTS), ("'follow'", 'train_cfg')),
         (dict(u1=dict(loss=dict(type='L1'))), ("u1.loss.type='L1'",)),
     ],

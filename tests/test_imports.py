@@ -178,7 +178,7 @@ except ImportError as error:
 
 
 def test_timm_needs_no_mm_package(without):
-    pytest.importorskip('timm')
+    pytest.importorskip('u1_plugin.timm', exc_type=ImportError)
     lack = MM_PACKAGES | LABORATORY
     code = 'import u1_plugin; print(u1_plugin.timm.U1ClassificationTask)'
     assert 'u1_plugin.timm' in run(code, '-S', **without(lack))

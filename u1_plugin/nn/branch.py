@@ -258,7 +258,8 @@ def _name(moment: Moment) -> str:
 def _weighted(moments: Tuple[Moment, ...], values: List[Tensor]) -> Tensor:
     """``sum weight * value`` in as few operations as the weights allow."""
     weights = [moment.weight for moment in moments]
-    if len(set(weights)) > 1:
+    # A compiler may hold the weights as symbols, which no set takes.
+    if torch.compiler.is_compiling() or len(set(weights)) > 1:
         return sum(w * value for w, value in zip(weights, values))
     total = values[0]
     for value in values[1:]:

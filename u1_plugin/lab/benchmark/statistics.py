@@ -9,6 +9,7 @@ from ...extras import needs
 from ...measure.circular_tests import holm as holm_array
 
 with needs('lab'):
+    import scipy
     from scipy import stats
     from statsmodels.stats.power import TTestPower
 
@@ -60,6 +61,13 @@ def _mean_difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
     return np.mean(x, axis=axis) - np.mean(y, axis=axis)
 
 
+def _generator(seed: int) -> Dict[str, np.random.Generator]:
+    """The argument that scipy calls ``rng`` since 1.15."""
+    version = tuple(map(int, scipy.__version__.split('.')[:2]))
+    name = 'rng' if version >= (1, 15) else 'random_state'
+    return {name: np.random.default_rng(seed)}
+
+
 def _interval(
     difference: np.ndarray, confidence: float, seed: int
 ) -> Tuple[float, float]:
@@ -71,7 +79,7 @@ def _interval(
         confidence_level=confidence,
         n_resamples=_RESAMPLES,
         method='BCa',
-        rng=np.random.default_rng(seed),
+        **_generator(seed),
     ).confidence_interval
     return float(found.low), float(found.high)
 
@@ -124,7 +132,7 @@ def compare(
         permutation_type='samples',
         vectorized=True,
         n_resamples=2**_EXACT_PAIRS,
-        rng=np.random.default_rng(seed),
+        **_generator(seed),
     )
     rank = stats.wilcoxon(difference, zero_method='pratt')
     return Comparison(
