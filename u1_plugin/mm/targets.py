@@ -6,7 +6,7 @@ import torch
 from mmpretrain.structures import DataSample, MultiTaskDataSample
 from torch import Tensor, nn
 
-from ..nn.targets import ClassTarget, Smoothing, shares_of
+from ..nn.targets import UNSMOOTHED, ClassTarget, Smoothing, shares_of
 
 #: How far a smoothing may be from `scale * p + offset`.
 _AFFINE = 1e-6
@@ -14,7 +14,7 @@ _AFFINE = 1e-6
 
 def targets_of(
     data_samples: Sequence[DataSample],
-    smoothing: Smoothing = (1.0, 0.0),
+    smoothing: Smoothing = UNSMOOTHED,
     several: bool = False,
     loss_module: Optional[nn.Module] = None,
 ) -> ClassTarget:
@@ -75,7 +75,7 @@ def smoothing_of(loss_module: Optional[nn.Module], classes: int) -> Smoothing:
         ValueError: If it does something else.
     """
     if not hasattr(loss_module, 'smooth_label') or classes < 2:
-        return 1.0, 0.0
+        return UNSMOOTHED
     smoothed = _smoothed(loss_module, torch.eye(1, classes))[0].double()
     offset = float(smoothed[1])
     if (smoothed[1:] - offset).abs().max() > _AFFINE:
@@ -94,7 +94,7 @@ def smooths_scores_otherwise(
     ``LabelSmoothLoss`` in the mode ``'multi_label'`` gives every class that
     an image has any share of the same score.
     """
-    if smoothing == (1.0, 0.0):
+    if smoothing == UNSMOOTHED:
         return False
     smoothed = _smoothed(loss_module, torch.tensor([[0.7, 0.3]]))[0]
     return bool(
