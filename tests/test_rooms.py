@@ -28,7 +28,7 @@ DIRECTIONS = {
     'lab': {'geometry', 'nn', 'memory', 'measure', 'mm', 'timm'},
 }
 #: Modules beside the rooms, which know of no room.
-SHARED = {'dist', 'extras', 'files', 'networks', 'version'}
+SHARED = {'dist', 'extras', 'files', 'networks', 'options', 'version'}
 #: Where a distribution has not the name of its module.
 DISTRIBUTIONS = dict(
     PIL='pillow',
