@@ -58,10 +58,31 @@ def queries() -> Queries:
     )
 
 
-def answers(own: Pixels, asked: Queries, k: int) -> dict:
+def doubles() -> Pixels:
+    """A few different pixels, each many times and in every part."""
+    some = pixels()
+    numbers = torch.arange(PIXELS)
+    return some._replace(
+        vectors=some.vectors[numbers * 7 % 11].round(),
+        positions=some.positions[numbers % 3],
+        hues=some.hues[numbers % 3],
+    )
+
+
+def bank_of(own: Pixels) -> MemoryBank:
     bank = MemoryBank()
-    if len(own.labels):
-        bank.append(own)
+    for size in (1, 4, len(own.labels)):  # blocks of several sizes
+        bank.append(own.select(slice(0, size)))
+        own = own.select(slice(size, None))
+    return bank
+
+
+def gathered(matches) -> list:
+    return [torch.cat(all_gather_rows(field)) for field in matches]
+
+
+def answers(own: Pixels, asked: Queries, k: int) -> dict:
+    bank = bank_of(own)
     found = {}
     for name, options in CASES.items():
         bias = None
@@ -69,9 +90,45 @@ def answers(own: Pixels, asked: Queries, k: int) -> dict:
             here = Sites(*asked[1:])
             bias = Bias(here, here, 'image', 3.0, 0.5, 0.3)
         memory = Memory(bank, sharded=True, **options)
-        matches = memory.search(asked, k, bias)
-        found[name] = [torch.cat(all_gather_rows(f)) for f in matches]
+        found[name] = gathered(memory.search(asked, k, bias))
     return found
+
+
+def answers_after_changes(own: Pixels, asked: Queries) -> dict:
+    """Of one memory whose bank changes on one rank, then on all."""
+    bank, found = bank_of(own), {}
+    memory = Memory(bank, sharded=True, shuffle=5)
+    memory.search(asked, 4)
+    bank.remove(images=[1, 2])  # the first rank's
+    found['one rank changed'] = gathered(memory.search(asked, 4))
+    bank.remove(labels=[0, 3])
+    found['all changed'] = gathered(memory.search(asked, 4))
+    bank.remove(labels=range(7))
+    found['emptied'] = refused(lambda: memory.search(asked, 4), 'empty')
+    return found
+
+
+def refused(call, words: str) -> list:
+    """Whether every rank refuses by these words; none waits for another."""
+    try:
+        call()
+        right = False
+    except ValueError as error:
+        right = words in str(error)
+    every = torch.cat(all_gather_rows(torch.tensor([right])))
+    return [every.all()[None]]
+
+
+def refused_queries(own: Pixels, asked: Queries) -> list:
+    """A query of the last rank alone is no number."""
+    memory = Memory(bank_of(own), sharded=True)
+    rank, world = get_dist_info()
+    vectors = asked.vectors.clone()
+    if rank == world - 1:
+        vectors[2, 3] = float('nan')
+    return refused(
+        lambda: memory.search(asked._replace(vectors=vectors), 3), 'NaN'
+    )
 
 
 def main() -> None:
@@ -86,10 +143,16 @@ def main() -> None:
     for name, count in (('one', 1), ('three', 3)):
         some = everything.select(slice(0, count))
         found[name] = answers(some.select(part(count)), asked, 5)['cosine']
-    bank = MemoryBank()
-    bank.append(own)
-    index = coreset(bank, 0.1, width=8, sharded=True)
-    found['coreset'] = [torch.cat(all_gather_rows(index + part(PIXELS).start))]
+    repeated = doubles().select(part(PIXELS))
+    for name, matches in answers(repeated, asked, 40).items():
+        found[f'{name} of doubles'] = matches
+    found.update(answers_after_changes(own, asked))
+    for name, pixels_ in (('coreset', own), ('coreset of doubles', repeated)):
+        for width in (8, 128):
+            index = coreset(bank_of(pixels_), 0.1, width=width, sharded=True)
+            index = torch.cat(all_gather_rows(index + part(PIXELS).start))
+            found[f'{name} {width}'] = [index]
+    found['refused'] = refused_queries(own, asked)
     if get_dist_info()[0] == 0:
         torch.save(found, sys.argv[1])
     if 'RANK' in os.environ:

@@ -62,15 +62,23 @@ def test_two_ranks_answer_as_one(root, environment, tmp_path):
     run(tmp_path, environment, script, 'one.pt')
     run(tmp_path, environment, *TORCHRUN, '--master_port=29641', script, 'two')
     one, two = (torch.load(tmp_path / name) for name in ('one.pt', 'two'))
-    assert one.keys() == two.keys() and len(one) == 8
+    assert one.keys() == two.keys() and len(one) == 20
     for name in one:
         for first, second in zip(one[name], two[name]):
-            assert first.shape == second.shape
-            torch.testing.assert_close(first, second, msg=name)
+            assert torch.equal(first, second), name
+    for name in ('refused', 'emptied'):
+        assert one[name][0].all(), name
     # The cases ask for different things.
     assert not torch.equal(one['biased'][1], one['cosine'][1])
     assert not torch.equal(one['shuffled'][4], one['cosine'][4])
     assert one['three'][1].shape == (23, 3)
+    images = one['one rank changed'][3]
+    assert not torch.isin(images, torch.tensor([1, 2])).any()
+    labels = one['all changed'][2]
+    assert set(labels.unique().tolist()) == {1, 2, 4, 5, 6}
+    # There are ties, also between the last that is found and the next.
+    far = one['cosine of doubles'][0]
+    assert (far.diff(dim=1) == 0).any(1).all()
 
 
 def test_two_ranks_predict_as_one_through_the_tool(root, environment, tmp_path):
@@ -148,8 +156,17 @@ def test_few_shot_seeds_differ_and_too_many_are_refused():
     assert len(draws) == 5
     with pytest.raises(ValueError, match='shots=26.*class 0 has 25'):
         few_shot(labels, 26, 0)
-    with pytest.raises(ValueError, match='shots=0'):
-        few_shot(labels, 0, 0)
+    for shots in (0, -1, 1.0, True, '2', None, float('nan')):
+        with pytest.raises(ValueError, match='shots='):
+            few_shot(labels, shots, 0)
+    for seed in (-1, 2**32, 0.5, False):
+        with pytest.raises(ValueError, match='seed='):
+            few_shot(labels, 1, seed)
+    for wrong in (labels[:0], labels / 2, labels[:, None], labels > 1):
+        with pytest.raises(ValueError, match='must be integers'):
+            few_shot(wrong, 1, 0)
+    with pytest.raises(ValueError, match='labels='):
+        few_shot([0, 1], 1, 0)
 
 
 def _radius(vectors: torch.Tensor, chosen: torch.Tensor) -> float:
@@ -189,10 +206,41 @@ def test_coreset_is_greedy_k_centre():
 def test_coreset_of_doubles_and_of_nothing():
     same = bank_of(torch.ones(10, 4))
     assert len(coreset(same, 1.0)) == 10
-    with pytest.raises(ValueError, match='coreset=1.5'):
-        coreset(same, 1.5)
+    for share in (0, -0.1, 1.5, float('nan'), True, '0.5', None):
+        with pytest.raises(ValueError, match='coreset.share='):
+            coreset(same, share)
+    for width in (0, 2.5, True):
+        with pytest.raises(ValueError, match='coreset.width='):
+            coreset(same, 0.5, width=width)
     with pytest.raises(ValueError, match='empty'):
         coreset(MemoryBank(), 0.5)
+
+
+@pytest.mark.parametrize('width', [4, 128])
+@pytest.mark.parametrize('scale', [1e-30, 1.0, 1e30])
+def test_a_coreset_does_not_depend_on_blocks_or_scales(width, scale):
+    """Of doubles the first is taken; powers of ten but round in float32."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randint(1, 9, (30, 12), generator=generator).float()
+    vectors = kinds[torch.randint(30, (200,), generator=generator)]
+    found = []
+    for size in (1, 7, 200):
+        bank = MemoryBank()
+        for part in vectors.split(size):
+            bank.append(pixels_of(part * scale))
+        found.append(coreset(bank, 0.1, width=width))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    if width == 128 and scale == 1:  # without a projection
+        taken = vectors[found[0]].unique(dim=0)
+        assert len(taken) == len(found[0]) == 20
+        first = {
+            tuple(v): i for i, v in reversed([*enumerate(vectors.tolist())])
+        }
+        start = torch.Generator().manual_seed(0)
+        start = int(torch.randint(200, (1,), generator=start))
+        for index in found[0].tolist():
+            assert index in (start, first[tuple(vectors[index].tolist())])
 
 
 def test_keep_forgets_the_rest():

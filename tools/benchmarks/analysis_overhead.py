@@ -14,7 +14,6 @@ import logging
 import platform
 import tempfile
 import time
-from pathlib import Path
 from typing import Dict, List
 
 import numpy as np
@@ -27,6 +26,7 @@ from rich.table import Table
 from torch.utils.data import Dataset
 
 import u1_plugin  # noqa: F401  (registers the components)
+from u1_plugin.files import new_file, new_path
 
 #: Hooks and metrics of each arm.
 ARMS = {
@@ -174,17 +174,16 @@ def main() -> None:
     parser.add_argument('--classes', type=int, default=10)
     parser.add_argument('--repeat', type=int, default=5)
     parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--out', type=Path, help='a new JSON file')
+    parser.add_argument('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
-    if options.out and options.out.exists():
-        parser.error(f'--out {options.out} exists; choose another name')
     torch.set_num_threads(options.threads)
     seconds = measure(options)
     show(seconds, Console())
     if options.out:
         setting = {k: v for k, v in vars(options).items() if k != 'out'}
         content = dict(setting, machine=platform.processor(), seconds=seconds)
-        options.out.write_text(json.dumps(content, indent=2))
+        with new_file(options.out, '--out') as part:
+            part.write_text(json.dumps(content, indent=2))
 
 
 if __name__ == '__main__':

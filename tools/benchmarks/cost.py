@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 import u1_plugin
-from u1_plugin.files import new_folder
+from u1_plugin.files import check_new, new_folder
 from u1_plugin.lab.cost import (
     Contestant,
     alternate,
@@ -56,6 +56,7 @@ from u1_plugin.lab.cost import (
     twins,
 )
 from u1_plugin.lab.cost_report import markdown, rows
+from u1_plugin.lab.markup import terminal
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = (
@@ -159,6 +160,11 @@ def parse_args() -> argparse.Namespace:
         parser.error('--device cuda, but torch sees no GPU; use --device cpu')
     if options.out and options.out.exists():
         parser.error(f'--out {options.out} exists; choose another name')
+    try:
+        if options.out:
+            check_new(options.out, '--out', parents=True)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     return options
 
 
@@ -185,7 +191,8 @@ def main() -> None:
         record = measure(file, options)
         report['records'].append(record)
         table = Table(
-            'quantity', 'stock', 'U(1)', 'difference', title=record['config']
+            *('quantity', 'stock', 'U(1)', 'difference'),
+            title=terminal(record['config']),
         )
         for row in rows(record):
             table.add_row(*row)
@@ -195,7 +202,7 @@ def main() -> None:
     if options.out:
         with new_folder(options.out) as part:
             (part / 'cost.json').write_text(json.dumps(report, indent=1))
-            (part / 'cost.md').write_text(markdown(report))
+            (part / 'cost.md').write_text(markdown(report), encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -12,9 +12,7 @@ In a factory's name, ``{cells}`` stands for the power of 2 nearest to
 import argparse
 import json
 import math
-import os
 import time
-from pathlib import Path
 from typing import Iterator, List, Tuple
 
 import torch
@@ -24,9 +22,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from u1_plugin.files import new_file, new_path, replaced_file
 from u1_plugin.memory import ExactSearch, MemoryBank, Neighbours, Pixels
 from u1_plugin.memory.engines import FaissSearch
-from u1_plugin.mm.memory_evaluation import read_maps
+from u1_plugin.mm.memory_maps import read_maps
 
 FACTORIES = ('HNSW32', 'IVF{cells},Flat', 'IVF{cells},SQ8')
 _BLOCK = 65536  # vectors that are drawn and appended at a time
@@ -88,15 +87,14 @@ def _timed(search, queries: Tensor, options) -> Tuple[Neighbours, float]:
     return found, min(times)
 
 
-def index_bytes(search: FaissSearch, file: Path) -> int:
+def index_bytes(search: FaissSearch) -> int:
     """Of the index as faiss writes it."""
     import faiss
 
-    try:
-        faiss.write_index(search.index, str(file))
-        return file.stat().st_size
-    finally:
-        file.unlink(missing_ok=True)
+    sizes: List[int] = []
+    writer = faiss.PyCallbackIOWriter(lambda part: sizes.append(len(part)))
+    faiss.write_index(search.index, writer)
+    return sum(sizes)
 
 
 def measure(bank: MemoryBank, queries: Tensor, options) -> List[dict]:
@@ -127,7 +125,7 @@ def measure(bank: MemoryBank, queries: Tensor, options) -> List[dict]:
         start = time.perf_counter()
         search = FaissSearch(bank, factory)
         build = time.perf_counter() - start
-        size = index_bytes(search, Path(f'.index.{os.getpid()}'))
+        size = index_bytes(search)
         for nprobe in options.nprobe if cells else [None]:
             if nprobe:
                 faiss.extract_index_ivf(search.index).nprobe = nprobe
@@ -184,10 +182,8 @@ def main() -> None:
     parser.add_argument(
         '--most-hnsw', type=int, default=10**5, help='vectors of a graph'
     )
-    parser.add_argument('--out', type=Path, help='a new JSON file')
+    parser.add_argument('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
-    if options.out and options.out.exists():
-        parser.error(f'--out {options.out} exists; choose another name')
     if options.config and not options.checkpoint:
         parser.error('CONFIG needs a CHECKPOINT')
     import faiss
@@ -215,7 +211,9 @@ def main() -> None:
         show(found, options.k, console)
         records += found
         if options.out:  # after every size: the next may take long
-            options.out.write_text(json.dumps(records, indent=2))
+            write = new_file if records == found else replaced_file
+            with write(options.out) as part:
+                part.write_text(json.dumps(records, indent=2))
 
 
 if __name__ == '__main__':

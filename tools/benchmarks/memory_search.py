@@ -11,13 +11,14 @@ import json
 import multiprocessing
 import resource
 import time
-from pathlib import Path
 from typing import Callable, Dict, List
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+
+from u1_plugin.files import new_file, new_path
 
 ENGINES = ('exact', 'faiss:Flat', 'sklearn', 'cdist')
 _BLOCK = 10_000  # vectors that are drawn and appended at a time
@@ -146,14 +147,13 @@ def main() -> None:
     parser.add_argument('--k', type=int, default=10)
     parser.add_argument('--repeat', type=int, default=5)
     parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--out', type=Path, help='a new JSON file')
+    parser.add_argument('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
-    if options.out and options.out.exists():
-        parser.error(f'--out {options.out} exists; choose another name')
     records = benchmark(options)
     show(records, Console())
     if options.out:
-        options.out.write_text(json.dumps(records, indent=2))
+        with new_file(options.out, '--out') as part:
+            part.write_text(json.dumps(records, indent=2))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ with as many pixels drawn at random.
 
 import argparse
 import json
-from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from u1_plugin.extras import needs
+from u1_plugin.files import new_file, new_path, replaced_file
 from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.memory import (
     ExactSearch,
@@ -27,7 +27,7 @@ from u1_plugin.memory import (
     coreset,
     vote,
 )
-from u1_plugin.mm.memory_evaluation import read_maps
+from u1_plugin.mm.memory_maps import read_maps
 
 with needs('lab'):
     from sklearn.model_selection import train_test_split
@@ -157,12 +157,10 @@ def main() -> None:
     )
     parser.add_argument('--k', type=int, default=5)
     parser.add_argument('--splits', type=int, default=5, help='>= 2')
-    parser.add_argument('--out', type=Path, help='a new JSON file')
+    parser.add_argument('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
     if options.splits < 2:
         parser.error(f'--splits {options.splits} must be >= 2')
-    if options.out and options.out.exists():
-        parser.error(f'--out {options.out} exists; choose another name')
     init_default_scope('mmpretrain')
     config = Config.fromfile(options.config)
     maps, labels, plane = read_maps(config, options.checkpoint, options.layer)
@@ -174,7 +172,9 @@ def main() -> None:
             continue  # an interval needs two
         records = summarise(results)
         if options.out:  # after every split: the next may take long
-            options.out.write_text(json.dumps(records, indent=2))
+            write = new_file if len(results) == 2 else replaced_file
+            with write(options.out) as part:
+                part.write_text(json.dumps(records, indent=2))
     show(records, console)
 
 

@@ -1,139 +1,61 @@
 """What the memory holds: vectors of pixels, and where and whose they are."""
 
-import hashlib
-import json
-import os
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..geometry import angle, energy, image_moment, pooled_vector
-
-FORMAT_VERSION = 1
-_DTYPES = dict(float32=torch.float32, float16=torch.float16, uint8=torch.uint8)
-_LEVELS = 255  # of uint8
-
-
-class Pixels(NamedTuple):
-    """Bottleneck pixels, or whole images in pooled mode.
-
-    Attributes:
-        vectors (Tensor): ``I(x, y)``, ``(N, C)``, float32.
-        labels (Tensor): Class of the pixel's image, ``(N,)``, int64.
-        images (Tensor): Number of the pixel's image, ``(N,)``, int64.
-        positions (Tensor): ``(N, 2)``: x to the right and y up from the
-            optical axis, in units of the map's half diagonal. Its angle is
-            ``vartheta``. In pooled mode, the image-plane moment ``z_xy``.
-        hues (Tensor): Feature angle ``theta_f``, ``(N,)``, radians.
-    """
-
-    vectors: Tensor
-    labels: Tensor
-    images: Tensor
-    positions: Tensor
-    hues: Tensor
-
-    def select(self, index: Tensor) -> 'Pixels':
-        """The pixels of an index or a mask ``(N,)``."""
-        return Pixels(*(field[index] for field in self))
-
-
-def _pixel_positions(height: int, width: int) -> Tensor:
-    """``(H * W, 2)``, see :class:`Pixels`."""
-    x = torch.arange(width) - (width - 1) / 2
-    y = (height - 1) / 2 - torch.arange(height)
-    grid = torch.stack(
-        [x.expand(height, width), y[:, None].expand(height, width)], dim=-1
-    )
-    half_diagonal = max(grid[0, 0].norm().item(), 0.5)
-    return grid.flatten(0, 1) / half_diagonal
-
-
-@torch.no_grad()
-def bottleneck_pixels(
-    intensity: Tensor,
-    labels: Tensor,
-    images: Tensor,
-    feature_plane: torch.nn.Module,
-    mode: str = 'pixel',
-    keep: Optional[int] = None,
-) -> Pixels:
-    """Cut maps into pixels.
-
-    Args:
-        intensity (Tensor): ``I``, ``(B, C, H, W)``.
-        labels (Tensor): ``(B,)``.
-        images (Tensor): Numbers of the images, ``(B,)``.
-        feature_plane (nn.Module): ``(N, C) -> (N, 2)``, for ``theta_f``.
-        mode (str): ``'pixel'`` or ``'pooled'`` (one vector an image).
-        keep (int, optional): Keep the so many most energetic pixels of each
-            image. None keeps all.
-
-    Returns:
-        Pixels: In the order of images, then rows, then columns.
-
-    Raises:
-        ValueError: If ``mode`` or ``keep`` is out of its range.
-    """
-    if mode not in ('pixel', 'pooled'):
-        raise ValueError(f"mode={mode!r} must be 'pixel' or 'pooled'")
-    if keep is not None and keep < 1:
-        raise ValueError(f'keep={keep} must be >= 1, or None for all pixels')
-    labels, images = labels.to(intensity.device), images.to(intensity.device)
-    if mode == 'pooled':
-        vectors = pooled_vector(intensity)
-        positions = image_moment(energy(intensity))
-        hues = angle(feature_plane(vectors))
-        return Pixels(vectors, labels, images, positions, hues)
-    _, _, height, width = intensity.shape
-    count = height * width
-    vectors = intensity.float().flatten(2).transpose(1, 2)  # (B, HW, C)
-    positions = _pixel_positions(height, width).to(vectors)
-    index = torch.arange(count, device=vectors.device)
-    index = index.expand(len(vectors), count)
-    if keep is not None and keep < count:
-        strongest = energy(intensity).flatten(1).topk(keep, dim=1).indices
-        index = strongest.sort(dim=1).values
-    chosen = index.size(1)
-    vectors = vectors.gather(
-        1, index[..., None].expand(-1, -1, vectors.size(2))
-    )
-    vectors = vectors.flatten(0, 1)
-    return Pixels(
-        vectors,
-        labels.repeat_interleave(chosen),
-        images.repeat_interleave(chosen),
-        positions[index.flatten()],
-        angle(feature_plane(vectors)),
-    )
+from ..options import Count, checked
+from .bank_file import read_file, write_file
+from .bank_state import (
+    Contents,
+    check_identity,
+    read_state,
+    write_state,
+)
+from .pixels import Pixels
+from .storage import StorageDtype, decoded, encoded, whole_numbers
 
 
 class MemoryBank:
     """Pixels in blocks, appended without copying what is there.
 
+    A pixel's index is its place in the order of memorising.
+
     Args:
         dtype (str): Of the stored vectors: ``'float32'``, ``'float16'`` or
             ``'uint8'`` (255 levels between 0 and a vector's largest entry).
-        fingerprint (str): Names what filled the bank (backbone, weights,
-            layer, orthant map); :meth:`load` refuses another one's file.
+        identity (Mapping): What fills the bank, piece by piece: short strings
+            such as digests of the weights, of the images and of the config.
+            :meth:`load` and :meth:`from_state` compare it.
 
     Raises:
-        ValueError: If ``dtype`` is none of these.
+        ValueError: If an option is none of these.
     """
 
-    def __init__(self, dtype: str = 'float32', fingerprint: str = '') -> None:
-        if dtype not in _DTYPES:
-            raise ValueError(f'dtype={dtype!r} must be one of {list(_DTYPES)}')
+    @checked('MemoryBank')
+    def __init__(
+        self,
+        dtype: StorageDtype = 'float32',
+        identity: Mapping[str, str] = {},
+    ) -> None:
         self.dtype = dtype
-        self.fingerprint = fingerprint
-        self._blocks: List[dict] = []
+        self.identity = check_identity(identity, 'MemoryBank.identity')
+        self._blocks: List[Dict[str, Tensor]] = []
+        self._changes = 0
 
     def __len__(self) -> int:
         return sum(len(block['labels']) for block in self._blocks)
+
+    @property
+    def changes(self) -> int:
+        """How often the content has changed.
+
+        Who keeps something derived from the bank compares it.
+        """
+        return self._changes
 
     @property
     def channels(self) -> Optional[int]:
@@ -149,204 +71,221 @@ class MemoryBank:
             for t in block.values()
         )
 
+    @checked()
     def append(self, pixels: Pixels) -> None:
-        """Add pixels; their order of arrival is their index.
+        """Add copies of pixels; their order of arrival is their index.
 
         Raises:
-            ValueError: If C differs, or a vector is not finite or, under
-                uint8, negative.
+            ValueError: If C differs, shapes do not fit, a number is not finite
+                or out of its range (see :class:`Pixels`; labels and images
+                are >= 0), or ``dtype`` cannot hold a vector: float16 ends at
+                65,504 and is not precise where the largest entry is below
+                6.1e-5, uint8 takes no negative values.
         """
-        vectors = pixels.vectors.detach()
-        if self.channels not in (None, vectors.size(1)):
+        channels = pixels.vectors.shape[-1:]
+        if self.channels is not None and channels != (self.channels,):
             raise ValueError(
-                f'the vectors have {vectors.size(1)} channels, the bank has '
-                f'{self.channels}; fill a new bank for another layer'
+                f'the vectors have {channels[0] if channels else 0} channels, '
+                f'the bank has {self.channels}; fill a new bank for another '
+                'layer'
             )
-        # Sums of rows: no temporary of the vectors' size.
-        if not vectors.sum(1, dtype=torch.float64).isfinite().all():
-            raise ValueError('the vectors hold NaN or inf; check the backbone')
-        block = dict(pixels._asdict(), vectors=self._encode(vectors))
-        if self.dtype == 'uint8':
-            block['scales'] = vectors.amax(1).clamp_min(1e-12) / _LEVELS
-        self._blocks.append({k: v.detach().cpu() for k, v in block.items()})
+        if len(pixels.vectors):
+            self._replace([*self._blocks, encoded(pixels, self.dtype)])
 
-    def _encode(self, vectors: Tensor) -> Tensor:
-        if self.dtype != 'uint8':
-            return vectors.to(_DTYPES[self.dtype])
-        if vectors.numel() and vectors.min() < 0:
-            raise ValueError(
-                "dtype='uint8' stores values >= 0; map them into the positive "
-                "orthant or choose 'float16'"
-            )
-        scales = vectors.amax(1, keepdim=True).clamp_min(1e-12) / _LEVELS
-        return (vectors / scales).round().to(torch.uint8)
+    def _replace(self, blocks: List[Dict[str, Tensor]]) -> None:
+        self._blocks = blocks
+        self._changes += 1
 
     def blocks(self) -> Iterator[Tensor]:
         """The vectors, float32, a block ``(n, C)`` at a time."""
-        for block in self._blocks:
-            vectors = block['vectors'].float()
-            if self.dtype == 'uint8':
-                vectors = vectors * block['scales'][:, None]
-            yield vectors
+        return map(decoded, self._blocks)
+
+    def vectors(self, index: Tensor) -> Tensor:
+        """The vectors of an index ``(n,)``, float32, ``(n, C)``."""
+        ends = np.cumsum([len(block['labels']) for block in self._blocks])
+        numbers = np.searchsorted(ends, index.numpy(), side='right')
+        found = torch.empty(len(index), self.channels)
+        order = np.argsort(numbers, kind='stable')
+        used, starts = np.unique(numbers[order], return_index=True)
+        for number, rows in zip(used, np.split(order, starts[1:])):
+            block = self._blocks[number]
+            first = int(ends[number]) - len(block['labels'])
+            rows = torch.from_numpy(rows)
+            found[rows] = decoded(block, index[rows] - first)
+        return found
 
     def field(self, name: str) -> Tensor:
         """One of ``labels, images, positions, hues`` of all pixels."""
-        parts = [block[name] for block in self._blocks]
-        if not parts:
+        fields = ('labels', 'images', 'positions', 'hues')
+        if name not in fields:
+            raise ValueError(f'field {name!r} must be one of {fields}')
+        if not self._blocks:
             raise ValueError('the bank is empty; fill it before asking it')
-        return torch.cat(parts)
+        return torch.cat([block[name] for block in self._blocks])
+
+    @checked()
+    def check_labels(self, num_classes: Count, name: str = 'the bank') -> None:
+        """Check that every label is one of ``0..num_classes-1``.
+
+        Raises:
+            ValueError: If one is not; a vote for it would go elsewhere.
+        """
+        most = max((int(b['labels'].max()) for b in self._blocks), default=0)
+        if most >= num_classes:
+            raise ValueError(
+                f'{name} holds the label {most}, but num_classes={num_classes}'
+            )
 
     def remove(
         self,
-        labels: Optional[Sequence[int]] = None,
-        images: Optional[Sequence[int]] = None,
+        labels: Optional[Iterable[int]] = None,
+        images: Optional[Iterable[int]] = None,
     ) -> int:
         """Forget classes or images, without refilling the bank.
 
+        Args:
+            labels (Iterable, optional): Classes to forget.
+            images (Iterable, optional): Numbers of images to forget. Numbers
+                that the bank does not hold are no error: another rank may.
+
         Returns:
             int: How many pixels went.
+
+        Raises:
+            ValueError: If neither is given, or one holds anything but integers
+                >= 0.
         """
-        before = len(self)
-        blocks = []
+        given = dict(labels=labels, images=images)
+        numbers = {
+            name: whole_numbers(name, values)
+            for name, values in given.items()
+            if values is not None
+        }
+        if not numbers:
+            raise ValueError('name the labels or the images to remove')
+        masks = []
         for block in self._blocks:
             gone = torch.zeros(len(block['labels']), dtype=torch.bool)
-            for name, values in (('labels', labels), ('images', images)):
-                if values is not None:
-                    gone |= torch.isin(block[name], torch.tensor(list(values)))
-            if not gone.all():
-                blocks.append({k: v[~gone] for k, v in block.items()})
-        self._blocks = blocks
-        return before - len(self)
+            for name, values in numbers.items():
+                gone |= torch.isin(block[name], values)
+            masks.append(~gone)
+        return self._select(masks)
 
-    def keep(self, index: Tensor) -> None:
-        """Forget all pixels but those of an ascending index ``(n,)``."""
+    def keep(self, index: Union[Tensor, Iterable[int]]) -> None:
+        """Forget all pixels but those of an index ``(n,)``.
+
+        Args:
+            index (Tensor): Strictly ascending, in ``0..N-1``.
+
+        Raises:
+            ValueError: If it is anything else.
+        """
+        index = whole_numbers('index', index)
+        ascending = bool((index.diff() > 0).all())
+        if not ascending or (len(index) and index[-1] >= len(self)):
+            raise ValueError(
+                f'index must ascend without doubles within 0..{len(self) - 1}, '
+                "the bank's pixels"
+            )
         mask = torch.zeros(len(self), dtype=torch.bool)
         mask[index] = True
-        parts = mask.split([len(block['labels']) for block in self._blocks])
-        self._blocks = [
-            {name: value[part] for name, value in block.items()}
-            for block, part in zip(self._blocks, parts)
-            if part.any()
-        ]
+        self._select(
+            mask.split([len(block['labels']) for block in self._blocks])
+        )
 
-    def tensors(self) -> Dict[str, Tensor]:
-        """Everything stored, as ``'{block}.{field}'``."""
-        return {
-            f'{i}.{name}': value.contiguous()
-            for i, block in enumerate(self._blocks)
-            for name, value in block.items()
-        }
+    def _select(self, masks: Iterable[Tensor]) -> int:
+        """Keep the pixels of a mask a block; return how many went."""
+        before = len(self)
+        self._replace(
+            [
+                {name: value[mask] for name, value in block.items()}
+                for block, mask in zip(self._blocks, masks)
+                if mask.any()
+            ]
+        )
+        return before - len(self)
 
-    def set_tensors(self, tensors: Dict[str, Tensor]) -> None:
-        """Replace the content by what :meth:`tensors` gave."""
-        blocks: Dict[int, dict] = {}
-        for key, value in tensors.items():
-            number, name = key.split('.', 1)
-            blocks.setdefault(int(number), {})[name] = value
-        self._blocks = [blocks[number] for number in sorted(blocks)]
+    def _contents(self) -> Contents:
+        return Contents(self.dtype, self.identity, self._blocks)
 
-    def save(self, file: Path) -> None:
-        """Write ``file`` (safetensors) and ``file.json``, whole or not at all.
+    def state(self) -> Dict[str, Tensor]:
+        """Copies of everything stored, with the metadata to read it.
 
-        The JSON holds version, fingerprint, dtype, sizes and the checksum of
-        the tensors. It is written last, so that a file without it is refused.
+        Returns:
+            dict: ``'{block}.{field}'``, and ``'metadata'``, a uint8 tensor
+            that holds a JSON text.
         """
-        file = Path(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        tensors = self.tensors()
-        part = file.with_name(f'.{file.name}.{os.getpid()}')
-        note, part_note = _note_of(file), _note_of(part)
-        try:
-            save_file(tensors, str(part))
-            content = dict(
-                version=FORMAT_VERSION,
-                fingerprint=self.fingerprint,
-                dtype=self.dtype,
-                pixels=len(self),
-                channels=self.channels,
-                blocks=len(self._blocks),
-                sha256=_checksum(part),
-            )
-            part_note.write_text(json.dumps(content, indent=2))
-            note.unlink(missing_ok=True)
-            os.replace(part, file)
-            os.replace(part_note, note)
-        finally:
-            part.unlink(missing_ok=True)
-            part_note.unlink(missing_ok=True)
+        tensors = write_state(self._contents())
+        return {name: value.clone() for name, value in tensors.items()}
 
     @classmethod
+    @checked('MemoryBank')
+    def from_state(
+        cls,
+        tensors: Mapping[str, Any],
+        identity: Optional[Mapping[str, str]] = None,
+        channels: Optional[Count] = None,
+        num_classes: Optional[Count] = None,
+        name: str = 'the bank',
+    ) -> 'MemoryBank':
+        """The bank whose :meth:`state` this is, of its own dtype.
+
+        Args:
+            tensors (Mapping): Are copied.
+            identity (Mapping, optional): What must have filled it; None
+                takes any.
+            channels (int, optional): C that it must have, unless empty.
+            num_classes (int, optional): K, of which its labels must be.
+            name (str): Of where it is from, for messages.
+
+        Raises:
+            ValueError: If the state is of another format, incomplete, changed,
+                or of another identity; the message names what differs.
+        """
+        contents = read_state(tensors, name, identity, channels, num_classes)
+        copies = [
+            {field: value.clone() for field, value in block.items()}
+            for block in contents.blocks
+        ]
+        return cls._of(contents._replace(blocks=copies))
+
+    @classmethod
+    def _of(cls, contents: Contents) -> 'MemoryBank':
+        bank = cls(contents.dtype, contents.identity)
+        bank._replace(contents.blocks)
+        return bank
+
+    def save(self, file: Union[str, Path]) -> None:
+        """Write a file (safetensors), whole or not at all.
+
+        It holds :meth:`state`. The folder is made.
+
+        Raises:
+            FileExistsError: If another kind of file is there.
+        """
+        write_file(file, write_state(self._contents()))
+
+    @classmethod
+    @checked('MemoryBank')
     def load(
         cls,
-        file: Path,
-        fingerprint: Optional[str] = None,
-        channels: Optional[int] = None,
+        file: Union[str, Path],
+        identity: Optional[Mapping[str, str]] = None,
+        channels: Optional[Count] = None,
+        num_classes: Optional[Count] = None,
     ) -> 'MemoryBank':
         """Read what :meth:`save` wrote.
 
         Args:
             file (Path): The safetensors file.
-            fingerprint (str, optional): What must have filled it.
+            identity (Mapping, optional): What must have filled it.
             channels (int, optional): C that it must have.
+            num_classes (int, optional): K, of which its labels must be.
 
         Raises:
-            ValueError: If the file is truncated, foreign, of another version,
-                backbone or dimension; the message names which.
+            ValueError: See :meth:`from_state`; the message names the file.
         """
-        file, note = Path(file), _note_of(Path(file))
-        if not file.is_file() or not note.is_file():
-            raise ValueError(
-                f'{file}: no memory bank (a bank is this file and {note.name})'
-            )
-        content = _read_note(note)
-        if content['version'] != FORMAT_VERSION:
-            raise ValueError(
-                f'{file}: format version {content["version"]}, this plugin '
-                f'reads {FORMAT_VERSION}; fill the bank again'
-            )
-        if _checksum(file) != content['sha256']:
-            raise ValueError(
-                f'{file}: the checksum differs, so the file is truncated or '
-                'changed; fill the bank again'
-            )
-        for name, wanted in dict(
-            fingerprint=fingerprint, channels=channels
-        ).items():
-            if wanted is not None and content[name] != wanted:
-                raise ValueError(
-                    f'{file}: {name} is {content[name]!r}, expected {wanted!r};'
-                    ' a bank serves the backbone and layer that filled it'
-                )
-        bank = cls(content['dtype'], content['fingerprint'])
-        try:
-            with safe_open(str(file), framework='pt') as tensors:
-                names = list(tensors.keys())
-                bank.set_tensors({n: tensors.get_tensor(n) for n in names})
-        except SafetensorError as error:
-            raise ValueError(
-                f'{file}: no safetensors file ({error})'
-            ) from error
-        return bank
-
-
-def _note_of(file: Path) -> Path:
-    return file.with_name(file.name + '.json')
-
-
-def _read_note(note: Path) -> dict:
-    try:
-        content = json.loads(note.read_text())
-        missing = {'version', 'sha256', 'dtype', 'blocks'} - set(content)
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f'{note}: no JSON of a memory bank') from error
-    if missing:
-        raise ValueError(f'{note}: lacks {sorted(missing)}, no memory bank')
-    return content
-
-
-def _checksum(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, 'rb') as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        contents = read_state(
+            read_file(file), str(file), identity, channels, num_classes
+        )
+        return cls._of(contents)

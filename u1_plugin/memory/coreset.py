@@ -9,21 +9,25 @@ import torch
 from torch import Tensor
 
 from ..dist import all_gather, get_rank, get_world_size
+from ..options import Count, Seed, Share, checked
 from .bank import MemoryBank
+from .precise import unit
 
 
 def _projected(bank: MemoryBank, width: int, seed: int) -> Tensor:
     """Unit vectors, projected: ``(N, min(width, C))``."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     channels = bank.channels
     matrix = None
     if width < channels:
         matrix = torch.randn(channels, width, generator=generator)
-        matrix /= width**0.5
+        matrix = (matrix / width**0.5).double()
     parts = []
     for block in bank.blocks():
-        unit = torch.nn.functional.normalize(block, dim=1)
-        parts.append(unit if matrix is None else unit @ matrix)
+        units = unit(block)
+        # The last bits of a product may depend on the size of the block; in
+        # float64 these are none of float32's.
+        parts.append((units if matrix is None else units @ matrix).float())
     return torch.cat(parts)
 
 
@@ -39,15 +43,16 @@ def _farthest(distances: Tensor, vectors: Tensor, sharded: bool):
     return owner, index, gathered[owner, 1:]
 
 
+@checked('coreset')
 @torch.no_grad()
 def coreset(
     bank: MemoryBank,
-    share: float,
-    width: int = 128,
-    seed: int = 0,
+    share: Share,
+    width: Count = 128,
+    seed: Seed = 0,
     sharded: bool = False,
 ) -> Tensor:
-    """Which pixels to keep, ascending, ``(n,)``.
+    """Which pixels to keep, ascending, ``(n,)``; of equals the first.
 
     Needs ``N * width`` numbers and ``n * N * width`` operations.
 
@@ -60,10 +65,8 @@ def coreset(
             choose together what one process would.
 
     Raises:
-        ValueError: If ``share`` is out of its range or a bank is empty.
+        ValueError: If an option is out of its range or a bank is empty.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f'coreset={share} must be in (0, 1]')
     sharded = sharded and get_world_size() > 1
     counts = [len(bank)]
     if sharded:
@@ -74,7 +77,7 @@ def coreset(
             'at least an image a rank'
         )
     vectors = _projected(bank, width, seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     first = int(torch.randint(sum(counts), (1,), generator=generator))
     start = sum(counts[: get_rank()]) if sharded else 0
     # The first vector counts as farther than any other.

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from ..dist import all_gather, get_rank, get_world_size
+from ..options import Count, Seed, checked
 from .bank import MemoryBank
-from .engines import Bias, build_search
+from .engines import build_search
+from .search import Bias, Metric, Neighbours, check_sites, check_vectors
 from .vote import Sites
 
 _POSITIONS = 2  # among labels, images, positions, hues
@@ -17,7 +19,7 @@ class Matches(NamedTuple):
     """The nearest pixels of each query, nearest first, and whose they are.
 
     Attributes:
-        distances (Tensor): ``(Q, k)``; infinite where there is none.
+        distances (Tensor): ``(Q, k)``, float64; infinite where there is none.
         indices (Tensor): Into the whole memory, ``(Q, k)``, int64; -1 where
             there is none.
         labels (Tensor): ``(Q, k)``, int64.
@@ -78,74 +80,110 @@ class Memory:
     Sharded, every rank must hold one part, in the order of the ranks, and all
     must search together: queries go to every rank, each answers from its
     part, and of the candidates the k best remain. That is the single
-    process's answer.
+    process's answer: of equal distances, the pixel comes first that comes
+    first in the parts joined.
 
     Args:
-        bank (MemoryBank): Of this rank; empty only if sharded.
+        bank (MemoryBank): Of this rank; empty only if sharded. It may change:
+            the next search answers from what it then holds.
         engine (str): See :func:`~.engines.build_search`.
         metric (str): ``'cosine'`` or ``'l2'``.
         sharded (bool): Whether the bank is one rank's part.
         shuffle (int, optional): Seed by which the whole memory's positions
             are permuted once (a control).
+
+    Raises:
+        ValueError: If an option is out of its range, the whole memory is
+            empty, or its parts differ in dimension.
     """
 
+    @checked()
     def __init__(
         self,
         bank: MemoryBank,
         engine: str = 'exact',
-        metric: str = 'cosine',
+        metric: Metric = 'cosine',
         sharded: bool = False,
-        shuffle: Optional[int] = None,
+        shuffle: Optional[Seed] = None,
     ) -> None:
         self.sharded = sharded and get_world_size() > 1
         self.bank = bank
-        counts = [len(bank)]
+        self.engine, self.metric, self.shuffle = engine, metric, shuffle
+        self._build()
+
+    def _build(self) -> None:
+        bank = self.bank
+        self._changes = bank.changes
+        counts, channels = [len(bank)], [bank.channels or 0]
         if self.sharded:
-            counts = [int(n) for n in all_gather(torch.tensor(counts))]
+            parts = all_gather(torch.tensor([len(bank), bank.channels or 0]))
+            counts, channels = torch.stack(parts).T.tolist()
         self.size = sum(counts)
         if not self.size:
             raise ValueError('the bank is empty; fill it before searching')
+        if len({own for own in channels if own}) > 1:
+            raise ValueError(
+                f'the ranks hold vectors of {channels} channels; fill the '
+                'parts of one memory with one layer'
+            )
+        self.channels = max(channels)
         self.start = sum(counts[: get_rank()]) if self.sharded else 0
-        self._search = build_search(bank, engine, metric) if len(bank) else None
-        fields = ('labels', 'images', 'positions', 'hues')
-        self._places = (
-            [bank.field(name) for name in fields]
-            if len(bank)
-            else [
-                torch.zeros(0).long(),
-                torch.zeros(0).long(),
-                torch.zeros(0, 2),
-                torch.zeros(0),
-            ]
-        )
-        if shuffle is not None:
-            self._shuffle(shuffle)
+        self._search = None
+        self._places = [
+            torch.zeros(0).long(),
+            torch.zeros(0).long(),
+            torch.zeros(0, 2),
+            torch.zeros(0),
+        ]
+        if len(bank):
+            self._search = build_search(bank, self.engine, self.metric)
+            fields = ('labels', 'images', 'positions', 'hues')
+            self._places = [bank.field(name) for name in fields]
+        if self.shuffle is not None:
+            self._shuffle(self.shuffle)
 
     def _shuffle(self, seed: int) -> None:
         positions = self._places[_POSITIONS]
         if self.sharded:
             positions = torch.cat(all_gather_rows(positions))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         order = torch.randperm(self.size, generator=generator)
         own = order[self.start : self.start + len(self.bank)]
         self._places[_POSITIONS] = positions[own]
 
+    def _follow(self) -> None:
+        """Build anew if a bank has changed, on all ranks if on one."""
+        changed = self._changes != self.bank.changes
+        if self.sharded:
+            changed = any(all_gather(torch.tensor([changed])))
+        if changed:
+            self._build()
+
+    @checked()
     def search(
-        self, queries: Queries, k: int, bias: Optional[Bias] = None
+        self, queries: Queries, k: Count, bias: Optional[Bias] = None
     ) -> Matches:
         """The k nearest of the whole memory, fewer if it is smaller.
 
         Args:
-            queries (Queries): Of this rank.
-            k (int): >= 1.
-            bias (Bias, optional): Ranks by votes instead of distances.
+            queries (Queries): Of this rank; finite.
+            k (int): >= 1. Of a smaller memory, every pixel is a match.
+            bias (Bias, optional): Ranks by votes instead of distances. Its
+                sites are replaced by those of queries and memory.
+
+        Raises:
+            ValueError: If queries or bias do not fit, on every rank alike; or
+                the memory has become empty.
         """
-        k = min(k, self.size)
+        self._follow()
+        k = min(int(k), self.size)
         if not self.sharded:
+            self._check(queries)
             return self._search_part(queries, k, bias)[0]
         asked = [all_gather_rows(part) for part in queries]
         counts = [len(part) for part in asked[0]]
         everyones = Queries(*(torch.cat(part) for part in asked))
+        self._check(everyones)
         found, costs = self._search_part(everyones, k, bias)
         first = sum(counts[: get_rank()])
         own = slice(first, first + len(queries.vectors))
@@ -157,15 +195,16 @@ class Memory:
             k,
         )
 
+    def _check(self, queries: Queries) -> None:
+        check_vectors(queries.vectors, self.channels)
+        check_sites(queries.sites, len(queries.vectors), 'the queries')
+
     def _search_part(
         self, queries: Queries, k: int, bias: Optional[Bias]
     ) -> Tuple[Matches, Tensor]:
         """Of this rank's part, filled up to k; and their costs."""
         own = min(k, len(self.bank))
-        distances = queries.vectors.new_full(
-            (len(queries.vectors), k), float('inf')
-        )
-        costs, index = distances.clone(), torch.full_like(distances, -1).long()
+        distances, index, costs = Neighbours.none(queries.vectors, k)
         if own:
             found = self._search.search(
                 queries.vectors, own, self._full(bias, queries)
@@ -193,11 +232,13 @@ class Memory:
 def _merge(parts: List[Tensor], k: int) -> Matches:
     """Of candidates ``(ranks, Q, k, ...)`` of every rank, the k best.
 
-    The sort is stable and ranks hold ascending indices, so that ties fall as
+    The sorts are stable and ranks hold ascending indices, so that ties fall as
     they do in one process.
     """
     *fields, costs = (part.transpose(0, 1).flatten(1, 2) for part in parts)
-    order = costs.argsort(dim=1, stable=True)[:, :k]
+    order = costs.argsort(dim=1, stable=True)
+    missing = (fields[1] < 0).gather(1, order)  # a vote may be as small as 0
+    order = order.gather(1, missing.long().argsort(dim=1, stable=True))[:, :k]
     chosen = []
     for field in fields:
         index = order

@@ -1,20 +1,24 @@
 """From neighbours to class scores: METHOD's vote and its controls."""
 
-from typing import NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
+from ..options import Count, Index, NonNegative, Positive, checked
+from .precise import square_root
+
 #: What may weight a neighbour beside its distance. The last three are
 #: controls: what an angle adds beyond them is the U(1) effect.
 PRIORS = ('image', 'feature', 'both', 'position', 'radius', 'shuffled')
+Plane = Literal['image', 'feature', 'both', 'position', 'radius', 'shuffled']
 
 
 class Sites(NamedTuple):
     """Where pixels lie in the two planes.
 
     Attributes:
-        positions (Tensor): ``(..., 2)``, see :class:`~.bank.Pixels`.
+        positions (Tensor): ``(..., 2)``, see :class:`~.pixels.Pixels`.
         hues (Tensor): ``(...)``, radians.
     """
 
@@ -22,12 +26,29 @@ class Sites(NamedTuple):
     hues: Tensor
 
 
-def _vartheta(positions: Tensor) -> Tensor:
-    return torch.atan2(positions[..., 1], positions[..., 0])
+def _radius(positions: Tensor) -> Tensor:
+    x, y = positions.double().unbind(-1)
+    return square_root(x * x + y * y)
 
 
+def _direction(positions: Tensor) -> Tensor:
+    """``(cos, sin)`` of ``vartheta``; on the axis the angle is 0.
+
+    By coordinates: the last bit of a library's arc tangent may depend on the
+    batch.
+    """
+    radius = _radius(positions)[..., None]
+    axis = positions.new_tensor([1, 0], dtype=torch.float64)
+    return torch.where(radius > 0, positions / radius, axis)
+
+
+@checked()
 def prior(
-    query: Sites, memory: Sites, plane: str, kappa: float, sigma: float = 0.5
+    query: Sites,
+    memory: Sites,
+    plane: Plane,
+    kappa: NonNegative,
+    sigma: Positive = 0.5,
 ) -> Tensor:
     """Weight of each neighbour by its place.
 
@@ -44,7 +65,8 @@ def prior(
         sigma (float): > 0, in half diagonals of the map, for the controls.
 
     Returns:
-        Tensor: ``(Q, k)``, in (0, 1].
+        Tensor: ``(Q, k)``, in [0, 1], float64; 0 only where the number is too
+        small for it.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -52,43 +74,52 @@ def prior(
     return log_prior(query, memory, plane, kappa, sigma).exp()
 
 
+@checked()
 def log_prior(
-    query: Sites, memory: Sites, plane: str, kappa: float, sigma: float = 0.5
+    query: Sites,
+    memory: Sites,
+    plane: Plane,
+    kappa: NonNegative,
+    sigma: Positive = 0.5,
 ) -> Tensor:
     """Log of :func:`prior`, <= 0; the sites' shapes may broadcast.
 
     Raises:
         ValueError: If an option is out of its range.
     """
-    if plane not in PRIORS:
-        raise ValueError(f'plane={plane!r} must be one of {PRIORS}')
-    if kappa < 0 or sigma <= 0:
-        raise ValueError(f'kappa={kappa} must be >= 0 and sigma={sigma} > 0')
-    if plane == 'position':
-        delta = (query.positions - memory.positions).square().sum(-1)
-        return -delta / (2 * sigma**2)
-    if plane == 'radius':
-        delta = query.positions.norm(dim=-1) - memory.positions.norm(dim=-1)
-        return -delta.square() / (2 * sigma**2)
-    exponent = torch.zeros_like(query.hues * memory.hues)
+    if plane in ('position', 'radius'):
+        if plane == 'position':
+            apart = query.positions.double() - memory.positions.double()
+            apart = _radius(apart)
+        else:
+            apart = _radius(query.positions) - _radius(memory.positions)
+        return -(apart / sigma).square() / 2
+    exponent = 0.0  # cos - 1, as squares, so that it is 0 for equal angles
     if plane in ('image', 'both', 'shuffled'):
-        delta = _vartheta(query.positions) - _vartheta(memory.positions)
-        exponent = exponent + torch.cos(delta) - 1
+        x, y = (
+            _direction(query.positions) - _direction(memory.positions)
+        ).unbind(-1)
+        exponent = exponent - (x * x + y * y) / 2
     if plane in ('feature', 'both'):
-        exponent = exponent + torch.cos(query.hues - memory.hues) - 1
+        apart = query.hues.double() - memory.hues.double()
+        exponent = exponent - 2 * torch.sin(apart / 2).square()
     return kappa * exponent
 
 
+@checked()
 def vote(
     distances: Tensor,
     labels: Tensor,
     images: Tensor,
-    num_classes: int,
-    num_images: int,
+    num_classes: Count,
+    num_images: Index,
     weights: Optional[Tensor] = None,
-    width: Optional[float] = None,
+    width: Optional[Positive] = None,
 ) -> Tensor:
     """Scores: the sum over an image's pixels and their neighbours.
+
+    Summed in float64 on the CPU in the order of queries and neighbours, so
+    that an image's scores do not depend on what else is in the batch.
 
     Args:
         distances (Tensor): ``(Q, k)``; infinite where there is no neighbour.
@@ -102,21 +133,64 @@ def vote(
             counts every neighbour as 1.
 
     Returns:
-        Tensor: ``(B, K)``, >= 0, not normalised.
+        Tensor: ``(B, K)``, >= 0, not normalised, of the distances' dtype.
 
     Raises:
-        ValueError: If ``width`` is not positive.
+        ValueError: If an option is out of its range, shapes do not fit, a
+            number is NaN, or a label or an image out of its range.
     """
-    if width is not None and width <= 0:
-        raise ValueError(f'width={width} must be > 0, or None for equal votes')
+    _check_votes(distances, labels, images, weights)
     found = distances.isfinite()
-    votes = found.to(distances.dtype)
+    votes = found.double()
     if width is not None:
-        votes = torch.exp(-distances.square() / (2 * width**2))
+        votes = torch.exp(-(distances.double() / width).square() / 2)
     if weights is not None:
         votes = votes * weights
-    votes = torch.where(found, votes, torch.zeros_like(votes))
-    cell = images[:, None] * num_classes + labels.clamp_min(0)
-    scores = votes.new_zeros(num_images * num_classes)
-    scores.index_add_(0, cell.flatten(), votes.flatten())
-    return scores.view(num_images, num_classes)
+    votes = votes[found].cpu()
+    _check_below(labels[found], num_classes, 'labels', 'num_classes')
+    _check_below(images, num_images, 'images', 'num_images')
+    cells = images.long().to(labels.device)[:, None] * num_classes + labels
+    cells = cells[found].cpu()
+    scores = torch.bincount(cells, votes, minlength=num_images * num_classes)
+    scores = scores.view(num_images, num_classes)
+    return scores.to(distances.device, distances.dtype)
+
+
+def _check_votes(
+    distances: Tensor,
+    labels: Tensor,
+    images: Tensor,
+    weights: Optional[Tensor],
+) -> None:
+    shapes = dict(labels=labels.shape)
+    if weights is not None:
+        shapes['weights'] = weights.shape
+    for name, shape in shapes.items():
+        if shape != distances.shape:
+            raise ValueError(
+                f'{name} {tuple(shape)} must be {tuple(distances.shape)}, as '
+                'the distances'
+            )
+    if distances.ndim != 2 or images.shape != distances.shape[:1]:
+        raise ValueError(
+            f'distances {tuple(distances.shape)} must be (Q, k) and images '
+            f'{tuple(images.shape)} (Q,)'
+        )
+    for name, values in dict(distances=distances, weights=weights).items():
+        if values is None:
+            continue
+        if not values.is_floating_point() or not (values >= 0).all():
+            raise ValueError(f'{name} must be numbers >= 0, and not NaN')
+    if weights is not None and weights.isinf().any():
+        raise ValueError('weights must be finite')
+    for name, values in dict(labels=labels, images=images).items():
+        if values.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f'{name} of dtype {values.dtype} must be integers')
+
+
+def _check_below(values: Tensor, end: int, name: str, option: str) -> None:
+    wrong = values[(values < 0) | (values >= end)]
+    if len(wrong):
+        raise ValueError(
+            f'{name} holds {int(wrong[0])}, which does not fit {option}={end}'
+        )

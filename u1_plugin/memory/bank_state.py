@@ -1,0 +1,275 @@
+"""A bank as tensors, for files and checkpoints, and back with every check.
+
+What comes from a file is data of others: each field is checked before it is
+used, and nothing in it is executed.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .storage import DTYPES, check_values, stored_fields
+
+FORMAT_VERSION = 2
+METADATA = 'metadata'
+_KEY = re.compile(r'(0|[1-9][0-9]{0,8})\.([a-z]+)')
+_LONGEST_NAME, _LONGEST_PIECE, _MOST_BYTES = 64, 1024, 2**20
+Block = Dict[str, Tensor]
+
+
+class Contents(NamedTuple):
+    """What a state holds.
+
+    Attributes:
+        dtype (str): Of the vectors.
+        identity (dict): What made the bank.
+        blocks (list): In their order.
+    """
+
+    dtype: str
+    identity: Dict[str, str]
+    blocks: List[Block]
+
+
+def check_identity(identity: Mapping[str, str], name: str) -> Dict[str, str]:
+    """A copy of an identity.
+
+    Raises:
+        ValueError: If a piece is no short string, or its name is none.
+    """
+    for key, value in identity.items():
+        short = isinstance(key, str) and 0 < len(key) <= _LONGEST_NAME
+        if not short:
+            raise ValueError(
+                f'{name}: the name of a piece must be a string of 1 to '
+                f'{_LONGEST_NAME} characters, not {str(key)[:80]!r}'
+            )
+        if not isinstance(value, str) or len(value) > _LONGEST_PIECE:
+            raise ValueError(
+                f'{name}[{key!r}] must be a string of at most {_LONGEST_PIECE} '
+                f'characters, such as a digest, not {str(value)[:80]!r}'
+            )
+    return dict(identity)
+
+
+def write_state(contents: Contents) -> Dict[str, Tensor]:
+    """The tensors of a bank: ``'{block}.{field}'``, and their metadata.
+
+    Returns:
+        dict: With ``'metadata'``, a uint8 tensor of JSON: version, dtype,
+        identity, numbers of blocks, pixels and channels, and the tensors'
+        checksum.
+    """
+    tensors = {
+        f'{number}.{field}': value
+        for number, block in enumerate(contents.blocks)
+        for field, value in block.items()
+    }
+    note = dict(_note(contents), sha256=_checksum(tensors))
+    text = np.frombuffer(json.dumps(note).encode(), dtype=np.uint8)
+    tensors[METADATA] = torch.from_numpy(text.copy())
+    return tensors
+
+
+def _note(contents: Contents) -> dict:
+    blocks = contents.blocks
+    return dict(
+        version=FORMAT_VERSION,
+        dtype=contents.dtype,
+        identity=contents.identity,
+        blocks=len(blocks),
+        pixels=sum(len(block['labels']) for block in blocks),
+        channels=blocks[0]['vectors'].size(1) if blocks else None,
+    )
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f'{key} {value.dtype} {tuple(value.shape)};'.encode())
+        digest.update(value.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def read_state(
+    tensors: Mapping[str, Tensor],
+    name: str,
+    identity: Optional[Mapping[str, str]] = None,
+    channels: Optional[int] = None,
+    num_classes: Optional[int] = None,
+) -> Contents:
+    """What :func:`write_state` wrote.
+
+    Args:
+        tensors (Mapping): From a file or a checkpoint.
+        name (str): Of this, for messages.
+        identity (Mapping, optional): What must have made the bank.
+        channels (int, optional): C that it must have.
+        num_classes (int, optional): K, of which its labels must be.
+
+    Raises:
+        ValueError: If anything is missing, foreign, changed or out of its
+            range; the message names it.
+    """
+    if not isinstance(tensors, Mapping):
+        raise ValueError(f'{name}: no tensors but {type(tensors).__name__}')
+    tensors = dict(tensors)
+    note = _read_note(tensors.pop(METADATA, None), name)
+    _check_expected(note, name, identity, channels)
+    blocks = _read_blocks(tensors, note, name)
+    contents = Contents(note['dtype'], note['identity'], blocks)
+    for key, value in _note(contents).items():
+        if note[key] != value:
+            raise ValueError(
+                f'{name}: metadata: {key} is {note[key]!r}, but the tensors '
+                f'have {value!r}; fill the bank again'
+            )
+    if _checksum(tensors) != note['sha256']:
+        raise ValueError(
+            f'{name}: the checksum differs, so the tensors are changed; fill '
+            'the bank again'
+        )
+    for number, block in enumerate(blocks):
+        check_values(block, f'{name}: block {number}', num_classes)
+    return contents
+
+
+def _read_note(value: Any, name: str) -> dict:
+    if value is None:
+        raise ValueError(
+            f'{name}: no {METADATA}, so no memory bank of format '
+            f'{FORMAT_VERSION}; fill the bank again'
+        )
+    name = f'{name}: {METADATA}'
+    _check_tensor(value, name, torch.uint8, 1)
+    if not 0 < len(value) <= _MOST_BYTES:
+        raise ValueError(f'{name}: {len(value)} bytes, expected a short JSON')
+    try:
+        note = json.loads(
+            value.cpu().numpy().tobytes(), parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{name}: no JSON ({error})') from None
+    if not isinstance(note, dict) or 'version' not in note:
+        raise ValueError(f'{name}: no memory bank, for it has no version')
+    version = note['version']
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ValueError(
+            f'{name}: format version {str(version)[:80]}, this plugin reads '
+            f'{FORMAT_VERSION}; fill the bank again'
+        )
+    _check_note(note, name)
+    return note
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f'{text} is no number')
+
+
+def _check_note(note: dict, name: str) -> None:
+    kinds = dict(
+        version=int,
+        dtype=str,
+        identity=dict,
+        blocks=int,
+        pixels=int,
+        channels=(int, type(None)),
+        sha256=str,
+    )
+    if note.keys() != kinds.keys():
+        raise ValueError(
+            f'{name}: its fields differ from {list(kinds)}: '
+            f'{sorted(kinds.keys() ^ note.keys())}'[:500]
+        )
+    for key, kind in kinds.items():
+        if not isinstance(note[key], kind) or isinstance(note[key], bool):
+            raise ValueError(
+                f'{name}: {key} is a {type(note[key]).__name__}, which is wrong'
+            )
+    if note['dtype'] not in DTYPES:
+        raise ValueError(
+            f'{name}: dtype is {note["dtype"][:80]!r}, not one of '
+            f'{list(DTYPES)}'
+        )
+    check_identity(note['identity'], f'{name}: identity')
+
+
+def _check_expected(note, name: str, identity, channels) -> None:
+    if identity is not None:
+        wanted, found = dict(identity), note['identity']
+        differing = [
+            f'{key} ({found.get(key)!r}, now {wanted.get(key)!r})'
+            for key in sorted(wanted.keys() | found.keys())
+            if wanted.get(key) != found.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f'{name}: the bank was made with other {", ".join(differing)}; '
+                'fill it again, into another file'
+            )
+    if channels is not None and note['channels'] not in (None, channels):
+        raise ValueError(
+            f'{name}: channels is {note["channels"]!r}, expected {channels!r}; '
+            'a bank serves the backbone and layer that filled it'
+        )
+
+
+def _check_tensor(value: Any, name: str, dtype: torch.dtype, ndim: int) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f'{name}: no tensor but {type(value).__name__}')
+    if value.dtype != dtype or value.ndim != ndim:
+        raise ValueError(
+            f'{name}: {value.ndim} dimensions of {value.dtype}, expected '
+            f'{ndim} of {dtype}'
+        )
+    if value.layout != torch.strided or value.is_meta:
+        raise ValueError(f'{name}: a tensor without plain numbers')
+
+
+def _read_blocks(tensors: dict, note: dict, name: str) -> List[Block]:
+    """Checks names, kinds and shapes; moves the tensors to the CPU."""
+    found: Dict[int, Block] = {}
+    for key in tensors:
+        match = _KEY.fullmatch(key) if isinstance(key, str) else None
+        if match is None:
+            raise ValueError(f'{name}: {str(key)[:80]!r} is no field of a bank')
+        tensors[key] = _plain(tensors[key], f'{name}: {key}')
+        found.setdefault(int(match[1]), {})[match[2]] = tensors[key]
+    if sorted(found) != list(range(len(found))):
+        raise ValueError(f'{name}: the blocks are not numbered without gaps')
+    blocks = [found[number] for number in range(len(found))]
+    for number, block in enumerate(blocks):
+        _check_block(block, note, f'{name}: block {number}')
+    return blocks
+
+
+def _plain(value: Any, name: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ValueError(f'{name}: no tensor but {type(value).__name__}')
+    _check_tensor(value, name, value.dtype, value.ndim)
+    return value.detach().cpu().contiguous()
+
+
+def _check_block(block: Block, note: dict, name: str) -> None:
+    fields = stored_fields(note['dtype'])
+    if block.keys() != fields.keys():
+        raise ValueError(
+            f'{name}: its fields differ from {list(fields)}: '
+            f'{sorted(fields.keys() ^ block.keys())}'
+        )
+    for field, (dtype, rest) in fields.items():
+        value, where = block[field], f'{name}: {field}'
+        _check_tensor(value, where, dtype, 2 if rest != () else 1)
+        if rest is None:
+            rest = (note['channels'],)
+        shape = (len(block['labels']), *rest)
+        if tuple(value.shape) != shape or not value.numel():
+            raise ValueError(
+                f'{where}: {tuple(value.shape)}, expected {shape}, not empty'
+            )

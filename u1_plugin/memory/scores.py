@@ -1,0 +1,254 @@
+"""Matrix products in float32 that rank pixels, and bounds on their error.
+
+A score alone may rank wrongly. With a bound on what rounding did to it, it
+says which pixels can be among the nearest; those are then compared in float64.
+"""
+
+from typing import Iterator, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+from .bank import MemoryBank
+from .precise import total, unit
+
+_ROUNDOFF = 2.0**-24  # of float32
+_SAMPLE = 4096  # vectors from which the centre is taken
+_SAFE = 1e15  # squares of larger numbers may leave float32, in sums
+MOST_SQUARED = _SAFE**2
+_FLAT = 8  # the centre is subtracted where it dwarfs the spread so many times
+
+
+class Asked(NamedTuple):
+    """Queries in the form in which they are scored.
+
+    With the exact distance d, a pixel's *closeness* is ``base - d`` under
+    ``'cosine'`` and ``base - (scale d)^2 / 2`` under ``'l2'``; it lies between
+    ``score - slack - span`` and ``score + slack``.
+
+    Attributes:
+        vectors (Tensor): ``(Q, C)``, float32.
+        base (Tensor): Closeness at distance 0, ``(Q,)``, float64.
+        slack (Tensor): ``(Q,)``, float64; infinite for a query that scores
+            say nothing about, as it is too large for float32, or zero.
+    """
+
+    vectors: Tensor
+    base: Tensor
+    slack: Tensor
+
+    def select(self, index: Tensor) -> 'Asked':
+        """Some of the queries."""
+        return Asked(*(field[index] for field in self))
+
+
+class Scores:
+    """Scores of a bank's pixels.
+
+    As a rule a score is the product of a query and a stored vector. Where a
+    common offset dwarfs the differences, or a scale leaves float32, each block
+    is moved to its centre and scaled on the way.
+
+    The bounds hold for sums in any order (Higham, *Accuracy and Stability of
+    Numerical Algorithms*, 2002, section 3.1): with u = 2^-24, a product of C
+    terms is off by at most ``C u / (1 - C u) |q| |v|``.
+
+    Args:
+        bank (MemoryBank): Not empty.
+        metric (str): ``'cosine'`` or ``'l2'``.
+    """
+
+    def __init__(self, bank: MemoryBank, metric: str) -> None:
+        self.bank, self.cosine = bank, metric == 'cosine'
+        lengths = torch.cat([_lengths(block) for block in bank.blocks()])
+        longest = lengths.max()
+        self._zeros = lengths == 0 if self.cosine else None
+        self.scale = 1.0 if self.cosine else _power_of_two(longest)
+        sample = sample_of(bank, _SAMPLE).double()
+        sample = unit(sample) if self.cosine else sample * self.scale
+        self._centre = sample.mean(0).float()  # any will do, if it is exact
+        spread = (sample - self._centre).square().sum(1).mean()
+        flat = sample.square().sum(1).mean() > _FLAT * spread
+        nonzero = lengths[lengths > 0]
+        least = nonzero.min() if self.cosine and len(nonzero) else longest
+        safe = longest == 0 or 1 / _SAFE < least <= longest < _SAFE
+        self.plain = bool(safe and not flat)
+        if self.plain:
+            self.scale = 1.0
+        self._fit(lengths)
+
+    def _fit(self, lengths: Tensor) -> None:
+        """What each pixel's score needs: one float32 number a pixel."""
+        self._lengths = self._halves = self._factors = None
+        if self.plain and self.cosine:
+            self._lengths = lengths.clamp_min(1e-30).float()
+            return
+        if self.plain:
+            self._halves = (lengths.square() / 2).float()
+            return
+        if self.cosine:
+            self._factors = 1 / lengths
+            self._factors[lengths == 0] = 0
+        halves, start = [], 0
+        for block in self.bank.blocks():
+            rows = slice(start, start + len(block))
+            moved = self.moved(block, rows)
+            halves.append((_lengths(moved).square() / 2).float())
+            start = rows.stop
+        self._halves = torch.cat(halves)
+
+    def moved(self, vectors: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Scaled and centred pixels, float32; under l2, also queries.
+
+        Args:
+            vectors (Tensor): ``(n, C)``.
+            rows (slice): Which of the bank's they are.
+        """
+        if self.plain:
+            return vectors.float()
+        device = vectors.device
+        centre = self._centre.to(device)
+        narrow = vectors.dtype == torch.float32 and self.scale < _SAFE
+        if narrow and not self.cosine:
+            return vectors * self.scale - centre
+        factors = self.scale
+        if self.cosine:
+            factors = self._factors[rows, None].to(device)
+        moved = torch.empty_like(vectors, dtype=torch.float32)
+        size = _pieces(vectors)
+        for start in range(0, len(vectors), size):
+            part = slice(start, start + size)
+            factor = factors[part] if self.cosine else factors
+            moved[part] = vectors[part].double() * factor - centre
+        return moved
+
+    def asked(self, queries: Tensor) -> Asked:
+        """Queries ``(Q, C)`` in float64, finite."""
+        vectors = unit(queries) if self.cosine else queries * self.scale
+        if not self.plain:
+            vectors = vectors - self._centre.to(vectors.device)
+        half = total(vectors.square()) / 2
+        usable = half < MOST_SQUARED / 2
+        if self.cosine and not self.plain:
+            # Its distances are 1 by definition, not by a difference.
+            usable &= queries.any(1)
+        vectors = torch.where(usable[:, None], vectors, 0.0).float()
+        channels = vectors.size(1)
+        product = product_error(channels)
+        underflow = channels * 2.0**-125
+        if self.plain and self.cosine:
+            base = torch.ones_like(half)
+            slack = base * (product + 6 * _ROUNDOFF + underflow * _SAFE)
+        else:
+            base = half
+            slack = self._error(channels) * 2 * half + underflow
+            if self.cosine:
+                slack += 1e-13  # unit vectors are rounded in float64
+                slack += 4 * _ROUNDOFF * bool(self._zeros.any())
+        return Asked(vectors, base, torch.where(usable, slack, torch.inf))
+
+    @staticmethod
+    def _error(channels: int) -> float:
+        """Of a score, in units of ``|q|^2 + |v|^2``."""
+        return product_error(channels) / 2 + 6 * _ROUNDOFF
+
+    def blocks(
+        self, asked: Asked, size: int
+    ) -> Iterator[Tuple[int, Tensor, Tensor]]:
+        """Scores of the whole bank.
+
+        Args:
+            asked (Asked): Of :meth:`asked`.
+            size (int): Pixels at a time.
+
+        Yields:
+            tuple: Index of the first pixel, the stored vectors ``(n, C)`` and
+            their scores ``(Q, n)``, float32.
+        """
+        start = 0
+        for vectors in self.bank.blocks():
+            for block in vectors.split(size):
+                rows = slice(start, start + len(block))
+                block = block.to(asked.vectors.device)
+                yield start, block, self._score(asked, block, rows)
+                start = rows.stop
+
+    def _score(self, asked: Asked, block: Tensor, rows: slice) -> Tensor:
+        device = block.device
+        if self.plain and self.cosine:
+            scores = asked.vectors @ block.T
+            return scores.div_(self._lengths[rows].to(device))
+        moved = block if self.plain else self.moved(block, rows)
+        scores = asked.vectors @ moved.T
+        share = 1 - 2 * self._error(block.size(1))
+        scores -= self._halves[rows].to(device) * share
+        if self.cosine and bool(self._zeros[rows].any()):
+            zero = self._zeros[rows].to(device)
+            scores[:, zero] = (asked.base[:, None] - 1).float()
+        return scores
+
+    def span(self, index: Tensor, channels: int) -> Tensor:
+        """Between the bounds of a pixel's closeness, beside the slack."""
+        if self._halves is None:
+            return torch.zeros_like(index, dtype=torch.float64)
+        halves = self._halves[index.cpu()].to(index.device).double()
+        return 4 * self._error(channels) * halves
+
+    def distances(self, asked: Asked, closeness: Tensor) -> Tensor:
+        """Distances at some closeness ``(Q, n)``, float64."""
+        rest = (asked.base[:, None] - closeness).clamp_min(0)
+        return rest if self.cosine else (2 * rest).sqrt() / self.scale
+
+
+def _pieces(vectors: Tensor) -> int:
+    """How many vectors fit into a cache in float64."""
+    return max(1, 2**17 // vectors.size(1))
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """In float64, ``(n,)``."""
+    return torch.cat(
+        [
+            torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
+            for part in vectors.split(_pieces(vectors))
+        ]
+    )
+
+
+def _power_of_two(longest: Tensor) -> float:
+    """The inverse of a length, but for less than a factor of 2."""
+    return 2.0 ** -int(torch.frexp(longest).exponent) if longest > 0 else 1.0
+
+
+def product_error(channels: int) -> float:
+    """Of a product of float32 vectors, in units of ``|q| |v|``."""
+    error = channels * _ROUNDOFF / (1 - channels * _ROUNDOFF)
+    # TensorFloat32 and bfloat16 round what they multiply to 8 bits or more.
+    return error + (0 if _products_are_float32() else 2.0**-7)
+
+
+def _products_are_float32() -> bool:
+    try:
+        if torch.get_float32_matmul_precision() != 'highest':
+            return False
+    except RuntimeError:  # torch mixes no older with newer settings
+        return False
+    parts = [torch.backends]
+    parts += [
+        getattr(getattr(torch.backends, name, None), 'matmul', None)
+        for name in ('cuda', 'mkldnn')
+    ]
+    return not any(
+        getattr(part, 'fp32_precision', '') in ('tf32', 'bf16')
+        for part in parts
+    )
+
+
+def sample_of(bank: MemoryBank, most: int) -> Tensor:
+    """At most so many vectors, evenly over the bank, ``(n, C)``."""
+    step = -(-len(bank) // most)
+    parts, start = [], 0
+    for block in bank.blocks():
+        parts.append(block[-start % step :: step])
+        start += len(block)
+    return torch.cat(parts)

@@ -1,0 +1,202 @@
+"""What every search engine takes, gives and refuses."""
+
+from typing import Literal, NamedTuple, Optional, Protocol
+
+import torch
+from torch import Tensor
+
+from ..options import Count, Positive, fits, shown, wanted
+from .bank import MemoryBank
+from .vote import Sites, log_prior
+
+Metric = Literal['cosine', 'l2']
+_ROUNDING = 1e-12  # of a vote's log in float64, generously
+
+
+class Neighbours(NamedTuple):
+    """Of each query, by ascending cost; of equals, the smaller index first.
+
+    Attributes:
+        distances (Tensor): ``(Q, k)``, >= 0, float64: ``1 - cos`` or
+            Euclidean. Infinite where there is none.
+        indices (Tensor): Into the bank, ``(Q, k)``, int64; -1 where there is
+            none.
+        costs (Tensor): What they are ordered by, ``(Q, k)``, float64: the
+            distances, or minus the log of the vote under a :class:`Bias`.
+    """
+
+    distances: Tensor
+    indices: Tensor
+    costs: Tensor
+
+    @classmethod
+    def none(cls, queries: Tensor, k: int) -> 'Neighbours':
+        """Of some queries, nothing yet."""
+        far = queries.new_full(
+            (len(queries), k), torch.inf, dtype=torch.float64
+        )
+        return cls(far, torch.full_like(far, -1).long(), far.clone())
+
+    def joined(self, query: Tensor, others: 'Neighbours') -> 'Neighbours':
+        """The best of these and of some more.
+
+        Args:
+            query (Tensor): Whose each of the others is, ``(P,)``.
+            others (Neighbours): Of ``(P,)``.
+        """
+        count, k = self.indices.shape
+        held = self.indices >= 0
+        query = torch.cat([held.nonzero()[:, 0], query])
+        fields = [
+            torch.cat([own[held], other]) for own, other in zip(self, others)
+        ]
+        # By query, then cost, then index.
+        order = fields[1].argsort(stable=True)
+        order = order[fields[2][order].argsort(stable=True)]
+        order = order[query[order].argsort(stable=True)]
+        query = query[order]
+        first = torch.searchsorted(
+            query, torch.arange(count, device=query.device)
+        )
+        place = torch.arange(len(query), device=query.device) - first[query]
+        kept = place < k
+        best = Neighbours.none(self.costs, k)
+        for field, values in zip(best, fields):
+            field[query[kept], place[kept]] = values[order[kept]]
+        return best
+
+
+class Bias(NamedTuple):
+    """Lets the prior into the search: the k greatest votes, not the k nearest.
+
+    The vote of a pixel is ``w(d) prior``, with ``w(d) = exp(-d^2 / 2 h^2)``.
+
+    Attributes:
+        query (Sites): ``(Q, 2)`` and ``(Q,)``.
+        memory (Sites): Of the whole bank, ``(N, 2)`` and ``(N,)``.
+        plane (str): See :func:`~.vote.prior`, as kappa and sigma.
+        kappa (float): >= 0.
+        sigma (float): > 0.
+        width (float): h, > 0.
+    """
+
+    query: Sites
+    memory: Sites
+    plane: str
+    kappa: float
+    sigma: float
+    width: float
+
+    def check(self, queries: int, pixels: int) -> None:
+        """Check shapes, sites and options.
+
+        Raises:
+            ValueError: If one is wrong.
+        """
+        log_prior(*_NOWHERE, self.plane, self.kappa, self.sigma)
+        if not fits(self.width, Positive):
+            raise ValueError(
+                f'width={shown(self.width)} must be {wanted(Positive)}'
+            )
+        check_sites(self.query, queries, "the bias' query")
+        check_sites(self.memory, pixels, "the bias' memory")
+
+    def select(self, rows) -> 'Bias':
+        """Of some of the queries."""
+        return self._replace(query=_sites(self.query, rows))
+
+    def of_pairs(self, query, index, distances: Tensor) -> Tensor:
+        """Log of the votes of pixels for queries, at these distances.
+
+        Args:
+            query (Tensor): Index of the queries; a shape of its own may
+                broadcast against the other's.
+            index (Tensor): Index of the pixels.
+            distances (Tensor): Of the broadcast shape, float64.
+        """
+        near = [
+            _sites(sites, at, distances.device)
+            for sites, at in ((self.query, query), (self.memory, index))
+        ]
+        place = log_prior(*near, self.plane, self.kappa, self.sigma)
+        return place - (distances / self.width).square() / 2
+
+    def bounds(self, log_votes: Tensor, sign: int) -> Tensor:
+        """Log votes with the error of float64 added, or subtracted."""
+        return log_votes * (1 - sign * _ROUNDING) + (
+            sign * _ROUNDING * self.kappa
+        )
+
+
+_NOWHERE = (Sites(torch.zeros(0, 2), torch.zeros(0)),) * 2
+
+
+def _sites(sites: Sites, index, device=None) -> Sites:
+    if isinstance(index, Tensor):
+        index = index.to(sites.hues.device)
+    return Sites(*(field[index].to(device) for field in sites))
+
+
+class Search(Protocol):
+    """What every engine offers."""
+
+    def search(
+        self, queries: Tensor, k: int, bias: Optional[Bias] = None
+    ) -> Neighbours:
+        """The k nearest pixels of each query ``(Q, C)``, k <= N."""
+
+
+def check_bank(bank: MemoryBank) -> None:
+    """Check that there is something to search."""
+    if not len(bank):
+        raise ValueError('the bank is empty; fill it before searching')
+
+
+def check_sites(sites: Sites, count: int, name: str) -> None:
+    """Check that sites are finite, ``(count, 2)`` and ``(count,)``."""
+    shapes = tuple(tuple(field.shape) for field in sites)
+    if shapes != ((count, 2), (count,)):
+        raise ValueError(
+            f'{name}: positions and hues {shapes} must be '
+            f'{((count, 2), (count,))}'
+        )
+    if not all(field.isfinite().all() for field in sites):
+        raise ValueError(f'{name}: positions or hues hold NaN or inf')
+
+
+def check_vectors(queries: Tensor, channels: int) -> None:
+    """Check that queries are finite vectors of the bank's dimension.
+
+    Raises:
+        ValueError: If they are not, or lie beyond float32.
+    """
+    if not isinstance(queries, Tensor) or not queries.is_floating_point():
+        kind = getattr(queries, 'dtype', type(queries).__name__)
+        raise ValueError(f'queries of {kind} must be floating point')
+    if queries.ndim != 2 or queries.size(1) != channels:
+        raise ValueError(
+            f'queries {tuple(queries.shape)} must be (Q, {channels}), as the '
+            'bank; take the layer that filled it'
+        )
+    if not (queries.abs() <= torch.finfo(torch.float32).max).all():
+        raise ValueError(
+            'the queries hold NaN, inf or numbers beyond float32; check the '
+            'backbone'
+        )
+
+
+def check_queries(bank: MemoryBank, queries: Tensor, k: int) -> int:
+    """Check what an engine is asked.
+
+    Returns:
+        int: k, which may have been an integer of NumPy.
+
+    Raises:
+        ValueError: See :func:`check_vectors`; or if k is not in 1..N.
+    """
+    check_vectors(queries, bank.channels)
+    if not fits(k, Count) or k > len(bank):
+        raise ValueError(
+            f"k={shown(k)} must be in 1..{len(bank)}, the bank's size"
+        )
+    return int(k)
