@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.neighbors import KNeighborsClassifier
 
-from u1_plugin.memory import MemoryBank
+from u1_plugin.memory import PRIORS, MemoryBank
 
 CONFIG = 'configs/memory_bank/efficientnet-lite0_memory_digits.py'
 
@@ -102,6 +102,200 @@ def test_a_checkpoint_holds_the_bank_if_asked():
     assert not any('bank' in n for n in fill(classifier()).state_dict())
 
 
+DTYPES = ('float32', 'float16', 'uint8')
+
+
+@pytest.mark.parametrize('stored', DTYPES)
+@pytest.mark.parametrize('read', DTYPES)
+def test_a_checkpoint_says_how_its_numbers_are_stored(stored, read):
+    options = dict(metric='l2', width=0.3, in_checkpoint=True)
+    model = fill(classifier(dtype=stored, **options))
+    twin = classifier(dtype=read, **options)
+    twin.load_state_dict(model.state_dict())
+    queries = images(6, seed=5)
+    assert torch.equal(twin(queries), model(queries))
+    # A second journey changes nothing.
+    again = classifier(dtype=read, **options)
+    again.load_state_dict(twin.state_dict())
+    assert torch.equal(again(queries), model(queries))
+
+
+@pytest.mark.parametrize(
+    'option',
+    [
+        dict(mode='pooled'),
+        dict(orthant='abs'),
+        dict(num_classes=12),
+        dict(feature_plane=dict(basis='random')),
+        dict(feature_plane=dict(basis='random', seed=4)),
+    ],
+)
+def test_a_bank_of_another_heads_making_is_refused(option):
+    state = fill(classifier(in_checkpoint=True)).state_dict()
+    if 'seed' in option.get('feature_plane', {}):
+        first = classifier(
+            in_checkpoint=True, feature_plane=dict(basis='random')
+        )
+        state = fill(first).state_dict()
+    twin = classifier(**option)
+    (name,) = option
+    with pytest.raises(ValueError, match=f'head.{name}'):
+        twin.load_state_dict(state)
+        twin(images(1))  # a plane's own state comes after the bank's
+
+
+def test_a_learned_plane_travels_with_its_bank():
+    plane = dict(basis='learned', seed=1)
+    options = dict(plane='feature', kappa=3.0, in_checkpoint=True)
+    model = classifier(feature_plane=plane, **options)
+    with torch.no_grad():
+        model.head.feature_plane.rows += torch.rand(2, 64)
+    fill(model)
+    twin = classifier(feature_plane=plane, **options)
+    twin.load_state_dict(model.state_dict())
+    queries = images(6, seed=5)
+    assert torch.equal(twin(queries), model(queries))
+    with torch.no_grad():
+        twin.head.feature_plane.rows += 1
+    twin.head.set_bank(MemoryBank())
+    with pytest.raises(ValueError, match='head.feature_plane'):
+        twin.head.set_bank(model.head.bank)
+
+
+def small_head(**options) -> torch.nn.Module:
+    return MODELS.build(
+        dict(type='MemoryBankHead', num_classes=8, in_channels=8, k=1) | options
+    )
+
+
+def unit_maps(*rows: int) -> tuple:
+    return (torch.eye(8)[list(rows), :, None, None],)
+
+
+EVERY = range(8)
+
+
+@pytest.mark.parametrize('engine', ['exact', 'faiss:Flat'])
+@pytest.mark.parametrize('way', ['remove', 'keep', 'append', 'fill'])
+def test_a_bank_changed_after_use_answers_as_a_fresh_one(engine, way):
+    if engine != 'exact':
+        pytest.importorskip('faiss')
+    head, numbers = small_head(engine=engine), torch.arange(8)
+    head.fill(unit_maps(*EVERY), numbers, numbers)
+    head(unit_maps(*EVERY))
+    if way == 'remove':
+        head.bank.remove(labels=[0])
+    elif way == 'keep':
+        head.bank.keep(torch.arange(2, 8))
+    elif way == 'append':
+        pixels = head._pixels(unit_maps(3), numbers[:1], numbers[:1], None)
+        head.bank.append(pixels._replace(vectors=2 * pixels.vectors))
+        head.bank.remove(labels=[3])
+    else:
+        head.bank.remove(labels=[5])
+        head.fill(unit_maps(5), torch.tensor([2]), torch.tensor([9]))
+    fresh = small_head(engine=engine)
+    fresh.set_bank(head.bank)
+    assert torch.equal(head(unit_maps(*EVERY)), fresh(unit_maps(*EVERY)))
+    if way == 'fill':
+        assert head(unit_maps(5)).argmax() == 2
+    if way == 'remove':
+        assert head(unit_maps(1)).argmax() == 1
+
+
+def test_options_changed_after_use_count():
+    """Nothing found by other options is kept; other pixels are refused."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(12, 8, 2, 2, generator=generator)
+    scale = torch.linspace(0.1, 9, 12)[:, None, None, None]
+    queries = (torch.rand(5, 8, 2, 2, generator=generator),)
+    head = small_head(k=3, width=0.5)
+    head.fill((maps * scale,), torch.arange(12) % 8, torch.arange(12))
+    for change in (dict(metric='l2'), dict(plane='shuffled', kappa=2.0)):
+        head(queries)
+        for name, value in change.items():
+            setattr(head, name, value)
+        fresh = small_head(k=3, width=0.5, **{'metric': 'l2', **change})
+        fresh.set_bank(head.bank)
+        assert torch.equal(head(queries), fresh(queries))
+    head.orthant = 'softplus'
+    with pytest.raises(ValueError, match='head.orthant=softplus.*relu'):
+        head(queries)
+
+
+def test_labels_outside_the_heads_classes_are_refused():
+    big = small_head(num_classes=10, in_checkpoint=True)
+    labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 9])
+    big.fill(unit_maps(*EVERY), labels, torch.arange(8))
+    small = small_head(num_classes=5)
+    with pytest.raises(ValueError, match='num_classes=5|0..4'):
+        small.set_bank(big.bank)
+    with pytest.raises(ValueError, match='num_classes=5|0..4'):
+        small.load_state_dict(big.state_dict())
+    assert not len(small.bank)
+    # Behind the head's back: noticed before the answer.
+    small.fill(unit_maps(0), torch.tensor([0]), torch.tensor([0]))
+    small(unit_maps(0))
+    pixels = big._pixels(unit_maps(6), labels[6:7], labels[6:7], None)
+    small.bank.append(pixels)
+    with pytest.raises(ValueError, match='num_classes=5|0..4'):
+        small(unit_maps(6, 0))
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_what_has_no_neighbours_is_named(value):
+    head, numbers = small_head(), torch.arange(8)
+    maps = unit_maps(*EVERY)[0].clone()
+    maps[3, 2] = value
+    with pytest.raises(ValueError, match='model.backbone gave NaN'):
+        head.fill((maps,), numbers, numbers)
+    assert not len(head.bank)
+    head.fill(unit_maps(*EVERY), numbers, numbers)
+    for wrong in (maps, -maps):  # relu would hide minus infinity
+        with pytest.raises(ValueError, match='model.backbone gave NaN'):
+            head((wrong,))
+
+
+@pytest.mark.parametrize('mode', ['pixel', 'pooled'])
+def test_one_of_everything(mode):
+    """One image, class, channel and pixel; two of each to ask."""
+    head = small_head(num_classes=1, in_channels=1, mode=mode, k=3)
+    one = torch.full((1, 1, 1, 1), 0.5)
+    head.fill((one,), torch.tensor([0]), torch.tensor([0]))
+    assert head((one,)).exp().tolist() == [[1.0]]
+    assert head((torch.rand(2, 1, 2, 3),)).exp().tolist() == [[1.0]] * 2
+    with pytest.raises(ValueError, match='head.feature_plane.in_channels=1'):
+        small_head(in_channels=1, plane='both')
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_is_compared_in_full(dtype):
+    """Under AMP the maps are rounded; the search is not."""
+    head = small_head(in_channels=64, metric='l2', k=5, width=0.5)
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(8, 64, 3, 3, generator=generator).to(dtype)
+    head.fill((maps.float(),), torch.arange(8), torch.arange(8))
+    queries = torch.rand(5, 64, 3, 3, generator=generator).to(dtype)
+    expected = head((queries.float(),))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = head((queries,))
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
+@pytest.mark.parametrize('metric', ['cosine', 'l2'])
+def test_an_images_answer_is_that_of_any_batch(metric):
+    """With many equal vectors, of which the first memorised count."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randint(0, 2, (24, 8, 3, 3), generator=generator).float()
+    head = small_head(metric=metric, k=4)
+    head.fill((maps,), torch.arange(24) % 8, torch.arange(24))
+    queries = torch.randint(0, 2, (7, 8, 3, 3), generator=generator).float()
+    together = head((queries,))
+    parts = [head((queries[i : i + 1],)) for i in range(7)]
+    assert torch.equal(together, torch.cat(parts))
+    assert torch.equal(together[2:5], head((queries[2:5],)))
+
+
 def test_classes_come_and_go():
     model = fill(classifier())
     queries = images(6, seed=5)
@@ -110,45 +304,93 @@ def test_classes_come_and_go():
     model.head.fill(feats, torch.tensor([4, 4]), torch.tensor([20, 21]))
     assert not torch.equal(model(queries), before)
     model.head.bank.remove(images=[20, 21])
-    model.head.set_bank(model.head.bank)
     assert torch.equal(model(queries), before)
+
+
+NAN, INF = float('nan'), float('inf')
 
 
 @pytest.mark.parametrize(
     'options, words',
     [
-        (dict(k=0), 'k=0'),
-        (dict(kappa=-1.0), 'kappa=-1'),
-        (dict(plane='hue'), "plane='hue'"),
-        (dict(mode='image'), "mode='image'"),
-        (dict(dtype='int4'), "dtype='int4'"),
-        (dict(coreset=0.0), 'coreset=0.0'),
-        (dict(prior_in='bank'), "prior_in='bank'"),
+        (dict(k=0), 'head.k=0'),
+        (dict(k='3'), "head.k='3'"),
+        (dict(k=True), 'head.k=True'),
+        (dict(k=2.0), 'head.k=2.0'),
+        (dict(num_classes=0), 'head.num_classes=0'),
+        (dict(in_channels=None), 'head.in_channels=None'),
+        (dict(kappa=-1.0), 'head.kappa=-1'),
+        (dict(kappa=NAN), 'head.kappa=nan'),
+        (dict(kappa=INF), 'head.kappa=inf'),
+        (dict(kappa='2'), "head.kappa='2'"),
+        (dict(sigma=NAN), 'head.sigma=nan'),
+        (dict(sigma=0), 'head.sigma=0'),
+        (dict(width=NAN), 'head.width=nan'),
+        (dict(width=INF), 'head.width=inf'),
+        (dict(width=0.0), 'head.width=0.0'),
+        (dict(keep=0), 'head.keep=0'),
+        (dict(keep=1.5), 'head.keep=1.5'),
+        (dict(plane='hue'), "head.plane='hue'"),
+        (dict(mode='image'), "head.mode='image'"),
+        (dict(metric='l1'), "head.metric='l1'"),
+        (dict(orthant='sigmoid'), "head.orthant='sigmoid'"),
+        (dict(dtype='int4'), "head.dtype='int4'"),
+        (dict(coreset=0.0), 'head.coreset=0.0'),
+        (dict(coreset=1.01), 'head.coreset=1.01'),
+        (dict(seed=-1), 'head.seed=-1'),
+        (dict(in_checkpoint='yes'), "head.in_checkpoint='yes'"),
+        (dict(engine='exakt'), "head.engine='exakt'"),
+        (dict(engine=3), 'head.engine=3'),
+        (dict(prior_in='bank'), "head.prior_in='bank'"),
         (dict(prior_in='search'), 'width (is None)'),
         (dict(prior_in='search', width=1.0, engine='faiss:Flat'), 'exact'),
+        (dict(feature_plane=3), 'head.feature_plane=3'),
+        (
+            dict(feature_plane=dict(basis='fourrier')),
+            'head.feature_plane.basis',
+        ),
+        (dict(feature_plane=dict(windings=(1, 2))), 'head.feature_plane.win'),
+        (dict(feature_plane=dict(type='Plain')), 'head.feature_plane.type'),
+        (
+            dict(feature_plane=dict(basis='pca', file='none.npz')),
+            'head.feature_plane.file',
+        ),
     ],
 )
 def test_bad_options_are_refused_when_built(options, words):
-    with pytest.raises(ValueError) as caught:
-        classifier(**options)
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        small_head(**options)
     assert words in str(caught.value)
+
+
+def test_an_unknown_factory_is_refused_when_built():
+    pytest.importorskip('faiss')
+    with pytest.raises(ValueError, match="head.engine='faiss:Nonsense'"):
+        small_head(engine='faiss:Nonsense')
+
+
+@pytest.mark.parametrize('plane', PRIORS)
+def test_every_prior_can_be_asked_for(plane):
+    assert fill(classifier(plane=plane, kappa=1.0))(images(2)).isfinite().all()
 
 
 def test_misuse_is_named():
     model = classifier()
-    with pytest.raises(ValueError, match='empty'):
+    with pytest.raises(ValueError, match='head.bank is empty.*MemoryBankHook'):
         model(images())
     with pytest.raises(RuntimeError, match='nothing to train'):
         model.loss(images(), samples())
     with pytest.raises(ValueError, match=r'model.neck=None'):
         model.head((torch.rand(2, 64),))
+    feats = model.extract_feat(images(20), stage='backbone')
     with pytest.raises(ValueError, match='labels 0..19'):
-        feats = model.extract_feat(images(20), stage='backbone')
         model.head.fill(feats, torch.arange(20), torch.arange(20))
+    for labels in (torch.arange(7), torch.rand(20)):
+        with pytest.raises(ValueError, match='labels'):
+            model.head.fill(feats, labels, torch.arange(20))
+    assert not len(model.head.bank)
     other = fill(classifier()).head.bank
-    small = MODELS.build(
-        dict(type='MemoryBankHead', num_classes=10, in_channels=32)
-    )
+    small = small_head(num_classes=10, in_channels=32)
     with pytest.raises(ValueError, match='64 channels.*32'):
         small.set_bank(other)
     small.set_bank(MemoryBank())
@@ -272,4 +514,4 @@ def test_digits_by_memory_through_the_tool(root, environment, lite0):
     assert 'of bank.safetensors' in again.stdout
     assert float(re.search(pattern, again.stdout)[1]) == accuracy
     refused = run('model.head.orthant=abs')
-    assert refused.returncode and 'fingerprint' in refused.stdout
+    assert refused.returncode and 'orthant' in refused.stdout

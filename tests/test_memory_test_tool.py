@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import images, memory_classifier
-from mmengine.registry import init_default_scope
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, init_default_scope
 from mmpretrain.structures import DataSample
 from PIL import Image
+from rich.console import Console
 
 from u1_plugin.lab.memory_drawing import (
     Cell,
@@ -21,7 +23,11 @@ from u1_plugin.lab.memory_drawing import (
     cell_of,
     draw_matches,
 )
-from u1_plugin.mm.memory_evaluation import Grid, LayerView, Metrics, evaluate
+from u1_plugin.lab.memory_test_report import as_picture, show, write_pictures
+from u1_plugin.memory import Sites
+from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
+from u1_plugin.mm.memory_evaluation import Grid, Metrics, evaluate
+from u1_plugin.mm.memory_maps import LayerView, hook_options, query_loader
 
 CLASSES = 3
 
@@ -107,12 +113,8 @@ def test_retrieval_is_average_precision_by_hand(model):
 
 
 def test_kernels_take_sigma():
-    sites = SimpleNamespace(
-        positions=torch.tensor([[[0.0, 0.0]]]), hues=torch.zeros(1, 1)
-    )
-    near = SimpleNamespace(
-        positions=torch.tensor([[[0.3, 0.4]]]), hues=torch.zeros(1, 1)
-    )
+    sites = Sites(torch.tensor([[[0.0, 0.0]]]), torch.zeros(1, 1))
+    near = Sites(torch.tensor([[[0.3, 0.4]]]), torch.zeros(1, 1))
     weight = Grid('position', [0.5], [1]).weights(sites, near, 0.5)
     assert float(weight) == pytest.approx(np.exp(-0.5))
 
@@ -208,8 +210,15 @@ def test_the_command_writes_a_report_once(tool):
     'args, words',
     [
         (['--draw', '2'], 'needs --out'),
-        (['--k', '0'], '--k 0'),
+        (['--draw', '-1'], '--draw -1'),
+        (['--k', '1', '0'], '--k 0'),
         (['--kappa', '-1'], '--kappa -1'),
+        (['--kappa', '0', 'nan'], '--kappa nan'),
+        (['--kappa', 'inf'], '--kappa inf'),
+        (['--sigma', '0'], '--sigma 0'),
+        (['--sigma', 'nan'], '--sigma nan'),
+        (['--shots', '0'], '--shots 0'),
+        (['--seed', '-1'], '--seed -1'),
     ],
 )
 def test_misuse_is_named(module, args, words, monkeypatch, capsys):
@@ -217,6 +226,122 @@ def test_misuse_is_named(module, args, words, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         module.parse_args()
     assert words in capsys.readouterr().err
+
+
+def test_the_place_to_write_is_tried_before_the_work(
+    module, tmp_path, monkeypatch
+):
+    """Neither the config nor the checkpoint is there; `--out` comes first."""
+    taken = tmp_path / 'taken'
+    taken.write_text('mine')
+    for out in (taken, taken / 'out'):
+        argv = ['memory_test.py', 'none.py', '--out', str(out)]
+        monkeypatch.setattr(sys, 'argv', argv)
+        with pytest.raises((ValueError, OSError), match='--out'):
+            module.main()
+    assert taken.read_text() == 'mine' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_hook_of_any_config_is_found(module):
+    args = SimpleNamespace(shots=None, seed=0)
+    for kind in ('MemoryBankHook', 'mmpretrain.MemoryBankHook', MemoryBankHook):
+        hook = dict(type=kind, shots=7, seed=3, priority='LOW')
+        config = Config(dict(custom_hooks=[dict(type='EMAHook'), hook]))
+        made = module.hook_of(config, None, args)
+        assert (made.shots, made.seed) == (7, 3)
+    built = SimpleNamespace(
+        custom_hooks=[MemoryBankHook()], get=lambda _: [MemoryBankHook()]
+    )
+    assert hook_options(built) == {}
+    assert hook_options(Config(dict(custom_hooks=None))) == {}
+
+
+def test_queries_are_all_images_in_order():
+    loader = dict(
+        batch_size=4,
+        num_workers=0,
+        drop_last=True,
+        num_batch_per_epoch=1,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        dataset=dict(type='Pictures', count=6),
+    )
+    config = Config(dict(test_dataloader=loader))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        samples = [
+            sample
+            for batch in query_loader(config, 'test')
+            for sample in batch['data_samples']
+        ]
+    assert [s.sample_idx for s in samples] == list(range(6))
+    with pytest.raises(ValueError, match='no val_dataloader'):
+        query_loader(config, 'val')
+
+
+def test_query_labels_outside_the_classes_are_named(model, monkeypatch):
+    view = LayerView(model, model.head, None, None)
+    monkeypatch.setattr(view, 'data_preprocessor', _identity)
+    (first, _) = batches(model)
+    first['data_samples'][1].set_gt_label(CLASSES)
+    with pytest.raises(ValueError, match='labels 0..3.*num_classes=3'):
+        evaluate(view, [first], Grid('image', [0.0], [1]), draw=[])
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_pictures_of_any_channels(channels):
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 256, (channels, 4, 5), dtype=np.uint8)
+    picture = as_picture(inputs, bgr=True)
+    assert picture.shape == (4, 5, 3) and picture.dtype == np.uint8
+    colour = [2, 1, 0] if channels > 2 else [0, 0, 0]
+    np.testing.assert_array_equal(picture.transpose(2, 0, 1), inputs[colour])
+    unit = as_picture(inputs.astype(np.float32) / 255, bgr=True)
+    assert np.abs(unit.astype(int) - picture).max() <= 1
+
+
+class _Named:
+    """Two images of a class whose name is markup."""
+
+    metainfo = dict(classes=['$\\frac{[red]x', 'a_b$'])
+
+    def __getitem__(self, index):
+        sample = DataSample(metainfo=dict(img_path='[bold]$x_'))
+        return dict(inputs=torch.zeros(3, 8, 8).byte(), data_samples=sample)
+
+
+def test_names_are_plain_text(tmp_path, capsys):
+    pixel = dict(
+        image=0,
+        label=1,
+        distance=0.5,
+        position=(0.0, 0.0),
+        memory_position=(0.0, 0.0),
+    )
+    match = dict(
+        number=0,
+        true=0,
+        voted=7,
+        mode='pixel',
+        map_shape=[1, 1],
+        pixels=[pixel],
+    )
+    row = {'k': 1, 'accuracy/top1': 50.0}
+    layer = '[red]net/a$_b[/red]'
+    results = {
+        layer: dict(
+            rows=[row],
+            retrieval={'retrieval/mAP': 1.0},
+            vectors=1,
+            channels=3,
+            bytes=4,
+            matches=[match],
+        )
+    }
+    show(results, 'kappa', Grid('image', [0.0], [1]), Console(width=200))
+    assert capsys.readouterr().out.count(layer) == 2
+    data = _Named()
+    write_pictures(results, data, (data, [0]), False, tmp_path)
+    (picture,) = tmp_path.iterdir()
+    assert picture.name == results[layer]['picture']
 
 
 def test_a_kernel_has_no_kappa(module, model, monkeypatch):

@@ -9,10 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import memory_classifier
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-import u1_plugin  # noqa: F401  (registers the components)
+from u1_plugin.mm.memory_maps import read_maps
 
 
 def load(path):
@@ -105,6 +108,88 @@ def test_a_split_of_the_study_with_few_shots(study):
     assert all(len(r) == 12 and r.all() for r in right.values())
     # Of equals, the weakest.
     assert chosen['image'] == (0.5, 1) and chosen['position'] == (0.8, 1)
+
+
+def test_classes_too_small_for_three_parts_are_named(study):
+    maps, labels, plane = planted()
+    labels[:3] = 3
+    with pytest.raises(ValueError, match='a class has 3 images.*5'):
+        study.run_split(maps, labels, plane, seed=0)
+
+
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['--splits', '1'], '--splits 1'),
+        (['--shots', '0'], '--shots 0'),
+    ],
+)
+def test_misuse_of_the_study_is_named(study, args, words, monkeypatch, capsys):
+    argv = ['memory_study.py', 'config.py', 'weights.pth', *args]
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit):
+        study.main()
+    assert words in capsys.readouterr().err
+
+
+def test_the_study_overwrites_nothing(study, tmp_path, monkeypatch):
+    """Before anything is read: neither config nor weights are there."""
+    taken = tmp_path / 'taken.json'
+    taken.write_text('mine')
+    for out in (taken, taken / 'numbers.json'):
+        argv = ['memory_study.py', 'none.py', 'none.pth', '--out', str(out)]
+        monkeypatch.setattr(sys, 'argv', argv)
+        with pytest.raises((ValueError, OSError), match='--out'):
+            study.main()
+    assert taken.read_text() == 'mine' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_maps_of_a_config(tmp_path):
+    """Each data set once, from any hook; a map of huge numbers stays finite."""
+    model = memory_classifier()
+    with torch.no_grad():
+        model.backbone.layer4[1].bn2.weight.fill_(1e9)
+    weights = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta={}), weights)
+    data = {n: dict(type='Pictures', count=n) for n in (12, 13)}
+    loader = dict(batch_size=8, num_workers=0)
+    config = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(
+                type='ImageClassifier',
+                backbone=dict(
+                    type='ResNet_CIFAR',
+                    depth=18,
+                    base_channels=8,
+                    stem_channels=8,
+                    out_indices=(3,),
+                ),
+                head=dict(
+                    type='MemoryBankHead', num_classes=10, in_channels=64
+                ),
+            ),
+            data_preprocessor=dict(mean=[0.0] * 3, std=[255.0] * 3),
+            val_dataloader=dict(loader, dataset=data[13]),
+            test_dataloader=dict(loader, dataset=data[13]),
+            custom_hooks=[
+                dict(type='EMAHook'),
+                dict(
+                    type='MemoryBankHook',
+                    dataloader=dict(loader, dataset=data[12]),
+                ),
+            ],
+        )
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        maps, labels, plane = read_maps(config, str(weights))
+    assert labels.tolist() == [*(i % 10 for i in range(12))] + [
+        i % 10 for i in range(13)
+    ]
+    assert maps.shape == (25, 64, 4, 4) and maps.isfinite().all()
+    assert maps.max() > 65504
+    torch.testing.assert_close(maps[:12], maps[12:24])
+    assert plane.in_channels == 64
 
 
 def test_sizes_of_memories(size):

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from u1_plugin.extras import needs
+from u1_plugin.files import new_file
 from u1_plugin.geometry import pooled_vector
 from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.memory import (
@@ -44,7 +45,7 @@ from u1_plugin.memory import (
     prior,
     vote,
 )
-from u1_plugin.mm.memory_evaluation import read_maps
+from u1_plugin.mm.memory_maps import read_maps
 
 with needs('lab'):
     from scipy.stats import binomtest
@@ -68,6 +69,10 @@ STRENGTHS = dict(
     radius=SIGMAS,
     shuffled=KAPPAS,
 )
+
+
+#: 60, 20 and 20 % of a class's images are then at least one each.
+_LEAST = 5
 
 
 class Queries(NamedTuple):
@@ -114,6 +119,12 @@ def run_split(
     maps, labels, plane, seed: int, shots: Optional[int] = None
 ) -> Tuple[dict, dict]:
     """Which test images each arm gets right, and what it chose."""
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.min() < _LEAST:
+        raise ValueError(
+            f'a class has {counts.min()} images, and memory, validation and '
+            f'test images of each need {_LEAST}; leave such classes out'
+        )
     train, rest = train_test_split(
         np.arange(len(labels)),
         train_size=0.6,
@@ -231,7 +242,7 @@ def _interval(d: dict) -> str:
     return interval_text(d['mean'], d['low'], d['high'])
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Does an angle help a memory's vote, and beyond position?"
     )
@@ -244,8 +255,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.splits < 2:
         parser.error(f'--splits {args.splits} must be >= 2 for an interval')
-    if args.out and args.out.exists():
-        parser.error(f'--out {args.out} exists; choose another name')
+    if args.shots is not None and args.shots < 1:
+        parser.error(f'--shots {args.shots} must be >= 1')
+    return args
+
+
+def study(args: argparse.Namespace, file: Optional[Path]) -> None:
+    """Read, split, show; with a file, write what was found."""
     init_default_scope('mmpretrain')
     config = Config.fromfile(args.config)
     maps, labels, plane = read_maps(config, args.checkpoint, args.layer)
@@ -256,13 +272,22 @@ def main() -> None:
     summary = summarise([right for right, _ in results])
     beyond = beyond_controls(summary)
     show(summary, beyond, Console())
-    if args.out:
+    if file is not None:
         content = dict(
             summary=summary,
             image_less_control=beyond,
             chosen=[chosen for _, chosen in results],
         )
-        args.out.write_text(json.dumps(content, indent=2))
+        file.write_text(json.dumps(content, indent=2))
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out is None:
+        study(args, None)
+        return
+    with new_file(args.out, '--out') as file:
+        study(args, file)
 
 
 if __name__ == '__main__':

@@ -24,18 +24,28 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
 from u1_plugin.files import new_folder
+from u1_plugin.lab.markup import terminal
 from u1_plugin.lab.memory_test_report import show, write_pictures
 from u1_plugin.memory import PRIORS
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
-from u1_plugin.mm.memory_evaluation import KERNELS, Grid, LayerView, evaluate
+from u1_plugin.mm.memory_evaluation import KERNELS, Grid, evaluate
+from u1_plugin.mm.memory_maps import LayerView, hook_options, query_loader
+from u1_plugin.options import (
+    Count,
+    Index,
+    NonNegative,
+    Positive,
+    Seed,
+    fits,
+    wanted,
+)
 
 
 class _Tracked:
@@ -43,6 +53,7 @@ class _Tracked:
 
     def __init__(self, loader, progress: Progress, text: str) -> None:
         self.loader, self.sampler = loader, loader.sampler
+        self.dataset = loader.dataset
         self.progress, self.text = progress, text
 
     def __iter__(self) -> Iterator:
@@ -65,7 +76,7 @@ class ProgressHook(MemoryBankHook):
 
     def images(self, run: 'Run'):
         """The memorised data set, and the index of each image's number."""
-        loader = Runner.build_dataloader(self._loader_config(run))
+        loader = self._images(run).build()
         return loader.dataset, loader.sampler.numbers
 
 
@@ -90,16 +101,23 @@ def view_of(model: nn.Module, cfg: Config, layer, args, batch) -> LayerView:
 
 def hook_of(cfg: Config, layer: Optional[str], args) -> ProgressHook:
     """The config's hook, with the command's options."""
-    hooks = cfg.get('custom_hooks') or []
-    options = [h for h in hooks if h['type'] == 'MemoryBankHook'][:1]
-    options = dict(options[0]) if options else {}
-    options.pop('type', None)
-    options.pop('priority', None)
+    options = hook_options(cfg)
     if layer is not None:
-        options['file'] = None  # its fingerprint knows of one layer only
+        options['file'] = None  # it holds the bank of one layer
     if args.shots is not None:
         options.update(shots=args.shots, seed=args.seed)
     return ProgressHook(**options)
+
+
+#: What the command's numbers must be.
+_NUMBERS = dict(
+    kappa=NonNegative,
+    sigma=Positive,
+    k=Count,
+    shots=Count,
+    seed=Seed,
+    draw=Index,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -130,14 +148,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
-    if args.out and args.out.exists():
-        parser.error(f'--out {args.out} exists; choose another name')
-    if args.draw < 0 or (args.draw and not args.out):
-        parser.error(f'--draw {args.draw} must be >= 0, and needs --out')
-    for name, least in (('kappa', 0), ('k', 1), ('sigma', 1e-9), ('shots', 1)):
-        given = np.atleast_1d(getattr(args, name) or least)
-        if given.min() < least:
-            parser.error(f'--{name} {given.min()} must be >= {least}')
+    for name, kind in _NUMBERS.items():
+        given = getattr(args, name)
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and not fits(value, kind):
+                parser.error(f'--{name} {value} must be {wanted(kind)}')
+    if args.draw and not args.out:
+        parser.error(f'--draw {args.draw} needs --out')
     return args
 
 
@@ -169,14 +186,14 @@ def check(model: nn.Module) -> None:
         )
 
 
-def preprocessor_of(cfg: Config) -> dict:
-    return cfg.model.get('data_preprocessor') or cfg.get(
-        'data_preprocessor', {}
-    )
+def is_bgr(cfg: Config) -> bool:
+    """Whether the data sets give blue first, for the model to turn."""
+    options = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    return bool((options or {}).get('to_rgb', False))
 
 
-def main() -> None:
-    args = parse_args()
+def run_test(args, console: Console, folder: Optional[Path]) -> None:
+    """Fill, search, show; with a folder, write what was found into it."""
     init_default_scope('mmpretrain')
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     cfg = Config.fromfile(args.config)
@@ -185,23 +202,21 @@ def main() -> None:
     model = mmpretrain.get_model(cfg, args.checkpoint or False, device=device)
     check(model)
     grid = grid_of(model.head, args)
-    queries = copy.deepcopy(cfg.get(f'{args.split}_dataloader'))
-    queries.sampler = dict(type='DefaultSampler', shuffle=False)
-    queries = Runner.build_dataloader(queries)
+    queries = query_loader(cfg, args.split)
     count = len(queries.dataset)
     draw = np.linspace(0, count - 1, min(args.draw, count)).astype(int)
-    console, results = Console(), {}
-    layers = args.layers or [None]
+    results = {}
     with Progress(console=console) as progress:
-        for layer in layers:
+        for layer in dict.fromkeys(args.layers or [None]):
             name = layer or 'last map'
             batch = next(iter(queries)) if layer else None
             view = view_of(model, cfg, layer, args, batch)
             hook = hook_of(cfg, layer, args)
-            hook.progress, hook.text = progress, f'{name}: memorise'
+            hook.progress, hook.text = progress, f'{terminal(name)}: memorise'
             run = Run(view, cfg, MMLogger.get_current_instance())
             hook.fill(run)
-            tracked = _Tracked(queries, progress, f'{name}: {args.split}')
+            text = f'{terminal(name)}: {args.split}'
+            tracked = _Tracked(queries, progress, text)
             found = evaluate(view, tracked, grid, draw.tolist())
             bank = view.head.bank
             results[name] = dict(
@@ -212,17 +227,23 @@ def main() -> None:
             )
     strength = 'sigma' if grid.plane in KERNELS else 'kappa'
     show(results, strength, grid, console)
-    if args.out:
+    if folder is not None:
         settings = {key: str(v) for key, v in vars(args).items() if v}
         content = dict(settings=settings, strength=strength, plane=grid.plane)
-        with new_folder(args.out) as folder:
-            memory = hook.images(run)
-            bgr = preprocessor_of(cfg).get('to_rgb', False)
-            write_pictures(results, queries.dataset, memory, bgr, folder)
-            content['layers'] = results
-            text = json.dumps(content, indent=2)
-            (folder / 'report.json').write_text(text)
-        console.print(f'written to {args.out}')
+        memory = hook.images(run)
+        write_pictures(results, queries.dataset, memory, is_bgr(cfg), folder)
+        content['layers'] = results
+        (folder / 'report.json').write_text(json.dumps(content, indent=2))
+
+
+def main() -> None:
+    args, console = parse_args(), Console()
+    if args.out is None:
+        run_test(args, console, None)
+        return
+    with new_folder(args.out, '--out') as folder:
+        run_test(args, console, folder)
+    console.print(f'written to {terminal(args.out)}')
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from .markup import file_name, mathtext, terminal
 from .memory_drawing import Match, QueryRow, cell_of, draw_matches
 
 
@@ -29,7 +30,7 @@ def show(results: dict, strength: str, grid, console: Console) -> None:
                 for row in found['rows']
                 if row['k'] == k
             ]
-            table.add_row(layer, str(k), *cells)
+            table.add_row(terminal(layer), str(k), *cells)
     console.print(table)
     metrics = list(next(iter(results.values()))['retrieval'])
     names = [name.split('/')[-1] for name in metrics]
@@ -37,13 +38,34 @@ def show(results: dict, strength: str, grid, console: Console) -> None:
     table = Table('layer', 'vectors', 'channels', 'MiB', *names, title=title)
     for layer, found in results.items():
         table.add_row(
-            layer,
+            terminal(layer),
             f'{found["vectors"]:,}',
             str(found['channels']),
             f'{found["bytes"] / 2**20:.2f}',
             *(f'{found["retrieval"][name]:.2f}' for name in metrics),
         )
     console.print(table)
+
+
+def as_picture(inputs: np.ndarray, bgr: bool) -> np.ndarray:
+    """An image as a picture ``(H, W, 3)``, RGB, uint8.
+
+    Args:
+        inputs (np.ndarray): ``(C, H, W)``, as the network gets it: 0 to 255,
+            or 0 to 1 of floating-point numbers. Of one or two channels the
+            first is shown in grey, of more than three the first three.
+        bgr (bool): Whether the first of three or more is blue.
+    """
+    pixels = inputs.transpose(1, 2, 0)
+    pixels = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1]
+    if bgr and pixels.shape[2] == 3:
+        pixels = pixels[..., ::-1]
+    if pixels.dtype.kind == 'f' and pixels.max() <= 1:
+        pixels = 255 * pixels
+    pixels = pixels.clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(
+        np.broadcast_to(pixels, pixels.shape[:2] + (3,))
+    )
 
 
 class _Images:
@@ -53,27 +75,25 @@ class _Images:
         self, dataset, numbers: Optional[Sequence[int]], bgr: bool
     ) -> None:
         self.dataset, self.numbers, self.bgr = dataset, numbers, bgr
-        self.classes = dataset.metainfo.get('classes')
+        self.classes = getattr(dataset, 'metainfo', {}).get('classes')
 
     def read(self, number: int) -> Tuple[np.ndarray, str]:
         """``(H, W, 3)`` in RGB, and the file's name."""
         index = number if self.numbers is None else self.numbers[number]
         item = self.dataset[index]
-        pixels = item['inputs'].permute(1, 2, 0).numpy()
-        if self.bgr:
-            pixels = pixels[..., ::-1]
         path = item['data_samples'].get('img_path') or f'image {number}'
-        return np.ascontiguousarray(pixels.astype(np.uint8)), path
+        return as_picture(item['inputs'].numpy(), self.bgr), path
 
     def name(self, label: int) -> str:
-        return self.classes[label] if self.classes else str(label)
+        known = self.classes and label < len(self.classes)
+        return str(self.classes[label]) if known else str(label)
 
 
 def _row(match: dict, queries: _Images, memory: _Images) -> QueryRow:
     """One drawn query; notes the files' names in ``match``."""
     image, match['path'] = queries.read(match['number'])
     true, voted = (queries.name(match[key]) for key in ('true', 'voted'))
-    title = f'query: {true}\nvoted: {voted}'
+    title = f'query: {mathtext(true)}\nvoted: {mathtext(voted)}'
     shown = []
     for pixel in match['pixels']:
         near, pixel['path'] = memory.read(pixel['image'])
@@ -85,7 +105,7 @@ def _row(match: dict, queries: _Images, memory: _Images) -> QueryRow:
                 for key in ('position', 'memory_position')
             ]
         name = memory.name(pixel['label'])
-        text = f'{name}\nd = {pixel["distance"]:.3f}'
+        text = f'{mathtext(name)}\nd = {pixel["distance"]:.3f}'
         shown.append(Match(near, text, *cells))
     return QueryRow(image, title, shown)
 
@@ -107,7 +127,8 @@ def write_pictures(
     for layer, found in results.items():
         rows = [_row(match, asked, stored) for match in found['matches']]
         if rows:
-            found['picture'] = f'matches_{layer.replace(" ", "_")}.png'
-            title = f'{layer}: nearest pixels of the memory'
+            name = file_name(layer.replace(' ', '_'))
+            found['picture'] = f'matches_{name}.png'
+            title = f'{mathtext(layer)}: nearest pixels of the memory'
             figure = draw_matches(rows, title)
             figure.savefig(folder / found['picture'], dpi=110)

@@ -1,27 +1,34 @@
 """A classification head without parameters: neighbours in a memory vote."""
 
-from typing import List, Optional, Sequence
+from typing import List, Literal, Optional, Sequence
 
 import torch
 from mmpretrain.models.heads import ClsHead
-from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from ..geometry import ORTHANT_MAPS, to_positive_orthant
+from ..geometry import to_positive_orthant
 from ..memory import (
-    PRIORS,
     Bias,
+    Matches,
     Memory,
     MemoryBank,
     Pixels,
     Queries,
     Sites,
     bottleneck_pixels,
+    check_engine,
     coreset,
     prior,
     vote,
 )
-from ..nn.base import check_choice
+from ..options import Count, NonNegative, Positive, Seed, Share, checked
+from .memory_identity import check_bank, check_options, head_identity
+from .memory_inputs import (
+    check_finite,
+    feature_plane_of,
+    full_precision,
+    last_map,
+)
 
 
 class MemoryBankHead(ClsHead):
@@ -60,83 +67,58 @@ class MemoryBankHead(ClsHead):
         in_checkpoint (bool): Whether checkpoints hold the bank.
 
     Raises:
-        ValueError: If an option is out of its range.
+        ValueError: If an option is none of its kind or out of its range, or
+            faiss does not know the engine.
     """
 
+    @checked('head')
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int,
-        k: int = 10,
-        mode: str = 'pixel',
-        metric: str = 'cosine',
+        num_classes: Count,
+        in_channels: Count,
+        k: Count = 10,
+        mode: Literal['pixel', 'pooled'] = 'pixel',
+        metric: Literal['cosine', 'l2'] = 'cosine',
         engine: str = 'exact',
-        plane: str = 'image',
-        kappa: float = 0.0,
-        sigma: float = 0.5,
-        width: Optional[float] = None,
-        prior_in: str = 'vote',
-        orthant: str = 'relu',
-        keep: Optional[int] = None,
-        coreset: Optional[float] = None,
-        dtype: str = 'float32',
+        plane: Literal[
+            'image', 'feature', 'both', 'position', 'radius', 'shuffled'
+        ] = 'image',
+        kappa: NonNegative = 0.0,
+        sigma: Positive = 0.5,
+        width: Optional[Positive] = None,
+        prior_in: Literal['vote', 'search'] = 'vote',
+        orthant: Literal['relu', 'abs', 'softplus', 'identity'] = 'relu',
+        keep: Optional[Count] = None,
+        coreset: Optional[Share] = None,
+        dtype: Literal['float32', 'float16', 'uint8'] = 'float32',
         feature_plane: dict = dict(type='FeaturePlane'),
-        seed: int = 0,
+        seed: Seed = 0,
         in_checkpoint: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice('head.mode', mode, ('pixel', 'pooled'))
-        check_choice('head.metric', metric, ('cosine', 'l2'))
-        check_choice('head.plane', plane, PRIORS)
-        check_choice('head.prior_in', prior_in, ('vote', 'search'))
-        check_choice('head.orthant', orthant, ORTHANT_MAPS)
-        if (
-            k < 1
-            or kappa < 0
-            or sigma <= 0
-            or (width is not None and width <= 0)
-        ):
-            raise ValueError(
-                f'head: k={k} must be >= 1, kappa={kappa} >= 0, '
-                f'sigma={sigma} > 0 and width={width} > 0 or None'
-            )
+        try:
+            check_engine(engine, metric, in_channels)
+        except ValueError as error:
+            raise ValueError(f'head.{error}') from error
         if prior_in == 'search' and (engine != 'exact' or width is None):
             raise ValueError(
                 f"head.prior_in='search' needs engine='exact' (is {engine!r}) "
                 f'and a width (is {width}), by which distance and place are '
                 'weighed against each other'
             )
-        if coreset is not None and not 0 < coreset <= 1:
-            raise ValueError(
-                f'head.coreset={coreset} must be in (0, 1], or None for all'
-            )
-        self.num_classes = num_classes
-        self.in_channels = in_channels
+        self.num_classes, self.in_channels = num_classes, in_channels
         self.k, self.mode, self.metric = k, mode, metric
         self.engine, self.plane, self.kappa = engine, plane, kappa
         self.sigma, self.width = sigma, width
-        self.prior_in = prior_in
+        self.prior_in, self.in_checkpoint = prior_in, in_checkpoint
         self.orthant, self.keep, self.dtype = orthant, keep, dtype
-        self.coreset = coreset
-        self.seed = seed
-        self.in_checkpoint = in_checkpoint
-        self.feature_plane = MODELS.build(
-            dict(type='FeaturePlane', in_channels=in_channels)
-            | dict(feature_plane)
-        )
+        self.coreset, self.seed = coreset, seed
+        self.feature_plane = feature_plane_of(feature_plane, in_channels, plane)
         self.bank = MemoryBank(dtype)
         self._sharded = False
         self._memory: Optional[Memory] = None
-
-    @property
-    def filling(self) -> str:
-        """What decides the bank's content, beside backbone and data."""
-        return (
-            f'{self.mode},{self.orthant},keep={self.keep},'
-            f'coreset={self.coreset},{self.dtype},'
-            f'{self.feature_plane.basis_type}'
-        )
+        self._changes, self._options = None, ()
 
     def set_bank(self, bank: MemoryBank, sharded: bool = False) -> None:
         """Use another bank.
@@ -146,16 +128,12 @@ class MemoryBankHead(ClsHead):
             sharded (bool): Whether it is one rank's part of the memory.
 
         Raises:
-            ValueError: If its dimension is another.
+            ValueError: If its dimension or a label does not fit this head, or
+                a head of other options filled it.
         """
-        if bank.channels not in (None, self.in_channels):
-            raise ValueError(
-                f'the bank has {bank.channels} channels, head.in_channels='
-                f'{self.in_channels}; fill a bank with this backbone'
-            )
-        self.bank = bank
-        self._sharded = sharded
-        self._memory = None
+        check_bank(self, bank)
+        self.bank, self._sharded = bank, sharded
+        self._memory = self._changes = None
 
     def condense(self) -> None:
         """Reduce the bank to its coreset, if the config asks for one."""
@@ -164,7 +142,6 @@ class MemoryBankHead(ClsHead):
                 self.bank, self.coreset, seed=self.seed, sharded=self._sharded
             )
             self.bank.keep(index)
-            self._memory = None
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
         """The intensity map ``I = rho(A)`` of the last layer.
@@ -178,7 +155,7 @@ class MemoryBankHead(ClsHead):
         Raises:
             ValueError: If the last output is no map of ``in_channels``.
         """
-        last = feats[-1] if isinstance(feats, (tuple, list)) else feats
+        last = last_map(feats)
         if last.ndim != 4 or last.size(1) != self.in_channels:
             raise ValueError(
                 f'model.head got {tuple(last.shape)}, expected a map (B, '
@@ -192,31 +169,51 @@ class MemoryBankHead(ClsHead):
         plane, mode = self.feature_plane, self.mode
         return bottleneck_pixels(intensity, labels, images, plane, mode, keep)
 
+    @torch.no_grad()
     def fill(self, feats, labels: Tensor, images: Tensor) -> None:
         """Memorise a batch.
 
         Args:
             feats (Sequence[Tensor]): The backbone's outputs.
-            labels (Tensor): ``(B,)``.
-            images (Tensor): Numbers of the images, ``(B,)``.
+            labels (Tensor): ``(B,)``, integers.
+            images (Tensor): Numbers of the images, ``(B,)``, integers.
 
         Raises:
-            ValueError: If a label is outside ``0..K-1``.
+            ValueError: If a label is outside ``0..K-1``, there is not one for
+                each image, or the outputs are not finite.
         """
+        if not len(labels):
+            return
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             raise ValueError(
                 f'labels {int(labels.min())}..{int(labels.max())} do not fit '
                 f'head.num_classes={self.num_classes}'
             )
-        self.bank.append(self._pixels(feats, labels, images, self.keep))
-        self._memory = None
+        if not len(self.bank) and not self.bank.identity:
+            self.set_bank(MemoryBank(self.dtype, head_identity(self)))
+        check_finite(last_map(feats), together=False)
+        with full_precision(last_map(feats)):
+            self.bank.append(self._pixels(feats, labels, images, self.keep))
 
-    def _search(self, query: Pixels):
-        if self._memory is None:
-            shuffle = self.seed if self.plane == 'shuffled' else None
-            self._memory = Memory(
-                self.bank, self.engine, self.metric, self._sharded, shuffle
+    def _current_memory(self) -> Memory:
+        """The bank, ready to be searched as the options say now."""
+        if not (self._sharded or len(self.bank)):
+            raise ValueError(
+                'head.bank is empty; fill it first, by custom_hooks='
+                "[dict(type='MemoryBankHook')]"
             )
+        check_options(self, self.bank)
+        if self._changes != self.bank.changes:
+            check_bank(self, self.bank)
+            self._changes = self.bank.changes
+        shuffle = self.seed if self.plane == 'shuffled' else None
+        options = (self.engine, self.metric, self._sharded, shuffle)
+        if self._memory is None or self._options != options:
+            self._memory = Memory(self.bank, *options)
+            self._options = options
+        return self._memory
+
+    def _search(self, query: Pixels) -> Matches:
         asked = Queries(query.vectors, query.positions, query.hues)
         bias = None
         if self.prior_in == 'search':
@@ -224,7 +221,7 @@ class MemoryBankHead(ClsHead):
             bias = Bias(
                 here, here, self.plane, self.kappa, self.sigma, self.width
             )
-        return self._memory.search(asked, self.k, bias)
+        return self._current_memory().search(asked, self.k, bias)
 
     @torch.no_grad()
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
@@ -234,12 +231,18 @@ class MemoryBankHead(ClsHead):
             feats (Sequence[Tensor]): The backbone's outputs.
 
         Returns:
-            Tensor: ``(B, K)``; where nobody votes, all are equal.
+            Tensor: ``(B, K)``, float32; where nobody votes, all are equal.
 
         Raises:
-            ValueError: If the bank is empty.
+            ValueError: If the bank is empty or does not fit this head, or the
+                outputs are not finite.
         """
-        count = len(feats[-1] if isinstance(feats, (tuple, list)) else feats)
+        last = last_map(feats)
+        check_finite(last, self._sharded)
+        with full_precision(last):
+            return self._log_shares(feats, len(last))
+
+    def _log_shares(self, feats: Sequence[Tensor], count: int) -> Tensor:
         images = torch.arange(count)
         query = self._pixels(feats, images, images, None)
         found = self._search(query)
@@ -256,7 +259,7 @@ class MemoryBankHead(ClsHead):
         total = scores.sum(1, keepdim=True)
         shares = torch.where(
             total > 0, scores / total, torch.full_like(scores, 1)
-        )
+        ).float()
         return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def loss(self, feats, data_samples: List, **kwargs) -> dict:
@@ -272,8 +275,8 @@ class MemoryBankHead(ClsHead):
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.in_checkpoint:
-            for name, value in self.bank.tensors().items():
+        if self.in_checkpoint and len(self.bank):
+            for name, value in self.bank.state().items():
                 destination[f'{prefix}bank.{name}'] = value
 
     def _load_from_state_dict(
@@ -286,9 +289,12 @@ class MemoryBankHead(ClsHead):
             if name.startswith(start)
         }
         if tensors:
-            bank = MemoryBank(self.dtype)
-            bank.set_tensors(tensors)
-            self.set_bank(bank)
+            bank = MemoryBank.from_state(tensors, name=f'checkpoint: {start}')
+            # The plane's own state is loaded after this, and compared before
+            # the first answer.
+            check_bank(self, bank, aside=('feature_plane',))
+            self.bank, self._sharded = bank, False
+            self._memory = self._changes = None
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )

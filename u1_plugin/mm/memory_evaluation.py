@@ -1,25 +1,31 @@
 """A search, many votes: what kappa, k and the layer do to the accuracy."""
 
-import copy
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional
+from typing import Dict, Iterable, List, Mapping, NamedTuple
 
-import mmpretrain
-import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner
-from mmpretrain.evaluation import RetrievalAveragePrecision, RetrievalRecall
-from mmpretrain.registry import MODELS
+from mmpretrain.evaluation import (
+    Accuracy,
+    RetrievalAveragePrecision,
+    RetrievalRecall,
+    SingleLabelMetric,
+)
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..geometry import energy, to_positive_orthant
-from ..memory.bank import MemoryBank, bottleneck_pixels
-from ..memory.sharding import Memory, Queries
-from ..memory.vote import Sites, prior, vote
-from ..nn.taps import MapCollector
+from ..geometry import energy
+from ..memory import (
+    Memory,
+    MemoryBank,
+    Queries,
+    Sites,
+    bottleneck_pixels,
+    prior,
+    vote,
+)
+from .data_content import one_label_each
+from .memory_maps import LayerView
 
 KERNELS = ('position', 'radius')  # these take a sigma instead of a kappa
 _RECALLS = (1, 5, 10)
@@ -37,76 +43,6 @@ class Grid(NamedTuple):
         if self.plane in KERNELS:
             return prior(query, memory, self.plane, 0.0, sigma=strength)
         return prior(query, memory, self.plane, strength)
-
-
-class LayerView(nn.Module):
-    """A classifier whose head gets the map of one of its modules.
-
-    Args:
-        model (nn.Module): MMPretrain's classifier.
-        head (nn.Module): Of this layer.
-        layer (str, optional): Name of the module; None is the backbone's
-            output.
-        token_grid (str, optional): See :class:`MapCollector`.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        head: nn.Module,
-        layer: Optional[str],
-        token_grid: Optional[str],
-    ) -> None:
-        super().__init__()
-        self.classifier = model
-        self.backbone = model.backbone
-        self.data_preprocessor = model.data_preprocessor
-        self.head = head
-        self.layer, self.token_grid = layer, token_grid
-
-    @torch.no_grad()
-    def extract_feat(self, inputs: Tensor, stage: str = 'backbone') -> tuple:
-        """The layer's map, as the only one."""
-        if self.layer is None:
-            return self.classifier.extract_feat(inputs, stage=stage)
-        with MapCollector(
-            self.classifier, [self.layer], self.token_grid
-        ) as collector:
-            self.classifier.extract_feat(inputs, stage=stage)
-            return (collector.maps()[self.layer],)
-
-
-@torch.no_grad()
-def read_maps(
-    config: Config, checkpoint: str, layer: Optional[str] = None
-) -> tuple:
-    """What a memory config's backbone makes of all of its images.
-
-    Args:
-        config (Config): With a :class:`MemoryBankHead`, and a dataloader in
-            its first custom hook.
-        checkpoint (str): The backbone's weights.
-        layer (str, optional): A module's name; None is the last map.
-
-    Returns:
-        tuple: ``I`` of the memory's, validation and test images in this order,
-        ``(N, C, H, W)``, float16; labels ``(N,)``, an array; the feature plane.
-    """
-    model = mmpretrain.get_model(config, pretrained=checkpoint)
-    view = LayerView(model, model.head, layer, None).eval()
-    memory = Config(config.custom_hooks[0]['dataloader'])
-    memory.sampler = dict(type='DefaultSampler', shuffle=False)
-    maps, labels = [], []
-    for config_of in (memory, config.val_dataloader, config.test_dataloader):
-        for batch in Runner.build_dataloader(config_of):
-            data = model.data_preprocessor(batch, False)
-            found = view.extract_feat(data['inputs'])[-1]
-            intensity = to_positive_orthant(found, model.head.orthant)
-            maps.append(intensity.half())
-            labels += [int(sample.gt_label) for sample in data['data_samples']]
-    plane = dict(config.model.head.get('feature_plane', {}))
-    plane = dict(type='FeaturePlane', in_channels=maps[0].size(1)) | plane
-    return torch.cat(maps), np.array(labels), MODELS.build(plane).eval()
 
 
 def _ranked(sample: Mapping, count: int) -> Tensor:
@@ -142,12 +78,9 @@ class Metrics:
     """MMPretrain's, one evaluator a cell of the grid."""
 
     def __init__(self, grid: Grid, bank: MemoryBank, classes: int) -> None:
-        single = [
-            dict(type='Accuracy', topk=(1, 5) if classes > 5 else (1,)),
-            dict(type='SingleLabelMetric'),
-        ]
+        topk = (1, 5) if classes > 5 else (1,)
         self.cells = {
-            (strength, k): Evaluator(copy.deepcopy(single))
+            (strength, k): Evaluator([Accuracy(topk=topk), SingleLabelMetric()])
             for strength in grid.strengths
             for k in grid.ks
         }
@@ -228,6 +161,14 @@ def _drawn(query, intensity, found, image: int, mode: str) -> dict:
     )
 
 
+def _check_labels(labels: Tensor, classes: int) -> None:
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f'the images have labels {int(labels.min())}..'
+            f'{int(labels.max())}, which do not fit head.num_classes={classes}'
+        )
+
+
 def evaluate(
     view: LayerView, loader: Iterable, grid: Grid, draw: List[int]
 ) -> dict:
@@ -245,7 +186,8 @@ def evaluate(
     metrics, matches, first = Metrics(grid, head.bank, head.num_classes), [], 0
     for batch in loader:
         data = view.data_preprocessor(batch, False)
-        labels = torch.cat([s.gt_label for s in data['data_samples']]).cpu()
+        labels = one_label_each(data['data_samples']).cpu()
+        _check_labels(labels, head.num_classes)
         intensity = head.pre_logits(view.extract_feat(data['inputs']))
         numbers = torch.arange(len(labels))
         query = bottleneck_pixels(

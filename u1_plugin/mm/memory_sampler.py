@@ -7,6 +7,7 @@ from torch.utils.data import Sampler
 
 from ..dist import get_dist_info
 from ..memory import few_shot
+from .data_content import gt_labels
 
 
 class MemorySampler(Sampler):
@@ -17,10 +18,15 @@ class MemorySampler(Sampler):
     order.
 
     Args:
-        dataset: Of MMPretrain.
+        dataset: Of MMPretrain, or a wrapper.
         shots (int, optional): Only so many images of each class.
         shots_seed (int): Which ones.
         seed (int, optional): MMEngine's; unused, as nothing is shuffled.
+
+    Attributes:
+        chosen (List[int]): The images of all ranks, ascending.
+        first (int): How many of them lie before this rank's.
+        numbers (List[int]): This rank's.
     """
 
     def __init__(
@@ -30,14 +36,14 @@ class MemorySampler(Sampler):
         shots_seed: int = 0,
         seed: Optional[int] = None,
     ) -> None:
-        numbers = np.arange(len(dataset))
+        chosen = np.arange(len(dataset))
         if shots is not None:
-            labels = np.asarray(dataset.get_gt_labels())
-            numbers = few_shot(labels, shots, shots_seed)
+            chosen = few_shot(gt_labels(dataset), shots, shots_seed)
         rank, world = get_dist_info()
-        start, end = (len(numbers) * r // world for r in (rank, rank + 1))
+        start, end = (len(chosen) * r // world for r in (rank, rank + 1))
+        self.chosen = chosen.tolist()
         self.first = start
-        self.numbers = numbers[start:end].tolist()
+        self.numbers = self.chosen[start:end]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.numbers)

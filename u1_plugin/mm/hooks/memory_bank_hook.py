@@ -1,89 +1,124 @@
 """Fills a :class:`MemoryBankHead` from the training images."""
 
-import copy
-import hashlib
+import os
 from pathlib import Path
-from typing import Optional
+from typing import Any, Callable, Dict, Iterator, Optional, Union
 
 import torch
-from mmengine.config import ConfigDict
-from mmengine.dist import get_dist_info
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
+from ...dist import all_gather_object, get_dist_info
+from ...files import check_writable
 from ...memory import MemoryBank
-from ...networks import unwrapped, update_digest
+from ...networks import unwrapped
+from ...options import Count, Seed, checked
+from ..data_content import image_name, one_label_each
 from ..memory_bank_head import MemoryBankHead
+from ..memory_identity import differing, model_identity
+from ..memory_loader import MemoryImages, NoImagesError
 
 
-def fingerprint(backbone: nn.Module, filling: str, data: str) -> str:
-    """Names the backbone's weights, what is stored, and of which images.
+def together(action: Callable[..., Any], *args: Any) -> Any:
+    """Do something on every rank; where one rank fails, all raise."""
+    result, problem = None, None
+    try:
+        result = action(*args)
+    except Exception as error:
+        problem = error
+    text = None if problem is None else f'{type(problem).__name__}: {problem}'
+    others = [other for other in all_gather_object(text) if other]
+    if problem is not None:
+        raise problem
+    if others:
+        raise RuntimeError(f'another rank failed with {others[0]}')
+    return result
 
-    Args:
-        backbone (nn.Module): Its parameters and buffers count.
-        filling (str): :attr:`MemoryBankHead.filling`.
-        data (str): Says which images, and how they are prepared.
 
-    Returns:
-        str: A checksum of all three.
-    """
-    digest = hashlib.sha256(f'{filling};{data}'.encode())
-    update_digest(digest, backbone)
-    return digest.hexdigest()[:32]
+def _same(one: tuple, two: tuple) -> bool:
+    """Whether the bank is the very same, and equal what made it."""
+    return one[0] is two[0] and one[1] == two[1]
 
 
 class MemoryBankHook(Hook):
     """Runs the frozen backbone over the training images once, before a test.
 
-    The images come from the training data set with the test pipeline, in
-    order and without augmentation. In a distributed run every rank fills and
-    searches its own part of them, and the answers are those of one process.
+    The images are those of the training data set, each once, with the
+    pipeline of the test loader, in order and without augmentation. In a
+    distributed run every rank fills and searches its own part of them, and
+    the answers are those of one process.
+
+    A bank answers only for what made it: the images' content, labels and
+    choice, their pipeline, the data preprocessor, the backbone's weights and
+    configuration, and the head's options. A bank of another make is refused,
+    by the name of what differs, if it comes from a file or a checkpoint, and
+    filled again if this hook filled it.
 
     Args:
         dataloader (dict, optional): Another loader's config. Its sampler is
             replaced by :class:`MemorySampler`.
         file (str, optional): Where the bank lies beside the checkpoint. An
-            existing file is read, if this backbone and these images made it,
-            and refused otherwise. None keeps the bank in memory. Distributed,
+            existing file is read. None keeps the bank in memory. Distributed,
             each rank has a file of its own, ``name.0-of-2.safetensors``.
         shots (int, optional): Memorise only so many images of each class.
         seed (int): Which ones.
 
     Raises:
         TypeError: If the model has no :class:`MemoryBankHead`.
-        ValueError: If there are no training images to memorise, or if a
-            distributed bank is to lie in checkpoints, of which only one rank
-            writes.
+        ValueError: If an option is none of its kind, there are no training
+            images to memorise, the file cannot be written or is of another
+            make, or if a distributed bank is to lie in checkpoints, of which
+            only one rank writes.
     """
 
-    priority = 'LOW'  # after EMA has put its weights in place
+    priority = 'LOW'
 
+    @checked('MemoryBankHook')
     def __init__(
         self,
         dataloader: Optional[dict] = None,
-        file: Optional[str] = None,
-        shots: Optional[int] = None,
-        seed: int = 0,
+        file: Optional[Union[str, os.PathLike]] = None,
+        shots: Optional[Count] = None,
+        seed: Seed = 0,
     ) -> None:
-        if shots is not None and shots < 1:
+        if dataloader is not None and 'dataset' not in dataloader:
             raise ValueError(
-                f'MemoryBankHook: shots={shots} must be >= 1, or None'
+                f'MemoryBankHook.dataloader has {sorted(dataloader)}, but no '
+                'dataset, whose images are to be memorised; give it one'
             )
         self.dataloader = dataloader
         self.shots, self.seed = shots, seed
         self.file = None if file is None else Path(file)
+        self._filled: Optional[MemoryBank] = None
+        self._checked: tuple = (None, {})
 
     def before_test(self, runner: Runner) -> None:
         """Fill, unless the bank is filled (from the checkpoint)."""
-        self.fill(runner)
+        self._checked = None, {}
+        # `EMAHook` puts its weights in place after this, before the epoch.
+        if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            self.fill(runner)
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Fill, if another hook has changed the weights meanwhile."""
+        if batch_idx == 0:
+            model = self._model(runner)
+            now = model.head.bank, model_identity(model)
+            if not all(all_gather_object(_same(now, self._checked))):
+                self.fill(runner)
 
     def before_val(self, runner: Runner) -> None:
         """As before a test."""
-        self.fill(runner)
+        self.before_test(runner)
 
-    def fill(self, runner: Runner) -> None:
-        """Fill the bank or read it from :attr:`file`."""
+    def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """As in a test."""
+        self.before_test_iter(runner, batch_idx)
+
+    @staticmethod
+    def _model(runner: Runner) -> nn.Module:
         model = unwrapped(runner.model)
         head = getattr(model, 'head', None)
         if not isinstance(head, MemoryBankHead):
@@ -91,73 +126,165 @@ class MemoryBankHook(Hook):
                 f'MemoryBankHook: model.head is {type(head).__name__}, not '
                 'MemoryBankHead; set model.head or leave the hook out'
             )
-        if len(head.bank):
-            return
-        rank, world = get_dist_info()
+        return model
+
+    def fill(self, runner: Runner) -> None:
+        """Fill the bank or read it from :attr:`file`."""
+        model = self._model(runner)
+        head = model.head
+        filled = any(all_gather_object(len(head.bank)))
+        if filled and head.bank is not self._filled:
+            together(self._compare, runner, model)
+        else:
+            self._fill_or_read(runner, model, filled)
+            self._filled = head.bank
+        self._checked = head.bank, model_identity(model)
+
+    def _fill_or_read(
+        self, runner: Runner, model: nn.Module, again: bool
+    ) -> None:
+        head, (rank, world) = model.head, get_dist_info()
         if world > 1 and head.in_checkpoint:
             raise ValueError(
                 'model.head.in_checkpoint=True, but one rank writes '
                 f'checkpoints and {world} share the bank; set the file of '
                 'MemoryBankHook instead'
             )
-        config = self._loader_config(runner)
-        data = f'{config.dataset!r},shots={self.shots},{self.seed}'
-        name = fingerprint(
-            model.backbone, head.filling, f'{data},{rank} of {world}'
-        )
+        images = self._images(runner)
+        loader = together(images.build)
+        identity = together(images.identity, loader, loader.sampler.numbers)
+        identity.update(model_identity(model))
+        identity['rank'] = f'{rank} of {world}'
+        if again:
+            changed = differing(identity, head.bank.identity)
+            changed = sorted({*sum(all_gather_object(changed), [])})
+            if not changed:
+                return
+            runner.logger.info(f'memory: filled again, {changed} changed')
+        if not self._read(runner, head, identity):
+            self._fill(runner, model, loader, identity)
+
+    def _own_file(self) -> Optional[Path]:
+        rank, world = get_dist_info()
         file = self.file
-        if file is not None and world > 1:
-            file = file.with_name(f'{file.stem}.{rank}-of-{world}{file.suffix}')
-        if file is not None and file.exists():
-            bank = MemoryBank.load(file, name, head.in_channels)
-            head.set_bank(bank, world > 1)
-            runner.logger.info(f'memory: {len(head.bank)} of {file}')
-            return
-        head.set_bank(MemoryBank(head.dtype, name), world > 1)
-        self._run(runner, model, Runner.build_dataloader(config))
-        head.condense()
+        if file is None or world == 1:
+            return file
+        return file.with_name(f'{file.stem}.{rank}-of-{world}{file.suffix}')
+
+    def _read(
+        self, runner: Runner, head: MemoryBankHead, identity: Dict[str, str]
+    ) -> bool:
+        """Take the bank from the file, if every rank has one."""
+        file = self._own_file()
+        if file is None:
+            return False
+        there = all_gather_object(os.path.lexists(file))
+        bank = None
+        if there[get_dist_info()[0]]:
+            # A part alone is of no use, but must be ours to be overwritten.
+            bank = together(MemoryBank.load, file, identity)
+        else:
+            together(check_writable, file, 'MemoryBankHook.file', True)
+        if not all(there):
+            return False
+        together(head.set_bank, bank, len(there) > 1)
+        runner.logger.info(f'memory: {len(head.bank)} of {file}')
+        return True
+
+    def _fill(
+        self,
+        runner: Runner,
+        model: nn.Module,
+        loader: DataLoader,
+        identity: Dict[str, str],
+    ) -> None:
+        head, (_, world) = model.head, get_dist_info()
+        head.set_bank(MemoryBank(head.dtype, identity), world > 1)
+        try:
+            together(self._run, runner, model, loader)
+            head.condense()
+        except BaseException:
+            head.set_bank(MemoryBank(head.dtype))  # half a memory is none
+            raise
         runner.logger.info(
             f'memory: {len(head.bank)} vectors, '
             f'{head.bank.nbytes / 2**20:.1f} MiB'
             + f' on each of {world} ranks'
             * (world > 1)
         )
-        if file is not None:
-            head.bank.save(file)
+        if self.file is not None:
+            together(head.bank.save, self._own_file())
 
-    def _loader_config(self, runner: Runner):
-        if self.dataloader is not None:
-            config = ConfigDict(copy.deepcopy(self.dataloader))
-            config.sampler = self._sampler()
-            return config
-        config = copy.deepcopy(runner.cfg.get('train_dataloader'))
-        if config is None:
+    def _compare(self, runner: Runner, model: nn.Module) -> None:
+        """Raise ValueError unless a bank that came otherwise is the right one.
+
+        Where its images are not at hand, they are not compared, and the log
+        says so: a checkpoint with a bank answers without them.
+        """
+        its = model.head.bank.identity
+        if 'images' not in its:
             raise ValueError(
-                'MemoryBankHook: the config has no train_dataloader to '
-                'memorise; set custom_hooks=[dict(type="MemoryBankHook", '
-                'dataloader=dict(...))]'
+                'model.head.bank holds vectors of unknown images, which '
+                'MemoryBankHook did not fill; leave the hook out to use them, '
+                'or empty the bank by head.set_bank(MemoryBank())'
             )
-        pipeline = runner.cfg.test_dataloader.dataset.pipeline
-        config.dataset.pipeline = copy.deepcopy(pipeline)
-        config.sampler = self._sampler()
-        config.drop_last = False
-        return config
+        wanted = model_identity(model)
+        try:
+            images = self._images(runner)
+            loader = images.build()
+            wanted.update(images.identity(loader, loader.sampler.chosen))
+        except (OSError, RuntimeError, NoImagesError) as error:
+            wanted = dict(its, **wanted)
+            runner.logger.warning(
+                "memory: the bank's images are not compared with those of the "
+                f'config, which are not at hand: {error}'
+            )
+        names = differing(dict(wanted, rank=its.get('rank', '')), its)
+        if names:
+            raise ValueError(
+                f'model.head.bank was made with other {", ".join(names)} than '
+                'this run has; use the config, images and weights that made '
+                'it, or have a bank filled again: load weights without one'
+            )
 
-    def _sampler(self) -> dict:
-        return dict(
-            type='MemorySampler', shots=self.shots, shots_seed=self.seed
-        )
+    def _images(self, runner: Runner) -> MemoryImages:
+        return MemoryImages(runner.cfg, self.dataloader, self.shots, self.seed)
 
     @torch.no_grad()
     def _run(self, runner: Runner, model: nn.Module, loader) -> None:
         training = model.training
         model.eval()
         number = loader.sampler.first
-        for batch in loader:
-            data = model.data_preprocessor(batch, False)
-            labels = torch.cat([s.gt_label for s in data['data_samples']])
-            feats = model.extract_feat(data['inputs'], stage='backbone')
-            images = torch.arange(number, number + len(labels))
-            model.head.fill(feats, labels, images)
-            number += len(labels)
-        model.train(training)
+        try:
+            for batch in _named_failures(loader):
+                data = model.data_preprocessor(batch, False)
+                labels = one_label_each(data['data_samples'])
+                feats = model.extract_feat(data['inputs'])
+                images = torch.arange(number, number + len(labels))
+                model.head.fill(feats, labels, images)
+                number += len(labels)
+        finally:
+            model.train(training)
+
+
+def _named_failures(loader: Any) -> Iterator[dict]:
+    """The batches; an image that cannot be read is named."""
+    batches, seen = iter(loader), 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except Exception as error:
+            for index in loader.sampler.numbers[seen:]:
+                try:
+                    loader.dataset[index]
+                except Exception:
+                    name = image_name(loader.dataset, index)
+                    raise ValueError(
+                        f'MemoryBankHook: {name} cannot be read or prepared: '
+                        f'{error}; mend it or leave it out'
+                    ) from error
+            raise
+        if batch is None:
+            return
+        yield batch
+        seen += len(batch['data_samples'])

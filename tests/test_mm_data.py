@@ -1,0 +1,273 @@
+"""Data configs as people write them: wrappers, classes, arrays, TTA."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import Pictures
+from mmengine.config import ConfigDict
+from mmengine.dataset import BaseDataset, RepeatDataset
+from mmengine.registry import DefaultScope
+from mmpretrain.datasets import (
+    CenterCrop,
+    CustomDataset,
+    LoadImageFromFile,
+    PackInputs,
+    Resize,
+)
+from mmpretrain.registry import DATASETS
+from PIL import Image
+from torch.utils.data import DataLoader, Subset
+
+from u1_plugin.mm import data
+from u1_plugin.mm.data_content import content_digests, gt_labels
+
+LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
+FLIP = dict(type='RandomFlip', prob=0.5)
+TEST = [LOAD, dict(type='Resize', scale=8), PACK]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Three, two and one pictures of the classes a, b and c."""
+    root = tmp_path_factory.mktemp('pictures')
+    rng = np.random.default_rng(0)
+    for name, count in dict(a=3, b=2, c=1).items():
+        (root / name).mkdir()
+        for number in range(count):
+            pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f'{number}.png')
+    return root
+
+
+def leaf(folder, **options) -> dict:
+    return dict(
+        type='CustomDataset',
+        data_root=str(folder),
+        pipeline=[dict(LOAD), dict(FLIP), dict(PACK)],
+        serialize_data=False,  # to be quick
+    ) | dict(options)
+
+
+WRAPS = dict(
+    plain=lambda inner: inner,
+    repeat=lambda inner: dict(type='RepeatDataset', times=2, dataset=inner),
+    balanced=lambda inner: dict(
+        type='ClassBalancedDataset', oversample_thr=0.9, dataset=inner
+    ),
+    concat=lambda inner: dict(type='ConcatDataset', datasets=[inner, inner]),
+    fold=lambda inner: dict(
+        type='KFoldDataset', fold=1, num_splits=3, seed=0, dataset=inner
+    ),
+    nested=lambda inner: dict(
+        type='RepeatDataset',
+        times=3,
+        dataset=dict(
+            type='ConcatDataset',
+            datasets=[dict(type='RepeatDataset', times=2, dataset=inner)] * 2,
+        ),
+    ),
+)
+
+
+def build(config):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return DATASETS.build(ConfigDict(config))
+
+
+def paths(dataset) -> list:
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    return [info['img_path'] for info in infos]
+
+
+@pytest.mark.parametrize('name', WRAPS)
+def test_wrapped_training_images_under_the_test_pipeline(folder, name):
+    config = ConfigDict(
+        train_dataloader=dict(dataset=WRAPS[name](leaf(folder))),
+        test_dataloader=dict(dataset=leaf(folder, pipeline=TEST)),
+    )
+    before = repr(config)
+    built = build(data.training_images(config, 'hook'))
+    assert repr(config) == before  # a copy
+    assert all(
+        [type(step).__name__ for step in part.pipeline.transforms]
+        == ['LoadImageFromFile', 'Resize', 'PackInputs']
+        for part in data.leaves(built)
+    )
+    every = paths(build(leaf(folder)))
+    wrapped = paths(build(WRAPS[name](leaf(folder))))
+    # The wrapped set's images: all parts of a union, one fold of a division,
+    # and no image twice only because the sampling of training wants it so.
+    times = {'concat': 2, 'nested': 2}.get(name, 1)
+    assert paths(built) == (wrapped if name == 'fold' else every * times)
+    assert set(paths(built)) == set(wrapped)
+
+
+@pytest.mark.parametrize('name', WRAPS)
+def test_labels_and_content_through_built_wrappers(folder, name):
+    built = build(WRAPS[name](leaf(folder)))
+    items = [built[i]['data_samples'].gt_label for i in range(len(built))]
+    expected = torch.cat(items).numpy()
+    assert gt_labels(built).tolist() == expected.tolist()
+    subset = Subset(built, [2, 0])
+    assert gt_labels(subset).tolist() == expected[[2, 0]].tolist()
+    assert content_digests(subset, [1]) == content_digests(built, [0])
+    last = [len(built) - 1]
+    assert content_digests(built, [0]) != content_digests(built, last)
+
+
+def test_labels_of_items_alone():
+    assert gt_labels(Pictures(12)).tolist() == [i % 10 for i in range(12)]
+    first, again = content_digests(Pictures(3), range(3)), Pictures(3)
+    assert content_digests(again, range(3)) == first
+    again.inputs[1, 0, 0, 0] += 0.5
+    changed = content_digests(again, range(3))
+    assert changed['images'] != first['images']
+    assert changed['labels'] == first['labels']
+
+
+class Arrays(BaseDataset):
+    """As CIFAR: pictures in memory, before the pipeline."""
+
+    def load_data_list(self):
+        return [dict(img=picture, gt_label=y) for picture, y in self.rows]
+
+
+def arrays(rows) -> Arrays:
+    Arrays.rows = rows
+    return Arrays(serialize_data=False)
+
+
+def test_content_of_arrays_and_order_of_labels():
+    one, two = (np.full((4, 4, 3), v, np.uint8) for v in (1, 2))
+    first = content_digests(arrays([(one, 0), (two, 1)]), [0, 1])
+    turned = content_digests(arrays([(two, 0), (one, 1)]), [0, 1])
+    assert turned['images'] != first['images']
+    assert turned['labels'] == first['labels']
+    other = content_digests(arrays([(one, 0), (two, 0)]), [0, 1])
+    assert other['images'] == first['images']
+    assert other['labels'] != first['labels']
+    # Equal bytes, another shape.
+    flat = content_digests(arrays([(one.reshape(2, 8, 3), 0)]), [0])
+    assert flat['images'] != content_digests(arrays([(one, 0)]), [0])['images']
+
+
+def test_content_is_not_the_path(folder, tmp_path):
+    moved = tmp_path / 'moved'
+    moved.mkdir()
+    for file in sorted(folder.rglob('*.png')):
+        (moved / file.parent.name).mkdir(exist_ok=True)
+        (moved / file.parent.name / file.name).write_bytes(file.read_bytes())
+    numbers = range(6)
+    here = content_digests(build(leaf(folder)), numbers)
+    assert content_digests(build(leaf(moved)), numbers) == here
+    # Another picture under the same name.
+    (moved / 'b/1.png').write_bytes((moved / 'a/0.png').read_bytes())
+    assert content_digests(build(leaf(moved)), numbers) != here
+
+
+@pytest.mark.parametrize('label', [[0, 1], None])
+def test_images_without_one_label_are_named(label):
+    row = dict(img=np.zeros((2, 2, 3)))
+    if label is not None:
+        row['gt_label'] = label
+
+    class Odd(Arrays):
+        def load_data_list(self):
+            return [dict(row), dict(row)]
+
+        def get_gt_labels(self):
+            infos = [self.get_data_info(i) for i in range(2)]
+            return np.array([info['gt_label'] for info in infos])
+
+    with pytest.raises(ValueError, match=r"train\.dataset\.type='Odd'.*one"):
+        gt_labels(Odd(serialize_data=False), 'train.dataset')
+
+
+def test_a_type_is_a_name_or_a_class():
+    names = ('Resize', 'mmpretrain.Resize', 'mmpretrain.datasets.Resize')
+    assert {data.type_name(dict(type=n)) for n in (*names, Resize)} == {
+        'Resize'
+    }
+    assert data.type_name(CenterCrop) == 'CenterCrop'
+    assert data.type_name(dict(scale=3)) == ''
+    text = [dict(type='Resize', scale=(8, 8)), dict(type='PackInputs')]
+    lazy = (dict(scale=[8, 8], type=Resize), dict(type=PackInputs))
+    assert data.described(text) == data.described(lazy)
+    assert data.described(text) != data.described(text[::-1])
+    built = [Resize(8), PackInputs()]
+    assert data.described(built) == data.described([Resize(8), PackInputs()])
+    assert data.described(built) != data.described([Resize(9), PackInputs()])
+
+
+def test_a_list_of_data_sets_is_their_union(folder):
+    parts = [WRAPS['repeat'](leaf(folder)), leaf(folder)]
+    assert len(build(data.once(parts))) == 12
+    assert len(list(data.leaves(parts))) == 2
+
+
+def test_wrappers_whose_types_are_classes(folder):
+    inner = dict(leaf(folder), type=CustomDataset)
+    config = dict(type=RepeatDataset, times=2, dataset=inner)
+    assert data.once(config) == inner
+    lazy = [dict(type=LoadImageFromFile), dict(type=PackInputs)]
+    found = data.with_pipeline(config, lazy)
+    assert found['dataset']['pipeline'] == lazy
+
+
+def test_the_loaders_pipeline_and_no_variable(folder):
+    wrapped = WRAPS['repeat'](leaf(folder, pipeline=TEST))
+    config = ConfigDict(
+        test_pipeline=[LOAD, PACK],
+        val_dataloader=dict(dataset=leaf(folder)),
+        test_dataloader=dict(dataset=wrapped),
+    )
+    assert data.test_pipeline(config) == TEST
+    config.test_dataloader = None
+    assert data.test_pipeline(config)[1] == FLIP
+    config.val_dataloader = None
+    with pytest.raises(ValueError, match='test_dataloader'):
+        data.test_pipeline(config)
+    loader = DataLoader(build(wrapped))
+    (step, *_) = data.pipeline_of(loader, 'test_dataloader')
+    assert isinstance(step, LoadImageFromFile)
+    both = dict(
+        type='ConcatDataset',
+        datasets=[leaf(folder), leaf(folder, pipeline=TEST)],
+    )
+    with pytest.raises(ValueError, match='val_dataloader.dataset.*2 data sets'):
+        data.pipeline_of(dict(dataset=both), 'val_dataloader')
+    assert (
+        data.test_pipeline(dict(test_dataloader=dict(dataset=dict()))) is None
+    )
+
+
+def test_one_view_of_test_time_augmentation():
+    flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0)]
+    sizes = [dict(type='Resize', scale=8), dict(type='Resize', scale=9)]
+    augment = dict(type='TestTimeAug', transforms=[sizes, flips, [PACK]])
+    assert data.one_view([LOAD, augment]) == TEST
+
+
+def test_loading_follows_the_data_set(folder):
+    packs = [dict(PACK)]
+    assert data.reading_files(packs) == [LOAD, PACK]
+    assert data.reading_files(TEST) == TEST
+    in_memory = dict(type='CIFAR10', pipeline=[dict(FLIP), dict(PACK)])
+    assert data.with_pipeline(in_memory, TEST)['pipeline'] == TEST[1:]
+    grey = dict(LOAD, color_type='grayscale')
+    files = leaf(folder, pipeline=[grey, dict(PACK)])
+    assert data.with_pipeline(files, packs)['pipeline'] == [grey, PACK]
+    assert data.with_pipeline(files, TEST)['pipeline'] == TEST
+    # A data set that prepares its images by itself.
+    assert data.with_pipeline(dict(type='Pictures'), None) == dict(
+        type='Pictures'
+    )
+
+
+def test_what_cannot_be_prepared_is_named(folder):
+    with pytest.raises(ValueError, match="type='CustomDataset'.*pipeline"):
+        data.with_pipeline(leaf(folder), None)
+    with pytest.raises(ValueError, match='dataset=Pictures is built'):
+        data.with_pipeline(Pictures(), TEST)
+    with pytest.raises(ValueError, match='SomeHook.*train_dataloader'):
+        data.training_images(ConfigDict(), 'SomeHook')

@@ -1,0 +1,300 @@
+"""What MMPretrain's data configs say: which images, prepared by what.
+
+A data set's config may be a wrapper (``RepeatDataset``, ``ConcatDataset``, …,
+nested at will), its ``type`` a name or, in pure-Python configs, a class, and
+its pipeline is the one that its loader builds, whatever variables there are.
+"""
+
+import copy
+import re
+from typing import Any, Iterator, List, Mapping, Optional, Sequence
+
+import numpy as np
+from mmengine.config import ConfigDict
+from mmengine.dataset import ConcatDataset
+from torch.utils.data import DataLoader
+
+#: Loaders whose pipeline prepares images for a network under evaluation.
+_EVALUATED = ('test_dataloader', 'val_dataloader')
+#: Wrappers that show the same image several times, to weight the sampling.
+_REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
+
+
+def type_name(config: Any) -> str:
+    """The bare name of a component, however its config gives it.
+
+    Args:
+        config: A config with a ``type``, or the value of one: a registered
+            name, with or without scope or module, or a class.
+
+    Returns:
+        str: ``'Resize'`` for ``'mmpretrain.Resize'`` as for the class; empty
+        where a config has no ``type``.
+    """
+    kind = config.get('type', '') if isinstance(config, Mapping) else config
+    name = kind if isinstance(kind, str) else kind.__name__
+    return re.split(r'[.:]', name)[-1]
+
+
+def _inside(dataset: Any) -> List[Any]:
+    """What a wrapper wraps, config or built; nothing for a data set."""
+    if isinstance(dataset, (list, tuple)):
+        return list(dataset)
+    get = dataset.get if isinstance(dataset, Mapping) else vars(dataset).get
+    many = get('datasets')
+    if isinstance(many, (list, tuple)):
+        return list(many)
+    one = get('dataset')  # a text there names a data set, and wraps none
+    return [] if one is None or isinstance(one, str) else [one]
+
+
+def leaves(dataset: Any) -> Iterator[Any]:
+    """The innermost data sets of a config or of a built data set.
+
+    Args:
+        dataset: One, a wrapper of one or more, or a list of them.
+
+    Yields:
+        In the order of their images.
+    """
+    inside = _inside(dataset)
+    if not inside:
+        yield dataset
+    for part in inside:
+        yield from leaves(part)
+
+
+def own_pipeline(leaf: Any) -> Optional[List[Any]]:
+    """A copy of the pipeline of an innermost data set; None if it has none."""
+    if isinstance(leaf, Mapping):
+        pipeline = leaf.get('pipeline')
+    else:
+        pipeline = getattr(leaf, 'pipeline', None)
+        pipeline = getattr(pipeline, 'transforms', pipeline)
+    return None if pipeline is None else list(copy.deepcopy(pipeline))
+
+
+def pipeline_of(loader: Any, field: str) -> Optional[List[Any]]:
+    """The pipeline of a data loader's images.
+
+    Args:
+        loader: Its config, or a built one.
+        field (str): Its place in the config, for the message.
+
+    Returns:
+        list, optional: A copy. None if its data sets have no pipeline.
+
+    Raises:
+        ValueError: If it wraps data sets of different pipelines.
+    """
+    built = isinstance(loader, DataLoader)
+    dataset = loader.dataset if built else loader['dataset']
+    found = [own_pipeline(leaf) for leaf in leaves(dataset)]
+    if any(described(other) != described(found[0]) for other in found):
+        raise ValueError(
+            f'{field}.dataset: its {len(found)} data sets have different '
+            'pipelines, so that there is no one way to prepare an image; give '
+            'them the same'
+        )
+    return found[0] if found else None
+
+
+def test_pipeline(config: Mapping) -> Optional[List[Any]]:
+    """How the config's loaders prepare an image that is not trained on.
+
+    That of the test loader's data set, else of the validation loader's,
+    through wrappers. Of test-time augmentation one view is taken, see
+    :func:`one_view`.
+
+    Args:
+        config (Mapping): Of a runner.
+
+    Returns:
+        list, optional: A copy. None if the data set has no pipeline.
+
+    Raises:
+        ValueError: If the config has neither loader, or one of several
+            pipelines.
+    """
+    for field in _EVALUATED:
+        loader = config.get(field)
+        if loader is not None:
+            pipeline = pipeline_of(loader, field)
+            return None if pipeline is None else one_view(pipeline)
+    raise ValueError(
+        'the config has neither test_dataloader nor val_dataloader, whose '
+        'pipeline prepares the images; give it a test_dataloader'
+    )
+
+
+test_pipeline.__test__ = False  # type: ignore[attr-defined]  # for pytest
+
+
+def one_view(pipeline: Sequence[Any]) -> List[Any]:
+    """The pipeline with a single view in place of test-time augmentation.
+
+    Args:
+        pipeline (Sequence): Perhaps with a ``TestTimeAug``, which makes a
+            list of views.
+
+    Returns:
+        list: Of each of its groups, the view that leaves the image alone
+        (``RandomFlip`` with ``prob=0``), else the first.
+    """
+    steps: List[Any] = []
+    for step in pipeline:
+        if isinstance(step, Mapping) and type_name(step) == 'TestTimeAug':
+            for group in step['transforms']:
+                idle = [s for s in group if _never_flips(s)]
+                steps += [] if idle else list(group[:1])
+        else:
+            steps.append(step)
+    return steps
+
+
+def _never_flips(step: Any) -> bool:
+    return (
+        isinstance(step, Mapping)
+        and type_name(step) == 'RandomFlip'
+        and step.get('prob') == 0
+    )
+
+
+def _loading(pipeline: Sequence[Any]) -> int:
+    """How many steps at the beginning read files."""
+    for count, step in enumerate(pipeline):
+        name = type_name(step) if isinstance(step, Mapping) else None
+        if not (name or type(step).__name__).startswith('Load'):
+            return count
+    return len(pipeline)
+
+
+def reading_files(pipeline: Sequence[Any]) -> List[Any]:
+    """The pipeline for an image file, as MMPretrain's inferencer reads one.
+
+    Args:
+        pipeline (Sequence): Of a data set that may hold arrays (CIFAR), and
+            then reads no file.
+
+    Returns:
+        list: It begins with ``LoadImageFromFile``, or as it did.
+    """
+    steps = list(copy.deepcopy(pipeline))
+    if _loading(steps):
+        return steps
+    return [ConfigDict(type='LoadImageFromFile'), *steps]
+
+
+def with_pipeline(dataset: Any, pipeline: Optional[Sequence[Any]]) -> Any:
+    """A copy of a data set's config whose innermost pipelines are another.
+
+    Whether files are read stays the data set's own affair: a set of arrays
+    gets the pipeline without its loading steps, and one of files keeps its
+    own loading steps where the pipeline has none. A data set without a
+    pipeline keeps none.
+
+    Args:
+        dataset: A config, of a wrapper or a list too.
+        pipeline (Sequence, optional): Of configs of transforms; None only
+            fits data sets without one.
+
+    Raises:
+        ValueError: If a data set is built already, or has a pipeline and
+            ``pipeline`` is None.
+    """
+    copied = copy.deepcopy(dataset)
+    for leaf in leaves(copied):
+        if not isinstance(leaf, Mapping):
+            raise ValueError(
+                f'dataset={type(leaf).__name__} is built already, so that its '
+                'pipeline cannot be replaced; give its config'
+            )
+        own = leaf.get('pipeline')
+        if own is None:
+            continue
+        if pipeline is None:
+            raise ValueError(
+                f'dataset.type={type_name(leaf)!r} has a pipeline, and the '
+                'test data set has none to prepare its images with; give '
+                'test_dataloader.dataset a pipeline'
+            )
+        steps, count = list(copy.deepcopy(pipeline)), _loading(pipeline)
+        if not _loading(own):
+            steps = steps[count:]
+        elif not count:
+            steps = [*copy.deepcopy(own[: _loading(own)]), *steps]
+        leaf['pipeline'] = steps  # type: ignore[index]
+    return copied
+
+
+def once(dataset: Any) -> Any:
+    """A copy of a data set's config that shows every image once.
+
+    ``RepeatDataset`` and ``ClassBalancedDataset`` repeat images to weight the
+    sampling of training; what they wrap takes their place. The images of
+    ``ConcatDataset`` are those of all its parts, those of ``KFoldDataset``
+    the ones of its fold.
+
+    Args:
+        dataset: A config; a list of them becomes a ``ConcatDataset``.
+    """
+    copied = copy.deepcopy(dataset)
+    if isinstance(copied, (list, tuple)):
+        parts = [once(part) for part in copied]
+        return ConfigDict(type=ConcatDataset, datasets=parts)
+    if not isinstance(copied, Mapping):
+        return copied
+    if type_name(copied) in _REPEATING:
+        return once(copied['dataset'])
+    if isinstance(copied.get('datasets'), (list, tuple)):
+        copied['datasets'] = [once(part) for part in copied['datasets']]
+    elif isinstance(copied.get('dataset'), Mapping):
+        copied['dataset'] = once(copied['dataset'])
+    return copied
+
+
+def training_images(config: Mapping, field: str) -> Any:
+    """The training images, each once, prepared as test images are.
+
+    Args:
+        config (Mapping): Of a runner.
+        field (str): Who asks, for the message.
+
+    Returns:
+        A config of a data set.
+
+    Raises:
+        ValueError: If the config has no training data set.
+    """
+    loader = config.get('train_dataloader')
+    if loader is None:
+        raise ValueError(
+            f'{field}: the config has no train_dataloader, whose images are '
+            'asked for; give it one'
+        )
+    return with_pipeline(once(loader['dataset']), test_pipeline(config))
+
+
+def described(value: Any) -> str:
+    """A text that is the same for configs that mean the same.
+
+    A ``type`` may be a name or a class, a sequence a list or a tuple, and a
+    mapping in any order.
+
+    Args:
+        value: A config, or what is in one; transforms that are built already
+            count by their ``repr``.
+    """
+    if isinstance(value, Mapping):
+        parts = [
+            f'{key!r}: {type_name(item) if key == "type" else described(item)}'
+            for key, item in sorted(value.items(), key=lambda i: str(i[0]))
+        ]
+        return '{' + ', '.join(parts) + '}'
+    if isinstance(value, (list, tuple)):
+        return '[' + ', '.join(map(described, value)) + ']'
+    if isinstance(value, (type, type(described))):
+        return value.__name__
+    if isinstance(value, np.ndarray):
+        return f'{value.dtype}{value.tolist()}'
+    return re.sub(r' at 0x[0-9a-f]+', '', repr(value))

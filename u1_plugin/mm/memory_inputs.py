@@ -1,0 +1,66 @@
+"""What a memory reads of a backbone's outputs, and where their hue is."""
+
+from typing import ContextManager, Sequence, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..dist import all_gather
+from ..nn import FeaturePlane
+from ..nn.base import build
+
+
+def last_map(feats: Union[Tensor, Sequence[Tensor]]) -> Tensor:
+    """The deepest of a backbone's outputs, which may be the only one."""
+    return feats[-1] if isinstance(feats, (tuple, list)) else feats
+
+
+def check_finite(feats: Tensor, together: bool) -> None:
+    """Raise ValueError on NaN; of ranks that search together, on all."""
+    finite = feats.isfinite().all()
+    if together:
+        finite = torch.stack(all_gather(finite.int())).all()
+    if not finite:
+        raise ValueError(
+            'model.backbone gave NaN or infinite values, which have no '
+            'neighbours; check its weights and the images'
+        )
+
+
+def full_precision(like: Tensor) -> ContextManager:
+    """Neighbours are compared in float32 under AMP, too."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+class GreyPlane(nn.Module):
+    """Stands for a feature plane where one or two channels have none."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """No hue: ``(N, C) -> (N, 2)``, all zero."""
+        return vectors.new_zeros(*vectors.shape[:-1], 2)
+
+
+def feature_plane_of(config: dict, channels: int, plane: str) -> nn.Module:
+    """The feature plane of a :class:`MemoryBankHead`.
+
+    Args:
+        config (dict): Of :class:`FeaturePlane`.
+        channels (int): C of the map. Below 3 there is no plane, and no hue.
+        plane (str): Which angle biases the vote.
+
+    Raises:
+        ValueError: If an option of the plane is wrong, it has several
+            windings, or a vote by hue has too few channels.
+    """
+    if channels < 3 and plane not in ('feature', 'both'):
+        return GreyPlane()
+    built = build(
+        'head.feature_plane', config, FeaturePlane, in_channels=channels
+    )
+    windings = getattr(built, 'windings', (1,))
+    if len(windings) != 1:
+        raise ValueError(
+            f'head.feature_plane.windings={windings} must be one number: a '
+            'pixel of the memory has one hue'
+        )
+    return built
