@@ -1,6 +1,7 @@
 """Suites: what is refused, what is trained, and what survives kill -9."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,13 @@ import pandas as pd
 import pytest
 import yaml
 from helpers import copied_suites
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
-from u1_plugin.lab.benchmark.pool import make_slots
+from u1_plugin.lab.benchmark.folder import check_folder, locked
+from u1_plugin.lab.benchmark.plan import check_plan
 from u1_plugin.lab.benchmark.runs import expand
+from u1_plugin.lab.benchmark.slots import make_slots
 from u1_plugin.lab.benchmark.suite import load_suite
 from u1_plugin.lab.benchmark.table import (
     PairingError,
@@ -23,7 +27,7 @@ from u1_plugin.lab.benchmark.table import (
     read_plan,
     read_results,
 )
-from u1_plugin.lab.run_record_hook import top_accuracies
+from u1_plugin.lab.outputs import top_accuracies
 
 SUITES = [
     'quick',
@@ -37,6 +41,22 @@ SUITES = [
 ]
 CONFIG = 'digits/resnet18-narrow_1xb64_digits.py'
 AUXILIARY = ('center-loss', 'hyperspherical', 'random-plane')
+#: Of the digits config, for a pure-Python one.
+CLASSES = {
+    'ImageClassifier': 'mmpretrain.models',
+    'ResNet_CIFAR': 'mmpretrain.models',
+    'GlobalAveragePooling': 'mmpretrain.models',
+    'LinearClsHead': 'mmpretrain.models',
+    'CrossEntropyLoss': 'mmpretrain.models',
+    'CustomDataset': 'mmpretrain.datasets',
+    'LoadImageFromFile': 'mmpretrain.datasets',
+    'PackInputs': 'mmpretrain.datasets',
+    'DefaultSampler': 'mmengine.dataset',
+    'CheckpointHook': 'mmengine.hooks',
+    'SGD': 'torch.optim',
+    'OneCycleLR': 'mmengine.optim',
+    'Accuracy': 'mmpretrain.evaluation',
+}
 ARMS = ['one-hot', 'u1-feature', 'u1-measured', 'u1-zero', 'arcface']
 
 
@@ -121,6 +141,9 @@ GOOD = dict(
         dict(
             config=CONFIG,
             set={
+                'model.backbone.base_channels': 4,
+                'model.backbone.stem_channels': 4,
+                'model.head.in_channels': 32,
                 'train_cfg.max_epochs': 2,
                 'train_cfg.val_interval': 1,
                 'param_scheduler.total_steps': 2,
@@ -193,6 +216,70 @@ GOOD = dict(
             dict(define={'a/b': dict(role='rival')}),
             'the name .a/b. becomes a folder',
         ),
+        (dict(name='../up'), "suite.name: the name '../up' becomes a folder"),
+        (dict(name='.hidden'), "suite.name: the name '.hidden'"),
+        (dict(name='<b>'), "suite.name: the name '<b>'"),
+        (dict(name='a' * 101), 'suite.name: the name'),
+        (dict(name=3), 'suite.name=3 must be of type str'),
+        (dict(seeds=True), 'suite.seeds=True must be of type int'),
+        (dict(seeds=2.0), 'suite.seeds=2.0 must be of type int'),
+        (dict(seeds=10**9), 'suite.seeds=1000000000 must be a number'),
+        (dict(first_seed=2**32 - 1), 'suite.first_seed=.*no room'),
+        (dict(processes=0), 'suite.processes=0 must be a number'),
+        (dict(arms=[1]), r'suite.arms=\[1\] must be different names'),
+        (dict(arms=[['one-hot']]), 'suite.arms=.*must be different names'),
+        (dict(configs=[CONFIG]), r'suite.configs\[0\]=.*must be a mapping'),
+        (
+            dict(configs=[dict(config=CONFIG, set=[1])]),
+            r'suite.configs\[0\].set=\[1\] must be of type dict',
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, set={1: 2})]),
+            r'suite.configs\[0\].set: the option 1 must be a name',
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, set={'a..b': 2})]),
+            r"suite.configs\[0\].set: the option 'a..b'",
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, set={'a': float('nan')})]),
+            r'suite.configs\[0\].set.a=nan must be a string, a finite',
+        ),
+        (
+            dict(
+                configs=[
+                    dict(config=CONFIG, name=name) for name in ('one', 'One')
+                ]
+            ),
+            "suite.configs: the names 'one' and 'One' are one folder",
+        ),
+        (
+            dict(
+                arms=['one-hot', 'U1-zero'],
+                define={'U1-zero': dict(role='rival')},
+                ablations=dict(seeds=1, set={'u1-ZERO': {}}),
+            ),
+            'are one folder',
+        ),
+        (dict(define=['x']), 'suite.define=.*must be of type dict'),
+        (dict(define={7: dict(role='u1')}), 'suite.define: the name 7'),
+        (
+            dict(define={'x': dict(role='u1', measured=3)}),
+            'suite.define.x.measured=3 must be of type str',
+        ),
+        (dict(ablations=[]), r'suite.ablations=\[\] must be of type dict'),
+        (dict(ablations=dict(set={})), 'suite.ablations.seeds=None must be'),
+        (
+            dict(ablations=dict(seeds=1, set={'x': [3]})),
+            r'suite.ablations.set.u1-feature.x=\[3\] must be a mapping',
+        ),
+        (
+            dict(ablations=dict(seeds=1, of={'arcface': 'x'})),
+            "suite.ablations.of.arcface='x' must be a mapping",
+        ),
+        (dict(prepare=['digits.py']), r"suite.prepare\[0\]='digits.py' must"),
+        (dict(prepare=[[]]), r'suite.prepare\[0\]=\[\] must'),
+        (dict(prepare=[['a', {}]]), r'suite.prepare\[0\]=.*must'),
     ],
 )
 def test_a_bad_suite_is_refused_by_name(change, words, root, tmp_path):
@@ -206,9 +293,143 @@ def test_a_bad_suite_is_refused_by_name(change, words, root, tmp_path):
 def test_no_file_and_no_yaml(tmp_path):
     with pytest.raises(FileNotFoundError, match='does not exist'):
         load_suite(tmp_path / 'no.yml')
-    (tmp_path / 'bad.yml').write_text('name: [')
-    with pytest.raises(ValueError, match='is not YAML'):
+    for content in (b'name: [', b'\xff\xfe\x00', b'[' * 5000, b'!!python/x'):
+        (tmp_path / 'bad.yml').write_bytes(content)
+        with pytest.raises(ValueError, match='suite=.*is not YAML'):
+            load_suite(tmp_path / 'bad.yml')
+    (tmp_path / 'bad.yml').write_text('name: a\nseeds: 3\nseeds: 4\n')
+    with pytest.raises(ValueError, match="the key 'seeds' is there twice"):
         load_suite(tmp_path / 'bad.yml')
+    with pytest.raises(ValueError, match='cannot be read'):
+        load_suite(tmp_path)
+
+
+def test_yaml_that_merges_mappings_is_no_double_key(root, tmp_path):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    text = yaml.safe_dump(GOOD) + (
+        'define:\n'
+        '  a: &a {role: rival, set: {model.head.topk: [1]}}\n'
+        '  b: {<<: *a, role: control}\n'
+    )
+    file.write_text(text.replace('- u1-zero', '- u1-zero\n- a\n- b'))
+    arms = {arm.name: arm for arm in load_suite(file).arms}
+    a, b = arms['a'], arms['b']
+    assert (a.role, b.role) == ('rival', 'control') and a.set == b.set
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        ({'train_cfg.max_epoch': 3}, 'option train_cfg.max_epoch=3 is not'),
+        ({'optimizer_wrapper.lr': 3}, "'optimizer_wrapper' is nothing that"),
+        ({'optim_wrapper.optimiser.lr': 3}, 'option optim_wrapper.optimiser'),
+        (
+            {'optim_wrapper.optimizer.lrr': 3},
+            'option optim_wrapper.optimizer.lrr=3 is not known',
+        ),
+        ({'train_pipeline': []}, "'train_pipeline' is nothing that training"),
+        ({'work_dir': 'x'}, "'work_dir' is nothing that training reads, or"),
+        ({'randomness.seed': 3}, 'option randomness.seed=3 is not known'),
+        ({'train_dataloader.batchsize': 3}, 'train_dataloader.batchsize=3'),
+        (
+            {'train_dataloader.dataset.pipelin': []},
+            'train_dataloader.dataset.pipelin=',
+        ),
+        (
+            {'train_dataloader.dataset.pipeline': [dict(type='RandomFlap')]},
+            r"pipeline\[0\].type='RandomFlap' is registered nowhere",
+        ),
+        (
+            {'default_hooks.checkpoint.intervall': 3},
+            'default_hooks.checkpoint.intervall=3 is not known',
+        ),
+        (
+            {'custom_hooks': [dict(type='PermuteAnglesHook', sed=1)]},
+            r'custom_hooks\[0\].sed=1 is not known',
+        ),
+        ({'param_scheduler.total_step': 3}, 'param_scheduler.total_step=3'),
+        ({'train_cfg.max_epochs.x': 3}, 'does not fit'),
+    ],
+)
+def test_options_that_no_config_knows_are_found_at_once(
+    options, words, root, tmp_path
+):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    of_config = dict(GOOD, configs=[dict(config=CONFIG, set=options)])
+    of_arm = dict(GOOD, define={'one-hot': dict(role='baseline', set=options)})
+    for content in (of_config, of_arm):
+        file.write_text(yaml.safe_dump(content))
+        suite = load_suite(file)
+        with pytest.raises(ValueError, match='^suite.*' + words):
+            expand(suite, tmp_path, root / 'configs')
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        ({'model.head.scael': 3}, '/x: the model cannot be built.*scael'),
+        ({'model.u1.nek.plane': 'image'}, 'the model cannot be built.*nek'),
+        ({'model.type': 'U1'}, 'the model cannot be built.*U1'),
+        ({'val_evaluator.topk': [5]}, 'val_evaluator=.*no Accuracy with top'),
+    ],
+)
+def test_models_that_cannot_be_built_are_found_at_once(
+    options, words, root, tmp_path
+):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    arm = dict(role='u1', set={'model.type': 'U1ImageClassifier', **options})
+    content = dict(GOOD, arms=['one-hot', 'x'], define={'x': arm})
+    file.write_text(yaml.safe_dump(content))
+    runs = expand(load_suite(file), tmp_path, root / 'configs')
+    with pytest.raises(ValueError, match=words):
+        check_plan(runs)
+
+
+def test_a_config_whose_types_are_classes_makes_the_same_runs(root, tmp_path):
+    """Pure-Python configs, up to what `tools/train.py` reads."""
+    configs = copied_suites(root, tmp_path).parent
+    text = Config.fromfile(configs / CONFIG).pretty_text
+    for kind, module in CLASSES.items():
+        text = text.replace(f"type='{kind}'", f'type={kind}')
+        text = f'from {module} import {kind}\n{text}'
+    (configs / 'pure.py').write_text(text)
+    file = configs / 'suites/mini.yml'
+    content = dict(GOOD, configs=[dict(config='pure.py')], ablations={})
+    file.write_text(yaml.safe_dump(content))
+    runs = expand(load_suite(file), tmp_path / 'out', configs)
+    check_plan(runs)
+    for run in runs[: len(ARMS)]:
+        written = Config.fromfile(run.write_config())
+        if run.needs is None:
+            MODELS.build(written.model)
+        hooks = [hook.type for hook in written.custom_hooks]
+        assert hooks[-1 - run.measure] == 'RunRecordHook'
+
+
+def test_a_folder_with_files_of_others_is_refused(tmp_path):
+    check_folder(tmp_path / 'new')
+    check_folder(tmp_path)
+    (tmp_path / '.lock').touch()
+    check_folder(tmp_path)  # left by a kill before the first mark
+    with locked(tmp_path):
+        pass
+    (tmp_path / 'anything').touch()
+    check_folder(tmp_path)
+    (tmp_path / '.lock').write_text('')  # as earlier versions left it
+    with pytest.raises(FileExistsError, match='--out=.*holds files'):
+        check_folder(tmp_path)
+    for name, head in (
+        ('planned.csv', 'config,arm,role,seed\na,b,c,1\n'),
+        ('results.csv', 'suite,config,arm,role,seed,epochs\n'),
+    ):
+        (tmp_path / name).write_text('mine\n')
+        with pytest.raises(FileExistsError, match='--out=.*holds files'):
+            check_folder(tmp_path)
+        (tmp_path / name).write_text(head)
+        check_folder(tmp_path)
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match='--out=.*is a file'):
+        check_folder(tmp_path / 'anything')
 
 
 def test_slots():
@@ -285,10 +506,13 @@ def test_arms_of_a_seed_are_pairs_and_seeds_differ(finished):
     for column in ('initial_backbone', 'initial_head_fc', 'order'):
         assert (pairs[column].nunique() == 1).all()
         assert table[column].nunique() == 2
-    broken = table.copy()
-    broken.loc[0, 'order'] = 'other'
-    with pytest.raises(PairingError, match='order differs between the arms'):
-        check_pairs(broken)
+    assert (table.draws == 'seeded by sample').all()
+    for column, value in (('order', 'other'), ('draws', None)):
+        broken = table.copy()
+        broken.loc[0, column] = value
+        with pytest.raises(PairingError, match=f'{column} differs between'):
+            check_pairs(broken)
+    check_pairs(table.drop(columns='draws'))  # of an earlier version
 
 
 def test_zero_weight_is_one_hot_and_the_others_are_not(finished):
@@ -350,7 +574,7 @@ def test_other_settings_are_refused(finished, root, tmp_path):
     )
     file.write_text(yaml.safe_dump(changed))
     runs = expand(load_suite(file), finished, root / 'configs')
-    with pytest.raises(ValueError, match='finished run of other settings'):
+    with pytest.raises(ValueError, match='--out: .* a run of other settings'):
         runs[0].record()
 
 
@@ -382,3 +606,32 @@ def test_the_plan_names_every_run(finished):
     assert plan.equals(table[keys]) and (finished / 'planned.csv').is_file()
     with pytest.raises(ValueError, match='no results.csv'):
         read_results(finished / 'nowhere')
+
+
+def test_a_record_that_lacks_something_is_none(finished, root, tmp_path):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    file.write_text(yaml.safe_dump(GOOD))
+    out = tmp_path / 'out'
+    shutil.copytree(finished, out)
+    run = expand(load_suite(file), out, root / 'configs')[1]
+    record = run.record()
+    assert record is not None
+    text = run.record_file.read_text()
+    for lack in (
+        text[:-20],
+        '[]',
+        json.dumps(dict(record, val=record['val'][:-1])),
+        json.dumps(dict(record, test={})),
+        json.dumps({k: v for k, v in record.items() if k != 'order'}),
+    ):
+        run.record_file.write_text(lack)
+        assert run.record() is None
+    run.record_file.write_text(text)
+    (run.folder / 'test_outputs.npz').write_bytes(b'PK')
+    assert run.record() is None
+    run.record_file.unlink()
+    other = dict(identity=dict(record['identity'], run_hash='another'))
+    part = run.folder / 'run_record.part.json'
+    part.write_text(json.dumps(other))
+    with pytest.raises(ValueError, match='a run of other settings'):
+        run.record()

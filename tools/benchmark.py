@@ -2,22 +2,31 @@
 
     python tools/benchmark.py configs/suites/quick.yml
 
-Each run is a real ``tools/train.py`` process. Finished runs are not repeated:
-call the command again after an interruption, or after adding arms or seeds.
-``tools/report.py`` makes tables and figures of the results.
+Each run is a real ``tools/train.py`` process. Finished runs are not repeated,
+and interrupted ones go on or begin anew: call the command again after an
+interruption, or after adding arms or seeds. ``tools/report.py`` makes tables
+and figures of the results.
 """
 
 import argparse
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import List
 
 import u1_plugin  # noqa: F401  (lets configs inherit from u1_plugin::)
-from u1_plugin.lab.benchmark.pool import locked, make_slots, run_all
-from u1_plugin.lab.benchmark.runs import expand
+import u1_plugin.lab  # noqa: F401  (whose parts a suite may name)
+from u1_plugin.files import check_writable
+from u1_plugin.lab.benchmark.folder import check_folder, locked
+from u1_plugin.lab.benchmark.plan import check_plan
+from u1_plugin.lab.benchmark.pool import run_all
+from u1_plugin.lab.benchmark.runs import Run, expand
+from u1_plugin.lab.benchmark.slots import make_slots
 from u1_plugin.lab.benchmark.suite import Suite, load_suite
-from u1_plugin.lab.benchmark.table import PairingError, write_plan, write_table
+from u1_plugin.lab.benchmark.table import write_plan, write_table
+from u1_plugin.mm.launch import die_with
 
 TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / 'configs'
@@ -45,12 +54,48 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def check_tools(suite: Suite) -> None:
+    """Raise ValueError if a tool that is to write data is missing."""
+    for i, (tool, *_) in enumerate(suite.prepare):
+        if not (TOOLS / tool).is_file():
+            raise ValueError(
+                f'suite.prepare[{i}]: {tool!r} is no file in {TOOLS}'
+            )
+
+
 def prepare(suite: Suite) -> None:
     """Write the suite's data where it is missing."""
     for tool, *arguments in suite.prepare:
         if not Path(arguments[-1]).exists():
             command = [sys.executable, str(TOOLS / tool), *arguments]
-            subprocess.run(command, check=True)
+            done = subprocess.run(
+                command, preexec_fn=partial(die_with, os.getpid())
+            )
+            if done.returncode:
+                raise SystemExit(f'suite.prepare: {" ".join(command)} failed')
+
+
+def train(
+    runs: List[Run], slots: list, suite: Suite, out: Path, lock: int
+) -> List[str]:
+    """Train what is not finished, and write the table; what failed and why."""
+
+    def report(line: str) -> None:
+        """After every run, so that a killed benchmark leaves its table."""
+        print(line, flush=True)
+        try:
+            write_table(runs, out)
+        except (ValueError, OSError) as error:  # the other runs go on
+            print(error, flush=True)
+
+    prepare(suite)
+    write_plan(runs, out)
+    failures = run_all(runs, slots, TOOLS, lock, report)
+    try:
+        print(f'Table: {write_table(runs, out)}')
+    except (ValueError, OSError) as error:
+        failures.append(str(error))
+    return failures
 
 
 def main() -> None:
@@ -58,39 +103,26 @@ def main() -> None:
     try:
         suite = load_suite(args.suite)
         out = args.out or Path('work_dirs/benchmark') / suite.name
+        check_folder(out)
+        check_tools(suite)
         runs = expand(suite, out, CONFIGS)
         slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
         finished = sum(run.record() is not None for run in runs)
-    except (ValueError, FileNotFoundError) as error:
+        check_plan(runs)
+        if not args.dry_run:
+            check_writable(out / 'results.csv', '--out', parents=True)
+    except (ValueError, OSError) as error:
         raise SystemExit(f'{args.suite}: {error}') from error
     print(f'{suite.name}: {len(runs)} runs, {finished} of them finished')
     if args.dry_run:
         for run in runs:
             print(run.run_hash, run.folder)
         return
-
-    def report(line: str) -> None:
-        """After every run, so that a killed benchmark leaves its table."""
-        print(line, flush=True)
-        try:
-            write_table(runs, out)
-        except PairingError as error:  # the other runs go on
-            print(error, flush=True)
-
-    with locked(out) as lock:
-        prepare(suite)
-        write_plan(runs, out)
-        failures = run_all(
-            runs,
-            slots,
-            TOOLS,
-            lock,
-            report,
-        )
-        try:
-            print(f'Table: {write_table(runs, out)}')
-        except PairingError as error:
-            raise SystemExit(str(error)) from error
+    try:
+        with locked(out) as lock:
+            failures = train(runs, slots, suite, out, lock)
+    except (RuntimeError, OSError) as error:
+        raise SystemExit(f'{args.suite}: {error}') from error
     if failures:
         raise SystemExit(
             f'{len(failures)} run(s) failed; the same command tries them '

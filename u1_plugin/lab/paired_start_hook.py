@@ -10,6 +10,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from ..networks import unwrapped
+from ..options import Seed, checked
 
 
 class PairedStartHook(Hook):
@@ -32,7 +33,8 @@ class PairedStartHook(Hook):
     # Before EMAHook copies the weights.
     priority = 'VERY_HIGH'
 
-    def __init__(self, model: dict, seed: int) -> None:
+    @checked('PairedStartHook')
+    def __init__(self, model: dict, seed: Seed) -> None:
         self.model = model
         self.seed = seed
 

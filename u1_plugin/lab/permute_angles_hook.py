@@ -6,6 +6,7 @@ from mmengine.runner import Runner
 
 from ..networks import unwrapped
 from ..nn import U1Branch
+from ..options import Seed, checked
 
 
 class PermuteAnglesHook(Hook):
@@ -20,7 +21,8 @@ class PermuteAnglesHook(Hook):
         seed (int): Of the permutations.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    @checked('PermuteAnglesHook')
+    def __init__(self, seed: Seed = 0) -> None:
         self.seed = seed
 
     @torch.no_grad()
@@ -28,12 +30,12 @@ class PermuteAnglesHook(Hook):
         """Permute.
 
         Raises:
-            TypeError: If the model has no U(1) branch.
+            ValueError: If the model has no U(1) branch.
         """
         model = unwrapped(runner.model)
         branch = getattr(model, 'u1', None)
         if not isinstance(branch, U1Branch):
-            raise TypeError(
+            raise ValueError(
                 f'PermuteAnglesHook: model.type={type(model).__name__!r} has '
                 'no class angles; leave the hook out, or set '
                 "model.type='U1ImageClassifier'"

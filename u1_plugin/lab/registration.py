@@ -10,9 +10,11 @@ from .auxiliary_losses import (
     RandomPlaneLoss,
 )
 from .corrupt import Corrupt
+from .divergence_hook import DivergenceHook
 from .paired_start_hook import PairedStartHook
 from .permute_angles_hook import PermuteAnglesHook
 from .run_record_hook import RunRecordHook
+from .sample_seed_hook import SampleSeedHook
 from .subsets import subset_dataset
 
 COMPONENTS = (
@@ -25,7 +27,16 @@ COMPONENTS = (
             RandomPlaneLoss,
         ),
     ),
-    (HOOKS, (PairedStartHook, PermuteAnglesHook, RunRecordHook)),
+    (
+        HOOKS,
+        (
+            DivergenceHook,
+            PairedStartHook,
+            PermuteAnglesHook,
+            RunRecordHook,
+            SampleSeedHook,
+        ),
+    ),
     (TRANSFORMS, (Corrupt,)),
 )
 

@@ -2,110 +2,36 @@
 
 import hashlib
 import json
-import platform
-import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Any, Dict, Optional
 
-import numpy as np
 import torch
-from mmengine.dist import collect_results, is_main_process
-from mmengine.hooks import EMAHook, Hook
-from mmengine.runner import Runner
-from mmpretrain.evaluation import Accuracy
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import (
+    CheckpointLoader,
+    EpochBasedTrainLoop,
+    Runner,
+    find_latest_checkpoint,
+)
 from torch import nn
 
 from ..files import replaced_file
-from ..networks import unwrapped, update_digest
-
-try:
-    import resource
-except ImportError:  # Windows has none
-    resource = None
-
-#: Whose versions are recorded: a fork has another name, the same import.
-_PACKAGES = (
-    'u1_plugin',
-    'torch',
-    'torchvision',
-    'numpy',
-    'mmengine',
-    'mmpretrain',
-    'mmcv-lite',
-    'mmcv',
-    'onedl-mmengine',
-    'onedl-mmpretrain',
-    'onedl-mmcv',
-    'timm',
+from ..mm.hooks.whole_checkpoint_hook import WholeCheckpointHook
+from ..networks import unwrapped
+from ..options import checked
+from .going_on import KEY, SEEDED, kept_record, why_anew
+from .naming_dataset import name_files
+from .outputs import run_test
+from .sample_seed_hook import SampleSeedHook
+from .surroundings import (
+    hardware,
+    package_versions,
+    peak_rss_mib,
+    weights_hash,
 )
-
-
-def weights_hash(module: nn.Module) -> str:
-    """Names the parameters and buffers of a module by their bytes."""
-    digest = hashlib.sha256()
-    update_digest(digest, module)
-    return digest.hexdigest()[:16]
-
-
-def package_versions() -> Dict[str, str]:
-    """Of what is installed among the packages that decide a result."""
-    found = dict(python=platform.python_version())
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware() -> str:
-    """The GPU's name, or the processor's and the threads in use."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    cpuinfo = Path('/proc/cpuinfo')
-    names = [
-        line.split(':', 1)[1].strip()
-        for line in (
-            cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-        )
-        if line.startswith('model name')
-    ]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f'{name}, {torch.get_num_threads()} thread(s), no GPU'
-
-
-def top_accuracies(logits: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
-    """Top-1, and with more than 10 classes top-5, per cent.
-
-    Args:
-        logits (np.ndarray): ``(N, K)``, of any sign.
-        labels (np.ndarray): ``(N,)``.
-    """
-    topk = (1, 5) if logits.shape[1] > 10 else (1,)
-    # Without a threshold, which counts a largest logit below 0 as wrong.
-    scores = Accuracy.calculate(
-        torch.from_numpy(logits),
-        torch.from_numpy(labels),
-        topk=topk,
-        thrs=(None,),
-    )
-    # A count of images again: float32 per cents would break ties of runs.
-    counts = [round(float(score[0]) * len(labels) / 100) for score in scores]
-    return {
-        f'accuracy/top{k}': 100 * count / len(labels)
-        for k, count in zip(topk, counts)
-    }
-
-
-def _peak_rss_mib() -> Optional[float]:
-    """Peak memory of this process; None where the system does not say."""
-    if resource is None:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Kibibytes on Linux, bytes on macOS.
-    return peak / (2**20 if sys.platform == 'darwin' else 2**10)
+from .work_dir import held
 
 
 class RunRecordHook(Hook):
@@ -114,27 +40,37 @@ class RunRecordHook(Hook):
     The record holds ``identity`` as given; hashes of the initial backbone, of
     the initial ``head.fc`` where there is one, and of the sample indices of
     every epoch in the order of training; the validation metrics of every
-    epoch; the test metrics of the last epoch, of EMA's weights where there is
-    an ``EMAHook``; wall and processor seconds and peak memory of training and
-    validation; parameters, package versions and hardware. Until the run is
-    over it is ``run_record.part.json``, from which a resumed run goes on: what
-    it repeats counts once, but for the seconds.
+    epoch that has a validation; the test metrics of the last epoch, of EMA's
+    weights where there is an ``EMAHook``; wall and processor seconds and peak
+    memory of training and validation; parameters, package versions and
+    hardware; what draws random numbers (``draws``) and at which epochs the
+    run went on after an interruption (``resumed``).
+
+    Every checkpoint holds the record up to it, so that a resumed run goes on
+    with the record of its weights. A validation that was due after the
+    checkpoint is run then. Where going on would not give the run that was
+    not interrupted (see :func:`~u1_plugin.lab.going_on.why_anew`), it begins
+    anew. ``run_record.part.json`` shows how far a run has come.
 
     Args:
         identity (dict): What names the run, such as arm, seed and hash.
         test (bool): Whether to run the test split after the last epoch and
-            write ``test_outputs.npz``: ``logits`` ``(N, K)`` float16,
-            ``labels`` ``(N,)``, in the order of the data set.
+            write ``test_outputs.npz``: ``logits`` ``(N, K)`` float16, or
+            float32 beyond its range, ``labels`` ``(N,)``, in the order of the
+            data set.
     """
 
     # After the other hooks of a stage, so that what they do is included.
     priority = 'VERY_LOW'
 
+    @checked('RunRecordHook')
     def __init__(self, identity: dict, test: bool = True) -> None:
         self.identity = dict(identity)
         self.test = test
         self.record: dict = {}
+        self._kept: Optional[dict] = None
         self._order = hashlib.sha256()
+        self._lock: Any = None
 
     @staticmethod
     def _model(runner: Runner) -> nn.Module:
@@ -144,42 +80,86 @@ class RunRecordHook(Hook):
     def _file(runner: Runner, kind: str) -> Path:
         return Path(runner.work_dir) / f'run_record{kind}.json'
 
+    def before_run(self, runner: Runner) -> None:
+        """Hold the work dir, and see whether the run may go on.
+
+        Raises:
+            RuntimeError: If another process trains in the work dir.
+        """
+        if is_main_process():
+            self._lock = held(Path(runner.work_dir))
+        self._kept = None
+        if not runner._resume:
+            return
+        file = runner._load_from
+        try:
+            file = file or find_latest_checkpoint(runner.work_dir)
+            if file is None:
+                return
+            checkpoint = CheckpointLoader.load_checkpoint(file, 'cpu')
+            reason = why_anew(runner, checkpoint, self.identity)
+        except Exception as error:  # a damaged file can raise whatever
+            reason = f'{file or "last_checkpoint"} cannot be read: {error}'
+        if reason is None:
+            self._kept = kept_record(checkpoint)
+            return
+        hooks = [h for h in runner.hooks if isinstance(h, WholeCheckpointHook)]
+        (hooks or [WholeCheckpointHook()])[0].begin_anew(runner, reason)
+
     def before_train(self, runner: Runner) -> None:
         """Note the start, or go on with the record of a resumed run."""
-        part = self._file(runner, '.part')
-        if runner.iter > 0 and part.is_file():
-            self.record = json.loads(part.read_text())
-            self._forget_after(runner)
-        else:
-            self.record = self._start(self._model(runner))
         self._since = (time.perf_counter(), time.process_time())
+        if self._kept is None:
+            self.record = self._start(runner)
+        else:
+            self.record = self._kept
+            self.record['resumed'].append(runner.epoch)
+            if hardware() not in self.record['hardware']:
+                self.record['hardware'] += f'; {hardware()}'
+        self._save(runner)
+        if runner.val_loop is not None:
+            name_files(runner.val_dataloader, 'val_dataloader')
+        if self._lacks_validation(runner):
+            runner.val_loop.run()
 
-    def _forget_after(self, runner: Runner) -> None:
-        """Drop the epochs after the checkpoint, which are trained again."""
-        done = runner.iter / len(runner.train_dataloader)
-        self.record['order'] = self.record['order'][: runner.epoch]
-        self.record['val'] = [
-            entry for entry in self.record['val'] if entry['epoch'] <= done
-        ]
-
-    def _start(self, model: nn.Module) -> dict:
-        head = getattr(model, 'head', None)
-        fc = getattr(head, 'fc', None)
+    def _start(self, runner: Runner) -> dict:
+        model = self._model(runner)
+        fc = getattr(getattr(model, 'head', None), 'fc', None)
+        seeded = any(
+            isinstance(hook, SampleSeedHook) and hook.batches is not None
+            for hook in runner.hooks
+        )
         return dict(
             identity=self.identity,
             initial=dict(
                 backbone=weights_hash(model.backbone),
                 head_fc=None if fc is None else weights_hash(fc),
             ),
+            draws=SEEDED if seeded else 'one after another',
+            ranks=get_world_size(),
             order=[],
             val=[],
             test={},
+            resumed=[],
             wall_s=0.0,
             cpu_s=0.0,
             parameters=sum(p.numel() for p in model.parameters()),
             versions=package_versions(),
             hardware=hardware(),
         )
+
+    def _lacks_validation(self, runner: Runner) -> bool:
+        """Whether the validation after the checkpoint's epoch is missing."""
+        epoch, loop = runner.epoch, runner.train_loop
+        done = self.record['val']
+        if epoch == 0 or runner.val_loop is None:
+            return False
+        loop._decide_current_val_interval()
+        last = epoch == loop.max_epochs
+        due = epoch >= loop.val_begin and (
+            last or epoch % loop.val_interval == 0
+        )
+        return due and not (done and done[-1]['epoch'] == epoch)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Begin the hash of this epoch's order."""
@@ -211,24 +191,46 @@ class RunRecordHook(Hook):
         self.record['val'].append(dict(epoch=round(epoch, 4), **values))
         self._save(runner)
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Give the checkpoint the record up to it."""
+        self._count_cost()
+        order = list(self.record['order'])
+        if len(order) < checkpoint['meta']['epoch']:
+            # This epoch's checkpoint is written before its order is closed.
+            order.append(self._order.hexdigest()[:16])
+        checkpoint[KEY] = json.dumps(dict(self.record, order=order))
+
     def after_train(self, runner: Runner) -> None:
         """Close the record, after the test split if it is asked for.
 
         What hooks do after the last epoch is no part of the run's cost: one
         arm measures class angles for another there.
+
+        Raises:
+            RuntimeError: If the record lacks an epoch.
+            FloatingPointError: If the test split's outputs are not finite.
         """
+        epochs = len(self.record['order'])
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if by_epoch and epochs != runner.epoch:
+            raise RuntimeError(
+                f'{self._file(runner, "")}: {epochs} epochs are recorded of '
+                f'{runner.epoch}; remove the folder and train again'
+            )
         if self.test:
-            self.record['test'] = self._run_test(runner)
+            self.record['test'] = run_test(runner)
         self._write(runner, '')
         if is_main_process():
             self._file(runner, '.part').unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
 
     def _count_cost(self) -> None:
         now = (time.perf_counter(), time.process_time())
         for name, new, old in zip(('wall_s', 'cpu_s'), now, self._since):
             self.record[name] += new - old
         self._since = now
-        peak = _peak_rss_mib()
+        peak = peak_rss_mib()
         if peak is not None:
             peak = max(peak, self.record.get('peak_rss_mib') or 0)
         self.record['peak_rss_mib'] = peak
@@ -246,36 +248,3 @@ class RunRecordHook(Hook):
         if is_main_process():
             with replaced_file(self._file(runner, kind)) as part:
                 part.write_text(json.dumps(self.record, indent=1))
-
-    def _run_test(self, runner: Runner) -> dict:
-        """With EMA's weights where validation had them."""
-        averages = [h for h in runner.hooks if isinstance(h, EMAHook)]
-        for hook in averages:
-            hook.before_test_epoch(runner)
-        try:
-            return self._evaluate(runner)
-        finally:
-            for hook in averages:
-                hook.after_test_epoch(runner)
-
-    @torch.no_grad()
-    def _evaluate(self, runner: Runner) -> dict:
-        model = self._model(runner).eval()
-        loader = runner.build_dataloader(runner.cfg.test_dataloader)
-        rows: List[tuple] = []
-        for batch in loader:
-            data = model.data_preprocessor(batch, False)
-            logits = model(data['inputs'], mode='tensor').float().cpu()
-            labels = [int(s.gt_label) for s in data['data_samples']]
-            rows += list(zip(logits.numpy(), labels))
-        rows = collect_results(rows, len(loader.dataset), device='cpu')
-        if not is_main_process():
-            return {}
-        logits = np.stack([row[0] for row in rows])
-        labels = np.array([row[1] for row in rows])
-        file = Path(runner.work_dir) / 'test_outputs.npz'
-        with replaced_file(file) as part:
-            np.savez_compressed(
-                part, logits=logits.astype(np.float16), labels=labels
-            )
-        return top_accuracies(logits, labels)

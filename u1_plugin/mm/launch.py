@@ -1,12 +1,21 @@
 """Runs the command-line tools that the installed MMPretrain ships."""
 
+import ctypes
+import importlib.util
+import os
 import runpy
+import signal
+import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 import mmpretrain
 import torch
+from mmengine.config import Config
+
+from .hooks.whole_checkpoint_hook import use_whole_checkpoints
 
 #: What MMEngine's default of one GPU a process must become without a GPU.
 _CPU_DISTRIBUTED = [
@@ -46,16 +55,42 @@ def with_options(argv: List[str], options: List[str]) -> List[str]:
     return argv + ['--cfg-options'] + options
 
 
-def _launched_by_torch(argv: List[str]) -> bool:
-    return '--launcher=pytorch' in argv or (
-        '--launcher' in argv
-        and argv[argv.index('--launcher') + 1 :][:1] == ['pytorch']
-    )
+def _launcher(argv: List[str]) -> Optional[str]:
+    for i, argument in enumerate(argv):
+        name, given, value = argument.partition('=')
+        if name == '--launcher':
+            return value if given else ''.join(argv[i + 1 : i + 2])
+    return None
+
+
+def _set_slurm_port() -> None:
+    """Another port for every job: two of them may share a machine."""
+    job = int(os.environ.get('SLURM_JOB_ID', 0))
+    os.environ.setdefault('MASTER_PORT', str(20000 + job % 10000))
+
+
+def _set_slurm_ranks() -> None:
+    """What ``torch.distributed`` asks of the environment, as MMEngine does."""
+    environment = os.environ
+    if 'MASTER_ADDR' not in environment:
+        nodes = subprocess.run(
+            ['scontrol', 'show', 'hostname', environment['SLURM_NODELIST']],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        environment['MASTER_ADDR'] = nodes.stdout.split()[0]
+    environment['WORLD_SIZE'] = environment['SLURM_NTASKS']
+    environment['RANK'] = environment['SLURM_PROCID']
+    environment['LOCAL_RANK'] = environment['SLURM_LOCALID']
 
 
 def _adapt_to_cpu(name: str, argv: List[str]) -> List[str]:
     options: List[str] = []
-    if _launched_by_torch(argv):
+    launcher = _launcher(argv)
+    if launcher == 'slurm':
+        _set_slurm_ranks()
+    if launcher in ('pytorch', 'slurm'):
         # MMEngine leaves a process group alone that exists already; its own
         # start would bind each process to a GPU.
         torch.distributed.init_process_group(backend='gloo')
@@ -65,20 +100,63 @@ def _adapt_to_cpu(name: str, argv: List[str]) -> List[str]:
     return with_options(argv, options) if options else argv
 
 
+def die_with(parent: int, by: int = signal.SIGKILL) -> None:
+    """Have this process end when its parent does, however that ends.
+
+    Nothing happens where the system is not Linux.
+
+    Args:
+        parent (int): Process that started this one.
+        by (int): Signal that this process gets then.
+    """
+    if sys.platform == 'linux':
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, by)
+        if os.getppid() != parent:  # it has ended already
+            os.kill(os.getpid(), by)
+
+
+def _run_train(tool: Path) -> None:
+    """MMPretrain's ``train.py``, with checkpoints that survive kills."""
+    spec = importlib.util.spec_from_file_location('mmpretrain_train', tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    merge_args = module.merge_args
+
+    def merged(config: Config, args: Namespace) -> Config:
+        load_from = config.get('load_from')  # which `--resume` would drop
+        config = merge_args(config, args)
+        use_whole_checkpoints(config, load_from)
+        return config
+
+    module.merge_args = merged
+    module.main()
+
+
 def run_mmpretrain_tool(name: str) -> None:
     """Run a tool of MMPretrain on ``sys.argv`` as if called directly.
 
     The plugin is imported first, which is what lets ``u1_plugin::`` configs
     resolve before any config is read. On a machine without a GPU,
-    ``--launcher pytorch`` talks through gloo and ``--amp`` means bfloat16;
-    MMEngine alone refuses both there.
+    ``--launcher pytorch`` and ``slurm`` talk through gloo and ``--amp`` means
+    bfloat16; MMEngine alone refuses all of them there. ``train.py`` writes
+    checkpoints with
+    :class:`~u1_plugin.mm.hooks.whole_checkpoint_hook.WholeCheckpointHook`.
 
     Args:
         name (str): Such as ``train.py``.
     """
     tool = mmpretrain_tool(name)
     argv = sys.argv[1:]
+    if _launcher(argv) == 'pytorch':
+        # The agent that started this rank; alone it would train on unseen.
+        die_with(os.getppid())
+    if _launcher(argv) == 'slurm':
+        _set_slurm_port()
     if not torch.cuda.is_available():
         argv = _adapt_to_cpu(name, argv)
     sys.argv = [str(tool), *argv]
-    runpy.run_path(str(tool), run_name='__main__')
+    if name == 'train.py':
+        _run_train(tool)
+    else:
+        runpy.run_path(str(tool), run_name='__main__')

@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import mmpretrain
 import numpy as np
@@ -250,6 +250,34 @@ def folder_images(
     return _load(dataset, limit)
 
 
+def _outputs(file: Path) -> Tuple[np.ndarray, np.ndarray]:
+    """Logits ``(N, K)`` and labels ``(N,)`` of a run's test split."""
+    try:
+        with np.load(file, allow_pickle=False) as npz:
+            logits, labels = npz['logits'], npz['labels']
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds
+        raise ValueError(
+            f'{file} is no archive of logits and labels: {error}; run '
+            'tools/benchmark.py again'
+        ) from error
+    if (
+        logits.ndim != 2
+        or not logits.size
+        or logits.dtype.kind != 'f'
+        or labels.shape != logits.shape[:1]
+        or labels.dtype.kind not in 'iu'
+        or not np.isfinite(logits).all()
+        or not ((labels >= 0) & (labels < logits.shape[1])).all()
+    ):
+        raise ValueError(
+            f'{file} holds logits of shape {logits.shape} ({logits.dtype}) and '
+            f'labels of shape {labels.shape} ({labels.dtype}); they must be '
+            'finite numbers (N, K) and classes (N,); run tools/benchmark.py '
+            'again'
+        )
+    return logits, labels
+
+
 def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:
     """What a run's own files tell, without the model.
 
@@ -260,9 +288,11 @@ def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:
 
     Returns:
         Dict[str, float]: Calibration error and epochs, by name.
+
+    Raises:
+        ValueError: If ``test_outputs.npz`` is not of a benchmark.
     """
-    with np.load(folder / 'test_outputs.npz') as outputs:
-        error = calibration_error(outputs['logits'], outputs['labels'])
+    error = calibration_error(*_outputs(folder / 'test_outputs.npz'))
     return {
         'calibration error (ECE), %': error,
         f'epochs to {target:.2f} %': epochs_to(json.loads(curve), target),

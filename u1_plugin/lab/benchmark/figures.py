@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ...extras import needs
 from ...measure.visualization import class_style
+from ..markup import label, mathtext
 from .analysis import ArmResult
 
 with needs('lab'):
@@ -58,8 +59,12 @@ def differences(
         if not math.isnan(c.low):
             ax.plot([c.low, c.high], [row, row], lw=2, color=style['color'])
         ax.plot(c.mean, row, ls='', ms=8, mec='white', zorder=3, **style)
-    ax.set_yticks(range(len(shown)), [f'{r.arm}  (n={r.n})' for r in shown])
-    ax.set(xlabel=f'difference to the baseline, {metric}', title=title)
+    ax.set_yticks(
+        range(len(shown)), [f'{mathtext(r.arm)}  (n={r.n})' for r in shown]
+    )
+    ax.set(
+        xlabel=f'difference to the baseline, {metric}', title=mathtext(title)
+    )
     ax.set_ylim(-0.7, len(shown) - 0.3)
     ax.grid(axis='x', color='0.92')
     ax.set_axisbelow(True)
@@ -134,11 +139,11 @@ def learning_curves(
             style = dict(marker='.', ms=4, lw=1.4, color=color)
             if role == 'baseline':
                 style['ls'] = '--'
-            ax.plot(curve.index, mean, label=arm, **style)
+            ax.plot(curve.index, mean, label=label(arm), **style)
             ax.fill_between(
                 curve.index, mean - sd, mean + sd, color=color, alpha=0.15, lw=0
             )
-        ax.set_title(result.arm, fontsize=10)
+        ax.set_title(mathtext(result.arm, 30), fontsize=10)
         ax.grid(color='0.92')
         # Panels below may be missing, and then this is the lowest one.
         if i + columns >= len(others):
@@ -154,7 +159,7 @@ def learning_curves(
         margin = 0.6 * max(max(tops) - min(lows), 1)
         top = min(max(tops) + margin / 4, 100.5)
         axes[0].set_ylim(min(lows) - margin, top)
-    figure.suptitle(f'{title} (dashed: {base.arm})')
+    figure.suptitle(f'{mathtext(title)} (dashed: {mathtext(base.arm)})')
     return figure
 
 
@@ -187,11 +192,11 @@ def gain_and_cost(
             ax.plot([cost, cost], [c.low, c.high], lw=1, color=style['color'])
         if style['marker'] not in '+x':  # which are nothing but edge
             style = dict(style, mec='white')
-        ax.plot(cost, c.mean, ls='', ms=8, label=result.arm, **style)
+        ax.plot(cost, c.mean, ls='', ms=8, label=label(result.arm), **style)
     ax.set(
         xlabel='processor time more than the baseline, % (median, quartiles)',
         ylabel=f'difference to the baseline, {metric}',
-        title=title,
+        title=mathtext(title),
     )
     ax.grid(color='0.94')
     ax.set_axisbelow(True)

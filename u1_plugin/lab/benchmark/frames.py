@@ -1,9 +1,11 @@
 """Tables and sentences of a benchmark's report."""
 
+import json
 import math
 from typing import Dict, List, Sequence, Tuple
 
 from ...extras import needs
+from ..markup import markdown as escaped
 from .analysis import (
     LEVEL,
     ArmResult,
@@ -21,13 +23,10 @@ with needs('lab'):
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A table; all but the first column flush right."""
-    lines = ['| ' + ' | '.join(map(str, frame.columns)) + ' |']
-    lines.append('|---' + '|---:' * (frame.shape[1] - 1) + '|')
-    lines += [
-        '| ' + ' | '.join(map(str, row)) + ' |'
-        for row in frame.itertuples(index=False)
-    ]
+    """A table of plain text; all but the first column flush right."""
+    rows = [frame.columns, *frame.itertuples(index=False)]
+    lines = ['| ' + ' | '.join(map(escaped, row)) + ' |' for row in rows]
+    lines.insert(1, '|---' + '|---:' * (frame.shape[1] - 1) + '|')
     return '\n'.join(lines)
 
 
@@ -35,6 +34,18 @@ def p_text(value: float) -> str:
     if math.isnan(value):
         return ''
     return '< 0.001' if value < 0.001 else f'{value:.3f}'
+
+
+def versions_line(table: pd.DataFrame) -> str:
+    """Package versions; several of one package are all named."""
+    found: Dict[str, set] = {}
+    for text in table.versions.unique():
+        for package, version in json.loads(text).items():
+            found.setdefault(package, set()).add(str(version))
+    return ', '.join(
+        f'{package} {" and ".join(sorted(versions))}'
+        for package, versions in found.items()
+    )
 
 
 def arms_frame(results: Sequence[ArmResult], score: str) -> pd.DataFrame:
@@ -130,7 +141,9 @@ def conclusions(
             controls.update(against(table, metric, r.arm, 'control'))
             words[r.arm] = conclusion(r, controls, sharing)
         incomplete = f' (without seeds {list(r.missing)})' if r.missing else ''
-        lines.append(f'**{r.arm}**{incomplete}: {words[r.arm]}.')
+        lines.append(
+            f'**{escaped(r.arm)}**{incomplete}: {escaped(words[r.arm])}.'
+        )
     return lines
 
 
@@ -176,8 +189,10 @@ def ablation_lines(results: Sequence[ArmResult]) -> List[str]:
             if best.to_baseline
             else ''
         )
-        of = f' of {method}' if method else ''
-        lines.append(f'Best of {len(tried)}{of}: **{best.arm}**{difference}.')
+        of = f' of {escaped(method)}' if method else ''
+        lines.append(
+            f'Best of {len(tried)}{of}: **{escaped(best.arm)}**{difference}.'
+        )
     return lines
 
 
@@ -219,14 +234,14 @@ def behaviour_frame(
         columns[quantity], compared = _behaviour_row(rows, baseline)
         corrected = holm({arm: c.permutation for arm, c in compared.items()})
         shown = [
-            f'{c.verdict} for {arm} (p = {p_text(corrected[arm])})'
+            f'{c.verdict} for {escaped(arm)} (p = {p_text(corrected[arm])})'
             for arm, c in compared.items()
             if c.verdict != 'no effect here' and corrected[arm] < LEVEL
         ]
         words = '; '.join(shown) or 'no effect of any arm is shown'
         if not compared:
             words = 'not compared: fewer than 2 pairs have a value'
-        lines.append(f'**{quantity}**: {words}.')
+        lines.append(f'**{escaped(quantity)}**: {words}.')
     frame = pd.DataFrame(columns).T
     frame.insert(0, 'quantity', frame.index)
     return frame.fillna(''), lines

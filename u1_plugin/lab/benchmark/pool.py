@@ -1,172 +1,32 @@
 """Runs the standard training tool for many runs at a time."""
 
-import ctypes
-import fcntl
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Callable, List, Optional, Set
 
 import torch
 
-from ...mm.launch import run_mmpretrain_tool
+from ...mm.launch import die_with, run_mmpretrain_tool
 from .runs import Run
+from .slots import Slot
 
 _TAIL = 15
-_PORT = 29600
+#: Seconds that a launcher has to end its processes.
+_GRACE = 30
 _FORK = multiprocessing.get_context('fork')
 
 
-class Slot(NamedTuple):
-    """Where one run at a time is trained.
-
-    Attributes:
-        index (int): Of the slot; runs of several processes listen on a port
-            of their slot.
-        gpus (str | None): ``CUDA_VISIBLE_DEVICES``; None leaves it alone.
-        processes (int): Of a run.
-        partition (str | None): Of slurm, which then finds the GPUs.
-    """
-
-    index: int
-    gpus: Optional[str] = None
-    processes: int = 1
-    partition: Optional[str] = None
-
-    @property
-    def forks(self) -> bool:
-        """Whether a run is a fork of the benchmark."""
-        alone = self.processes == 1 and self.partition is None
-        return alone and self.gpus is None and not torch.cuda.is_available()
-
-    @staticmethod
-    def options(run: Run, config: Path) -> List[str]:
-        """What ``tools/train.py`` is called with."""
-        return [str(config), '--work-dir', str(run.folder), '--resume']
-
-    def command(self, tools: Path, run: Run, config: Path) -> List[str]:
-        """The standard tool's command line for one run."""
-        train = str(tools / 'train.py')
-        work_dir = str(run.folder)
-        if self.partition is not None:
-            job = f'{run.suite}-{run.arm}-{run.seed}'
-            script = str(tools / 'slurm_train.sh')
-            head = ['bash', script, self.partition, job, str(config), work_dir]
-            return [*head, '--resume']
-        options = self.options(run, config)
-        if self.processes == 1:
-            return [sys.executable, train, *options]
-        return [
-            sys.executable,
-            '-m',
-            'torch.distributed.run',
-            f'--master_port={_PORT + self.index}',
-            f'--nproc_per_node={self.processes}',
-            train,
-            *options,
-            '--launcher',
-            'pytorch',
-        ]
-
-    def environment(self) -> Dict[str, str]:
-        """One thread a process on a CPU: the runs share the cores."""
-        environment = dict(os.environ)
-        if self.gpus is not None:
-            environment['CUDA_VISIBLE_DEVICES'] = self.gpus
-        else:
-            environment.setdefault('OMP_NUM_THREADS', '1')
-        if self.partition is not None:
-            environment['GPUS'] = str(self.processes)
-            each = min(self.processes, 8)
-            environment.setdefault('GPUS_PER_NODE', str(each))
-        environment['PYTHON'] = sys.executable
-        return environment
-
-
-def make_slots(
-    workers: int, gpus: Optional[str], processes: int, partition: Optional[str]
-) -> List[Slot]:
-    """The places for runs.
-
-    Args:
-        workers (int): Runs at a time where no GPUs are given.
-        gpus (str, optional): Such as ``'0,1'``; each run takes ``processes``
-            of them.
-        processes (int): Of a run.
-        partition (str, optional): Of slurm.
-
-    Raises:
-        ValueError: If a run needs more GPUs than are given, or two options
-            exclude each other.
-    """
-    if gpus is None or partition is not None:
-        if gpus is not None:
-            raise ValueError(
-                f'--gpus={gpus} and --slurm={partition}: slurm chooses the '
-                'GPUs; leave out one of the two'
-            )
-        return [Slot(i, None, processes, partition) for i in range(workers)]
-    names = [name.strip() for name in gpus.split(',') if name.strip()]
-    count = len(names) // processes
-    if count < 1:
-        raise ValueError(
-            f'--gpus={gpus} names {len(names)} GPU(s), but a run of this '
-            f'suite has processes={processes}; name at least so many'
-        )
-    return [
-        Slot(i, ','.join(names[i * processes : (i + 1) * processes]), processes)
-        for i in range(count)
-    ]
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[int]:
-    """Hold a folder against a second benchmark.
-
-    The children inherit the lock, so that it also holds while a killed
-    benchmark's last runs are still dying.
-
-    Yields:
-        int: File descriptor for the children to inherit.
-
-    Raises:
-        RuntimeError: If another process holds it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out / '.lock', os.O_CREAT | os.O_RDWR)
-    try:
-        # A killed benchmark's children die with it, but not at once.
-        for attempt in range(50):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if attempt == 49:
-                    raise RuntimeError(
-                        f'out={str(out)!r} is in use by another benchmark; '
-                        'wait for it or choose another folder with --out'
-                    ) from None
-                time.sleep(0.1)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _die_with_parent() -> None:
-    """In the child: end when the benchmark does, however it ends."""
-    if sys.platform == 'linux':
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
-def _train_forked(argv: List[str], log: Path, environment: dict) -> None:
+def _train_forked(
+    argv: List[str], log: Path, environment: dict, parent: int
+) -> None:
     """In the child: the standard tool, as if started anew, but for imports."""
-    _die_with_parent()
+    die_with(parent)
     with log.open('a') as file, open(os.devnull) as null:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -197,6 +57,7 @@ class Job:
                     slot.options(run, config),
                     self.log,
                     slot.environment(),
+                    os.getpid(),
                 ),
             )
             self.process.start()
@@ -209,7 +70,8 @@ class Job:
                     stdin=subprocess.DEVNULL,
                     env=slot.environment(),
                     pass_fds=(lock,),
-                    preexec_fn=_die_with_parent,
+                    # Launchers that get this end what they have launched.
+                    preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM),
                 )
 
     def status(self) -> Optional[int]:
@@ -219,21 +81,39 @@ class Job:
         return self.process.poll()
 
     def stop(self) -> None:
-        self.process.kill()
         if self.slot.forks:
+            self.process.kill()
             self.process.join()
-        else:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
             self.process.wait()
 
     def error(self) -> Optional[str]:
         """Why the ended run counts as failed; None if it is finished."""
-        if self.status() == 0 and self.run.record():
-            return None
-        lines = self.log.read_text(errors='replace').splitlines()[-_TAIL:]
+        if self.status() == 0:
+            try:
+                if self.run.record():
+                    return None
+            except ValueError as error:
+                return f'{self.run.name} failed: {error}'
+        lines = _last_lines(self.log)
         return (
             f'{self.run.name} failed (exit status {self.status()}); '
             f'{self.log} ends with\n' + '\n'.join(lines)
         )
+
+
+def _last_lines(log: Path) -> List[str]:
+    """The end of a log, without what moves a terminal's cursor."""
+    text = log.read_text(errors='replace') if log.is_file() else ''
+    return [
+        ''.join(c if c.isprintable() else ' ' for c in line)
+        for line in text.splitlines()[-_TAIL:]
+    ]
 
 
 class Progress:
@@ -244,15 +124,14 @@ class Progress:
         self.already = done
         self.since = time.monotonic()
 
-    def ended(self, job: Job, error: Optional[str]) -> None:
+    def ended(self, run: Run, seconds: float, error: Optional[str]) -> None:
         self.done += 1
-        now = time.monotonic()
-        rate = (now - self.since) / (self.done - self.already)
+        rate = (time.monotonic() - self.since) / (self.done - self.already)
         left = rate * (self.total - self.done)
         width = len(str(self.total))
         self.print_line(
-            f'[{self.done:{width}}/{self.total}] {job.run.name}: '
-            f'{error or _summary(job.run)}  {now - job.since:.0f} s  '
+            f'[{self.done:{width}}/{self.total}] {run.name}: '
+            f'{error or _summary(run)}  {seconds:.0f} s  '
             f'eta {_duration(left)}'
         )
 
@@ -262,8 +141,8 @@ def _summary(run: Run) -> str:
     test = record['test'].get('accuracy/top1')
     if test is not None:
         return f'test top-1 {test:.2f} %'
-    val = record['val'][-1]['accuracy/top1'] if record['val'] else float('nan')
-    return f'val top-1 {val:.2f} %'
+    last = record['val'][-1] if record['val'] else {}
+    return f'val top-1 {last.get("accuracy/top1", float("nan")):.2f} %'
 
 
 def _duration(seconds: float) -> str:
@@ -295,28 +174,32 @@ def run_all(
     waiting = [run for run in runs if run.folder not in finished]
     progress = Progress(len(runs), len(finished), print_line)
     free, jobs, failures = list(slots), [], []
-    lost: set = set()
+    lost: Set[Path] = set()
+
+    def end(run: Run, seconds: float, error: Optional[str]) -> None:
+        progress.ended(run, seconds, error)
+        (finished if error is None else lost).add(run.folder)
+        if error is not None:
+            failures.append(error)
+
     try:
         while waiting or jobs:
-            for run in [r for r in waiting if r.needs in lost]:
-                waiting.remove(run)
-                lost.add(run.folder)
-                failures.append(f'{run.name}: {run.needs} failed')
             for run in list(waiting):
-                if not free:
-                    break
-                if run.needs is None or run.needs in finished:
+                if run.needs in lost:
                     waiting.remove(run)
-                    jobs.append(Job(run, free.pop(0), tools, lock))
+                    end(run, 0, f'{run.name}: {run.needs} failed')
+                elif free and (run.needs is None or run.needs in finished):
+                    waiting.remove(run)
+                    try:
+                        jobs.append(Job(run, free[0], tools, lock))
+                        free.pop(0)
+                    except OSError as error:  # no space, no permission
+                        end(run, 0, f'{run.name} cannot begin: {error}')
             time.sleep(0.2)
             for job in [j for j in jobs if j.status() is not None]:
                 jobs.remove(job)
                 free.append(job.slot)
-                error = job.error()
-                progress.ended(job, error)
-                (finished if error is None else lost).add(job.run.folder)
-                if error is not None:
-                    failures.append(error)
+                end(job.run, time.monotonic() - job.since, job.error())
     finally:
         for job in jobs:
             job.stop()

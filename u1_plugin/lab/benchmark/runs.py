@@ -3,22 +3,36 @@
 import copy
 import hashlib
 import json
-from functools import cache
+import zipfile
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
 from mmengine.config import Config
 
 from ...files import replaced_file
-from .suite import Arm, Entry, Suite
-
-#: Stands for the measured angles' file, whose path is no part of the hash.
-_MEASURED = '@measured'
+from .arm_configs import arm_config
+from .suite import Suite
 
 
 def _hash(values: dict) -> str:
     text = json.dumps(values, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read_json(file: Path) -> dict:
+    """A JSON object; empty if the file is missing or damaged."""
+    try:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+#: Fields of a finished run's record that every version has written.
+_NEEDED = {
+    *('identity', 'initial', 'order', 'val', 'test', 'wall_s', 'cpu_s'),
+    *('peak_rss_mib', 'parameters', 'versions', 'hardware'),
+}
 
 
 class Run(NamedTuple):
@@ -88,41 +102,69 @@ class Run(NamedTuple):
     def record(self) -> Optional[dict]:
         """The finished run's record, None before that.
 
+        A record that lacks something counts for none: the run is trained on,
+        or again.
+
         Raises:
             ValueError: If the folder holds a run of other settings.
         """
-        if not self.record_file.is_file():
+        part = self.record_file.with_suffix('.part.json')
+        for file in (self.record_file, part):
+            identity = _read_json(file).get('identity')
+            found = dict(identity or {}).get('run_hash')
+            if found not in (None, self.run_hash):
+                raise ValueError(
+                    f'--out: {self.folder} holds a run of other settings '
+                    f'(run_hash {found}, not {self.run_hash}); keep it and '
+                    'choose another folder with --out, or remove it'
+                )
+        record = _read_json(self.record_file)
+        if not self._is_complete(record):
             return None
-        record = json.loads(self.record_file.read_text())
-        found = record['identity']['run_hash']
-        if found != self.run_hash:
-            raise ValueError(
-                f'out: {self.folder} holds a finished run of other settings '
-                f'(run_hash {found}, not {self.run_hash}); keep it and choose '
-                'another folder with --out, or remove it'
-            )
         self._check_surroundings(record)
         return record
+
+    def _is_complete(self, record: dict) -> bool:
+        """Whether a record has all that the table shows."""
+        if not _NEEDED <= set(record):
+            return False
+        cfg = self.values.get('train_cfg') or {}
+        epochs = len(record['order'])
+        if self.values.get('val_cfg') is not None and 'max_epochs' in cfg:
+            begin, each = cfg.get('val_begin', 1), cfg.get('val_interval', 1)
+            last = min(epochs, self.epochs)
+            due = [
+                epoch
+                for epoch in range(1, last + 1)
+                if epoch >= begin and (epoch == last or epoch % each == 0)
+            ]
+            done = [entry['epoch'] for entry in record['val']]
+            if 'dynamic_intervals' not in cfg and done != due:
+                return False
+        if self.test:
+            outputs = self.folder / 'test_outputs.npz'
+            return bool(record['test']) and zipfile.is_zipfile(outputs)
+        return epochs > 0
 
     def _check_surroundings(self, record: dict) -> None:
         """What decides the result and is no part of the config."""
         processes = record['identity'].get('processes', self.processes)
         if processes != self.processes:
             raise ValueError(
-                f'out: {self.folder} was trained by {processes} processes, '
+                f'--out: {self.folder} was trained by {processes} processes, '
                 f'not {self.processes}; choose another folder with --out'
             )
         angles = self.folder / 'class_angles.json'
         if self.measure and not angles.is_file():
             raise ValueError(
-                f'out: {self.folder} was finished before another arm wanted '
+                f'--out: {self.folder} was finished before another arm wanted '
                 'its class angles; remove it, and it is trained again'
             )
         source = record['identity'].get('measured_from', self.measured_from)
         if source != self.measured_from:
             raise ValueError(
-                f'out: {self.folder} took its class angles from {source}, not '
-                f'{self.measured_from}; remove it, and it is trained again'
+                f'--out: {self.folder} took its class angles from {source}, '
+                f'not {self.measured_from}; remove it, and it is trained again'
             )
 
     @property
@@ -149,6 +191,8 @@ class Run(NamedTuple):
         twin = config.pop('plain_model')
         hooks = [
             dict(type='PairedStartHook', model=twin, seed=self.seed),
+            dict(type='SampleSeedHook'),
+            dict(type='DivergenceHook'),
             dict(type='RunRecordHook', identity=self.identity, test=self.test),
         ]
         if self.measure:
@@ -165,52 +209,6 @@ class Run(NamedTuple):
         )
 
 
-@cache
-def _read(file: str) -> Config:
-    """Read once; a suite asks for it run by run, and gets copies."""
-    if '::' in file:  # a package's config, which only `_base_` finds
-        return Config.fromstring(f'_base_ = [{file!r}]', '.py')
-    return Config.fromfile(file)
-
-
-def arm_config(root: Path, entry: Entry, arm: Arm, seed: int) -> Config:
-    """The config of one run, without the recording hooks.
-
-    Args:
-        root (Path): The folder ``configs``.
-        entry (Entry): The plain config.
-        arm (Arm): What becomes of it.
-        seed (int): Of weights, data order and augmentation.
-
-    Returns:
-        Config: Complete; ``plain_model`` keeps the plain twin's model.
-
-    Raises:
-        ValueError: If an option of the arm does not fit the config.
-    """
-    source = entry.config if '::' in entry.config else root / entry.config
-    config = copy.deepcopy(_read(str(source)))
-    config.merge_from_dict(copy.deepcopy(entry.set))
-    config.plain_model = copy.deepcopy(config.model)
-    try:
-        config.merge_from_dict(copy.deepcopy(arm.set))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f'arm {arm.name}: set={arm.set} does not fit '
-            f'{entry.config}: {error}'
-        ) from error
-    if arm.measured:
-        config.merge_from_dict(
-            {
-                'model.u1.class_angles.mode': 'file',
-                'model.u1.class_angles.file': _MEASURED,
-            }
-        )
-    deterministic = config.get('randomness', {}).get('deterministic', False)
-    config.randomness = dict(seed=seed, deterministic=deterministic)
-    return config
-
-
 def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
     """Every run of a suite, in the order of training.
 
@@ -223,6 +221,11 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
         root (Path): The folder ``configs``.
     """
     measuring = {arm.measured for arm in suite.arms}
+    configs = {
+        (entry.name, arm.name): arm_config(root, entry, arm, 0)
+        for entry in suite.entries
+        for arm in (*suite.arms, *suite.ablations)
+    }
     runs = []
     parts = (
         (suite.seeds, suite.arms, True),
@@ -233,7 +236,8 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
             seed = suite.first_seed + number
             for entry in suite.entries:
                 for arm in arms:
-                    config = arm_config(root, entry, arm, seed)
+                    values = configs[entry.name, arm.name].to_dict()
+                    values['randomness']['seed'] = seed
                     other = suite.first_seed + (number + 1) % seeds
                     folder = out / entry.name
                     needs = (
@@ -248,8 +252,8 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
                             arm.name,
                             arm.role,
                             seed,
-                            config.train_cfg.get('max_epochs', 0),
-                            config.to_dict(),
+                            values['train_cfg'].get('max_epochs', 0),
+                            values,
                             test,
                             suite.processes,
                             arm.name in measuring and test,

@@ -7,17 +7,18 @@ import numpy as np
 
 from ...extras import needs
 from ...measure.circular_tests import holm as holm_array
+from ..statistics import (
+    exact_differences,
+    sign_flip_pvalue,
+    signed_rank_pvalue,
+)
 
 with needs('lab'):
     import scipy
     from scipy import stats
     from statsmodels.stats.power import TTestPower
 
-#: Sign flips up to this many pairs are enumerated, beyond it they are drawn.
-_EXACT_PAIRS = 14
 _RESAMPLES = 9999
-#: An image of a million is 1e-4 per cent.
-_DECIMALS = 4
 
 
 class Comparison(NamedTuple):
@@ -57,10 +58,6 @@ class Comparison(NamedTuple):
         return 'lower' if below < 0 else 'no effect here'
 
 
-def _mean_difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean(x, axis=axis) - np.mean(y, axis=axis)
-
-
 def _generator(seed: int) -> Dict[str, np.random.Generator]:
     """The argument that scipy calls ``rng`` since 1.15."""
     version = tuple(map(int, scipy.__version__.split('.')[:2]))
@@ -92,6 +89,10 @@ def compare(
 ) -> Comparison:
     """Bootstrap interval (BCa) and two tests of paired differences.
 
+    Accuracies in per cent are counted in whole images, whatever their float
+    type: :func:`~u1_plugin.lab.statistics.exact_differences` has the rule.
+    Both tests count all sign flips of up to 40 pairs, and draw them beyond.
+
     Args:
         treated (Sequence[float]): One value a pair.
         control (Sequence[float]): In the same order.
@@ -99,50 +100,29 @@ def compare(
         seed (int): Of the resampling, so that a report can be repeated.
 
     Returns:
-        Comparison: In the unit of the values, which are rounded to 1e-4, so
-        that equal differences of float32 per cents are equal. If every
-        difference is the same, n pairs say nothing of the spread and the
-        interval is NaN, unless all are 0, which gives [0, 0]; the tests of
-        ranks and signs hold all the same.
+        Comparison: In the unit of the values. If every difference is the
+        same, n pairs say nothing of the spread and the interval is NaN,
+        unless all are 0, which gives [0, 0]; the tests of ranks and signs
+        hold all the same.
 
     Raises:
         ValueError: If the lengths differ, there are fewer than 2 pairs or a
             value is not finite.
     """
-    x, y = np.asarray(treated, float), np.asarray(control, float)
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
-        raise ValueError(
-            f'treated has {x.size} values and control {y.size}; give at least '
-            '2 pairs'
-        )
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError(
-            'treated or control holds NaN or inf; leave out the seeds whose '
-            'runs failed, in both'
-        )
-    x, y = x.round(_DECIMALS), y.round(_DECIMALS)
-    difference = (x - y).round(_DECIMALS)
-    if not difference.any():
-        zeros = (0.0,) * 4
-        return Comparison(len(x), *zeros, 1.0, 1.0, confidence)
-    low, high = _interval(difference, confidence, seed)
-    permutation = stats.permutation_test(
-        (x, y),
-        _mean_difference,
-        permutation_type='samples',
-        vectorized=True,
-        n_resamples=2**_EXACT_PAIRS,
-        **_generator(seed),
-    )
-    rank = stats.wilcoxon(difference, zero_method='pratt')
+    found = exact_differences(treated, control)
+    n = len(found.values)
+    if not found.values.any():
+        return Comparison(n, *(0.0,) * 4, 1.0, 1.0, confidence)
+    low, high = _interval(found.values, confidence, seed)
+    spread = 0.0 if math.isnan(low) else float(found.values.std(ddof=1))
     return Comparison(
-        len(difference),
-        float(difference.mean()),
-        0.0 if math.isnan(low) else float(difference.std(ddof=1)),
-        low,
-        high,
-        float(rank.pvalue),
-        float(permutation.pvalue),
+        n,
+        found.mean,
+        spread * found.unit,
+        low * found.unit,
+        high * found.unit,
+        signed_rank_pvalue(found.values, seed),
+        sign_flip_pvalue(found.values, found.slack, seed),
         confidence,
     )
 

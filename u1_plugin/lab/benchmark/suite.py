@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-import yaml
-
 from ...nn.base import check_choice
+from .suite_file import Fields, check_names, check_options, read_yaml
 
 #: ``control``: shares everything with U(1) but what is claimed to matter.
 ROLES = ('baseline', 'u1', 'rival', 'control', 'ablation')
 #: Whose variants ``ablations.set`` lists.
 _METHOD = 'u1-feature'
+#: Seeds, and processes of a run, beyond which a suite is a slip of the pen.
+_MOST = 10000
+#: NumPy's generators take no larger seed.
+_LAST_SEED = 2**32 - 1
 
 
 class Arm(NamedTuple):
@@ -77,85 +80,39 @@ class Suite(NamedTuple):
     ablations: Tuple[Arm, ...]
 
 
-class _Reader:
-    """Reads fields of one mapping and says where an error is."""
-
-    def __init__(self, where: str, content: Any, known: tuple) -> None:
-        if not isinstance(content, dict):
-            raise ValueError(
-                f'{where}={content!r} must be a mapping with the fields '
-                f'{", ".join(known)}'
-            )
-        unknown = sorted(set(map(str, content)) - set(known))
-        if unknown:
-            raise ValueError(
-                f'{where} has the unknown field(s) {unknown}; '
-                f'use {", ".join(known)}'
-            )
-        self.where = where
-        self.content = content
-
-    def get(self, field: str, kind: type, default: Any = None) -> Any:
-        if field not in self.content and default is not None:
-            return default
-        value = self.content.get(field)
-        right = isinstance(value, kind) and not isinstance(value, bool)
-        if not right:
-            raise ValueError(
-                f'{self.where}.{field}={value!r} must be of type '
-                f'{kind.__name__}; write it as in configs/suites/quick.yml'
-            )
-        return value
-
-    def at_least(self, least: int, field: str, default: Any = None) -> int:
-        value = self.get(field, int, default)
-        if value < least:
-            raise ValueError(
-                f'{self.where}.{field}={value} must be a number >= {least}'
-            )
-        return value
-
-    def positive(self, field: str, default: Any = None) -> int:
-        return self.at_least(1, field, default)
-
-
-def _read_yaml(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'suite={str(file)!r} does not exist; those of the plugin are in '
-            'configs/suites'
-        ) from None
-    except yaml.YAMLError as error:
-        raise ValueError(f'suite={str(file)!r} is not YAML: {error}') from error
-
-
-def _check_name(where: str, name: str) -> None:
-    if not name.replace('-', '').replace('_', '').replace('.', '').isalnum():
-        raise ValueError(
-            f'{where}: the name {name!r} becomes a folder; use letters, '
-            'digits, ".", "-" and "_"'
-        )
-
-
 def _arm(name: str, content: Any, where: str) -> Arm:
     where = f'{where}.{name}'
-    read = _Reader(where, content, ('role', 'set', 'measured'))
-    _check_name(where, name)
+    read = Fields(where, content, ('role', 'set', 'measured'))
+    measured = read.content.get('measured')
     arm = Arm(
         name,
         read.get('role', str),
-        read.get('set', dict, {}),
-        read.content.get('measured'),
+        check_options(f'{where}.set', read.get('set', dict, {})),
+        None if measured is None else read.get('measured', str),
     )
     check_choice(f'{where}.role', arm.role, ROLES)
     return arm
 
 
+def _catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
+    """The arms of ``arms.yml`` beside the suite, and of ``define``."""
+    catalogue = file.parent / 'arms.yml'
+    known: Dict[str, Arm] = {}
+    for source, content in (
+        ('arms.yml', read_yaml(catalogue) if catalogue.is_file() else {}),
+        ('suite.define', read.get('define', dict, {})),
+    ):
+        if not isinstance(content, dict):
+            raise ValueError(f'{source}={content!r} must be a mapping of arms')
+        check_names(source, list(content))
+        for name, spec in content.items():
+            known[name] = _arm(name, spec, source)
+    return known
+
+
 def _chosen(where: str, names: list, known: Dict[str, Arm]) -> Tuple[Arm, ...]:
-    missing = [name for name in names if name not in known]
-    if missing or len(set(map(str, names))) != len(names) or not names:
+    wrong = [n for n in names if not isinstance(n, str) or n not in known]
+    if wrong or len(set(names)) != len(names) or not names:
         raise ValueError(
             f'{where}={names} must be different names among {sorted(known)}; '
             'define others under `define`'
@@ -186,18 +143,18 @@ def _check_measured(arms: Tuple[Arm, ...], seeds: int, where: str) -> None:
             )
 
 
-def _entries(read: _Reader, root: Path) -> Tuple[Entry, ...]:
+def _entries(read: Fields, root: Path) -> Tuple[Entry, ...]:
     entries: List[Entry] = []
     for i, content in enumerate(read.get('configs', list)):
         where = f'suite.configs[{i}]'
-        item = _Reader(where, content, ('config', 'name', 'set'))
+        item = Fields(where, content, ('config', 'name', 'set'))
         config = item.get('config', str)
         entry = Entry(
             config,
-            item.get('set', dict, {}),
+            check_options(f'{where}.set', item.get('set', dict, {})),
             item.get('name', str, Path(config.split('::')[-1]).stem),
         )
-        _check_name(where, entry.name)
+        check_names(f'{where}.name', [entry.name])
         if '::' not in config and not (root / config).is_file():
             raise ValueError(
                 f'{where}.config={config!r} is no file in {root}; '
@@ -211,6 +168,7 @@ def _entries(read: _Reader, root: Path) -> Tuple[Entry, ...]:
             f'suite.configs={names} must be one or several different configs; '
             'give a config that occurs twice a `name` of its own'
         )
+    check_names('suite.configs', names)
     return tuple(entries)
 
 
@@ -230,16 +188,11 @@ def load_suite(file: Path) -> Suite:
     """
     fields = ('name', 'prepare', 'processes', 'configs', 'seeds', 'arms')
     fields += ('first_seed', 'define', 'ablations')
-    read = _Reader('suite', _read_yaml(file), fields)
-    catalogue = file.parent / 'arms.yml'
-    known: Dict[str, Arm] = {}
-    for source, content in (
-        ('arms.yml', _read_yaml(catalogue) if catalogue.is_file() else {}),
-        ('suite.define', read.get('define', dict, {})),
-    ):
-        for name, spec in (content or {}).items():
-            known[str(name)] = _arm(str(name), spec, source)
-    seeds = read.positive('seeds')
+    read = Fields('suite', read_yaml(file), fields)
+    name = read.get('name', str)
+    check_names('suite.name', [name])
+    known = _catalogue(file, read)
+    seeds = read.between(1, _MOST, 'seeds')
     arms = _chosen('suite.arms', read.get('arms', list), known)
     if [arm.role for arm in arms].count('baseline') != 1:
         raise ValueError(
@@ -248,16 +201,20 @@ def load_suite(file: Path) -> Suite:
         )
     _check_measured(arms, seeds, 'suite.arms')
     ablation_seeds, ablations = _ablations(read, known)
-    prepare = tuple(
-        tuple(map(str, command)) for command in read.get('prepare', list, [])
-    )
+    check_names('suite', [arm.name for arm in (*arms, *ablations)], True)
+    first_seed = read.between(0, _LAST_SEED, 'first_seed', 0)
+    if first_seed + max(seeds, ablation_seeds) - 1 > _LAST_SEED:
+        raise ValueError(
+            f'suite.first_seed={first_seed} leaves no room for so many seeds '
+            f'up to {_LAST_SEED}; begin lower'
+        )
     return Suite(
-        read.get('name', str),
+        name,
         file,
-        prepare,
-        read.positive('processes', 1),
+        _prepare(read),
+        read.between(1, _MOST, 'processes', 1),
         _entries(read, file.resolve().parent.parent),
-        read.at_least(0, 'first_seed', 0),
+        first_seed,
         seeds,
         arms,
         ablation_seeds,
@@ -265,14 +222,30 @@ def load_suite(file: Path) -> Suite:
     )
 
 
+def _prepare(read: Fields) -> Tuple[Tuple[str, ...], ...]:
+    commands = []
+    for i, command in enumerate(read.get('prepare', list, [])):
+        plain = isinstance(command, list) and len(command) > 1
+        if not plain or not all(
+            isinstance(word, (str, int, float)) and not isinstance(word, bool)
+            for word in command
+        ):
+            raise ValueError(
+                f'suite.prepare[{i}]={command!r} must list a tool below '
+                'tools/, its arguments, and last the folder that it writes'
+            )
+        commands.append(tuple(map(str, command)))
+    return tuple(commands)
+
+
 def _ablations(
-    read: _Reader, known: Dict[str, Arm]
+    read: Fields, known: Dict[str, Arm]
 ) -> Tuple[int, Tuple[Arm, ...]]:
     """Variants of the arm u1-feature (``set``) and of any other (``of``)."""
     content = read.get('ablations', dict, {})
     if not content:
         return 0, ()
-    part = _Reader('suite.ablations', content, ('seeds', 'set', 'of'))
+    part = Fields('suite.ablations', content, ('seeds', 'set', 'of'))
     variants = part.get('set', dict, {})
     arms = []
     if variants:
@@ -281,20 +254,26 @@ def _ablations(
         arms += _variants(
             'suite.ablations.of', base, variants, known, f'{base}+'
         )
-    return part.positive('seeds'), tuple(arms)
+    return part.between(1, _MOST, 'seeds'), tuple(arms)
 
 
 def _variants(
-    where: str, base: str, variants: dict, known: Dict[str, Arm], prefix: str
+    where: str, base: str, variants: Any, known: Dict[str, Arm], prefix: str
 ) -> List[Arm]:
     (arm,) = _chosen(where, [base], known)
-    for name in variants:
-        _check_name(f'{where}.{base}', str(name))
+    if not isinstance(variants, dict):
+        raise ValueError(
+            f'{where}.{base}={variants!r} must be a mapping of names to options'
+        )
+    check_names(f'{where}.{base}', list(variants))
     return [
         arm._replace(
             name=f'{prefix}{name}',
             role='ablation',
-            set={**arm.set, **(options or {})},
+            set={
+                **arm.set,
+                **check_options(f'{where}.{base}.{name}', options),
+            },
         )
         for name, options in variants.items()
     ]

@@ -27,6 +27,8 @@ parameters         of the model in training, auxiliary ones included
 initial_backbone   hash of the initial weights
 initial_head_fc    the same of ``head.fc``; empty where the head has none
 order              hash of the samples' order over all epochs
+draws              ``seeded by sample`` where random draws do not depend on
+                   those before them; empty for runs of earlier versions
 run_hash           of the run's whole config, seed included
 config_hash        of the same without the seed: equal for all seeds of an arm
 hardware           GPU, or processor and threads
@@ -48,19 +50,35 @@ Each ``folder`` holds
 - ``train.log``.
 """
 
+import csv
 import hashlib
 import json
 from pathlib import Path
 from typing import List, Optional
 
+import numpy as np
+
 from ...extras import needs
 from ...files import replaced_file
+from ...options import shown
+from ..markup import csv_frame, from_csv
 from .runs import Run
 
 with needs('lab'):
     import pandas as pd
 
 _PLANNED = ['config', 'arm', 'role', 'seed']
+#: Names, of which none is a number or a missing value.
+_NAMES = ('suite', 'config', 'arm', 'role', 'quantity')
+_TEXT = ('suite', *_PLANNED[:3], 'hardware', 'versions', 'val_curve', 'folder')
+_INTEGERS = ('seed', 'epochs', 'parameters')
+_NUMBERS = ('val_top1', 'test_top1', 'cpu_s', 'peak_rss_mib', 'peak_cuda_mib')
+_HASHES = ('initial_backbone', 'initial_head_fc', 'order')
+#: What the files of a benchmark begin with.
+MARKS = {
+    'planned.csv': b'config,arm,role,seed\n',
+    'results.csv': b'suite,config,arm,role,seed,',
+}
 
 
 class PairingError(ValueError):
@@ -89,6 +107,7 @@ def _row(run: Run, record: dict, out: Path) -> dict:
         initial_backbone=record['initial']['backbone'],
         initial_head_fc=record['initial']['head_fc'],
         order=_joined(record['order']),
+        draws=record.get('draws', ''),
         run_hash=run.run_hash,
         config_hash=run.config_hash,
         hardware=record['hardware'],
@@ -109,14 +128,19 @@ def _joined(hashes: List[str]) -> str:
 def check_pairs(table: pd.DataFrame) -> None:
     """Whether all arms of a config and seed started and went alike.
 
-    The backbone's initial weights and the order of the samples must be equal,
-    and the initial weights of ``head.fc`` wherever the arm has that layer.
+    The backbone's initial weights, the order of the samples and the kind of
+    the random draws must be equal, and the initial weights of ``head.fc``
+    wherever the arm has that layer.
 
     Raises:
         PairingError: Naming config, seed, column and arms.
     """
+    columns = ['initial_backbone', 'initial_head_fc', 'order']
+    if 'draws' in table:  # tables of earlier versions have none
+        columns.append('draws')
+        table = table.fillna({'draws': ''})
     for (config, seed), pair in table.groupby(['config', 'seed']):
-        for column in ('initial_backbone', 'initial_head_fc', 'order'):
+        for column in columns:
             values = pair[['arm', column]].dropna()
             kinds = values.groupby(column)['arm'].apply(list)
             if len(kinds) > 1:
@@ -134,11 +158,11 @@ def collect(runs: List[Run], out: Path) -> pd.DataFrame:
         PairingError: If two arms of a seed are no pair.
     """
     records = ((run, run.record()) for run in runs)
-    table = pd.DataFrame(
-        [_row(run, record, out) for run, record in records if record]
-    )
-    if len(table):
-        check_pairs(table)
+    rows = [_row(run, record, out) for run, record in records if record]
+    if not rows:
+        return pd.DataFrame(columns=['suite', *_PLANNED, 'epochs'])
+    table = pd.DataFrame(rows)
+    check_pairs(table)
     return table
 
 
@@ -150,8 +174,7 @@ def write_plan(runs: List[Run], out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     plan = [(run.config, run.arm, run.role, run.seed) for run in runs]
-    with replaced_file(out / 'planned.csv') as part:
-        pd.DataFrame(plan, columns=_PLANNED).to_csv(part, index=False)
+    _replace(out / 'planned.csv', pd.DataFrame(plan, columns=_PLANNED))
 
 
 def read_results(out: Path) -> pd.DataFrame:
@@ -162,22 +185,62 @@ def read_results(out: Path) -> pd.DataFrame:
     """
     file = out / 'results.csv'
     try:
-        table = pd.read_csv(file)
+        table = read_csv(file)
     except FileNotFoundError:
         raise ValueError(f'{out} has no results.csv of a benchmark') from None
     except pd.errors.EmptyDataError:
         table = pd.DataFrame()
+    except ValueError as error:
+        raise ValueError(
+            f'{file} is no table of a benchmark: {error}'
+        ) from error
     if table.empty:
         raise ValueError(
             f'{file} has no finished run; see the errors of tools/benchmark.py'
         )
+    _check(table, file)
     return table
+
+
+def _check(table: pd.DataFrame, file: Path) -> None:
+    """Raise ValueError unless a table is like that of a benchmark."""
+    missing = [
+        name for name in (*_TEXT, *_INTEGERS, *_NUMBERS) if name not in table
+    ]
+    if missing:
+        raise ValueError(
+            f'{file} has no column {", ".join(missing)}; write it again with '
+            'tools/benchmark.py'
+        )
+    wrong = [n for n in _INTEGERS if table[n].dtype.kind not in 'iu'] + [
+        n
+        for n in _NUMBERS
+        if table[n].dtype.kind not in 'iuf' and table[n].notna().any()
+    ]
+    if not wrong:
+        wrong = [n for n in _NUMBERS if np.isinf(table[n].astype(float)).any()]
+    if wrong:
+        raise ValueError(
+            f'{file}: {", ".join(wrong)} must hold finite numbers; write it '
+            'again with tools/benchmark.py'
+        )
+    for name, kind in (('versions', dict), ('val_curve', list)):
+        for text in table[name].unique():
+            try:
+                fits = isinstance(json.loads(text), kind)
+            except (TypeError, ValueError, RecursionError):
+                fits = False
+            if not fits:
+                raise ValueError(
+                    f'{file}: {name}={shown(text)} is no JSON; write it again '
+                    'with tools/benchmark.py'
+                )
 
 
 def read_plan(out: Path, table: pd.DataFrame) -> pd.DataFrame:
     """What was planned; a folder without a plan planned what it has."""
     file = out / 'planned.csv'
-    return pd.read_csv(file) if file.is_file() else table[_PLANNED]
+    return read_csv(file) if file.is_file() else table[_PLANNED]
 
 
 def write_table(runs: List[Run], out: Path) -> Path:
@@ -195,6 +258,38 @@ def write_table(runs: List[Run], out: Path) -> Path:
     """
     table = collect(runs, out)
     file = out / 'results.csv'
-    with replaced_file(file) as part:
-        table.to_csv(part, index=False)
+    _replace(file, table)
     return file
+
+
+def _replace(file: Path, table: pd.DataFrame) -> None:
+    with replaced_file(file, MARKS[file.name]) as part:
+        save_csv(table, part)
+
+
+def save_csv(table: pd.DataFrame, file: Path) -> None:
+    """Write a table whose text is text in any program.
+
+    Args:
+        table (pd.DataFrame): Its text may hold anything.
+        file (Path): Read it with :func:`read_csv`.
+    """
+    table = csv_frame(table)
+    cells = table.to_numpy(object).ravel()
+    # The csv module takes a lone carriage return for no end of a line.
+    ends = any(isinstance(cell, str) and '\r' in cell for cell in cells)
+    quoting = csv.QUOTE_NONNUMERIC if ends else csv.QUOTE_MINIMAL
+    # Names of files need not be text.
+    table.to_csv(file, index=False, quoting=quoting, errors='backslashreplace')
+
+
+def read_csv(file: Path) -> pd.DataFrame:
+    """A table of :func:`save_csv`; an arm named ``007`` or ``NA`` is that."""
+    columns = pd.read_csv(file, nrows=0).columns
+    table = pd.read_csv(
+        file,
+        dtype=dict.fromkeys([*_NAMES, *_HASHES], str),
+        keep_default_na=False,
+        na_values={name: [''] for name in columns if name not in _NAMES},
+    )
+    return from_csv(table)

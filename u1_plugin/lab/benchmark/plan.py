@@ -1,0 +1,98 @@
+"""Finds before the first run what would only show in it."""
+
+import copy
+import logging
+import math
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, Dict, List
+
+import torch
+from mmengine.logging import MMLogger
+from mmpretrain.registry import MODELS
+
+from ...mm.launch import die_with
+from .arm_configs import MEASURED
+from .runs import Run
+
+_OWN_LOG = logging.getLogger('u1_plugin')
+
+
+def check_plan(runs: List[Run]) -> None:
+    """Build the model of every arm once, in a process of its own.
+
+    Args:
+        runs (List[Run]): Of a suite.
+
+    Raises:
+        ValueError: If a model cannot be built, a config holds what cannot be
+            written, or its validation gives no accuracy.
+    """
+    first: Dict[tuple, Run] = {}
+    for run in runs:
+        first.setdefault((run.config, run.arm), run)
+    # What a network leaves behind (threads, memory) would be forked with it.
+    context = get_context('fork')
+    with ProcessPoolExecutor(1, context, die_with, (os.getpid(),)) as pool:
+        pool.submit(_check_runs, list(first.values())).result()
+
+
+def _check_runs(runs: List[Run]) -> None:
+    torch.set_num_threads(1)
+    for logger in (MMLogger.get_current_instance(), _OWN_LOG):
+        logger.setLevel(logging.ERROR)
+    for run in runs:
+        where = f'suite: {run.config}/{run.arm}'
+        _check_writable(where, run.values)
+        _check_accuracy(where, run.values)
+        _check_model(where, run.values)
+
+
+def _check_writable(where: str, value: Any) -> None:
+    """Whether Python reads a config back that is written as text."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _check_writable(f'{where}.{key}', part)
+    elif isinstance(value, (list, tuple, set)):
+        for part in value:
+            _check_writable(where, part)
+    elif not isinstance(value, (str, bytes, int, float, type(None))) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise ValueError(
+            f'{where}={value!r} cannot be written into a config file; use '
+            'numbers that are finite, strings, lists and mappings'
+        )
+
+
+def _check_accuracy(where: str, values: dict) -> None:
+    if values.get('val_cfg') is None:
+        return
+    found = values.get('val_evaluator') or []
+    for evaluator in found if isinstance(found, list) else [found]:
+        if str(evaluator.get('type')).rpartition('.')[2] == 'Accuracy':
+            topk = evaluator.get('topk', (1,))
+            if 1 in ([topk] if isinstance(topk, int) else topk):
+                return
+    raise ValueError(
+        f'{where}: val_evaluator={found!r} has no Accuracy with topk=1, '
+        'which the table shows'
+    )
+
+
+def _check_model(where: str, values: dict) -> None:
+    model = copy.deepcopy(values['model'])
+    preprocessor = values.get('data_preprocessor')
+    if preprocessor is not None:  # as MMEngine's runner does
+        model.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
+    angles = (model.get('u1') or {}).get('class_angles') or {}
+    if angles.get('file') == MEASURED:  # by a run that is still to come
+        model['u1']['class_angles'] = dict(mode='uniform')
+    try:
+        MODELS.build(model)
+    except Exception as error:
+        raise ValueError(
+            f'{where}: the model cannot be built: '
+            f'{type(error).__name__}: {error}'
+        ) from error

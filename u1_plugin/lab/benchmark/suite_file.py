@@ -1,0 +1,165 @@
+"""Reads YAML of suites, and says by field what is wrong with it."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any, List
+
+import yaml
+
+#: Names become folders, and cells of tables. Names of variants of an arm,
+#: ``arm+variant``, are made of two of these.
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
+_LONGEST = 100
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class Fields:
+    """Reads fields of one mapping and says where an error is."""
+
+    def __init__(self, where: str, content: Any, known: tuple) -> None:
+        if not isinstance(content, dict):
+            raise ValueError(
+                f'{where}={content!r} must be a mapping with the fields '
+                f'{", ".join(known)}'
+            )
+        unknown = sorted(set(map(str, content)) - set(known))
+        if unknown:
+            raise ValueError(
+                f'{where} has the unknown field(s) {unknown}; '
+                f'use {", ".join(known)}'
+            )
+        self.where = where
+        self.content = content
+
+    def get(self, field: str, kind: type, default: Any = None) -> Any:
+        """A field of that type; it must be there unless it has a default."""
+        if field not in self.content and default is not None:
+            return default
+        value = self.content.get(field)
+        right = isinstance(value, kind) and not isinstance(value, bool)
+        if not right:
+            raise ValueError(
+                f'{self.where}.{field}={value!r} must be of type '
+                f'{kind.__name__}; write it as in configs/suites/quick.yml'
+            )
+        return value
+
+    def between(
+        self, least: int, most: int, field: str, default: Any = None
+    ) -> int:
+        """An integer of that range."""
+        value = self.get(field, int, default)
+        if not least <= value <= most:
+            raise ValueError(
+                f'{self.where}.{field}={value} must be a number >= {least} '
+                f'and <= {most}'
+            )
+        return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without the key that a mapping has twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        seen = []
+        for place, _ in node.value:
+            if place.tag == 'tag:yaml.org,2002:merge':
+                continue
+            key = self.construct_object(place, True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f'the key {key!r} is there twice',
+                    problem_mark=place.start_mark,
+                )
+            seen.append(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a file of safe YAML.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is no YAML; the message names the file.
+    """
+    try:
+        # As safe as yaml.safe_load.
+        return yaml.load(file.read_text(encoding='utf-8'), _Loader)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f'suite={str(file)!r} does not exist; those of the plugin are in '
+            'configs/suites'
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f'suite={str(file)!r} is not YAML: {error}') from error
+    except OSError as error:
+        raise ValueError(
+            f'suite={str(file)!r} cannot be read: {error.strerror}'
+        ) from error
+
+
+def check_names(where: str, names: List[Any], variants: bool = False) -> None:
+    """Raise ValueError unless names make folders that differ everywhere.
+
+    Args:
+        where (str): The field, for messages.
+        names (list): Of one folder.
+        variants (bool): Whether ``arm+variant`` is a name.
+    """
+    lower: dict = {}
+    for name in names:
+        parts = str(name).split('+', 1) if variants else [name]
+        fits = all(isinstance(p, str) and _NAME.fullmatch(p) for p in parts)
+        if not fits or len(str(name)) > _LONGEST or str(name).endswith('.'):
+            raise ValueError(
+                f'{where}: the name {name!r} becomes a folder; use at most '
+                f'{_LONGEST} letters a-z, digits, ".", "-" and "_", and begin '
+                'with a letter or a digit (in quotes, if it looks like a '
+                'number)'
+            )
+        other = lower.setdefault(str(name).lower(), name)
+        if other != name:
+            raise ValueError(
+                f'{where}: the names {other!r} and {name!r} are one folder '
+                'where upper case does not count; choose another name'
+            )
+
+
+def check_options(where: str, options: Any) -> dict:
+    """Options as of ``--cfg-options``; None means none.
+
+    Raises:
+        ValueError: If they are no mapping of dotted names to plain values.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise ValueError(
+            f'{where}={options!r} must be a mapping of options to values'
+        )
+    _check_plain(where, options)
+    return options
+
+
+def _check_plain(where: str, value: Any, depth: int = 0) -> None:
+    if depth > 50:
+        raise ValueError(f'{where}: is nested too deeply')
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if not isinstance(key, str) or not all(key.split('.')):
+                raise ValueError(
+                    f'{where}: the option {key!r} must be a name such as '
+                    'train_cfg.max_epochs'
+                )
+            _check_plain(f'{where}.{key}', part, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for i, part in enumerate(value):
+            _check_plain(f'{where}[{i}]', part, depth + 1)
+    elif not isinstance(value, _PLAIN) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise ValueError(
+            f'{where}={value!r} must be a string, a finite number, true, '
+            'false, null, a list or a mapping'
+        )

@@ -1,0 +1,58 @@
+"""Ends a training that has diverged."""
+
+from typing import Any, Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..networks import unwrapped
+
+
+class DivergenceHook(Hook):
+    """Ends a run whose loss or parameters are no longer finite.
+
+    What such a run would score is no result. Looked at after every epoch,
+    before its checkpoint is written; the loss of every iteration counts.
+    """
+
+    # Before the hook that saves.
+    priority = 'LOW'
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Begin the epoch's sum."""
+        self._loss: Any = 0.0
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Add the loss, without waiting for the device."""
+        # Half of it: a sum of finite losses stays finite.
+        self._loss = self._loss / 2 + outputs.get('loss', 0.0) / 2
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Look.
+
+        Raises:
+            FloatingPointError: If the run has diverged.
+        """
+        found = []
+        if not torch.isfinite(torch.as_tensor(self._loss)).all():
+            found.append('the loss')
+        found += [
+            f'model.{name}'
+            for name, value in unwrapped(runner.model).named_parameters()
+            if not torch.isfinite(value).all()
+        ]
+        if found:
+            more = f' and {len(found) - 3} more' if len(found) > 3 else ''
+            raise FloatingPointError(
+                f'epoch {runner.epoch + 1} has diverged: '
+                f'{", ".join(found[:3])}{more} not finite; lower '
+                'optim_wrapper.optimizer.lr or clip gradients with '
+                'optim_wrapper.clip_grad'
+            )
