@@ -27,6 +27,24 @@ def test_permutation_p_counts_every_sign_flip():
     assert result.sd == pytest.approx(np.std(d, ddof=1))
 
 
+def test_permutation_p_counts_whole_images():
+    # 100 * count / 360: of the sums of their floats half lose their ties.
+    rng = np.random.default_rng(0)
+    flips = np.array(list(itertools.product([1, -1], repeat=6)))
+    for _ in range(20):
+        base, change = rng.integers(340, 352, 6), rng.integers(-2, 5, 6)
+        expected = np.mean(abs(flips @ change) >= abs(change.sum()))
+        result = compare(100 * (base + change) / 360, 100 * base / 360)
+        assert result.permutation == expected
+        assert result.mean == pytest.approx(100 * change.mean() / 360)
+
+
+def test_an_end_of_an_interval_at_no_image_is_zero():
+    base = np.array([345, 347, 350, 344, 348])
+    result = compare(100 * (base + [0, 0, 0, 0, 1]) / 360, 100 * base / 360)
+    assert result.low == 0 and result.verdict == 'no effect here'
+
+
 def test_all_pairs_of_one_sign_reach_the_smallest_p():
     result = compare([1.0, 2.0, 3.0, 4.5, 2.5], [0.0] * 5)
     assert result.permutation == pytest.approx(2 / 2**5)

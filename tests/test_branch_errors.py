@@ -36,6 +36,9 @@ class Changing(nn.Module):
         (labels(3), ('3 images', 'maps of 4')),
         (torch.rand(4, 7), ('7 classes', 'num_classes=10')),
         (torch.rand(1, 10), ('1 images', 'maps of 4')),
+        (torch.full((4, 10), torch.nan), ('not finite',)),
+        (torch.full((4, 10), -0.1), ('-0.1', 'negative')),
+        (torch.full((4, 10), torch.inf).half(), ('not finite',)),
     ],
 )
 @pytest.mark.parametrize('first', [True, False])
@@ -120,7 +123,10 @@ def test_a_network_without_a_map_is_refused():
 @pytest.mark.parametrize(
     'options, words',
     [
-        (dict(neck=dict(plan='image')), ('u1.neck', "'plan'")),
+        (
+            dict(neck=dict(plan='image')),
+            ('u1.neck', "plan='image'", 'plane?'),
+        ),
         (dict(neck='image'), ("u1.neck='image'", 'dict')),
         (dict(neck=dict(type='Neck')), ("u1.neck.type='Neck'", 'registered')),
         (dict(neck=dict(plane='hue')), ("u1.neck.plane='hue'",)),
@@ -162,6 +168,18 @@ def test_follow_needs_to_know_the_flips():
         step(model, branch)
     flips = torch.zeros(4, 2, dtype=torch.bool)
     assert step(model, branch, flips=flips)['loss_u1'] > 0
+    for bad in (flips[:1], flips[:, :1], flips[:, 0], flips.float()):
+        with pytest.raises(ValueError, match=r'flips has .*\(B, 2\), bool'):
+            step(model, branch, flips=bad)
+
+
+def test_a_map_that_is_not_finite_later_gives_a_loss_of_nan():
+    model = network()
+    branch = U1Branch(model, K, dict(plane='joint'))
+    step(model, branch)
+    with torch.no_grad():
+        model.last.weight[0] = torch.nan
+    assert step(model, branch)['loss_u1'].isnan()
 
 
 def test_gradients_of_gradients_are_refused():

@@ -1,5 +1,7 @@
 """BottleneckAngleNeck: the moments of maps, in both planes."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -206,20 +208,24 @@ def test_laws(seed, scale, shift, roll, turns):
         (dict(orthant='exp'), ("orthant='exp'", 'relu')),
         (dict(layers=[]), ('layers=[]', '-1')),
         (dict(layers=[1, 1]), ('layers=[1, 1]', 'different')),
-        (dict(layers=[1.5]), ('[1.5]', 'positions')),
+        (dict(layers=[1.5]), ('layers=[1.5]', 'an integer or a string')),
         (dict(layers=['auto', 1]), ("['auto', 1]", 'positions')),
         (dict(layer_weights=[1.0, 2.0]), ('layer_weights=[1.0, 2.0]', '1')),
-        (dict(layer_weights=-1.0), ('layer_weights=[-1.0]', '>= 0')),
+        (dict(layer_weights=-1.0), ('layer_weights=-1.0', '>= 0')),
+        (dict(layer_weights=math.nan), ('layer_weights=nan', 'finite')),
+        (dict(layer_weights=[math.inf]), ('layer_weights=[inf]', 'finite')),
         (dict(in_channels=[8, 9]), ('in_channels=[8, 9]', 'neck.layers')),
         (dict(windings=()), ('windings=()', '>= 1')),
         (dict(windings=(0, 1)), ('windings=(0, 1)', '>= 1')),
         (dict(windings=(2, 2)), ('windings=(2, 2)', 'different')),
-        (dict(windings=(1.0,)), ('windings=(1.0,)', 'whole')),
+        (dict(windings=(1.0,)), ('windings=(1.0,)', 'an integer')),
         (
             dict(windings=(1, 4), in_channels=8),
             ('u1.neck.windings=(1, 4)', '8 channels', '1..3'),
         ),
-        (dict(token_grid=3), ('token_grid=3', 'name of a module')),
+        (dict(token_grid=3), ('token_grid=3', 'a string')),
+        (dict(in_channels=0), ('in_channels=0', '>= 1')),
+        (dict(feature_plane='pca'), ("feature_plane='pca'", 'a dict')),
     ],
 )
 def test_bad_options_are_refused_when_built(options, words):

@@ -15,7 +15,7 @@ from u1_plugin.mm.targets import (
     targets_of,
 )
 from u1_plugin.nn import ClassAngles, ClassTarget
-from u1_plugin.nn.targets import IGNORED, as_table, as_target
+from u1_plugin.nn.targets import IGNORED, as_table, as_target, shares_of
 
 K = 5
 label = st.integers(0, K - 1)
@@ -40,7 +40,7 @@ def test_hard_labels(windings, labels):
         assert pull.share[image] == (c != IGNORED)
     counted = sum(c != IGNORED for c in labels)
     assert pull.total == counted
-    assert pull.per_image == pytest.approx(1 / max(counted, 1))
+    assert pull.count == max(counted, 1)
 
 
 @pytest.mark.parametrize('windings', [1, 3])
@@ -51,7 +51,7 @@ def test_scores_pull_by_their_shares(windings):
     expected = torch.einsum('bk,k...->b...', scores.double(), points(windings))
     torch.testing.assert_close(pull.vector, expected)
     torch.testing.assert_close(pull.share, scores.double().sum(1))
-    assert pull.per_image == pytest.approx(1 / 3)
+    assert pull.count == 3
 
 
 @given(images=st.lists(st.lists(label, max_size=4, unique=True), min_size=1))
@@ -65,7 +65,7 @@ def test_several_labels_pull_to_their_mean(images):
         assert pull.share[image] == bool(own)
     counted = sum(map(bool, images))
     assert pull.total == counted
-    assert pull.per_image == pytest.approx(1 / max(counted, 1))
+    assert pull.count == max(counted, 1)
 
 
 @given(
@@ -129,6 +129,10 @@ def labelled(*labels) -> list:
     return [DataSample().set_gt_label(own) for own in labels]
 
 
+def scored(*scores) -> list:
+    return [DataSample().set_gt_score(torch.tensor(own)) for own in scores]
+
+
 def test_data_samples():
     several = targets_of(labelled([1, 3], [], [2]), several=True)
     assert several.values.tolist() == [1, 3, 2]
@@ -147,7 +151,36 @@ def test_multi_hot_scores_are_shared_out():
         pull_of(targets_of(scored, several=True)),
         pull_of(targets_of(as_labels, several=True)),
     ):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, check_dtype=False)
+
+
+@pytest.mark.parametrize('scale', [1e-38, 1e-20, 1.0, 1e38])
+def test_scores_of_any_size_are_shared_out(scale):
+    hot = torch.tensor([[1.0, 0, 3, 0, 0], [0] * 5, [0, 2, 2, 0, 0]])
+    expected = [[0.25, 0, 0.75, 0, 0], [0] * 5, [0, 0.5, 0.5, 0, 0]]
+    torch.testing.assert_close(
+        shares_of(hot * scale), torch.tensor(expected), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_several_labels_are_whole_numbers():
+    with pytest.raises(ValueError, match='float32.*whole numbers'):
+        ClassTarget.several([torch.tensor([1]), torch.tensor([0.5, 2])])
+    with pytest.raises(ValueError, match='bool.*whole numbers'):
+        ClassTarget.several([torch.tensor([True, False])])
+    with pytest.raises(ValueError, match=r'shape \(3,\).*\(N, K\)'):
+        shares_of(torch.zeros(3))
+
+
+def test_labels_and_images_belong_together():
+    good = ClassTarget.several([torch.tensor([1, 2]), torch.tensor([3])])
+    for bad in (
+        good._replace(images=good.images[:2]),
+        good._replace(values=torch.rand(3, K)),
+        ClassTarget(torch.zeros(2, 3, K)),
+    ):
+        with pytest.raises(ValueError, match='shape'):
+            bad.check(K, 2)
 
 
 def test_data_samples_that_do_not_fit_are_refused():
@@ -156,6 +189,7 @@ def test_data_samples_that_do_not_fit_are_refused():
         (labelled([], [0]), 'several labels or none'),
         ([DataSample(), *labelled(1)], 'neither gt_label nor gt_score'),
         ([MultiTaskDataSample()], 'several tasks'),
+        (scored([0.5, 0.5], [1.0, 0, 0]), r'\(2,\), \(3,\).*one score a class'),
     ):
         with pytest.raises(ValueError, match=words):
             targets_of(samples)
@@ -178,7 +212,7 @@ def test_smoothing_is_that_of_the_loss(mode):
     )
     pull = pull_of(hard)
     torch.testing.assert_close(
-        pull.level * pull.share, smoothed.sum(1), atol=1e-6, rtol=0
+        pull.level * pull.share.double(), smoothed.sum(1), atol=1e-6, rtol=0
     )
     assert smooths_scores_otherwise(loss, smoothing) == (mode == 'multi_label')
 

@@ -173,3 +173,36 @@ def test_soft_scores_of_several_labels_are_those_of_mmpretrains_branch():
     shares = scores / scores.sum(1, keepdim=True).clamp(min=1e-6)
     values = several_of(scores, form_of(task.criterion, True)).values
     torch.testing.assert_close(values, shares)
+
+
+@pytest.mark.parametrize(
+    'make, words',
+    [
+        (lambda y: y.index_fill(0, torch.tensor(0), -1), 'labels -1..'),
+        (lambda y: y + CLASSES, f'allows 0..{CLASSES - 1}'),
+        (lambda y: y.float(), 'torch.float32'),
+        (lambda y: y > 0, 'torch.bool'),
+        (lambda y: y[:-1], 'give one target an image'),
+        (lambda y: y[:1], 'give one target an image'),
+        (lambda y: torch.rand(len(y), CLASSES - 1), f'{CLASSES - 1} classes'),
+        (lambda y: torch.full((len(y), CLASSES), torch.nan), 'not finite'),
+        (lambda y: torch.full((len(y), CLASSES), -0.1), 'negative'),
+        (lambda y: torch.zeros(len(y), CLASSES, 1), r'\(N, K\)'),
+    ],
+)
+def test_targets_that_do_not_fit_are_named(make, words):
+    task, (images, labels) = task_of('resnet'), batch()
+    task(images, labels)  # in every step, not the first alone
+    with pytest.raises(ValueError, match=words):
+        task(images, make(labels))
+
+
+@pytest.mark.parametrize('bad', [torch.nan, torch.inf])
+def test_binarised_scores_must_be_finite(bad):
+    form = form_of(timm_loss.ZlprLoss(), True)
+    scores = torch.eye(3, CLASSES)
+    scores[1, 2] = bad
+    with pytest.raises(ValueError, match='not finite'):
+        several_of(scores, form).check(CLASSES, 3)
+    with pytest.raises(ValueError, match=r'\(N, K\)'):
+        several_of(scores[0], form)

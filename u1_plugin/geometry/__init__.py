@@ -31,6 +31,7 @@ from .moments import (
     to_unit,
 )
 from .planes import fourier_basis, orthonormal_basis, pca_basis, random_basis
+from .scales import scale_of, scaled_relu
 
 __all__ = [
     'ORTHANT_MAPS',
@@ -54,6 +55,8 @@ __all__ = [
     'rayleigh_pvalue',
     'resultant_length',
     'safe_norm',
+    'scale_of',
+    'scaled_relu',
     'to_positive_orthant',
     'to_unit',
     'weighted_mean',

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .moments import angle
+from .scales import scale_of
 
 
 def angle_difference(first: Tensor, second: Tensor) -> Tensor:
@@ -26,7 +27,8 @@ def _mean_vector(theta: Tensor, weight: Optional[Tensor], dim: int) -> Tensor:
     dim = dim % theta.ndim
     if weight is None:
         return points.mean(dim)
-    weight = weight.to(points).unsqueeze(-1)
+    weight = weight.to(points)
+    weight = (weight / scale_of(weight, dim)).unsqueeze(-1)
     return (points * weight).sum(dim) / weight.sum(dim)
 
 

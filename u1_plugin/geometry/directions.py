@@ -4,12 +4,21 @@ Each is a formula of a line whose gradient PyTorch would compute in three times
 as many small operations. They make up most of what a training step spends on
 U(1), so the gradients are written out; ``gradcheck`` tests them. Gradients of
 gradients are refused.
+
+What is `scaled` has been brought to an ordinary size before, and is spared the
+operations that do so.
 """
 
+import math
 from typing import Optional, Tuple, Union
 
 import torch
 from torch import Tensor
+
+from .scales import power_of_two, scale_of
+
+#: Lengths and sums of what was scaled before are no smaller, or they are 0.
+_LEAST = 2.0**-60
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
@@ -49,56 +58,66 @@ def _final(gradient: Tensor) -> Tensor:
     return _Final.apply(gradient.detach().requires_grad_())
 
 
+def _nonzero(lengths: Tensor, scaled: bool) -> Tensor:
+    """To divide by: anything else for 0, if in one operation, very small."""
+    if scaled:
+        return lengths.clamp_min(_LEAST)
+    return lengths.masked_fill(lengths == 0, 1.0)
+
+
 class _Direction(torch.autograd.Function):
     """``v / length`` with ``length = sqrt(|v|^2 + eps^2)``."""
 
     @staticmethod
-    def forward(ctx, vectors: Tensor, eps: Optional[Tensor]) -> Tensor:
+    def forward(ctx, vectors: Tensor, eps: Optional[Tensor], scaled: bool):
         length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        # Without eps the zero vector has no direction, and stays zero.
         if eps is not None:
             length = torch.hypot(length, eps)
-        else:  # the zero vector has no direction, and stays zero
-            length = length.masked_fill(length == 0, 1.0)
+        else:
+            length = _nonzero(length, scaled)
         unit = vectors / length
         ctx.save_for_backward(unit, length)
         return unit
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
+    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None, None]:
         # d(v/l) = (dv - u <u, dv>) / l, since dl = <u, dv>.
         unit, length = ctx.saved_tensors
         # A backward pass inside autocast would round the products.
         with torch.autocast(gradient.device.type, enabled=False):
             along = _dot(gradient, unit)
             change = torch.addcmul(gradient, unit, along, value=-1) / length
-        return _final(change), None
+        return _final(change), None, None
 
 
 class _WeightedMean(torch.autograd.Function):
     """``sum_p w_p b_p / sum_p w_p``."""
 
     @staticmethod
-    def forward(ctx, weights: Tensor, points: Tensor) -> Tensor:
+    def forward(ctx, weights: Tensor, points: Tensor, scaled: bool) -> Tensor:
         sums = weights @ points
-        total = sums[..., 2:]
         # Without weight the numerator is 0 as well.
-        total = total.masked_fill(total == 0, 1.0)
+        total = _nonzero(sums[..., 2:], scaled)
         mean = sums[..., :2] / total
         ctx.save_for_backward(mean, total, points)
         return mean
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
+    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None, None]:
         # d(sum w b / sum w) = sum dw (b - mean) / sum w.
         mean, total, points = ctx.saved_tensors
         with torch.autocast(gradient.device.type, enabled=False):
-            across = gradient @ points[:, :2].T
-            change = (across - _dot(gradient, mean)) / total
-        return _final(change), None
+            along = _dot(gradient, mean)
+            across = torch.addmm(along, gradient, points[:, :2].T, beta=-1)
+            change = across / total
+        return _final(change), None, None
 
 
 def direction(
-    vectors: Tensor, eps: Union[None, float, Tensor] = None
+    vectors: Tensor,
+    eps: Union[None, float, Tensor] = None,
+    scaled: bool = False,
 ) -> Tensor:
     """``u = v / sqrt(|v|^2 + eps^2)`` over the last dimension.
 
@@ -106,26 +125,46 @@ def direction(
         vectors (Tensor): ``(..., C)``, float32 or wider.
         eps (float | Tensor, optional): Length below which a direction fades
             to 0, > 0; bounds the gradient by ``1/eps``. Without it the zero
-            vector stays zero and lets gradients through unscaled. A scalar
+            vector stays zero and lets gradients through unscaled, and vectors
+            so short that ``1/|v|`` overflows have no finite gradient. A scalar
             tensor of the vectors' dtype spares its making.
+        scaled (bool): Whether the vectors are of an ordinary size: lengths
+            between 1e-18 and 1e18, or 0, which then has a steep gradient.
 
     Returns:
         Tensor: ``(..., C)``, of length at most 1.
+
+    Raises:
+        ValueError: If ``eps`` is a number that is not finite and > 0.
     """
     if isinstance(eps, (int, float)):
+        if not 0 < eps < math.inf:
+            raise ValueError(f'eps={eps} must be a finite number > 0')
         eps = vectors.new_full((), eps)
-    return _Direction.apply(vectors, eps)
+    if not scaled:
+        scale = scale_of(vectors, -1)
+        if eps is not None:
+            scale = torch.maximum(scale, power_of_two(eps.detach()))
+            eps = eps / scale
+        vectors = vectors / scale
+    return _Direction.apply(vectors, eps, scaled)
 
 
-def weighted_mean(weights: Tensor, points: Tensor) -> Tensor:
+def weighted_mean(
+    weights: Tensor, points: Tensor, scaled: bool = False
+) -> Tensor:
     """``sum_p w_p b_p / sum_p w_p``.
 
     Args:
         weights (Tensor): ``(B, P)``, >= 0, float32 or wider.
         points (Tensor): ``(P, 3)``, constants of the same dtype: ``b_p`` and
             1, so that one product gives both sums.
+        scaled (bool): Whether the weights are of an ordinary size: no sum
+            overflows or is below 1e-18, unless it is 0.
 
     Returns:
         Tensor: ``(B, 2)``; 0 where there is no weight.
     """
-    return _WeightedMean.apply(weights, points)
+    if not scaled:
+        weights = weights / scale_of(weights, -1)
+    return _WeightedMean.apply(weights, points, scaled)

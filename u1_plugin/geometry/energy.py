@@ -1,8 +1,12 @@
 """Positive orthant, energy ``E`` and off-axis angle ``phi``."""
 
+from typing import Tuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .scales import scale_of
 
 #: ``rho`` of the method: how an activation enters the positive orthant.
 ORTHANT_MAPS = ('relu', 'abs', 'softplus', 'identity')
@@ -18,6 +22,8 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
 def safe_norm(x: Tensor, dim: int) -> Tensor:
     """Euclidean norm whose gradient at the zero vector is 0, not NaN.
 
+    Of any size that the dtype's normal numbers hold, norm and entries alike.
+
     Args:
         x (Tensor): Any real shape.
         dim (int): The dimension that holds the vector.
@@ -25,10 +31,12 @@ def safe_norm(x: Tensor, dim: int) -> Tensor:
     Returns:
         Tensor: ``x``'s shape without ``dim``; >= 0.
     """
-    square = x.square().sum(dim)
+    scale = scale_of(x, dim)
+    square = (x / scale).square().sum(dim)
     is_zero = square == 0
     # sqrt must never see 0: its slope there is infinite and inf * 0 is NaN.
-    return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, square).sqrt())
+    root = torch.where(is_zero, 1.0, square).sqrt()
+    return torch.where(is_zero, 0.0, root) * scale.squeeze(dim)
 
 
 def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
@@ -57,8 +65,27 @@ def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
     )
 
 
+class _Energy(torch.autograd.Function):
+    """Sum of squares, with a gradient of two operations instead of four."""
+
+    @staticmethod
+    def forward(ctx, intensity: Tensor, dim: int) -> Tensor:
+        ctx.save_for_backward(intensity)
+        ctx.dim = dim
+        return intensity.square().sum(dim)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
+        (intensity,) = ctx.saved_tensors
+        return (2 * gradient).unsqueeze(ctx.dim) * intensity, None
+
+
 def energy(intensity: Tensor, dim: int = 1) -> Tensor:
     """``E(x, y) = |I(x, y)|^2``, in float32 or wider.
+
+    A square beyond the dtype's range is infinite, or 0; angles and shares of
+    energy do not depend on the map's scale, so such a map is divided by
+    :func:`~u1_plugin.geometry.scale_of` it first.
 
     Args:
         intensity (Tensor): ``I``, ``(B, C, H, W)`` or any shape with the
@@ -68,7 +95,7 @@ def energy(intensity: Tensor, dim: int = 1) -> Tensor:
     Returns:
         Tensor: ``(B, H, W)``; >= 0.
     """
-    return intensity.to(working_dtype(intensity.dtype)).square().sum(dim)
+    return _Energy.apply(intensity.to(working_dtype(intensity.dtype)), dim)
 
 
 def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
@@ -87,6 +114,7 @@ def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
         orthant (up to pi with ``rho='identity'``); 0 for the zero vector.
     """
     intensity = intensity.to(working_dtype(intensity.dtype))
+    intensity = intensity / scale_of(intensity, dim)
     mean = intensity.mean(dim, keepdim=True)
     along = mean.squeeze(dim) * intensity.size(dim) ** 0.5
     across = safe_norm(intensity - mean, dim)
@@ -103,4 +131,8 @@ def pooled_vector(intensity: Tensor) -> Tensor:
     Returns:
         Tensor: ``(B, C)``.
     """
-    return intensity.mean((-2, -1), dtype=working_dtype(intensity.dtype))
+    dtype, dims = working_dtype(intensity.dtype), (-2, -1)
+    if intensity.dtype == torch.float16:  # no sum of it overflows in float32
+        return intensity.mean(dims, dtype=dtype)
+    scale = scale_of(intensity, dims)
+    return (intensity / scale).mean(dims, dtype=dtype) * scale[..., 0, 0]

@@ -7,9 +7,12 @@ from torch import Tensor
 
 from .directions import direction, weighted_mean
 from .energy import working_dtype
+from .scales import scale_of
 
 
-def feature_moment(vectors: Tensor, basis: Tensor, dim: int = -1) -> Tensor:
+def feature_moment(
+    vectors: Tensor, basis: Tensor, dim: int = -1, scaled: bool = False
+) -> Tensor:
     """``z_f``: the vectors' coordinates in a plane of feature space.
 
     With :func:`~u1_plugin.geometry.fourier_basis` this is
@@ -20,6 +23,8 @@ def feature_moment(vectors: Tensor, basis: Tensor, dim: int = -1) -> Tensor:
             ``dim=1``, or any shape with C channels in ``dim``.
         basis (Tensor): ``(2, C)``.
         dim (int): Channel dimension of ``vectors``.
+        scaled (bool): Whether the vectors are of an ordinary size, so that no
+            sum on the way can overflow.
 
     Returns:
         Tensor: ``vectors``' shape without ``dim``, then 2: ``[Re, Im]``.
@@ -33,8 +38,12 @@ def feature_moment(vectors: Tensor, basis: Tensor, dim: int = -1) -> Tensor:
             f'{tuple(vectors.shape)}, dim={dim}) but the plane has '
             f"{basis.size(1)}; use a plane of the layer's channel number"
         )
-    vectors = vectors.to(working_dtype(vectors.dtype))
-    return vectors.movedim(dim, -1) @ basis.to(vectors).T
+    vectors = vectors.to(working_dtype(vectors.dtype)).movedim(dim, -1)
+    basis = basis.to(vectors).T
+    if scaled:
+        return vectors @ basis
+    scale = scale_of(vectors, -1)
+    return (vectors / scale) @ basis * scale
 
 
 def image_plane_basis(
@@ -97,7 +106,10 @@ def image_moment_basis(
 
 
 def image_moment(
-    energy: Tensor, winding: int = 1, basis: Optional[Tensor] = None
+    energy: Tensor,
+    winding: int = 1,
+    basis: Optional[Tensor] = None,
+    scaled: bool = False,
 ) -> Tensor:
     """``z_xy = sum E exp(i n vartheta) / sum E``, with n = 1 as a rule.
 
@@ -106,6 +118,8 @@ def image_moment(
         winding (int): n >= 1.
         basis (Tensor, optional): :func:`image_moment_basis` of this winding,
             size, dtype and device, for callers that keep it.
+        scaled (bool): Whether the energies are of an ordinary size, see
+            :func:`weighted_mean`.
 
     Returns:
         Tensor: ``(..., 2)``, modulus <= 1; 0 where the map has no energy.
@@ -115,7 +129,7 @@ def image_moment(
         basis = image_moment_basis(
             *energy.shape[-2:], energy.dtype, energy.device, winding
         )
-    return weighted_mean(energy.flatten(-2), basis)
+    return weighted_mean(energy.flatten(-2), basis, scaled)
 
 
 def mirrored(
@@ -155,22 +169,25 @@ def angle(moment: Tensor) -> Tensor:
 
     Returns:
         Tensor: ``(...)``, radians in ``[-pi, pi]``; 0, with a finite
-        gradient, for ``z = 0``.
+        gradient, for ``z = 0``; NaN where ``z`` is not finite.
     """
-    re, im = moment.unbind(-1)
+    re, im = (moment / scale_of(moment, -1)).unbind(-1)
     is_zero = (re == 0) & (im == 0)
     return torch.atan2(im, torch.where(is_zero, 1.0, re))
 
 
-def to_unit(moment: Tensor, eps: Union[float, Tensor] = 1e-3) -> Tensor:
+def to_unit(
+    moment: Tensor, eps: Union[float, Tensor] = 1e-3, scaled: bool = False
+) -> Tensor:
     """``u = z / sqrt(|z|^2 + eps^2)``: the moment's direction.
 
     Args:
         moment (Tensor): ``z``, ``(..., 2)``.
         eps (float | Tensor): Modulus below which a direction fades to 0;
             bounds the gradient by ``1/eps``.
+        scaled (bool): Whether the moments are of an ordinary size.
 
     Returns:
         Tensor: ``(..., 2)``, modulus < 1.
     """
-    return direction(moment, eps)
+    return direction(moment, eps, scaled)

@@ -12,6 +12,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .scales import scale_of
+
 
 def _check_channels(channels: int) -> None:
     if channels < 3:
@@ -76,6 +78,7 @@ def orthonormal_basis(rows: Tensor) -> Tensor:
             f'rows.shape={tuple(rows.shape)}: a plane has two rows, (2, C)'
         )
     _check_channels(rows.size(1))
+    rows = rows / scale_of(rows, 1)
     rows = rows - rows.mean(1, keepdim=True)
     tiny = torch.finfo(rows.dtype).tiny
     first = rows[0] / rows[0].norm().clamp_min(tiny)
@@ -138,6 +141,7 @@ def pca_basis(vectors: Tensor) -> Tensor:
             'plane needs at least 3 vectors, (N, C)'
         )
     _check_channels(vectors.size(1))
+    vectors = vectors / scale_of(vectors, (0, 1))
     across = vectors - vectors.mean(1, keepdim=True)
     across = across - across.mean(0, keepdim=True)
     rows = torch.linalg.svd(across, full_matrices=False).Vh[:2]

@@ -1,7 +1,12 @@
-"""Statistics of paired comparisons."""
+"""Statistics of paired comparisons.
+
+Accuracies are counted in whole images: their differences tie as counts do and
+not as floats do, whose last digits differ.
+"""
 
 import math
-from typing import NamedTuple, Sequence
+from fractions import Fraction
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -9,6 +14,17 @@ from ..extras import needs
 
 with needs('lab'):
     from scipy import stats
+
+#: Sign flips of up to this many pairs are all counted, beyond it drawn.
+_EXACT_PAIRS = 40
+_DRAWS = 2**16 - 1
+#: Test sets of up to this many images are recognised by their per cents.
+_MOST_IMAGES = 10**6
+#: What a value of float32 and one of float64 may be off by, in units of its
+#: last place. The first come from a product, the second may be means of such.
+_LAST_PLACES = (2, 16)
+#: Of an image: floats too coarse for that tell no counts.
+_ROUNDING = 1 / 4
 
 
 class PairedResult(NamedTuple):
@@ -38,11 +54,173 @@ class PairedResult(NamedTuple):
         return 'lower' if self.high < 0 else 'no difference shown'
 
 
+class Differences(NamedTuple):
+    """Paired differences of which equal ones are equal.
+
+    Attributes:
+        values (np.ndarray): ``(n,)``: whole numbers, int64, where the unit is
+            known, else float64.
+        unit (float): What 1 is, in the unit of the data.
+        slack (float): Sums of values that differ by no more are equal; 0 for
+            whole numbers.
+    """
+
+    values: np.ndarray
+    unit: float
+    slack: float
+
+    @property
+    def mean(self) -> float:
+        """Mean difference, in the unit of the data."""
+        return float(self.values.sum()) / len(self.values) * self.unit
+
+
 def interval_text(mean: float, low: float, high: float, digits: int = 2) -> str:
     """``+0.20 [-0.10, +0.50]``; ``[no interval]`` where the ends are NaN."""
     if math.isnan(low):
         return f'{mean:+.{digits}f} [no interval]'
     return f'{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]'
+
+
+def _error(values: np.ndarray) -> np.ndarray:
+    """What each value may be off by; float32 is known by its zeros."""
+    with np.errstate(over='ignore', under='ignore'):
+        single = values.astype(np.float32)
+    coarse = _LAST_PLACES[0] * np.spacing(abs(single)).astype(float)
+    fine = _LAST_PLACES[1] * np.spacing(abs(values))
+    return np.where(single == values, coarse, fine)
+
+
+def _images(values: np.ndarray, error: np.ndarray) -> Optional[int]:
+    """The smallest N for which all values are per cents of N images."""
+    shares = values / 100
+    for share, off in zip(shares, error / 100):
+        # No fraction of so many images comes nearer to the share.
+        nearest = Fraction(float(share)).limit_denominator(_MOST_IMAGES)
+        if not abs(float(nearest) - share) <= 2 * off:
+            return None
+    sizes = np.arange(1.0, _MOST_IMAGES + 1)
+    sizes = sizes[sizes * error.max() / 100 < _ROUNDING]
+    for share, off in zip(shares, error / 100):
+        counts = share * sizes
+        sizes = sizes[abs(counts - counts.round()) <= off * sizes]
+    return round(sizes[0]) if len(sizes) else None
+
+
+def _made_equal(values: np.ndarray, slack: float) -> np.ndarray:
+    """The values, without differences of less than the slack.
+
+    Args:
+        values (np.ndarray): Differences, of either sign.
+        slack (float): Values whose moduli differ by less get one modulus, and
+            those closer to 0 become 0.
+    """
+    moduli = np.append(0.0, abs(values))
+    order = np.argsort(moduli)
+    steps = np.diff(moduli[order], prepend=0.0) > slack
+    firsts = moduli[order][np.append(True, steps[1:])]
+    moduli[order] = firsts[np.cumsum(steps)]
+    return np.copysign(moduli[1:], values)
+
+
+def exact_differences(
+    treated: Sequence[float], control: Sequence[float]
+) -> Differences:
+    """``treated - control`` without the rounding of floats.
+
+    If all values are per cents of one number of images, up to the rounding of
+    float64 (or of float32, where a value is one), the differences are whole
+    numbers of images. Other values, such as calibration errors, are compared
+    as floats, and sums that differ by less than the rounding of their terms
+    are equal.
+
+    Args:
+        treated (Sequence[float]): One value a pair.
+        control (Sequence[float]): In the same order.
+
+    Raises:
+        ValueError: If the lengths differ, there are fewer than 2 pairs or a
+            value is not finite.
+    """
+    x, y = np.asarray(treated, float), np.asarray(control, float)
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
+        raise ValueError(
+            f'treated has {x.size} values and control {y.size}; give at least '
+            '2 pairs'
+        )
+    values = np.concatenate([x, y])
+    if not np.isfinite(values).all():
+        raise ValueError(
+            'treated or control holds NaN or inf; leave out the seeds whose '
+            'runs failed, in both'
+        )
+    error = _error(values)
+    images = _images(values, error)
+    if images is not None:
+        counts = (values * (images / 100)).round().astype(np.int64)
+        return Differences(counts[: len(x)] - counts[len(x) :], 100 / images, 0)
+    # A power of two loses no digit, and sums of such values do not overflow.
+    unit = 2.0 ** (int(np.frexp(abs(values).max())[1]) - 1)
+    slack = 2 * float((error / unit).sum())
+    differences = x / unit - y / unit
+    return Differences(_made_equal(differences, slack), unit, slack)
+
+
+def sign_flip_pvalue(
+    values: np.ndarray, slack: float = 0.0, seed: int = 0
+) -> float:
+    """Share of the 2^n sign flips whose sum is as far from 0 as the values'.
+
+    Args:
+        values (np.ndarray): ``(n,)``, whole numbers or floats.
+        slack (float): See :class:`Differences`.
+        seed (int): Of the flips, which are drawn for more than 40 values:
+            65,535 of them, with the given signs as one more.
+
+    Returns:
+        float: In ``(0, 1]``: the exact p of the two-sided test that the
+        distribution is symmetric about 0.
+    """
+    values = values[values != 0]  # either sign is the same
+    least = abs(values.sum()) - slack
+    if least <= 0:
+        return 1.0
+    if len(values) > _EXACT_PAIRS:
+        rng = np.random.default_rng(seed)
+        flips = rng.integers(0, 2, (_DRAWS, len(values)), dtype=np.int8) * 2 - 1
+        extreme = abs(flips @ values) >= least
+        return float((1 + extreme.sum()) / (1 + _DRAWS))
+    # Every flip is one of the first half and one of the second. As many sums
+    # lie below -least as above least.
+    first, second = _flipped_sums(values[::2]), _flipped_sums(values[1::2])
+    above = len(second) - np.searchsorted(second, least - first)
+    return float(2 * above.sum() / (len(first) * len(second)))
+
+
+def _flipped_sums(values: np.ndarray) -> np.ndarray:
+    """Sums of all sign flips, sorted."""
+    sums = np.zeros(1, values.dtype)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return np.sort(sums)
+
+
+def signed_rank_pvalue(values: np.ndarray, seed: int = 0) -> float:
+    """Wilcoxon's signed-rank test, two-sided, exact with ties and zeros.
+
+    Equal moduli share the mean of their ranks, and zeros are ranked and then
+    left out (Pratt).
+
+    Args:
+        values (np.ndarray): ``(n,)``, of :class:`Differences`.
+        seed (int): As for :func:`sign_flip_pvalue`.
+
+    Returns:
+        float: In ``(0, 1]``.
+    """
+    # Twice the ranks are whole numbers.
+    ranks = (2 * stats.rankdata(abs(values))).astype(np.int64)
+    return sign_flip_pvalue(ranks * np.sign(values).astype(int), seed=seed)
 
 
 def paired_difference(
@@ -57,29 +235,27 @@ def paired_difference(
 
     Returns:
         PairedResult: In the unit of the values. If every difference is the
-        same, n pairs say nothing of the spread: the interval and the p-value
-        are NaN, unless all are 0, which gives [0, 0] and p = 1.
+        same, by the rule of :func:`exact_differences`, n pairs say nothing of
+        the spread: the interval and the p-value are NaN, unless all are 0,
+        which gives [0, 0] and p = 1.
 
     Raises:
-        ValueError: If the lengths differ or there are fewer than 2 pairs.
+        ValueError: If the lengths differ, there are fewer than 2 pairs or a
+            value is not finite.
     """
-    if len(treated) != len(control) or len(treated) < 2:
-        raise ValueError(
-            f'treated has {len(treated)} values and control '
-            f'{len(control)}; give at least 2 pairs'
-        )
-    difference = np.asarray(treated, float) - np.asarray(control, float)
-    mean = float(difference.mean())
-    if np.ptp(difference) == 0:
-        low, high, p = (0.0, 0.0, 1.0) if mean == 0 else (math.nan,) * 3
-        return PairedResult(len(difference), mean, low, high, p, confidence)
-    test = stats.ttest_1samp(difference, 0)
+    found = exact_differences(treated, control)
+    n = len(found.values)
+    if np.ptp(found.values) == 0:
+        zero = found.mean == 0
+        low, high, p = (0.0, 0.0, 1.0) if zero else (math.nan,) * 3
+        return PairedResult(n, found.mean, low, high, p, confidence)
+    test = stats.ttest_1samp(found.values, 0)
     low, high = test.confidence_interval(confidence)
     return PairedResult(
-        len(difference),
-        mean,
-        float(low),
-        float(high),
+        n,
+        found.mean,
+        float(low) * found.unit,
+        float(high) * found.unit,
         float(test.pvalue),
         confidence,
     )

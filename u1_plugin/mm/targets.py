@@ -43,7 +43,7 @@ def targets_of(
             'of one; train one task, or leave the U(1) branch out'
         )
     if all('gt_score' in sample for sample in data_samples):
-        scores = torch.stack([sample.gt_score for sample in data_samples])
+        scores = _stacked([sample.gt_score for sample in data_samples])
         if several:
             return ClassTarget(shares_of(scores))
         if loss_module is not None:
@@ -63,6 +63,16 @@ def targets_of(
             'image; use a multi-label head'
         )
     return ClassTarget(torch.cat(labels), smoothing=smoothing)
+
+
+def _stacked(scores: List[Tensor]) -> Tensor:
+    shapes = {tuple(score.shape) for score in scores}
+    if len(shapes) > 1 or len(next(iter(shapes), ())) != 1:
+        raise ValueError(
+            f'gt_score of the data samples has the shapes {sorted(shapes)}; '
+            'give every training image one score a class, (K,)'
+        )
+    return torch.stack(scores)
 
 
 def smoothing_of(loss_module: Optional[nn.Module], classes: int) -> Smoothing:

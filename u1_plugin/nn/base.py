@@ -1,10 +1,7 @@
-"""What the modules share: building from configs, optional state, files."""
+"""What the modules share: building from configs and optional state."""
 
-import io
-import sys
 from typing import Any, Callable, Dict, List, Optional, Union
 
-import numpy as np
 from torch import nn
 
 #: Where a component's ``type`` is looked up besides this package. MMPretrain's
@@ -101,42 +98,3 @@ def check_choice(field: str, value: Any, choices) -> None:
         raise ValueError(
             f'{field}={value!r} is not supported; use one of {tuple(choices)}'
         )
-
-
-def read_bytes(path: str) -> bytes:
-    """A file's content; a path such as ``s3://...`` needs MMEngine.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    if '://' in str(path):
-        # MMEngine's file clients know the protocol; disk needs no client.
-        fileio = sys.modules.get('mmengine.fileio')
-        if fileio is None:
-            raise ValueError(
-                f'{path!r} is no file of this machine; install MMEngine to '
-                'read remote files, or copy it here'
-            )
-        return fileio.get(path)
-    with open(path, 'rb') as file:
-        return file.read()
-
-
-def load_arrays(field: str, path: str) -> Dict[str, np.ndarray]:
-    """Read an ``.npz`` from disk or through MMEngine's file clients.
-
-    Raises:
-        ValueError: If ``path`` is no npz file, naming ``field``.
-        FileNotFoundError: If there is none.
-    """
-    try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as npz:
-            return {name: npz[name] for name in npz.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'{field}={path!r} does not exist; write one with numpy.savez'
-        ) from None
-    except (ValueError, OSError, AttributeError) as error:
-        raise ValueError(
-            f'{field}={path!r} is not an .npz file of arrays: {error}'
-        ) from error

@@ -1,24 +1,27 @@
 """Measures the angles of bottleneck maps."""
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..geometry import (
-    ORTHANT_MAPS,
     energy,
     image_moment,
     image_moment_basis,
-    pooled_vector,
+    scale_of,
+    scaled_relu,
     to_positive_orthant,
 )
 from ..geometry.energy import working_dtype
-from .base import build, check_choice
+from ..options import Count, NonNegative, checked
+from .base import build
 from .constants import ConstantCache
 from .feature_plane import FeaturePlane, check_windings
 from .maps import Layer
 
+#: The energies of a scaled map, or one of float16, add up to more, or to 0.
+_NO_ENERGY = 2.0**-60
 #: Planes that each option measures.
 PLANES = {
     'feature': ('feature',),
@@ -93,24 +96,21 @@ class BottleneckAngleNeck(nn.Module):
         ValueError: If an option is out of its range.
     """
 
+    @checked('neck')
     def __init__(
         self,
         layers: Union[Layer, Sequence[Layer]] = 'auto',
-        plane: str = 'feature',
-        of: str = 'pooled',
-        flip: str = 'ignore',
-        windings: Sequence[int] = (1,),
+        plane: Literal['feature', 'image', 'joint'] = 'feature',
+        of: Literal['pooled', 'pixel'] = 'pooled',
+        flip: Literal['ignore', 'follow'] = 'ignore',
+        windings: Union[Count, Sequence[Count]] = (1,),
         feature_plane: Optional[dict] = None,
-        in_channels: Union[None, int, Sequence[int]] = None,
-        layer_weights: Union[None, float, Sequence[float]] = None,
-        orthant: str = 'relu',
+        in_channels: Union[None, Count, Sequence[Optional[Count]]] = None,
+        layer_weights: Union[None, NonNegative, Sequence[NonNegative]] = None,
+        orthant: Literal['relu', 'abs', 'softplus', 'identity'] = 'relu',
         token_grid: Optional[str] = None,
     ) -> None:
         super().__init__()
-        check_choice('neck.plane', plane, PLANES)
-        check_choice('neck.of', of, ('pooled', 'pixel'))
-        check_choice('neck.flip', flip, ('ignore', 'follow'))
-        check_choice('neck.orthant', orthant, ORTHANT_MAPS)
         if of == 'pixel' and plane == 'image':
             raise ValueError(
                 "neck.of='pixel' is read in the feature plane, but "
@@ -121,34 +121,20 @@ class BottleneckAngleNeck(nn.Module):
                 "neck.flip='follow' mirrors targets of the image plane, but "
                 "neck.plane='feature'; use plane='image' or 'joint'"
             )
-        if token_grid is not None and not isinstance(token_grid, str):
-            raise ValueError(
-                f'neck.token_grid={token_grid!r} must be the name of a module'
-            )
         self.layers = _check_layers(layers)
         self.plane, self.of, self.flip = plane, of, flip
         self.windings = check_windings('neck.windings', windings)
         self.orthant = orthant
         self.token_grid = token_grid
         self.feature_plane = feature_plane
-        self.layer_weights = self._check_weights(layer_weights)
         self.feature_planes = nn.ModuleList()
         self._constants = ConstantCache()
         count = 1 if self.layers == 'auto' else len(self.layers)
+        weights = 1 / count if layer_weights is None else layer_weights
+        self.layer_weights = _as_list('layer_weights', weights, count)
         self.in_channels = _as_list('in_channels', in_channels, count)
         if None not in self.in_channels:
             self.connect(self.in_channels)
-
-    def _check_weights(self, weights) -> List[float]:
-        count = 1 if self.layers == 'auto' else len(self.layers)
-        if weights is None:
-            weights = 1 / count
-        weights = [float(w) for w in _as_list('layer_weights', weights, count)]
-        if not all(0 <= weight < float('inf') for weight in weights):
-            raise ValueError(
-                f'neck.layer_weights={weights} must be finite and >= 0'
-            )
-        return weights
 
     def connect(
         self,
@@ -225,7 +211,7 @@ class BottleneckAngleNeck(nn.Module):
     ) -> List[Moment]:
         planes = PLANES[self.plane]
         weight = self.layer_weights[i] / len(planes)
-        intensity = to_positive_orthant(activation, self.orthant)
+        intensity = self._intensity(activation)
         moments = []
         for plane in planes:
             if plane == 'feature':
@@ -235,17 +221,32 @@ class BottleneckAngleNeck(nn.Module):
             moments.append(Moment(layer, plane, weight, value, share))
         return moments
 
+    def _intensity(self, activation: Tensor) -> Tensor:
+        """``I`` of an ordinary size: no energy and no sum leaves the range.
+
+        Float16 is: its squares and sums are computed in float32.
+        """
+        half = activation.dtype == torch.float16
+        if self.orthant == 'relu' and not half:
+            return scaled_relu(activation)
+        intensity = to_positive_orthant(activation, self.orthant)
+        return intensity if half else intensity / scale_of(intensity, (1, 2, 3))
+
     def _feature(
         self, i: int, intensity: Tensor
     ) -> Tuple[Tensor, Optional[Tensor]]:
+        # What is of either sign may cancel in a mean, however large the map;
+        # and the steep gradient at 0 leaves the range of float16.
+        half = intensity.dtype == torch.float16
+        scaled = self.orthant != 'identity' and not half
+        dtype = working_dtype(intensity.dtype)
         if self.of == 'pooled':
-            return self.feature_planes[i](pooled_vector(intensity)), None
-        intensity = intensity.to(working_dtype(intensity.dtype))
-        vectors = intensity.flatten(2).transpose(1, 2)
+            pooled = intensity.mean((-2, -1), dtype=dtype)
+            return self.feature_planes[i](pooled, scaled), None
+        vectors = intensity.to(dtype).flatten(2).transpose(1, 2)
         share = energy(vectors, dim=2)
-        total = share.sum(1, keepdim=True)
-        share = share / total.masked_fill(total == 0, 1.0)
-        return self.feature_planes[i](vectors), share
+        share = share / share.sum(1, keepdim=True).clamp_min(_NO_ENERGY)
+        return self.feature_planes[i](vectors, scaled), share
 
     def _image(self, layer: Layer, intensity: Tensor) -> Tensor:
         if intensity.shape[-2:] == (1, 1):
@@ -256,7 +257,9 @@ class BottleneckAngleNeck(nn.Module):
             )
         energies = energy(intensity)
         moments = [
-            image_moment(energies, winding, self._grid(energies, winding))
+            image_moment(
+                energies, winding, self._grid(energies, winding), scaled=True
+            )
             for winding in self.windings
         ]
         return moments[0] if len(moments) == 1 else torch.stack(moments, 1)
@@ -279,18 +282,14 @@ class BottleneckAngleNeck(nn.Module):
         )
 
 
-def _check_layers(layers) -> Union[str, List[Layer]]:
+def _check_layers(
+    layers: Union[Layer, Sequence[Layer]],
+) -> Union[str, List[Layer]]:
     if layers == 'auto':
         return layers
     given = layers
     layers = [layers] if isinstance(layers, (int, str)) else layers
-    if (
-        not isinstance(layers, (list, tuple))
-        or not layers
-        or 'auto' in layers
-        or not all(type(layer) in (int, str) for layer in layers)
-        or len(set(layers)) != len(layers)
-    ):
+    if not layers or 'auto' in layers or len(set(layers)) != len(layers):
         raise ValueError(
             f"neck.layers={given!r} must be 'auto', or one or several "
             "different positions among the backbone's outputs, such as "

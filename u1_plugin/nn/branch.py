@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import mirrored
+from ..options import Count, checked
 from .base import Config, build
 from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
 from .class_angles import ClassAngles
@@ -45,10 +46,11 @@ class U1Branch(nn.Module):
             or two places give different K.
     """
 
+    @checked('u1')
     def __init__(
         self,
         model: nn.Module,
-        num_classes: Optional[int] = None,
+        num_classes: Optional[Count] = None,
         neck: Config = None,
         class_angles: Config = None,
         loss: Config = None,
@@ -210,25 +212,31 @@ class U1Branch(nn.Module):
                 "u1.neck.flip='follow', but nothing says which images were "
                 "mirrored; hand over flips, or set u1.neck.flip='ignore'"
             )
+        if flips.shape != (len(moment.value), 2) or flips.dtype != torch.bool:
+            raise ValueError(
+                f'flips has shape {tuple(flips.shape)} and type {flips.dtype}, '
+                f'but must be (B, 2), bool, of B = {len(moment.value)} images'
+            )
         return mirrored(moment.value, flips, self.neck.windings)
 
     def check_target(self, target: ClassTarget, batch_size: int) -> None:
         """Whether targets fit, as ``forward`` checks them too.
 
-        Shapes are compared at every step, values at the first one, since
-        reading them back waits for a GPU. Later labels out of range stop the
-        look-up of their class point.
+        On the CPU at every step. A GPU is waited for in the first step alone;
+        later ones compare shapes, and the GPU itself stops at scores that are
+        NaN or negative and at labels whose class point is not there.
 
         Raises:
             ValueError: If not.
         """
         if torch.compiler.is_compiling():
             return
-        classes = self.class_angles.num_classes
-        if self._checked:
-            target.check_shape(classes, batch_size)
-        else:
-            target.check(classes, batch_size, self._ignore_index)
+        target.check(
+            self.class_angles.num_classes,
+            batch_size,
+            self._ignore_index,
+            wait=not self._checked,
+        )
 
     def _check(self, target: ClassTarget, moments: Tuple[Moment, ...]) -> None:
         """What no config can tell.

@@ -4,6 +4,7 @@ from typing import Any, Dict, Optional
 
 from torch import nn
 
+from ..options import shown
 from .branch import U1Branch
 
 PARTS = ('neck', 'class_angles', 'loss')
@@ -17,8 +18,13 @@ def check_parts(field: str, u1: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         u1 (dict, optional): Of ``neck``, ``class_angles`` and ``loss``.
 
     Raises:
-        ValueError: If an option is unknown.
+        ValueError: If it is no dict, or an option is unknown.
     """
+    if u1 is not None and not isinstance(u1, dict):
+        raise ValueError(
+            f'{field}={shown(u1)} must be a dict with any of '
+            f'{", ".join(PARTS)}, such as dict(neck=dict(plane="image"))'
+        )
     options = dict(u1 or {})
     unknown = sorted(set(options) - set(PARTS))
     if unknown:
@@ -60,8 +66,15 @@ def build_branch(
                 f'{silent} does not say how many classes there are '
                 f'(num_classes); set {field}.class_angles.num_classes'
             )
-    branch = U1Branch(model, num_classes, **options)
+    try:
+        branch = U1Branch(model, num_classes, **options)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        # The branch calls itself u1; where that is, is known here.
+        parent = field[: -len('u1')]
+        if parent and str(error).startswith('u1.'):
+            raise type(error)(f'{parent}{error}') from error
+        raise
     if no_flips is not None and branch.neck.flip == 'follow':
         branch.detach()  # no error leaves a hook behind
-        raise ValueError(f"u1.neck.flip='follow', but {no_flips}")
+        raise ValueError(f"{field}.neck.flip='follow', but {no_flips}")
     return branch

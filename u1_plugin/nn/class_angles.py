@@ -1,6 +1,5 @@
 """Class angles ``theta_c``: the U(1) labels."""
 
-import json
 import logging
 import math
 from typing import Any, Dict, Optional
@@ -8,69 +7,52 @@ from typing import Any, Dict, Optional
 import torch
 from torch import Tensor
 
-from .base import OptionalStateModule, check_choice, read_bytes
+from ..options import shown
+from .base import OptionalStateModule, check_choice
 from .constants import ConstantCache
+from .data_files import is_numbers, read_mapping
 from .ordered import circular_order
 from .targets import UNSMOOTHED, PointTable, Smoothing, as_table
 
 _MODES = ('random', 'uniform', 'file', 'ordered')
+#: Angles are smaller, in radians.
+_LARGEST = 1e6
 _logger = logging.getLogger('u1_plugin')
 
 
-def _read(file: Optional[str], mode: str, wanted: str) -> dict:
-    """A file's content as data, which gains no power of code."""
+def _read(file: Optional[str], mode: str, wanted: str) -> Dict[str, Any]:
     if file is None:
         raise ValueError(
             f'class_angles.file=None, but class_angles.mode={mode!r}; name a '
             f'JSON or YAML file that holds {wanted}'
         )
-    try:
-        text = read_bytes(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'class_angles.file={file!r} does not exist; name a JSON or YAML '
-            f'file that holds {wanted}'
-        ) from None
-    try:
-        if str(file).endswith(('.yaml', '.yml')):
-            import yaml  # MMEngine brings it
-
-            content = yaml.safe_load(text)
-        else:
-            content = json.loads(text)
-    except ImportError:
-        raise ImportError(
-            f'class_angles.file={file!r} needs PyYAML; install pyyaml or write '
-            'the angles as JSON'
-        ) from None
-    except Exception as error:
-        raise ValueError(
-            f'class_angles.file={file!r} is neither JSON nor plain YAML: '
-            f'{error}'
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f'class_angles.file={file!r} must hold a mapping with {wanted}, '
-            f'but holds a {type(content).__name__}'
-        )
-    return content
+    return read_mapping('class_angles.file', file, wanted)
 
 
 def _file_angles(file: Optional[str]) -> Tensor:
     content = _read(file, 'file', '`class_angles`, a list of radians')
+    rows = content.get('class_angles')
     try:
-        angles = torch.tensor(content['class_angles'], dtype=torch.float64)
-    except (KeyError, TypeError, ValueError) as error:
+        if not isinstance(rows, list) or not is_numbers(rows):
+            raise ValueError(f'there is {shown(rows)}')
+        angles = torch.tensor(rows, dtype=torch.float64)
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
-            f'class_angles.file={file!r} holds no list of '
-            f'radians under `class_angles`: {error}'
+            f'class_angles.file={file!r} holds no list of radians under '
+            f'`class_angles`: {error}'
         ) from error
-    if angles.ndim not in (1, 2) or not angles.isfinite().all():
+    # Of larger numbers, too few digits would be left of the angle.
+    if angles.ndim not in (1, 2) or not (angles.abs() < _LARGEST).all():
         raise ValueError(
-            f'class_angles.file={file!r}: `class_angles` must be '
-            'one finite number of radians a class (or a row of them, one a '
-            f'winding), but its shape is {tuple(angles.shape)} and its values '
-            f'are {angles.tolist()}'
+            f'class_angles.file={file!r}: `class_angles` must be one finite '
+            'number of radians a class (or a row of them, one a winding), '
+            f'less than {_LARGEST:g} either way, but its shape is '
+            f'{tuple(angles.shape)} and its values are {shown(rows)}'
+        )
+    if not angles.numel():
+        raise ValueError(
+            f'class_angles.file={file!r}: `class_angles` is empty; write one '
+            'number of radians a class'
         )
     return angles.reshape(len(angles), -1)
 

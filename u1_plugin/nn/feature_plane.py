@@ -14,10 +14,14 @@ from ..geometry import (
     orthonormal_basis,
     random_basis,
 )
-from .base import OptionalStateModule, check_choice, load_arrays
+from .base import OptionalStateModule, check_choice
 from .constants import ConstantCache
+from .data_files import read_array
 
 _FIELD = 'feature_plane'
+
+#: Shorter parts of a row of norm 1 are rounding.
+_FLAT = 1e-4
 
 
 def _file_array(file: Optional[str], name: str, why: str) -> Tensor:
@@ -26,19 +30,54 @@ def _file_array(file: Optional[str], name: str, why: str) -> Tensor:
             f'{_FIELD}.file=None, but {why}; name an .npz file '
             f'that holds {name!r}'
         )
-    arrays = load_arrays(f'{_FIELD}.file', file)
-    if name not in arrays:
+    array = read_array(f'{_FIELD}.file', file, name, why)
+    wanted = '(2, C)' if name == 'basis' else '(C,)'
+    rows = array[None] if name == 'center' else array
+    if rows.ndim != 2 or len(rows) != (2 if name == 'basis' else 1):
         raise ValueError(
-            f'{_FIELD}.file={file!r} holds {sorted(arrays)}, but '
-            f'{why} needs {name!r}'
+            f'{_FIELD}.file={file!r}: {name!r} has shape {array.shape}; it '
+            f'must be {wanted}'
         )
-    array = torch.from_numpy(arrays[name]).float()
-    if not array.isfinite().all():
+    if rows.shape[1] < 3:
         raise ValueError(
-            f'{_FIELD}.file={file!r}: {name!r} has entries that '
-            'are not finite; fit it again'
+            f'{_FIELD}.file={file!r}: {name!r} has shape {array.shape}; a '
+            'plane orthogonal to the medial vector needs C >= 3'
         )
-    return array
+    return torch.from_numpy(array)
+
+
+def _file_basis(file: Optional[str]) -> Tensor:
+    """Two orthonormal rows ``(2, C)``, float32."""
+    rows = _file_array(file, 'basis', "basis='pca'")
+    # Whatever the rows' scales, and before anything over- or underflows.
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(1e-300)
+    across = rows - rows.mean(1, keepdim=True)
+    lengths = across.norm(dim=1)
+    if (lengths < _FLAT * rows.norm(dim=1).clamp_min(1e-300)).any():
+        raise ValueError(
+            f"{_FIELD}.file={file!r}: a row of 'basis' is constant over the "
+            'channels, so nothing of it is orthogonal to the medial vector; '
+            'fit the plane again'
+        )
+    first, second = across / lengths[:, None]
+    if (second - (second @ first) * first).norm() < _FLAT:
+        raise ValueError(
+            f"{_FIELD}.file={file!r}: the rows of 'basis' are parallel but for "
+            'the medial vector and span no plane; fit it again'
+        )
+    return orthonormal_basis(rows).float()
+
+
+def _file_center(file: Optional[str]) -> Tensor:
+    """The mean of unit vectors ``(C,)``, float32."""
+    center = _file_array(file, 'center', "center='file'")
+    if center.norm() > 1.001:
+        raise ValueError(
+            f"{_FIELD}.file={file!r}: 'center' has the norm "
+            f'{center.norm():.4g}, but a mean of normalised vectors has at '
+            'most 1; fit it on vectors of norm 1'
+        )
+    return center.float()
 
 
 def check_windings(field: str, windings: Sequence[int]) -> tuple:
@@ -135,14 +174,9 @@ class FeaturePlane(OptionalStateModule):
             # not shift the initial weights of the rest of the model.
             self.rows = nn.Parameter(random_basis(self.in_channels, self.seed))
         elif self.basis_type == 'pca':
-            rows = _file_array(file, 'basis', "basis='pca'")
-            if rows.ndim != 2 or rows.size(0) != 2:
-                raise ValueError(
-                    f"{_FIELD}.file={file!r}: 'basis' has shape "
-                    f'{tuple(rows.shape)}; it must be (2, C)'
-                )
+            rows = _file_basis(file)
             self._check_channels(rows.size(1), file)
-            self.register_buffer('rows', orthonormal_basis(rows))
+            self.register_buffer('rows', rows)
 
     def _build_center(self, file: Optional[str]) -> None:
         if self.center_type == 'running':
@@ -151,12 +185,7 @@ class FeaturePlane(OptionalStateModule):
                 'num_batches_tracked', torch.tensor(0, dtype=torch.long)
             )
         elif self.center_type == 'file':
-            center = _file_array(file, 'center', "center='file'")
-            if center.ndim != 1:
-                raise ValueError(
-                    f"{_FIELD}.file={file!r}: 'center' has shape "
-                    f'{tuple(center.shape)}; it must be (C,)'
-                )
+            center = _file_center(file)
             self._check_channels(center.numel(), file)
             self.register_buffer('center', center)
 
@@ -203,12 +232,14 @@ class FeaturePlane(OptionalStateModule):
         step = torch.where(mean.isfinite(), mean - self.running_mean, 0.0)
         self.running_mean += share * step
 
-    def forward(self, vectors: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, scaled: bool = False) -> Tensor:
         """Measure the moments.
 
         Args:
             vectors (Tensor): Pooled vectors ``(B, C)`` or those of pixels,
                 ``(B, P, C)``, float32 or wider.
+            scaled (bool): Whether they are of an ordinary size, see
+                :func:`~u1_plugin.geometry.direction`.
 
         Returns:
             Tensor: ``z_f``, ``(B, 2)`` or ``(B, P, 2)``; with N > 1 windings
@@ -222,14 +253,14 @@ class FeaturePlane(OptionalStateModule):
                 f'{_FIELD}.in_channels={self.in_channels}, but the layer has '
                 f'{vectors.size(-1)} channels; set it to that'
             )
-        unit = direction(vectors)
+        unit = direction(vectors, scaled=scaled)
         if self.center_type == 'running':
             if self.training:
                 self._update_center(unit)
             unit = unit - self.running_mean
         elif self.center_type == 'file':
             unit = unit - self.center
-        moments = feature_moment(unit, self.basis(unit))
+        moments = feature_moment(unit, self.basis(unit), scaled=True)
         count = len(self.windings)
         return moments if count == 1 else moments.unflatten(-1, (count, 2))
 

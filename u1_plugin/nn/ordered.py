@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..options import shown
+from .data_files import is_numbers
+
 
 def circular_order(content: Dict[str, Any], classes: int, where: str) -> Tensor:
     """The classes in their order around the circle.
@@ -45,6 +48,7 @@ def _by_hierarchy(paths: Any, classes: int, where: str) -> Tensor:
         not isinstance(paths, list)
         or len(paths) != classes
         or not all(isinstance(path, list) and path for path in paths)
+        or not all(type(name) in (str, int) for path in paths for name in path)
     ):
         raise ValueError(
             f'{where}: `hierarchy` must be {classes} lists of names from '
@@ -57,8 +61,10 @@ def _by_hierarchy(paths: Any, classes: int, where: str) -> Tensor:
 
 def _by_similarity(rows: Any, classes: int, where: str) -> Tensor:
     try:
+        if not is_numbers(rows):
+            raise ValueError(f'there is {shown(rows)}')
         matrix = np.array(rows, dtype=float)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, ValueError) as error:
         raise ValueError(
             f'{where}: `similarity` is no matrix of numbers: {error}'
         ) from error
@@ -74,6 +80,8 @@ def _by_similarity(rows: Any, classes: int, where: str) -> Tensor:
         )
     if classes < 4:  # every order of three on a circle is the same circle
         return torch.arange(classes)
+    # By a power of two, which changes no digit, so that no sum overflows.
+    matrix = np.ldexp(matrix, -int(np.frexp(matrix.max())[1]))
     matrix = (matrix + matrix.T) / 2
     np.fill_diagonal(matrix, 0)
     laplacian = np.diag(matrix.sum(1)) - matrix

@@ -5,6 +5,9 @@ from typing import List, NamedTuple, Optional, Tuple, Union
 import torch
 from torch import Tensor
 
+from ..geometry import scale_of
+from .target_checks import check_labels, check_scores, check_whole
+
 #: ``p -> scale * p + offset``: label smoothing of any kind.
 Smoothing = Tuple[float, float]
 UNSMOOTHED: Smoothing = (1.0, 0.0)
@@ -15,7 +18,7 @@ class PointTable(NamedTuple):
     """Class points as targets of one smoothing look them up.
 
     Attributes:
-        rows (Tensor): ``(K, 2 N + 1)``, see :func:`as_table`.
+        rows (Tensor): ``(K, 2 N)``, see :func:`as_table`.
         smoothing (Tuple[float, float]): That is in them.
     """
 
@@ -32,14 +35,14 @@ class Pull(NamedTuple):
         share (Tensor): ``sum_c p_c`` before smoothing, ``(B,)``; 0 for an
             image that counts nothing.
         total (Tensor): Sum of the shares.
-        per_image (Tensor): 1 over the number of images that count.
+        count (Tensor): Number of images that count, at least 1.
         level (float): What smoothing makes of a share of 1.
     """
 
     vector: Tensor
     share: Tensor
     total: Tensor
-    per_image: Tensor
+    count: Tensor
     level: float = 1.0
 
 
@@ -62,7 +65,14 @@ class ClassTarget(NamedTuple):
 
     @classmethod
     def several(cls, labels: List[Tensor]) -> 'ClassTarget':
-        """Of images with any number of labels, ``(n,)`` each."""
+        """Of images with any number of labels, ``(n,)`` each.
+
+        Raises:
+            ValueError: If they are no whole numbers.
+        """
+        for label in labels:
+            if label.numel():  # an empty list has no type of its own
+                check_whole(label)
         counts = torch.tensor([label.numel() for label in labels])
         values = torch.cat([label.flatten().long() for label in labels])
         # Without waiting for the device.
@@ -78,6 +88,7 @@ class ClassTarget(NamedTuple):
             ValueError: If not, or if labels are no whole numbers.
         """
         values = self.values
+        as_target(values)
         found = len(values) if self.images is None else self.batch_size
         if found != batch_size:
             raise ValueError(
@@ -90,34 +101,47 @@ class ClassTarget(NamedTuple):
                 f'class_angles.num_classes={num_classes}; set it and the '
                 "head's to the number of classes of the data set"
             )
+        if self.images is not None and self.images.shape != values.shape:
+            raise ValueError(
+                f'the targets have labels of the shape {tuple(values.shape)}, '
+                f'but say of {tuple(self.images.shape)} whose they are; use '
+                'ClassTarget.several'
+            )
         if values.ndim == 1:
-            _check_whole(values)
+            check_whole(values)
 
     def check(
-        self, num_classes: int, batch_size: int, ignore_index: int = IGNORED
+        self,
+        num_classes: int,
+        batch_size: int,
+        ignore_index: int = IGNORED,
+        wait: bool = True,
     ) -> None:
-        """Whether the targets fit; waits for the device.
+        """Whether the targets fit.
+
+        Args:
+            num_classes (int): K.
+            batch_size (int): B.
+            ignore_index (int): A label that is no class.
+            wait (bool): Whether to wait for a GPU that holds the targets. It
+                else stops at scores that are NaN or negative by an assertion
+                of its own, and at labels when their points are looked up.
 
         Raises:
             ValueError: As :meth:`check_shape`, or if a label is out of range
-                or a score is not finite.
+                or a score is negative or not finite.
         """
         self.check_shape(num_classes, batch_size)
-        if self.values.ndim == 1:
-            check_labels(self.values, num_classes, ignore_index)
-        elif not self.values.isfinite().all():
-            raise ValueError(
-                'the targets hold scores that are not finite; give shares of '
-                'classes'
+        if wait or self.values.device.type == 'cpu':
+            if self.values.ndim == 1:
+                check_labels(self.values, num_classes, ignore_index)
+            else:
+                check_scores(self.values, self.smoothing != UNSMOOTHED)
+        elif self.values.ndim == 2 and self.values.is_cuda:
+            torch._assert_async(
+                (self.values.detach() >= 0).all(),
+                'the targets hold scores that are NaN or negative',
             )
-        elif self.smoothing != UNSMOOTHED:
-            sums = self.values.double().sum(1)
-            if not ((sums - 1).abs().lt(1e-3) | sums.eq(0)).all():
-                raise ValueError(
-                    'the targets are scores whose sums are '
-                    f'{sums.min():.4g}..{sums.max():.4g}, and label smoothing '
-                    'of shares asks for sums of 1; normalise them'
-                )
 
     def pull(self, table: PointTable, ignore_index: int = IGNORED) -> Pull:
         """Where the targets pull.
@@ -137,90 +161,62 @@ class ClassTarget(NamedTuple):
             )
         points = table.rows
         if self.values.ndim == 2:
-            rows = self.values.to(points) @ points
-            share = rows[:, -1]
+            scores = self.values.to(points)
+            vector, share = scores @ points, scores.sum(1)
             total = share.sum()
             count = (share != 0).sum(dtype=points.dtype)
         else:
-            rows = self._rows(points, ignore_index)
-            share = rows[:, -1]  # 1, or 0 where an image has no class
-            total = count = share.sum()
-        vector = rows[:, :-1]
-        if points.size(1) > 3:
+            vector, share = self._look_up(points, ignore_index)
+            # 1 for an image, or 0 where it has no class.
+            total = count = share.sum(dtype=points.dtype)
+        if points.size(1) > 2:
             vector = vector.unflatten(1, (-1, 2))
         scale, offset = self.smoothing
         level = scale + offset * len(points)
-        per_image = count.clamp_min(1).reciprocal()
-        return Pull(vector, share, total, per_image, level)
+        return Pull(vector, share, total, count.clamp_min(1), level)
 
-    def _rows(self, table: Tensor, ignore_index: int) -> Tensor:
-        """Means of the table's rows over the labels of each image."""
+    def _look_up(
+        self, points: Tensor, ignore_index: int
+    ) -> Tuple[Tensor, Tensor]:
+        """Means of the points of each image's labels, and whether it has any.
+
+        Returns:
+            Tuple[Tensor, Tensor]: ``(B, 2 N)`` and ``(B,)``, bool.
+        """
         labels = self.values.long()
-        ignored = labels == ignore_index
+        valid = labels != ignore_index
         try:
             # Not by indexing, for which -1 is the last class.
-            rows = table.index_select(0, labels.masked_fill(ignored, 0))
+            found = points.index_select(0, labels * valid)
         except (IndexError, RuntimeError):
-            check_labels(labels, len(table), ignore_index)
+            check_labels(labels, len(points), ignore_index)
             raise
-        rows = rows.masked_fill(ignored[:, None], 0)
+        found = found * valid[:, None]
         if self.images is None:
-            return rows
-        sums = table.new_zeros(self.batch_size, table.size(1))
-        sums = sums.index_add(0, self.images, rows)
-        return sums / sums[:, -1:].clamp_min(1)
+            return found, valid
+        sums = points.new_zeros(self.batch_size, points.size(1))
+        sums = sums.index_add(0, self.images, found)
+        counts = points.new_zeros(self.batch_size)
+        counts = counts.index_add(0, self.images, valid.to(points))
+        return sums / counts.clamp_min(1)[:, None], counts > 0
 
 
 def as_table(points: Tensor, smoothing: Smoothing = UNSMOOTHED) -> PointTable:
-    """Class points as rows ``(cos, sin, 1)``.
+    """Class points as rows ``(cos, sin)``.
 
-    A label then picks its point and its share at once, and so do scores by a
-    product. Smoothing turns a share of class c into
-    ``scale * t_c + offset * sum_k t_k``, so it is in the rows.
+    Labels pick them, and scores mix them by a product. Smoothing turns a share
+    of class c into ``scale * t_c + offset * sum_k t_k``, so it is in the rows.
 
     Args:
         points (Tensor): ``t_c``, ``(K, 2)`` or, of N windings, ``(K, N, 2)``.
         smoothing (Tuple[float, float]): Scale and offset of every ``p_c``.
 
     Returns:
-        PointTable: Its rows are ``(K, 2 N + 1)``.
+        PointTable: Its rows are ``(K, 2 N)``.
     """
     scale, offset = smoothing
     flat = points.flatten(1)
-    flat = scale * flat + offset * flat.sum(0)
-    rows = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
-    return PointTable(rows, smoothing)
-
-
-def check_labels(
-    labels: Tensor, num_classes: int, ignore_index: int = IGNORED
-) -> None:
-    """Raise ValueError unless all labels are in ``0..K-1`` or ignored.
-
-    Args:
-        labels (Tensor): Any shape, whole numbers.
-        num_classes (int): K.
-        ignore_index (int): A label that is no class.
-    """
-    _check_whole(labels)
-    valid = labels[labels != ignore_index]
-    if valid.numel() and not 0 <= int(valid.min()) <= int(valid.max()) < (
-        num_classes
-    ):
-        raise ValueError(
-            f'the data set has labels {int(valid.min())}..{int(valid.max())}, '
-            f'but the number of classes num_classes={num_classes} allows '
-            f"0..{num_classes - 1}; set the head's num_classes to the number "
-            'of classes'
-        )
-
-
-def _check_whole(labels: Tensor) -> None:
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(
-            f'the targets have the type {labels.dtype}, but class labels are '
-            'whole numbers (and scores have two dimensions)'
-        )
+    return PointTable(scale * flat + offset * flat.sum(0), smoothing)
 
 
 def as_target(target: Union[Tensor, ClassTarget]) -> ClassTarget:
@@ -231,7 +227,11 @@ def as_target(target: Union[Tensor, ClassTarget]) -> ClassTarget:
     """
     if isinstance(target, ClassTarget):
         return target
-    if not isinstance(target, Tensor) or target.ndim not in (1, 2):
+    if (
+        not isinstance(target, Tensor)
+        or target.ndim not in (1, 2)
+        or target.is_complex()
+    ):
         shape = getattr(target, 'shape', type(target).__name__)
         raise ValueError(
             f'target has shape {shape}, but must hold labels, (N,), or scores '
@@ -248,6 +248,15 @@ def shares_of(scores: Tensor) -> Tensor:
 
     Returns:
         Tensor: ``(B, K)``, float32; all 0 for an image without a label.
+
+    Raises:
+        ValueError: If the scores have another shape.
     """
+    if scores.ndim != 2:
+        raise ValueError(
+            f'target has shape {tuple(scores.shape)}, but scores of any number '
+            'of labels an image are (N, K)'
+        )
     scores = scores.float()
+    scores = scores / scale_of(scores, 1)  # a sum is then 0, or 1 at least
     return scores / scores.sum(1, keepdim=True).clamp(min=1e-12)

@@ -1,19 +1,21 @@
 """The U(1) loss."""
 
 import math
-from typing import Optional, Union
+from typing import Annotated, Literal, Optional, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..geometry import to_unit
 from ..geometry.energy import working_dtype
+from ..options import NonNegative, Positive, Range, checked
 from .base import check_choice
 from .constants import ConstantCache
 from .targets import IGNORED, ClassTarget, Pull, as_table, as_target
 
-_MODES = ('cosine', 'von_mises', 'mse')
 _REDUCTIONS = ('none', 'mean', 'sum')
+#: Gradients are bounded by its inverse, which must be a float32.
+_Eps = Annotated[float, Range(1e-30)]
 
 
 class U1Loss(nn.Module):
@@ -36,7 +38,7 @@ class U1Loss(nn.Module):
         loss_weight (float): lambda >= 0. Defaults to 0.1; 0 leaves the branch
             in place without effect, which is a control.
         kappa (float): Concentration of ``'von_mises'``, > 0.
-        eps (float): Modulus under which a moment has no direction, > 0.
+        eps (float): Modulus under which a moment has no direction, >= 1e-30.
         reduction (str): ``'none'``, ``'mean'`` or ``'sum'``.
         ignore_index (int): Hard label whose samples count nothing.
 
@@ -44,27 +46,17 @@ class U1Loss(nn.Module):
         ValueError: If an option is out of its range.
     """
 
+    @checked('loss')
     def __init__(
         self,
-        mode: str = 'cosine',
-        loss_weight: float = 0.1,
-        kappa: float = 1.0,
-        eps: float = 1e-3,
-        reduction: str = 'mean',
+        mode: Literal['cosine', 'von_mises', 'mse'] = 'cosine',
+        loss_weight: NonNegative = 0.1,
+        kappa: Positive = 1.0,
+        eps: _Eps = 1e-3,
+        reduction: Literal['none', 'mean', 'sum'] = 'mean',
         ignore_index: int = IGNORED,
     ) -> None:
         super().__init__()
-        check_choice('loss.mode', mode, _MODES)
-        check_choice('loss.reduction', reduction, _REDUCTIONS)
-        if not (loss_weight >= 0 and math.isfinite(loss_weight)):
-            raise ValueError(
-                f'loss.loss_weight={loss_weight} (lambda) must '
-                'be a finite number >= 0; 0 switches the loss off'
-            )
-        if not (kappa > 0 and math.isfinite(kappa)):
-            raise ValueError(f'loss.kappa={kappa} must be finite and > 0')
-        if not (eps > 0 and math.isfinite(eps)):
-            raise ValueError(f'loss.eps={eps} must be finite and > 0')
         self.mode = mode
         self.loss_weight = loss_weight
         self.kappa = kappa
@@ -111,13 +103,18 @@ class U1Loss(nn.Module):
         Raises:
             ValueError: If shapes or labels do not fit.
         """
-        reduction = reduction_override or self.reduction
-        check_choice('reduction_override', reduction, _REDUCTIONS)
+        reduction = self.reduction
+        if reduction_override is not None:
+            check_choice('reduction_override', reduction_override, _REDUCTIONS)
+            reduction = reduction_override
+        _check_shapes(moment, weight, avg_factor, pixel_share)
         with torch.autocast(moment.device.type, enabled=False):
             moment = moment.to(working_dtype(moment.dtype))
             pull = self._pull(moment, target, class_points)
-            eps = self._constants.get('eps', moment, self._make_eps)
-            unit = to_unit(moment, eps)
+            _check_pull(moment, pull, pixel_share)
+            eps = self._constant(self.eps, moment)
+            # Those of a branch, which hands over a pull, are within a circle.
+            unit = to_unit(moment, eps, scaled=isinstance(target, Pull))
             plain = weight is None and avg_factor is None
             if plain and reduction == 'mean' and self.mode != 'mse':
                 return self._mean(unit, pull, pixel_share)
@@ -136,14 +133,27 @@ class U1Loss(nn.Module):
             return target
         if class_points is None:
             raise ValueError('class_points=None, but the targets are classes')
+        if class_points.ndim not in (2, 3) or class_points.size(-1) != 2:
+            raise ValueError(
+                f'class_points has shape {tuple(class_points.shape)}, but must '
+                'hold a point a class, (K, 2), or one a winding, (K, W, 2)'
+            )
         target = as_target(target)
-        if not torch.compiler.is_compiling() and not moment.is_cuda:
-            target.check(len(class_points), len(moment), self.ignore_index)
+        if not torch.compiler.is_compiling():
+            target.check(
+                len(class_points), len(moment), self.ignore_index, wait=False
+            )
         table = as_table(class_points.to(moment), target.smoothing)
         return target.pull(table, self.ignore_index)
 
-    def _make_eps(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        return torch.full((), self.eps, dtype=dtype, device=device)
+    def _constant(self, value: float, like: Tensor) -> Tensor:
+        return self._constants.get(
+            value,
+            like,
+            lambda dtype, device: torch.full(
+                (), value, dtype=dtype, device=device
+            ),
+        )
 
     def _mean(
         self, unit: Tensor, pull: Pull, pixel_share: Optional[Tensor]
@@ -151,15 +161,19 @@ class U1Loss(nn.Module):
         """Mean of :meth:`_form` by one sum over the batch."""
         if pixel_share is not None:
             unit = _pixel_mean(unit, pixel_share)
-        cosine = (unit * pull.vector).sum()
-        if unit.ndim == 3:
-            cosine = cosine / unit.size(1)
-        # Negative factors instead of a subtraction spare the gradient a step.
-        scale = -self.loss_weight * pull.per_image
-        if self.mode == 'cosine':
-            return torch.sub(cosine, pull.total, alpha=pull.level) * scale
-        norm = self.log_norm * pull.level
-        return torch.sub(self.kappa * cosine, pull.total, alpha=norm) * scale
+        windings = unit.size(1) if unit.ndim == 3 else 1
+        kappa, norm = 1.0, 1.0
+        if self.mode == 'von_mises':
+            kappa, norm = self.kappa, self.log_norm
+        # kappa * sum(unit * vector) - norm * total, in one operation.
+        cosine = torch.addmv(
+            pull.total.view(1),
+            unit.reshape(1, -1),
+            pull.vector.reshape(-1),
+            beta=-norm * pull.level,
+            alpha=kappa / windings,
+        ).view(())
+        return cosine * (self._constant(-self.loss_weight, unit) / pull.count)
 
     def _form(
         self, unit: Tensor, pull: Pull, pixel_share: Optional[Tensor]
@@ -182,6 +196,48 @@ class U1Loss(nn.Module):
 
     def extra_repr(self) -> str:
         return f'mode={self.mode!r}, loss_weight={self.loss_weight}'
+
+
+def _check_shapes(
+    moment: Tensor,
+    weight: Optional[Tensor],
+    avg_factor: Optional[float],
+    pixel_share: Optional[Tensor],
+) -> None:
+    """Nothing may broadcast that is meant to be one an image."""
+    dims = (2, 3) if pixel_share is None else (3, 4)
+    if moment.ndim not in dims or moment.size(-1) != 2:
+        raise ValueError(
+            f'moment has shape {tuple(moment.shape)}, but must be (N, 2), or '
+            '(N, W, 2) of W windings, with P pixels after N if and only if '
+            'pixel_share is given'
+        )
+    if weight is not None and weight.shape != moment.shape[:1]:
+        raise ValueError(
+            f'weight has shape {tuple(weight.shape)}, but there are '
+            f'{len(moment)} moments; give one weight a sample, (N,)'
+        )
+    if pixel_share is not None and pixel_share.shape != moment.shape[:2]:
+        raise ValueError(
+            f'pixel_share has shape {tuple(pixel_share.shape)}, but the '
+            f'moments {tuple(moment.shape)}; give one share a pixel, (N, P)'
+        )
+    if isinstance(avg_factor, (int, float)) and not 0 < avg_factor < math.inf:
+        raise ValueError(f'avg_factor={avg_factor} must be finite and > 0')
+
+
+def _check_pull(
+    moment: Tensor, pull: Pull, pixel_share: Optional[Tensor]
+) -> None:
+    shape = moment.shape
+    if pixel_share is not None:
+        shape = shape[:1] + shape[2:]
+    if pull.vector.shape != shape:
+        raise ValueError(
+            f'the targets pull {tuple(pull.vector.shape)}, images and '
+            f'windings, but the moments are of {tuple(shape)}; give one target '
+            'an image, and class angles of as many windings as the neck has'
+        )
 
 
 def _pixel_mean(values: Tensor, pixel_share: Tensor) -> Tensor:
@@ -207,5 +263,5 @@ def _reduce(
             raise ValueError('avg_factor can not be used with reduction="sum"')
         return loss.sum()
     if avg_factor is None:
-        return loss.sum() * pull.per_image
+        return loss.sum() / pull.count
     return loss.sum() / avg_factor

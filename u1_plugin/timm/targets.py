@@ -125,4 +125,5 @@ def several_of(target: Tensor, form: TargetForm) -> ClassTarget:
         return ClassTarget(shares_of(target))
     if form.to_half:
         target = target * (1.0 - form.to_half) + 0.5 * form.to_half
-    return ClassTarget(shares_of(target.gt(form.threshold)))
+    # What is not finite stays so, and is refused with the other targets.
+    return ClassTarget(shares_of(target.gt(form.threshold) + 0 * target))

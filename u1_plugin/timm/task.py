@@ -108,9 +108,12 @@ class U1TaskMixin:
                 the branch's parameters out.
         """
         self._check_optimizer()
+        targets = self._target(target)
+        # Before the criterion, whose words for a wrong label are torch's.
+        self.u1.check_target(targets, len(input))
         with self.u1.reading():
             result = super().forward(input, target)
-        losses = self.u1_module(self._target(target))
+        losses = self.u1_module(targets)
         one_hot = result['loss']
         result.update(losses, loss_one_hot=one_hot)
         result['loss'] = one_hot + losses['loss_u1']

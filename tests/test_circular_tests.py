@@ -1,0 +1,288 @@
+"""Circular tests from sums, against hand-computed and independent values."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from u1_plugin import geometry
+from u1_plugin.measure.circular_tests import (
+    between_share,
+    circular_correlation,
+    holm,
+    rayleigh_pvalue,
+    summarize_class_angles,
+)
+
+Z = 1.959963984540054
+
+
+@pytest.mark.parametrize(
+    'n, length, p',
+    [
+        # exp(sqrt(1 + 4n + 4(n^2 - (nR)^2)) - (1 + 2n)), Zar's 27.4.
+        (10, 0.5, math.exp(math.sqrt(1 + 40 + 4 * (100 - 25)) - 21)),
+        (8, 0.82522, math.exp(math.sqrt(33 + 4 * (64 - 6.60176**2)) - 17)),
+        (1, 1.0, math.exp(math.sqrt(5) - 3)),
+        (100, 0.0, 1.0),  # no direction at all: above 1 by the formula
+        (0, math.nan, 1.0),
+        (0, 0.3, 1.0),
+        # Beyond R = 1, by rounding, the root is 0 and not NaN.
+        (10, 1.2, math.exp(-21)),
+    ],
+)
+def test_rayleigh_by_hand(n, length, p):
+    found = rayleigh_pvalue(np.array([n]), np.array([length]))
+    np.testing.assert_allclose(found, [p], rtol=1e-12)
+
+
+def test_rayleigh_of_sums_and_of_angles_agree():
+    rng = np.random.default_rng(0)
+    for kappa in (0.0, 0.3, 2.0):
+        theta = rng.vonmises(1, kappa, (5, 30))
+        length = abs(np.exp(1j * theta).mean(1))
+        np.testing.assert_allclose(
+            rayleigh_pvalue(np.full(5, 30), length),
+            geometry.rayleigh_pvalue(torch.from_numpy(theta)),
+        )
+
+
+def test_rayleigh_has_its_level():
+    # Its law is nearly that of exp(-n R^2) for many angles.
+    theta = np.random.default_rng(1).uniform(0, 2 * np.pi, (2000, 200))
+    length = abs(np.exp(1j * theta).mean(1))
+    found = rayleigh_pvalue(np.full(2000, 200), length)
+    np.testing.assert_allclose(
+        found, np.exp(-200 * length**2), rtol=0.1, atol=3e-3
+    )
+    assert stats.kstest(found, 'uniform').pvalue > 0.01
+
+
+@pytest.mark.parametrize('count', [1, 2, 7])
+def test_holm_is_statsmodels(count):
+    rng = np.random.default_rng(count)
+    for _ in range(20):
+        p = rng.uniform(0, 0.3, count).round(2)
+        expected = multipletests(p, method='holm')[1]
+        np.testing.assert_allclose(holm(p), expected)
+        # NaN is no test: the others are corrected for their own number.
+        holes = np.insert(p, rng.integers(0, count + 1, 2), np.nan)
+        found = holm(holes)
+        np.testing.assert_allclose(found[~np.isnan(holes)], expected)
+        assert np.isnan(found[np.isnan(holes)]).all()
+
+
+def test_holm_at_the_ends():
+    assert holm(np.array([])).shape == (0,)
+    assert np.isnan(holm(np.array([np.nan]))).all()
+    np.testing.assert_allclose(holm([0.4, 0.6, 0.01]), [0.8, 0.8, 0.03])
+    np.testing.assert_allclose(holm([0.9, 0.8]), [1, 1])
+
+
+@pytest.mark.parametrize(
+    'resultant, shared, share',
+    [
+        (0.8, 0.5, 0.6),
+        (0.5, 0.5, 0.0),
+        (0.4, 0.5, 0.0),  # by rounding alone
+        (1.0, 0.0, 1.0),
+        (1.1, 0.0, 1.0),
+        (1.0, 1.0, 0.0),
+        (1.0, 1 - 1e-13, 0.0),  # no variance but that of rounding
+        (1.0, 1 - 1e-11, 1.0),
+        (1.0, 1.5, 0.0),
+    ],
+)
+def test_between_share_by_hand(resultant, shared, share):
+    found = between_share(np.array(resultant), np.array(shared))
+    assert found == pytest.approx(share)
+
+
+def summary_of(classes, skipped=0):
+    """Of lists of angles, one a class."""
+    moments = np.array(
+        [
+            [len(a), *(f(k * np.array(a)).sum() for k, f in KINDS)]
+            for a in classes
+        ]
+    )
+    table = np.arange(3.0 * len(classes)).reshape(-1, 3)
+    return summarize_class_angles(moments, table, skipped), table
+
+
+KINDS = [(1, np.cos), (1, np.sin), (2, np.cos), (2, np.sin)]
+CLASSES = [
+    [0.1, 0.4, -0.3, 0.2, 0.0],
+    [3.0, -3.0, 2.9, 3.1],  # on both sides of pi
+    [],
+    [1.3],
+    [-2.0, -1.9],
+]
+
+
+def test_summary_of_classes():
+    found, table = summary_of(CLASSES, skipped=7)
+    assert (found.n, found.skipped) == (12, 7)
+    assert found.count.tolist() == [5, 4, 0, 1, 2]
+    assert found.table is table
+    for c, own in enumerate(CLASSES):
+        if not own:
+            assert np.isnan(
+                [
+                    *(found.mean[c], found.length[c], found.half_width[c]),
+                    *(found.pvalue[c], found.corrected[c]),
+                ]
+            ).all()
+            continue
+        mean = stats.circmean(own, high=np.pi, low=-np.pi)
+        length = 1 - stats.circvar(own)
+        assert found.mean[c] == pytest.approx(mean)
+        assert found.length[c] == pytest.approx(length)
+        if len(own) == 1:
+            assert np.isnan(found.pvalue[c]) and np.isnan(found.half_width[c])
+            continue
+        # Fisher 4.21: (1 - mean cos 2(t - mean)) / 2R^2, and 4.22.
+        second = np.cos(2 * (np.array(own) - mean)).mean()
+        error = math.sqrt((1 - second) / (2 * length**2) / len(own))
+        assert found.half_width[c] == pytest.approx(math.asin(Z * error))
+        expected = rayleigh_pvalue(np.array(len(own)), np.array(length))
+        assert found.pvalue[c] == pytest.approx(float(expected))
+    tested = ~np.isnan(found.pvalue)
+    np.testing.assert_allclose(
+        found.corrected[tested],
+        multipletests(found.pvalue[tested], method='holm')[1],
+    )
+
+
+def test_summary_of_all_together():
+    found, _ = summary_of(CLASSES)
+    sums = np.array([np.exp(1j * np.array(own)).sum() for own in CLASSES])
+    assert found.resultant_length == pytest.approx(abs(sums).sum() / 12)
+    assert found.shared_length == pytest.approx(abs(sums.sum()) / 12)
+    assert found.between_share == pytest.approx(
+        (found.resultant_length - found.shared_length)
+        / (1 - found.shared_length)
+    )
+
+
+def test_summary_where_nothing_bounds_the_mean():
+    # Opposite angles: R is near 0, and 95 % of no angle is all of them.
+    found, _ = summary_of([[0, 2.8], [0.0] * 4])
+    assert found.length[0] == pytest.approx(math.cos(1.4))
+    assert np.isnan(found.half_width[0])
+    assert found.half_width[1] == pytest.approx(0, abs=1e-7)
+    nobody, _ = summary_of([[], []])
+    assert nobody.n == 0 and nobody.resultant_length == 0
+    assert nobody.shared_length == 0 and nobody.between_share == 0
+
+
+def test_a_length_is_never_beyond_one():
+    # As sums of equal angles may come out.
+    moments = np.array([[3.0, 3.0000001, 0.0, 3.0, 0.0]])
+    found = summarize_class_angles(moments, np.zeros((1, 1)))
+    assert found.length == [1.0]
+
+
+def correlation(first, second) -> float:
+    """Jammalamadaka and Topics in Circular Statistics, 8.2.2."""
+    a, b = (np.sin(t - stats.circmean(t)) for t in (first, second))
+    return (a * b).sum() / math.sqrt((a**2).sum() * (b**2).sum())
+
+
+def pair(count, seed=0):
+    rng = np.random.default_rng(seed)
+    first = rng.vonmises(0.5, 1.5, count)
+    return first, first + rng.vonmises(0.3, 2.0, count)
+
+
+@pytest.mark.parametrize('count', [4, 5, 12, 40])
+def test_correlation_and_its_interval(count):
+    first, second = pair(count)
+    found = circular_correlation(first, second, 99)
+    expected = correlation(first, second)
+    assert found.value == pytest.approx(expected)
+    half = Z / math.sqrt(count - 3)
+    assert math.atanh(found.low) == pytest.approx(math.atanh(expected) - half)
+    assert math.atanh(found.high) == pytest.approx(math.atanh(expected) + half)
+    back = circular_correlation(first, -second, 99)
+    assert back.value == pytest.approx(-expected)
+    assert back.pvalue == found.pvalue
+
+
+def test_correlation_of_few_pairs():
+    first, second = pair(6)
+    second[[1, 4]] = np.nan
+    first[0] = np.nan
+    found = circular_correlation(first, second, 99)
+    assert np.isnan(found).all() and len(found) == 4  # three pairs are left
+    first[0] = 0.2
+    found = circular_correlation(first, second, 99)
+    kept = [0, 2, 3, 5]
+    assert found.value == pytest.approx(correlation(first[kept], second[kept]))
+
+
+def exact_pvalue(first, second) -> float:
+    """Share of all reassignments that correlate as much, either way."""
+    value = abs(correlation(first, second))
+    others = [
+        abs(correlation(first, second[list(order)]))
+        for order in itertools.permutations(range(len(first)))
+    ]
+    return np.mean(np.array(others) >= value - 1e-9)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_correlation_by_permutation(seed):
+    first, second = pair(5, seed)
+    expected = exact_pvalue(first, second)
+    found = circular_correlation(first, second, 20_000, seed).pvalue
+    # Four standard errors of 20,000 draws.
+    assert found == pytest.approx(expected, abs=0.015)
+    assert found == circular_correlation(first, second, 20_000, seed).pvalue
+
+
+def test_reassignments_that_change_nothing_tie():
+    # Equal angles: half of all orders give the very value, but for rounding.
+    first = np.array([0.1, 0.1, 0.7, 0.7, 1.9, 1.9])
+    second = np.array([0.3, 0.3, 0.9, 0.9, 2.1, 2.1]) / 3
+    expected = exact_pvalue(first, second)
+    assert expected > 5 / 720  # at least 2^3 of 720 orders
+    found = circular_correlation(first, second, 20_000).pvalue
+    assert found == pytest.approx(expected, abs=0.005)
+
+
+def test_the_smallest_pvalue():
+    first = np.linspace(-1, 1, 30)
+    found = circular_correlation(first, first, 199)
+    assert found.value == pytest.approx(1) and found.pvalue == 1 / 200
+    # atanh of 1 is infinite: the ends are those of 1 - 1e-12.
+    half = Z / math.sqrt(27)
+    assert found.low == pytest.approx(
+        math.tanh(math.atanh(1 - 1e-12) - half), abs=1e-15
+    )
+    assert found.low < found.high <= 1
+    opposite = circular_correlation(first, -first, 199)
+    assert opposite.pvalue == 1 / 200
+    assert opposite.high == pytest.approx(-found.low, abs=1e-15)
+
+
+@pytest.mark.parametrize('spread, varies', [(0.0, False), (1e-5, True)])
+def test_one_angle_correlates_with_nothing(spread, varies):
+    first = 1 + spread * np.arange(5)
+    _, second = pair(5)
+    found = circular_correlation(first, second, 99)
+    if varies:
+        assert found.value == pytest.approx(correlation(first, second))
+        assert found.pvalue >= 0.01
+    else:
+        assert found.value == 0 and np.isnan(found[1:]).all()
+
+
+def test_one_angle_needs_no_exact_zero():
+    first = 1 + 1e-13 * np.arange(5)
+    _, second = pair(5)
+    assert circular_correlation(first, second, 99).value == 0
