@@ -33,10 +33,10 @@ from u1_plugin.measure.information import (
 from u1_plugin.measure.profile import (
     concentration,
     fit_sombrero,
-    make_rings,
     rotational_symmetry,
     symmetry,
 )
+from u1_plugin.measure.rings import make_rings
 
 SIZE = 14
 

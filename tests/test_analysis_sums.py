@@ -10,11 +10,8 @@ from analysis_ranks import accumulators
 from scipy import special, stats
 
 from u1_plugin.geometry import pca_basis, rayleigh_pvalue
-from u1_plugin.measure.accumulators import (
-    AngleAccumulator,
-    EnergyAccumulator,
-    VectorAccumulator,
-)
+from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
+from u1_plugin.measure.vectors import VectorAccumulator
 
 
 def energies(n=37, height=6, width=9, seed=0) -> torch.Tensor:
@@ -235,7 +232,7 @@ def test_vectors_give_centre_and_plane():
             lambda: AngleAccumulator(2).update(
                 torch.ones(2, 2), torch.tensor([0])
             ),
-            '2 moments but 1 labels',
+            r'moments \(2, 2\) but 1 labels',
         ),
         (
             lambda: [

@@ -173,7 +173,7 @@ def test_angles_are_dealt_anew_and_alike_everywhere():
         assert torch.equal(second.model.u1.class_angles.angles, seen[-1])
     assert all(not torch.equal(a, b) for a, b in zip(seen, seen[1:]))
     first.model = build_model(plain_config())
-    with pytest.raises(TypeError, match="model.type='ImageClassifier' has no"):
+    with pytest.raises(ValueError, match="model.type='ImageClassifier' has no"):
         hook.before_train_epoch(first)
 
 

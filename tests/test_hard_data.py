@@ -100,9 +100,6 @@ def test_options_combine(folder):
     'options, message',
     [
         (dict(shots=13), 'class 0 has 12'),
-        (dict(shots=0), 'shots=0'),
-        (dict(imbalance=0.5), 'imbalance=0.5'),
-        (dict(label_noise=1.5), 'label_noise=1.5'),
     ],
 )
 def test_subset_says_what_is_wrong(folder, options, message):
@@ -213,10 +210,135 @@ def test_corrupt_says_what_is_wrong(options, message):
 
 def test_corrupt_wants_pixels_not_numbers():
     step = TRANSFORMS.build(dict(type='Corrupt', name='fog', severity=1))
-    with pytest.raises(TypeError, match='before any normalisation'):
+    with pytest.raises(ValueError, match='before any normalisation'):
         step(dict(img=np.zeros((32, 32, 3), np.float32)))
 
 
 def test_classes_that_do_not_occur_are_no_error():
     chosen = few_shots(np.array([3, 3, 0, 0, 0]), 1, rng())
     assert chosen.shape == (2,)
+
+
+def wrapped(folder) -> dict:
+    """Wrappers of the folder's 48 images, and how often each is seen."""
+    plain = dict(
+        type='CustomDataset',
+        data_root=str(folder),
+        data_prefix='',
+        pipeline=PIPELINE,
+    )
+    parts = [dict(plain, indices=list(range(k, 48, 2))) for k in (0, 1)]
+    concat = dict(type='ConcatDataset', datasets=parts)
+    fold = dict(type='KFoldDataset', num_splits=2, seed=0, dataset=plain)
+    balanced = dict(oversample_thr=1e-3, dataset=plain)
+    return dict(
+        repeat=(dict(type='RepeatDataset', times=3, dataset=plain), 3),
+        balanced=(dict(type='ClassBalancedDataset', **balanced), 1),
+        concat=(concat, 1),
+        nested=(dict(type='RepeatDataset', times=2, dataset=concat), 2),
+        fold=(dict(type='RepeatDataset', times=2, dataset=fold), 2),
+    )
+
+
+@pytest.mark.parametrize(
+    'name', ['repeat', 'balanced', 'concat', 'nested', 'fold']
+)
+def test_a_subset_of_what_a_wrapper_wraps(name, folder):
+    options, times = wrapped(folder)[name]
+    kind, whole = options['type'], DATASETS.build(ConfigDict(options))
+    options.update(type='SubsetDataset', of=kind, shots=2)
+    draws = []
+    for seed in (0, 0, 1):
+        data = DATASETS.build(ConfigDict(options, seed=seed))
+        assert type(data).__name__ == kind and len(data) == 8 * times
+        infos = [data.get_data_info(k) for k in range(len(data))]
+        labels = [info['gt_label'] for info in infos]
+        assert np.bincount(labels).tolist() == [2 * times] * 4
+        draws.append([info['img_path'] for info in infos])
+        own = {whole.get_data_info(k)['img_path'] for k in range(len(whole))}
+        assert len(set(draws[-1])) == 8 and set(draws[-1]) <= own
+        sample = data[len(data) - 1]['data_samples']
+        assert sample.img_path == draws[-1][-1]
+        assert data.metainfo['classes'] == tuple('0123')
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_a_wrapper_of_a_subset(folder):
+    inner = dict(
+        type='SubsetDataset',
+        of='CustomDataset',
+        shots=2,
+        data_root=str(folder),
+        data_prefix='',
+        pipeline=PIPELINE,
+    )
+    wrap = dict(type='RepeatDataset', times=3, dataset=inner)
+    assert len(DATASETS.build(ConfigDict(wrap))) == 24
+    fold = dict(type='KFoldDataset', num_splits=2, dataset=inner)
+    assert len(DATASETS.build(ConfigDict(fold))) == 4
+    fold.update(type='SubsetDataset', of='KFoldDataset')
+    with pytest.raises(ValueError, match='option seed of its own'):
+        DATASETS.build(ConfigDict(fold))
+    with pytest.raises(ValueError, match="of='Nothing' is no registered"):
+        DATASETS.build(dict(type='SubsetDataset', of='Nothing'))
+
+
+def labelled(folder, labels, **options):
+    Image.new('RGB', (8, 8)).save(folder / 'i.png')
+    text = ''.join(f'i.png {label}\n' for label in labels)
+    (folder / 'list.txt').write_text(text)
+    return DATASETS.build(
+        dict(
+            dict(
+                type='SubsetDataset',
+                of='CustomDataset',
+                pipeline=[],
+                data_prefix=str(folder),
+                ann_file=str(folder / 'list.txt'),
+                metainfo=dict(classes=['a', 'b', 'c']),
+            ),
+            **options,
+        )
+    )
+
+
+def test_labels_change_by_noise_alone(tmp_path):
+    for labels in ([0, 1, 2, 3, 4, 5], [-1, 0, 1], [0, 0, 0]):
+        data = labelled(tmp_path, labels)
+        assert list(data.get_gt_labels()) == labels
+        assert data.metainfo['classes'] == ['a', 'b', 'c']
+    for labels in ([0, 1, 3], [-1, 0, 1]):
+        for name, value in dict(
+            label_noise=0.5, shots=1, imbalance=2.0
+        ).items():
+            with pytest.raises(ValueError, match=f'{name}={value}'):
+                labelled(tmp_path, labels, **{name: value})
+    one = dict(metainfo=dict(classes=['a']), label_noise=0.5)
+    with pytest.raises(ValueError, match='no other one'):
+        labelled(tmp_path, [0, 0], **one)
+    # A class without an image keeps its place in the tail.
+    tail = labelled(tmp_path, [0] * 16 + [1] * 16, imbalance=16.0)
+    assert np.bincount(tail.get_gt_labels()).tolist() == [16, 4]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(shots='3'),
+        dict(shots=1.5),
+        dict(shots=True),
+        dict(shots=0),
+        dict(imbalance=float('nan')),
+        dict(imbalance='9'),
+        dict(imbalance=0.9),
+        dict(label_noise=-0.1),
+        dict(label_noise=None),
+        dict(seed=-1),
+        dict(seed='0'),
+        dict(of=3),
+    ],
+)
+def test_options_of_a_subset_are_checked(options, tmp_path):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f'dataset.{name}={value!r} must be'):
+        labelled(tmp_path, [0, 1, 2], **options)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..mm.targets import targets_of
+from ..options import Count, NonNegative, Seed, Share, checked
 
 
 class AuxiliaryLoss(nn.Module):
@@ -22,21 +23,12 @@ class AuxiliaryLoss(nn.Module):
         num_classes (int): K.
         in_channels (int): C.
         loss_weight (float): >= 0.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     def __init__(
         self, num_classes: int, in_channels: int, loss_weight: float
     ) -> None:
         super().__init__()
-        if num_classes < 1 or in_channels < 1 or not 0 <= loss_weight < 1e6:
-            raise ValueError(
-                f'auxiliary: num_classes={num_classes} and in_channels='
-                f'{in_channels} must be >= 1, loss_weight={loss_weight} finite '
-                'and >= 0'
-            )
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.loss_weight = loss_weight
@@ -53,16 +45,14 @@ class AuxiliaryLoss(nn.Module):
 
         Args:
             vectors (Tensor): ``(B, C)``.
-            target (Tensor): Labels ``(B,)`` or scores ``(B, K)``.
+            target (Tensor): Labels ``(B,)`` in ``[0, K)`` or scores
+                ``(B, K)``.
 
         Raises:
-            ValueError: If C is not ``in_channels``.
+            ValueError: If C or K are others, or a label is out of range.
         """
-        if vectors.ndim != 2 or vectors.size(1) != self.in_channels:
-            raise ValueError(
-                f'auxiliary got vectors {tuple(vectors.shape)}, expected '
-                f'(B, {self.in_channels}); set auxiliary.in_channels'
-            )
+        if not torch.compiler.is_compiling():
+            self._check(vectors, target)
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = vectors.float()
             losses = self.per_class(vectors)
@@ -73,6 +63,31 @@ class AuxiliaryLoss(nn.Module):
             if self.training:
                 self.observe(vectors.detach(), target)
         return self.loss_weight * loss
+
+    def _check(self, vectors: Tensor, target: Tensor) -> None:
+        if vectors.ndim != 2 or vectors.size(1) != self.in_channels:
+            raise ValueError(
+                f'model.auxiliary got vectors {tuple(vectors.shape)}, expected '
+                f'(B, {self.in_channels}); set model.auxiliary.in_channels'
+            )
+        batch, k = len(vectors), self.num_classes
+        if target.ndim == 1 and not target.is_floating_point():
+            fits = target.shape == (batch,)
+            # Indexing names no label, and on a GPU ends the process.
+            fits = fits and (not batch or bool(_in_range(target, k)))
+        else:
+            fits = target.shape == (batch, k)
+        if not fits:
+            raise ValueError(
+                f'model.auxiliary got targets {tuple(target.shape)} from '
+                f'{target.min()} to {target.max()} for {batch} vectors; give '
+                f'labels in [0, {k}) or scores ({batch}, {k}), or set '
+                'model.head.num_classes'
+            )
+
+
+def _in_range(labels: Tensor, classes: int) -> Tensor:
+    return ((labels >= 0) & (labels < classes)).all()
 
 
 class CenterLoss(AuxiliaryLoss):
@@ -93,16 +108,15 @@ class CenterLoss(AuxiliaryLoss):
         ValueError: If an option is out of its range.
     """
 
+    @checked('model.auxiliary')
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int,
-        loss_weight: float = 0.01,
-        rate: float = 0.5,
+        num_classes: Count,
+        in_channels: Count,
+        loss_weight: NonNegative = 0.01,
+        rate: Share = 0.5,
     ) -> None:
         super().__init__(num_classes, in_channels, loss_weight)
-        if not 0 < rate <= 1:
-            raise ValueError(f'auxiliary.rate={rate} must be in (0, 1]')
         self.rate = rate
         self.register_buffer('centers', torch.zeros(num_classes, in_channels))
 
@@ -150,15 +164,16 @@ class HypersphericalPrototypeLoss(AuxiliaryLoss):
         ValueError: If an option is out of its range.
     """
 
+    @checked('model.auxiliary')
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int,
-        loss_weight: float = 0.1,
-        seed: int = 0,
+        num_classes: Count,
+        in_channels: Count,
+        loss_weight: NonNegative = 0.1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_classes, in_channels, loss_weight)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         prototypes = torch.empty(num_classes, in_channels)
         nn.init.orthogonal_(prototypes, generator=generator)
         self.register_buffer('prototypes', normalize(prototypes, dim=1))
@@ -186,15 +201,16 @@ class RandomPlaneLoss(AuxiliaryLoss):
         ValueError: If an option is out of its range.
     """
 
+    @checked('model.auxiliary')
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int,
-        loss_weight: float = 0.1,
-        seed: int = 0,
+        num_classes: Count,
+        in_channels: Count,
+        loss_weight: NonNegative = 0.1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(num_classes, in_channels, loss_weight)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         rows = torch.randn(2, in_channels, generator=generator)
         self.register_buffer('rows', normalize(rows, dim=1))
         points = torch.randn(num_classes, 2, generator=generator)
@@ -227,6 +243,11 @@ class AuxiliaryImageClassifier(ImageClassifier):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if not isinstance(auxiliary, dict):
+            raise ValueError(
+                f'model.auxiliary={auxiliary!r} must be a dict of options, '
+                "such as dict(type='CenterLoss')"
+            )
         sizes = {}
         for name in ('num_classes', 'in_channels'):
             sizes[name] = getattr(self.head, name, None)

@@ -4,13 +4,15 @@ import inspect
 import warnings
 import zlib
 from functools import cache
-from typing import Optional
+from typing import Annotated, Optional, Union
 
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
+
+from ..options import Range, Seed, checked
 
 #: The fifteen that make ImageNet-C's mean corruption error.
 CORRUPTIONS = (
@@ -74,7 +76,7 @@ class Corrupt(BaseTransform):
         seed (int): Of noise and of random shapes, together with the image's
             number in the data set.
         min_size (int): Pixels of the shorter side while corrupting, >= 32.
-        after (str, optional): Type of a transform that runs first.
+        after (str | type, optional): Type of a transform that runs first.
         **options: Of that transform.
 
     Raises:
@@ -82,13 +84,14 @@ class Corrupt(BaseTransform):
         ImportError: If the package is missing.
     """
 
+    @checked('Corrupt')
     def __init__(
         self,
         name: str,
-        severity: int,
-        seed: int = 0,
-        min_size: int = 32,
-        after: Optional[str] = None,
+        severity: Annotated[int, Range(1, 5)],
+        seed: Seed = 0,
+        min_size: Annotated[int, Range(32)] = 32,
+        after: Union[None, str, type] = None,
         **options,
     ) -> None:
         known = sorted(_functions())
@@ -96,10 +99,6 @@ class Corrupt(BaseTransform):
             raise ValueError(
                 f'Corrupt.name={name!r} must be one of {", ".join(known)}'
             )
-        if severity not in range(1, 6):
-            raise ValueError(f'Corrupt.severity={severity} must be 1, 2 .. 5')
-        if min_size < 32:
-            raise ValueError(f'Corrupt.min_size={min_size} must be >= 32')
         if options and after is None:
             raise ValueError(
                 f'Corrupt has options {sorted(options)} of another transform; '
@@ -118,16 +117,17 @@ class Corrupt(BaseTransform):
             results (dict): See the class.
 
         Raises:
-            TypeError: If the image is not uint8 with three channels.
+            ValueError: If the image is not uint8 with three channels.
             RuntimeError: If the installed package cannot do it.
         """
         if self.first is not None:
             results = self.first(results)
         image = results['img']
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise TypeError(
+            raise ValueError(
                 f'Corrupt: img is {image.dtype} of shape {image.shape}; it '
-                'must be uint8 (H, W, 3): put it before any normalisation'
+                'must be uint8 (H, W, 3): put it before any normalisation, '
+                "and load images with color_type='color'"
             )
         results['img'] = self._corrupt(image, results.get('sample_idx', 0))
         return results

@@ -1,10 +1,6 @@
 """Streaming sums of energies and angles, and what they say of C1 to C3."""
 
-from .accumulators import (
-    AngleAccumulator,
-    EnergyAccumulator,
-    VectorAccumulator,
-)
+from .accumulators import AngleAccumulator, EnergyAccumulator
 from .circular_tests import (
     ClassAngleSummary,
     circular_correlation,
@@ -22,15 +18,15 @@ from .probe import Probe, Source, class_labels
 from .profile import (
     Concentration,
     EnergySummary,
-    Rings,
     Sombrero,
     concentration,
     fit_sombrero,
-    make_rings,
     rotational_symmetry,
     symmetry,
 )
+from .rings import Rings, make_rings
 from .sums import Accumulator
+from .vectors import VectorAccumulator
 
 __all__ = [
     'Accumulator',

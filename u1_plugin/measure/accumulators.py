@@ -5,16 +5,21 @@ of images. Sums of parts add up to those of the whole: ``merge`` adds two
 accumulators, ``reduce`` those of all ranks.
 """
 
-from typing import Dict, Mapping, Optional
+from typing import Annotated, Dict, Mapping, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import angle, orthonormal_basis, safe_norm
+from ..geometry import angle
+from ..options import Count, Range, checked
 from .circular_tests import ClassAngleSummary, summarize_class_angles
-from .profile import EnergySummary, make_rings, rotational_symmetry
+from .profile import EnergySummary, rotational_symmetry
+from .rings import make_rings
 from .sums import Accumulator, Size
+
+#: One ring has no profile, and one group of images no spread.
+Several = Annotated[int, Range(2)]
 
 
 class EnergyAccumulator(Accumulator):
@@ -28,11 +33,9 @@ class EnergyAccumulator(Accumulator):
 
     _measured = 'a map of (H, W) ='
 
-    def __init__(self, radial_bins: int = 16, groups: int = 20) -> None:
+    @checked('EnergyAccumulator')
+    def __init__(self, radial_bins: Several = 16, groups: Several = 20) -> None:
         super().__init__()
-        for field, value in (('radial_bins', radial_bins), ('groups', groups)):
-            if value < 2:
-                raise ValueError(f'EnergyAccumulator: {field}={value} < 2')
         self.radial_bins, self.groups = radial_bins, groups
         self._seen = 0
 
@@ -64,6 +67,7 @@ class EnergyAccumulator(Accumulator):
         size, sums, self.size = self.size, self._sums, None
         self._start(size, torch.device('cpu'))
         self._sums = sums
+        self._seen = int(sums['images'].sum() + sums['skipped'])
 
     def update(self, energy: Tensor, index: Optional[Tensor] = None) -> None:
         """Add a batch.
@@ -75,9 +79,16 @@ class EnergyAccumulator(Accumulator):
                 depend on the number of ranks. None counts the images here.
 
         Raises:
-            ValueError: If H or W differ from the first batch's.
+            ValueError: If H or W differ from the first batch's, or there is
+                not one number an image.
         """
         energy = energy.detach().double()
+        if energy.ndim != 3 or index is not None and len(index) != len(energy):
+            numbers = 'no' if index is None else len(index)
+            raise ValueError(
+                f'EnergyAccumulator: energy {tuple(energy.shape)} and '
+                f'{numbers} index; give (B, H, W) and B numbers'
+            )
         self._start(energy.shape[-2:], energy.device)
         sums, pixels = self._sums, energy[0:1].numel() or 1
         if index is None:
@@ -158,11 +169,9 @@ class AngleAccumulator(Accumulator):
             information and the permutation tests are computed.
     """
 
-    def __init__(self, num_classes: int, bins: int = 36) -> None:
+    @checked('AngleAccumulator')
+    def __init__(self, num_classes: Count, bins: Count = 36) -> None:
         super().__init__()
-        for field, value in (('num_classes', num_classes), ('bins', bins)):
-            if value < 1:
-                raise ValueError(f'AngleAccumulator: {field}={value} < 1')
         self.num_classes, self.bins = num_classes, bins
 
     def _shapes(self, size: Size) -> Dict[str, Size]:
@@ -182,28 +191,17 @@ class AngleAccumulator(Accumulator):
         Args:
             moments (Tensor): ``z``, ``(B, 2)``. Where it is 0 or not finite
                 it has no angle; such images are counted apart.
-            labels (Tensor): ``(B,)``, int64, in ``[0, K)``.
+            labels (Tensor): ``(B,)``, integers in ``[0, K)``.
 
         Raises:
-            ValueError: If a label is out of range.
+            ValueError: If the shapes do not fit or a label is out of range.
         """
         moments = moments.detach().double()
         labels = labels.to(moments.device)
         self._start((), moments.device)
-        if len(labels) != len(moments):
-            raise ValueError(
-                f'{len(moments)} moments but {len(labels)} labels; '
-                'give one label an image'
-            )
+        self._check(moments, labels)
         if not len(labels):
             return
-        low, high = labels.aminmax()
-        if low < 0 or high >= self.num_classes:
-            raise ValueError(
-                f'labels are in [{int(low)}, {int(high)}], but '
-                f'num_classes={self.num_classes}; set num_classes to those of '
-                'the data set'
-            )
         valid = moments.isfinite().all(1) & (moments != 0).any(1)
         moments, labels = moments[valid], labels[valid]
         theta = angle(moments)
@@ -222,77 +220,31 @@ class AngleAccumulator(Accumulator):
         sums['moments'] += by_class @ torch.stack(columns, 1)
         sums['modulus'] += by_class @ moments.norm(dim=1)
 
+    def _check(self, moments: Tensor, labels: Tensor) -> None:
+        integers = not (labels.is_floating_point() or labels.is_complex())
+        if labels.dtype == torch.bool or not integers or labels.ndim != 1:
+            raise ValueError(
+                f'labels are {labels.dtype} of shape {tuple(labels.shape)}; '
+                'give the number of one class an image'
+            )
+        if moments.shape != (len(labels), 2):
+            raise ValueError(
+                f'moments {tuple(moments.shape)} but {len(labels)} labels; '
+                'give one label an image and moments (B, 2)'
+            )
+        if not len(labels):
+            return
+        low, high = labels.aminmax()
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(
+                f'labels are in [{int(low)}, {int(high)}], but '
+                f'num_classes={self.num_classes}; set num_classes to those of '
+                'the data set'
+            )
+
     def summary(self) -> ClassAngleSummary:
         """Circular statistics of every class."""
         state = self.state()
         return summarize_class_angles(
             state['moments'], state['table'], int(state['skipped'])
         )
-
-
-class VectorAccumulator(Accumulator):
-    """Mean and covariance of the normalised pooled vectors of one layer.
-
-    Gives the centre and the PCA plane that
-    :class:`~u1_plugin.nn.FeaturePlane` reads from a file.
-    """
-
-    _measured = 'vectors of (C,) ='
-
-    def _shapes(self, size: Size) -> Dict[str, Size]:
-        return dict(count=(), skipped=(), total=size, products=size * 2)
-
-    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
-        return np.shape(state['total']) if 'total' in state else None
-
-    def update(self, vectors: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            vectors (Tensor): Pooled vectors ``(B, C)``; those of norm 0 or
-                with entries that are not finite are counted apart.
-        """
-        vectors = vectors.detach().double()
-        self._start(vectors.shape[1:], vectors.device)
-        norm = safe_norm(vectors, 1)
-        valid = norm.isfinite() & (norm > 0)
-        unit = vectors / torch.where(valid, norm, 1.0)[:, None]
-        unit = torch.where(valid[:, None], unit, 0.0)
-        sums = self._sums
-        sums['count'] += valid.sum()
-        sums['skipped'] += (~valid).sum()
-        sums['total'] += unit.sum(0)
-        sums['products'] += unit.T @ unit
-
-    def center(self) -> np.ndarray:
-        """Mean of the normalised vectors, ``(C,)``."""
-        sums = self._checked()
-        return (sums['total'] / sums['count']).cpu().numpy()
-
-    def pca_basis(self) -> np.ndarray:
-        """Top two principal directions orthogonal to the medial vector.
-
-        Returns:
-            np.ndarray: ``(2, C)``, as :func:`~u1_plugin.geometry.pca_basis` of
-            the normalised vectors.
-
-        Raises:
-            ValueError: If there are fewer than 3 vectors or channels.
-        """
-        sums = {n: s.cpu() for n, s in self._checked().items()}
-        count = int(sums['count'])
-        if count < 3:
-            raise ValueError(
-                f'{count} vector(s) with a direction; PCA of a plane needs at '
-                'least 3'
-            )
-        mean = sums['total'] / count
-        covariance = sums['products'] / count - torch.outer(mean, mean)
-        # Both sides without their part along the medial vector.
-        across = covariance - covariance.mean(0)
-        across = across - across.mean(1, keepdim=True)
-        rows = torch.linalg.eigh(across).eigenvectors[:, -2:].flip(1).T
-        peak = rows.gather(1, rows.abs().argmax(1, keepdim=True))
-        return orthonormal_basis(
-            rows * torch.where(peak < 0, -1.0, 1.0)
-        ).numpy()

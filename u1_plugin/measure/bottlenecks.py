@@ -95,15 +95,17 @@ def _blank(output: Any) -> Any:
     """The same structure with every tensor 0."""
     if isinstance(output, Tensor):
         return torch.zeros_like(output)
+    if isinstance(output, dict):  # and transformers' model outputs
+        return type(output)(**{key: _blank(v) for key, v in output.items()})
+    if hasattr(output, '_fields'):
+        return type(output)(*map(_blank, output))
     if isinstance(output, (tuple, list)):
-        return type(output)(_blank(part) for part in output)
+        return type(output)(map(_blank, output))
     return output
 
 
 def _last_tensor(output: Any) -> Tensor:
-    while isinstance(output, (tuple, list)):
-        output = output[-1]
-    return output.float()
+    return parts_of(output)[-1].value.float()
 
 
 def _all_passes_through(model: nn.Module, name: str, inputs: Tensor) -> bool:
@@ -131,7 +133,8 @@ def find_bottlenecks(
 
     Args:
         model (nn.Module): A classifier of MMPretrain's, in eval mode.
-        inputs (Tensor): Preprocessed images, ``(B, 3, H, W)``, B >= 2.
+        inputs (Tensor): Preprocessed images, ``(B, C, H, W)``; of one alone,
+            its negative is the other.
         token_grid (str, optional): See
             :class:`~u1_plugin.nn.taps.MapCollector`.
 
@@ -157,8 +160,8 @@ def find_bottlenecks(
                 break
     if not chosen:
         raise ValueError(
-            'layers: no map (B, C, H, W) found that all passes through; name '
-            'modules with --layers, and for tokens --token-grid, such as '
-            "'backbone.patch_embed'"
+            '--layers: no map (B, C, H, W) found that all passes through, or '
+            'the output is not finite; name modules, and for tokens '
+            "--token-grid, such as 'backbone.patch_embed'"
         )
     return chosen

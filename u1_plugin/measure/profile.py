@@ -1,68 +1,21 @@
 """Where the energy lies: share near the axis, symmetry, and the Sombrero."""
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..options import Range, checked
 from .estimate import Estimate, t_estimate
+from .rings import Rings
+
+Radius = Annotated[float, Range(0, 1, low_open=True, high_open=True)]
+Correlation = Annotated[float, Range(-1, 1, low_open=True, high_open=True)]
 
 #: Below this deviation from its mean, relative to it, a map counts as flat.
 _FLAT = 1e-9
-
-
-class Rings(NamedTuple):
-    """Pixels gathered by their distance from the optical axis.
-
-    Distance is measured from the axis ``((H-1)/2, (W-1)/2)`` to the pixel's
-    centre, in half diagonals of the map, ``sqrt(H^2 + W^2) / 2``: the map's
-    corners lie at 1. Rings without a pixel do not appear.
-
-    Attributes:
-        index (np.ndarray): Ring of each pixel, ``(H, W)``, in ``[0, K)``.
-        pixels (np.ndarray): Pixels of each ring, ``(K,)``.
-        radius (np.ndarray): Their mean distance, ``(K,)``, ascending.
-        edge (np.ndarray): Outer edge of each ring, ``(K,)``: ``j / bins``.
-        square (np.ndarray): Mean of the squared distance, ``(K,)``.
-        fourth (np.ndarray): Mean of its fourth power, ``(K,)``.
-    """
-
-    index: np.ndarray
-    pixels: np.ndarray
-    radius: np.ndarray
-    edge: np.ndarray
-    square: np.ndarray
-    fourth: np.ndarray
-
-
-def make_rings(height: int, width: int, bins: int) -> Rings:
-    """Cut a map into rings of equal width.
-
-    Args:
-        height (int): ``H``.
-        width (int): ``W``.
-        bins (int): Rings between the axis and the corner; small maps fill
-            fewer.
-    """
-    y = np.arange(height)[:, None] - (height - 1) / 2
-    x = np.arange(width) - (width - 1) / 2
-    square = (x**2 + y**2) * 4 / (height**2 + width**2)
-    radius = np.sqrt(square)
-    # A pixel on an edge belongs to the inner ring, whatever rounding says.
-    outer = np.ceil(radius * bins - 1e-9).clip(1).astype(int)
-    edges, index, pixels = np.unique(
-        outer, return_inverse=True, return_counts=True
-    )
-    index = index.reshape(height, width)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(index.ravel(), values.ravel()) / pixels
-
-    return Rings(
-        index, pixels, mean(radius), edges / bins, mean(square), mean(square**2)
-    )
 
 
 def rotational_symmetry(maps: Tensor) -> Tensor:
@@ -89,9 +42,8 @@ def rotational_symmetry(maps: Tensor) -> Tensor:
     overlap = sum(
         (centred * centred.rot90(k, (-2, -1))).mean((-2, -1)) for k in turns
     )
-    flat = power <= (_FLAT * mean[..., 0, 0]).square()
-    score = overlap / torch.where(flat, 1.0, power) / len(turns)
-    return torch.where(flat, math.nan, score)
+    flat = power <= (_FLAT * mean.squeeze((-2, -1))).square()
+    return torch.where(flat, math.nan, overlap / power / len(turns))
 
 
 class EnergySummary(NamedTuple):
@@ -146,7 +98,10 @@ class Concentration(NamedTuple):
     excess: Estimate
 
 
-def concentration(summary: EnergySummary, radius: float = 0.5) -> Concentration:
+@checked()
+def concentration(
+    summary: EnergySummary, radius: Radius = 0.5
+) -> Concentration:
     """Share of the energy within a radius, against the uniform share.
 
     Args:
@@ -155,7 +110,8 @@ def concentration(summary: EnergySummary, radius: float = 0.5) -> Concentration:
             that does not exceed it is used, and at least the first ring's.
     """
     rings = summary.rings
-    inside = rings.edge <= max(radius, rings.edge[0]) + 1e-9
+    # To nine digits, for edges and radii are rounded fractions.
+    inside = np.round(rings.edge - max(radius, rings.edge[0]), 9) <= 0
     weights = np.where(inside, rings.pixels, 0) / rings.pixels.sum()
     share, uniform = float(weights @ summary.profile), float(weights.sum())
     variance = weights @ summary.covariance @ weights
@@ -164,7 +120,8 @@ def concentration(summary: EnergySummary, radius: float = 0.5) -> Concentration:
     return Concentration(radius, share, uniform, excess)
 
 
-def symmetry(summary: EnergySummary, null: float = 0.5) -> Estimate:
+@checked()
+def symmetry(summary: EnergySummary, null: Correlation = 0.5) -> Estimate:
     """Rotational symmetry of the mean map, over the images.
 
     Jackknife over the groups of images, on Fisher's ``atanh`` scale, where a

@@ -87,10 +87,17 @@ class Accumulator:
         """Add the sums of another accumulator with the same settings.
 
         Raises:
-            ValueError: If it has seen maps or vectors of another size.
+            ValueError: If it has seen maps or vectors of another size, or has
+                other settings.
         """
         if other.size is None:
             return
+        if other._shapes(other.size) != self._shapes(other.size):
+            raise ValueError(
+                f'{type(self).__name__}: sums {other._shapes(other.size)} '
+                f'cannot be added to {self._shapes(other.size)}; merge '
+                'accumulators with the same settings'
+            )
         device = next(iter(other._sums.values())).device
         self._start(other.size, device)
         for name, value in other._sums.items():

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..extras import needs
+from .labels import mathtext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +81,7 @@ def _draw_class_angles(
         ax.text(
             label * np.cos(theta),
             label * np.sin(theta),
-            names[index],
+            mathtext(names[index]),
             ha='center',
             va='center',
             fontsize=11,
@@ -123,7 +124,7 @@ def plot_moments(
         ax.set(
             xlabel='Re z (unit: norm of the pooled vector)',
             ylabel='Im z',
-            title=panel.title,
+            title=mathtext(panel.title, 80),
             aspect='equal',
             xlim=(-1.45 * radius, 1.45 * radius),
             ylim=(-1.45 * radius, 1.45 * radius),
@@ -131,5 +132,5 @@ def plot_moments(
         ax.axhline(0, color='0.85', lw=0.6, zorder=0)
         ax.axvline(0, color='0.85', lw=0.6, zorder=0)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(mathtext(title, 160))
     return figure

@@ -1,12 +1,12 @@
 """Mixed precision where MMEngine has none: on the CPU."""
 
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.optim import OptimWrapper
 
-from ..nn.base import check_choice
+from ..options import checked
 
 
 class CPUAmpOptimWrapper(OptimWrapper):
@@ -24,10 +24,13 @@ class CPUAmpOptimWrapper(OptimWrapper):
         ValueError: If ``dtype`` is another.
     """
 
+    @checked('optim_wrapper')
     def __init__(
-        self, dtype: str = 'bfloat16', loss_scale: Any = None, **kwargs
+        self,
+        dtype: Literal['bfloat16'] = 'bfloat16',
+        loss_scale: Any = None,
+        **kwargs,
     ) -> None:
-        check_choice('optim_wrapper.dtype', dtype, ('bfloat16',))
         super().__init__(**kwargs)
 
     @contextmanager

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Optional, Sequence
 import numpy as np
 
 from ..extras import needs
+from ..measure import labels
 from ..measure.circular_tests import ClassAngleSummary
 from ..measure.estimate import CONFIDENCE, NORMAL_QUANTILE
 from ..measure.profile import EnergySummary, Sombrero
@@ -70,7 +71,7 @@ def energy_picture(
         ylabel='mean energy (uniform = 1)',
     )
     right.legend()
-    figure.suptitle(f'{title}, {summary.n} images')
+    figure.suptitle(f'{labels.mathtext(title)}, {summary.n} images')
     return figure
 
 
@@ -91,9 +92,10 @@ def angle_picture(
             [summary.mean[index]],
             [summary.length[index]],
             ls='',
-            label=names[index],
+            label=labels.label(names[index]),
             **class_style(index),
         )
+    title = labels.mathtext(title)
     axes.set(ylim=(0, 1), title=f'{title}, {summary.n} images')
     axes.set_xlabel('angle: circular mean; radius: resultant length R')
     if len(names) <= _NAMED:

@@ -17,6 +17,7 @@ from .hooks.angle_stats_hook import AngleStatsHook
 from .hooks.energy_map_hook import EnergyMapHook
 from .hooks.measure_class_angles_hook import MeasureClassAnglesHook
 from .hooks.memory_bank_hook import MemoryBankHook
+from .hooks.whole_checkpoint_hook import WholeCheckpointHook
 from .memory_bank_head import MemoryBankHead
 from .memory_sampler import MemorySampler
 from .optim import CPUAmpOptimWrapper
@@ -43,6 +44,7 @@ COMPONENTS = (
             EnergyMapHook,
             MeasureClassAnglesHook,
             MemoryBankHook,
+            WholeCheckpointHook,
         ),
     ),
     (METRICS, (SymmetryBreaking,)),

@@ -1,7 +1,8 @@
 """How far the angles of the classes differ, as a metric."""
 
 import inspect
-from typing import Any, Dict, List, Optional, Sequence, Union
+import math
+from typing import Any, Dict, List, Literal, Optional, Sequence
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -10,8 +11,23 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..measure.accumulators import AngleAccumulator
+from ..measure.circular_tests import ClassAngleSummary
 from ..measure.information import class_dependence
-from ..measure.probe import Probe, class_labels
+from ..measure.probe import (
+    Layers,
+    Orthant,
+    Plane,
+    Planes,
+    Probe,
+    check_options,
+    class_labels,
+)
+from ..options import Count, checked
+
+_KEYS = (
+    *('resultant_length', 'shared_length'),
+    *('between_share', 'class_information'),
+)
 
 
 def _building_runner() -> Optional[Runner]:
@@ -77,6 +93,8 @@ class SymmetryBreaking(BaseMetric):
     - ``u1/class_information``: mutual information of angle and class, in
       shares of the labels' entropy. Both are adjusted for chance.
 
+    All are NaN where no image has an angle (dead maps, weights not finite).
+
     A runner that builds the metric lets it read the network. An evaluator
     made by hand does not: call :meth:`attach` before the first batch.
 
@@ -95,37 +113,36 @@ class SymmetryBreaking(BaseMetric):
         collect_device, prefix, collect_dir: As in every metric of MMEngine.
 
     Raises:
-        ValueError: If a layer is not in the model, when a loop starts.
+        ValueError: If an option is out of its range; when a loop starts, if a
+            layer is not in the model; later, if an image has no class.
         RuntimeError: If no network is attached when predictions arrive.
     """
 
     default_prefix = 'u1'
 
+    @checked('SymmetryBreaking')
     def __init__(
         self,
-        layers: Union[None, str, Sequence[str]] = None,
-        plane: str = 'feature',
-        feature_plane: Union[None, dict, Sequence[dict]] = None,
-        orthant: Optional[str] = None,
+        layers: Layers = None,
+        plane: Plane = 'feature',
+        feature_plane: Planes = None,
+        orthant: Optional[Orthant] = None,
         token_grid: Optional[str] = None,
-        bins: int = 36,
-        permutations: int = 199,
-        collect_device: str = 'cpu',
+        bins: Count = 36,
+        permutations: Count = 199,
+        collect_device: Literal['cpu', 'gpu'] = 'cpu',
         prefix: Optional[str] = None,
         collect_dir: Optional[str] = None,
     ) -> None:
         super().__init__(collect_device, prefix, collect_dir)
-        if permutations < 1:
-            raise ValueError(
-                f'SymmetryBreaking: permutations={permutations} must be >= 1'
-            )
-        AngleAccumulator(1, bins)  # checks the option before training
+        check_options('SymmetryBreaking', layers, feature_plane)
         self._options = dict(
             layers=layers,
             plane=plane,
             feature_plane=feature_plane,
             orthant=orthant,
             token_grid=token_grid,
+            field='SymmetryBreaking',
         )
         self.bins, self.permutations = bins, permutations
         self._probe: Optional[Probe] = None
@@ -166,11 +183,17 @@ class SymmetryBreaking(BaseMetric):
                 'the evaluator, or call attach(model) first'
             )
         labels = class_labels(data_samples)
+        if labels.min() < 0:
+            raise ValueError(
+                f'SymmetryBreaking: an image has the label {labels.min()}, '
+                'which is no class; leave out images without one'
+            )
         moments = torch.stack(list(self._probe.moments().values()), 1).cpu()
         if len(moments) != len(labels):
             raise ValueError(
-                f'layers={self._probe.layers} gave {len(moments)} maps for '
-                f'{len(labels)} images; choose layers with one map an image'
+                f'SymmetryBreaking.layers={self._probe.layers} gave '
+                f'{len(moments)} maps for {len(labels)} images; choose layers '
+                'with one map an image'
             )
         # Numbers and no tensors: a pickled view carries its whole storage.
         self.results.extend(zip(labels.tolist(), moments.tolist()))
@@ -187,15 +210,19 @@ class SymmetryBreaking(BaseMetric):
         for k, name in enumerate(self._names):
             angles = AngleAccumulator(int(labels.max()) + 1, self.bins)
             angles.update(moments[:, k], labels)
-            summary = angles.summary()
-            found = class_dependence(
-                summary.table, self.permutations, resamples=2
+            values = self._values(angles.summary())
+            metrics.update(
+                {name + key: value for key, value in zip(_KEYS, values)}
             )
-            values = dict(
-                resultant_length=summary.resultant_length,
-                shared_length=summary.shared_length,
-                between_share=found.between_share.value,
-                class_information=found.information_share.value,
-            )
-            metrics.update({name + key: v for key, v in values.items()})
         return metrics
+
+    def _values(self, summary: ClassAngleSummary) -> List[float]:
+        if not summary.n:  # no image has an angle: dead maps, NaN weights
+            return [math.nan] * len(_KEYS)
+        found = class_dependence(summary.table, self.permutations, resamples=2)
+        return [
+            summary.resultant_length,
+            summary.shared_length,
+            found.between_share.value,
+            found.information_share.value,
+        ]

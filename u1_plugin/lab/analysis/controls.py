@@ -14,8 +14,9 @@ from ...measure.estimate import Estimate, t_estimate
 from ...measure.information import class_dependence, mutual_information
 from ...measure.profile import concentration, symmetry
 from .images import subset_index
+from .layer import INPUT, LayerFinding, angle_sums, project
 from .sources import Network, set_padding, untrained_twin
-from .survey import INPUT, JUDGED, LayerFinding, Survey, angle_sums, project
+from .survey import JUDGED, Survey
 
 _PERMUTATIONS = 999
 _RESAMPLES = 200
@@ -38,7 +39,8 @@ class Variant(NamedTuple):
             less the uniform share.
         symmetry (Estimate): Of the mean map under quarter turns.
         information (Dict[str, Estimate]): Mutual information of angle and
-            class, adjusted for chance, by plane; empty without labels.
+            class, adjusted for chance, by plane; empty without labels, and
+            of the image plane alone where the input image is grey.
     """
 
     variant: str
@@ -144,6 +146,8 @@ def variants_of(
         information = {}
         if labelled:
             for plane in JUDGED:
+                if plane not in layer.planes:
+                    continue  # grey input has no hue
                 table = layer.planes[plane].table
                 found = class_dependence(table, _PERMUTATIONS)
                 information[plane] = found.information_share

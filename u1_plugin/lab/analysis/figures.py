@@ -18,6 +18,7 @@ from ...measure.estimate import CONFIDENCE, Estimate
 from ...measure.information import Dependence
 from ...measure.profile import Sombrero, fit_sombrero
 from ...measure.visualization import class_style
+from ..markup import label, mathtext
 from .survey import PLANES, LayerFinding
 
 with needs('lab'):
@@ -46,10 +47,16 @@ def short(name: str) -> str:
     return name
 
 
+def _shown_name(layer: str) -> str:
+    """A layer's short name as a picture shows it."""
+    return mathtext(short(layer))
+
+
 def title_of(layer: LayerFinding) -> str:
     """Name and size: ``layer4: 512 x 7 x 7``."""
     height, width = layer.energy.mean_map.shape
-    return f'{short(layer.name)}\n{layer.channels} channels, {height}×{width}'
+    size = f'{layer.channels} channels, {height}×{width}'
+    return f'{_shown_name(layer.name)}\n{size}'
 
 
 def _grid(count: int, height: float, projection: Optional[str] = None):
@@ -142,12 +149,12 @@ def radial_profiles(
                 r, curve - band, curve + band, color=ORANGE, alpha=0.25, lw=0
             )
             ax.set_title(
-                f'{short(layer.name)}\na = {_number(fit.a)}\n'
+                f'{_shown_name(layer.name)}\na = {_number(fit.a)}\n'
                 f'b = {_number(fit.b)}\nc = {_number(fit.c)}',
                 fontsize=9.5,
             )
         else:
-            ax.set_title(f'{short(layer.name)}\ntoo small for a fit')
+            ax.set_title(f'{_shown_name(layer.name)}\ntoo small for a fit')
         ax.set(
             xlabel='distance r from the axis (half diagonals)',
             ylabel='energy / uniform',
@@ -179,7 +186,7 @@ def sombrero_surfaces(layers: Sequence[LayerFinding]) -> Figure:
                 color='black',
                 lw=0.9,
             )
-        ax.set_title(short(layer.name), pad=0)
+        ax.set_title(_shown_name(layer.name), pad=0)
         ax.set(xlabel='x (half diag.)', ylabel='y (half diag.)')
         ax.view_init(elev=28, azim=-60)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
@@ -233,7 +240,8 @@ def polar_histograms(
             _draw_roses(
                 ax, summary.table[index], summary.mean[index], color, style
             )
-        ax.set_title(f'{names[index]} (n = {summary.count[index]})', fontsize=9)
+        name = mathtext(names[index], 20)
+        ax.set_title(f'{name} (n = {summary.count[index]})', fontsize=9)
         ax.set_xticks(np.arange(4) * np.pi / 2, ['0°', '90°', '', '270°'])
         ax.set_yticks([])
         ax.tick_params(labelsize=8, pad=-2)
@@ -282,7 +290,7 @@ def plane_agreement(
             **style,
         )
         ax.annotate(
-            str(names[index]),
+            mathtext(names[index]),
             (x, y),
             textcoords='offset points',
             xytext=(6, 5),
@@ -293,7 +301,7 @@ def plane_agreement(
     if np.isnan(correlation.value):
         text = 'too few classes for a correlation'
     ax.set(
-        title=f'{short(layer.name)}: class angles\n{text}',
+        title=f'{_shown_name(layer.name)}: class angles\n{text}',
         xlabel=f'{PLANES[planes[0]]} (degrees)',
         ylabel=f'{PLANES[planes[1]]} (degrees)',
         xlim=(-205, 205),
@@ -326,9 +334,9 @@ def moment_clouds(
         for index in _shown(layer.planes[plane]):
             points = moments[labels == index]
             style = class_style(index) if names else dict(color=BLUE)
-            label = str(names[index]) if names else None
+            name = label(names[index]) if names else None
             ax.scatter(
-                *points.T, s=14, alpha=0.7, linewidths=0, label=label, **style
+                *points.T, s=14, alpha=0.7, linewidths=0, label=name, **style
             )
         ax.axhline(0, color='0.8', lw=0.7, zorder=0)
         ax.axvline(0, color='0.8', lw=0.7, zorder=0)
@@ -392,7 +400,7 @@ def information_bars(
     ax.axvline(entropy, color='0.3', ls=':', label='entropy of the labels')
     ax.set(
         yticks=range(len(layers)),
-        yticklabels=[short(layer) for layer in layers],
+        yticklabels=[_shown_name(layer) for layer in layers],
         xlabel='mutual information of angle and class (nats)',
         xlim=(0, None),
     )

@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...geometry import angle, energy, off_axis_angle, to_positive_orthant
+from ..markup import mathtext
+from .figures import short
 
 #: ``'hsv'``: the colours of colour science, as for three channels.
 #: ``'twilight'``: matplotlib's, for readers who do not see all of those.
@@ -199,7 +201,8 @@ def hue_figure(
     first.set_ylabel('y (pixels)', fontsize=9)
     for name, own in maps.items():
         size = '×'.join(str(n) for n in own.theta.shape)
-        panel(_overlay(own.colors(palette), photo), f'{name}, {size}')
+        text = f'{mathtext(short(name), 30)}, {size}'
+        panel(_overlay(own.colors(palette), photo), text)
     if cam is not None:
         ax = panel(photo.mean(-1), cam_title, cmap='gray', vmin=0, vmax=1)
         limit = abs(cam).max() or 1.0
@@ -216,5 +219,5 @@ def hue_figure(
         bar.ax.tick_params(labelsize=8)
     draw_wheel(figure.add_subplot(next(places), projection='polar'), palette)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(mathtext(title, 120), fontsize=11)
     return figure

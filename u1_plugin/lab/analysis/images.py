@@ -1,198 +1,132 @@
-"""Images that the analysis tools take by name."""
+"""The images of an analysis, prepared as the network's test images are."""
 
 import copy
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, default_collate
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
-from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-#: Images that come with packages, and what a reader must know of them.
-BUILT_IN = dict(
-    digits=(
-        "scikit-learn's 1,797 scanned digits of 8x8 pixels; the digits "
-        'configs train on 1,078 of them, so analyse their models with the '
-        "config's own test images"
-    ),
-    photos=(
-        '21 whole pictures of scikit-image and scikit-learn: photographs, '
-        'and some through a microscope or telescope; no classes. Their makers '
-        'put the subject in the middle'
-    ),
-    crops=(
-        'random square crops of the 21 photos, 12 each: no place in the '
-        "picture is the photographer's middle. Crops of one picture resemble "
-        'each other, so intervals are too narrow'
-    ),
-    faces=(
-        "scikit-image's 100 faces and 100 other patches of 25x25 grey pixels "
-        '(a part of Labeled Faces in the Wild); the faces are aligned'
-    ),
-)
-
-_PHOTOS = (
-    *('astronaut', 'brick', 'camera', 'cell', 'chelsea', 'clock'),
-    *('coffee', 'coins', 'grass', 'gravel', 'hubble_deep_field'),
-    *('immunohistochemistry', 'microaneurysms', 'moon', 'page', 'retina'),
-    *('rocket', 'stereo_motorcycle', 'text'),
-)
-_CROPS = 12
-_IMAGES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
+from ...mm.data import leaves, once, one_view
+from .built_in import BUILT_IN
+from .pictures import PictureDataset, find_pictures
+from .preparation import holds_rgb, picture_pipeline, sized
 
 
-def center_crop(size: int, edge: Optional[int] = None) -> List[dict]:
-    """The usual test pipeline.
+class Images(Dataset):
+    """Some images of a data set; an error names the image.
 
     Args:
-        size (int): Of the square that the network sees, pixels.
-        edge (int, optional): Length of the image's shorter edge before the
-            crop. None means ``size``: nothing of a square image is lost.
+        dataset: Of MMPretrain or MMEngine, wrappers included.
+        index (Sequence[int], optional): Which images; None means all.
+        rgb (bool): Whether images of three channels come as RGB, not BGR.
     """
-    return [
-        dict(type='LoadImageFromFile'),
-        dict(
-            type='ResizeEdge',
-            scale=edge or size,
-            edge='short',
-            interpolation='bicubic',
-        ),
-        dict(type='CenterCrop', crop_size=size),
-        dict(type='PackInputs'),
-    ]
 
+    def __init__(
+        self,
+        dataset: Any,
+        index: Optional[Sequence[int]] = None,
+        rgb: bool = False,
+    ) -> None:
+        self.dataset, self.rgb = dataset, rgb
+        self.index = list(range(len(dataset)) if index is None else index)
 
-def _photographs() -> Dict[str, np.ndarray]:
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ImportError(
-            'these images come with scikit-image: pip install scikit-image'
-        ) from error
-    from sklearn.datasets import load_sample_images
+    @property
+    def metainfo(self) -> Dict[str, Any]:
+        """Of the data set, such as its ``classes``."""
+        return getattr(self.dataset, 'metainfo', {})
 
-    pictures = {}
-    for name in _PHOTOS:
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> dict:
         try:
-            picture = getattr(data, name)()
-        except (ConnectionError, OSError, ModuleNotFoundError):
-            continue  # releases of scikit-image differ in what they ship
-        pictures[name] = picture[0] if isinstance(picture, tuple) else picture
-    samples = load_sample_images()
-    for name, picture in zip(samples.filenames, samples.images):
-        pictures[Path(name).stem] = picture
-    return pictures
+            return self.dataset[self.index[number]]
+        except Exception as error:
+            name = self.get_data_info(number).get('img_path', f'image {number}')
+            raise ValueError(
+                f'--data: {name} cannot be prepared: '
+                f'{type(error).__name__}: {error}; mend or remove it'
+            ) from error
+
+    def get_data_info(self, number: int) -> Dict[str, Any]:
+        """What the data set knows of an image, such as ``img_path``."""
+        describe = getattr(self.dataset, 'get_data_info', None)
+        return {} if describe is None else describe(self.index[number])
 
 
-def _as_rgb(pixels: np.ndarray) -> Image.Image:
-    if pixels.dtype != np.uint8:
-        pixels = np.round(255 * (pixels / pixels.max())).astype(np.uint8)
-    return Image.fromarray(pixels).convert('RGB')
+def _config_images(config: Config, size: Optional[int]) -> Any:
+    loader = config.get('test_dataloader')
+    if loader is None or 'type' not in loader['dataset']:
+        raise ValueError(
+            '--data config: the config names no test images '
+            '(test_dataloader.dataset); give a folder or one of '
+            f'{sorted(BUILT_IN)}'
+        )
+    # An image that a wrapper repeats is no further observation.
+    dataset = once(copy.deepcopy(loader['dataset']))
+    for leaf in leaves(dataset):
+        if isinstance(leaf, Mapping) and leaf.get('pipeline') is not None:
+            leaf['pipeline'] = sized(one_view(leaf['pipeline']), size)
+    return dataset
 
 
-def _crops(picture: Image.Image, rng: np.random.Generator) -> list:
-    edge = min(picture.size) // 3
-    corners = [rng.integers(0, n - edge + 1, _CROPS) for n in picture.size]
-    return [picture.crop((x, y, x + edge, y + edge)) for x, y in zip(*corners)]
-
-
-def _built_in_images(name: str) -> Iterator[tuple]:
-    """``(class or '', file name, PIL image)`` of one of :data:`BUILT_IN`."""
-    if name == 'digits':
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        for i, (pixels, label) in enumerate(zip(digits.images, digits.target)):
-            yield str(label), f'{i:04d}', _as_rgb(pixels / 16)
-    elif name == 'faces':
-        from skimage.data import lfw_subset
-
-        for i, pixels in enumerate(lfw_subset()):
-            label = 'face' if i < 100 else 'other'
-            yield label, f'{i:03d}', _as_rgb(pixels)
-    else:
-        rng = np.random.default_rng(0)
-        for title, pixels in _photographs().items():
-            picture = _as_rgb(pixels)
-            parts = _crops(picture, rng) if name == 'crops' else [picture]
-            for i, part in enumerate(parts):
-                yield '', f'{title}-{i}', part
-
-
-@contextmanager
-def image_folder(name: str) -> Iterator[Path]:
-    """One of :data:`BUILT_IN` as files, for the length of the block.
-
-    Yields:
-        Path: A folder of images, or of one folder a class.
-    """
-    with TemporaryDirectory(prefix='u1-images-') as folder:
-        for label, stem, picture in _built_in_images(name):
-            place = Path(folder) / label
-            place.mkdir(exist_ok=True)
-            picture.save(place / f'{stem}.png', compress_level=1)
-        yield Path(folder)
-
-
-def _pipeline(config: Config, size: Optional[int]) -> List[dict]:
-    if size is not None:
-        return center_crop(size)
-    if 'test_pipeline' in config:
-        return copy.deepcopy(config.test_pipeline)
-    return copy.deepcopy(config.test_dataloader.dataset.pipeline)
-
-
-def make_dataset(config: Config, data: str, size: Optional[int] = None):
+def make_dataset(
+    config: Config, data: str, size: Optional[int] = None, channels: int = 3
+) -> Images:
     """The images, prepared as the network's test images are.
 
     Args:
-        config (Config): Of the network, for its test pipeline.
-        data (str): ``'config'``: the config's own test images;
-            or a folder of images, or of one folder a class.
+        config (Config): Of the network. The pipeline is the one that its test
+            loader uses, or its validation loader.
+        data (str): ``'config'``: the config's own test images, each once; or
+            a folder (:func:`~.pictures.find_pictures`).
         size (int, optional): Square in pixels that the network sees, in place
             of the pipeline's own.
+        channels (int): That the network takes. A picture is read so where the
+            config's data set holds arrays and its pipeline reads no file.
 
     Returns:
-        BaseDataset: Of MMEngine; ``metainfo['classes']`` if it has classes.
+        Images: ``metainfo['classes']`` if it has classes.
 
     Raises:
         ValueError: If there is no such folder, or the config no test images.
     """
-    if data == 'config':
-        if 'test_dataloader' not in config:
-            raise ValueError(
-                "data='config', but the config names no test images; give a "
-                f'folder or one of {sorted(BUILT_IN)}'
-            )
-        dataset = copy.deepcopy(config.test_dataloader.dataset)
-        if size is not None:
-            dataset.pipeline = center_crop(size)
-    else:
-        folder = Path(data)
-        if not folder.is_dir():
-            raise ValueError(
-                f'data={data!r} is no folder; give a folder of images or of '
-                f'one folder a class, or one of {sorted(BUILT_IN)}'
-            )
-        loose = any(p.suffix.lower() in _IMAGES for p in folder.iterdir())
-        dataset = dict(
-            type='CustomDataset',
-            data_root=str(folder),
-            with_label=not loose,
-            pipeline=_pipeline(config, size),
-        )
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return DATASETS.build(ConfigDict(dataset))
+        if data == 'config':
+            dataset = _config_images(config, size)
+            built = DATASETS.build(ConfigDict(dataset))
+        else:
+            pictures = find_pictures(Path(data))
+            steps = picture_pipeline(config, size, channels)
+            built = PictureDataset(pictures, steps)
+    return Images(built, rgb=holds_rgb(config))
+
+
+def remarks(dataset: Images) -> List[str]:
+    """What of a folder a reader should know: left out, or empty."""
+    pictures = getattr(dataset.dataset, 'pictures', None)
+    if pictures is None or pictures.classes is None:
+        return []
+    found = []
+    if pictures.stray:
+        found.append(
+            f'{len(pictures.stray)} picture(s) beside the class folders left '
+            f'out, such as {pictures.stray[0].name}'
+        )
+    empty = set(range(len(pictures.classes))) - set(pictures.labels)
+    if empty:
+        names = ', '.join(pictures.classes[label] for label in sorted(empty))
+        found.append(f'class folders without a picture: {names}')
+    return found
 
 
 def prepare_image(
-    config: Config, file: Path, size: Optional[int] = None
+    config: Config, file: Path, size: Optional[int] = None, channels: int = 3
 ) -> dict:
     """One image as a batch, prepared as the network's test images are.
 
@@ -200,10 +134,20 @@ def prepare_image(
         config (Config): Of the network, for its test pipeline.
         file (Path): The image.
         size (int, optional): See :func:`make_dataset`.
+        channels (int): See :func:`make_dataset`.
+
+    Raises:
+        ValueError: If the file is no image.
     """
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        pipeline = Compose(_pipeline(config, size))
-    return default_collate([pipeline(dict(img_path=str(file)))])
+        pipeline = Compose(picture_pipeline(config, size, channels))
+    try:
+        return default_collate([pipeline(dict(img_path=str(file)))])
+    except Exception as error:
+        raise ValueError(
+            f'{file} cannot be prepared: {type(error).__name__}: {error}; '
+            'name an image file'
+        ) from error
 
 
 def subset_index(total: int, count: int) -> np.ndarray:
@@ -212,27 +156,61 @@ def subset_index(total: int, count: int) -> np.ndarray:
     return np.linspace(0, total - 1, count).round().astype(int)
 
 
-def subset(dataset, count: int):
+def subset(images: Images, count: int) -> Images:
     """The images of :func:`subset_index`."""
-    return dataset.get_subset(subset_index(len(dataset), count).tolist())
+    chosen = subset_index(len(images), count)
+    index = [images.index[k] for k in chosen]
+    return Images(images.dataset, index, images.rgb)
 
 
-def make_loader(dataset, batch_size: int, workers: int = 0) -> DataLoader:
+def _collate(items: Sequence[dict]) -> dict:
+    shapes = {tuple(item['inputs'].shape) for item in items}
+    if len(shapes) > 1:
+        raise ValueError(
+            f'--data: images of the shapes {sorted(shapes)} (C, H, W) in one '
+            'batch, which the pipeline of test_dataloader.dataset does not '
+            'make equal; give --size, or a color_type to its LoadImageFromFile'
+        )
+    return default_collate(items)
+
+
+def make_loader(
+    images: Images, batch_size: int, workers: int = 0
+) -> DataLoader:
     """MMEngine's loader, in order and without a shuffle."""
     return Runner.build_dataloader(
         dict(
-            dataset=dataset,
+            dataset=images,
             batch_size=batch_size,
             num_workers=workers,
             persistent_workers=False,
-            collate_fn=dict(type='default_collate'),
+            collate_fn=_collate,
             sampler=dict(type='DefaultSampler', shuffle=False),
         )
     )
 
 
-def class_names(dataset) -> Optional[Sequence[str]]:
-    """The data set's classes in order, or None if it has no labels."""
-    if not getattr(dataset, 'with_label', True):
+def class_names(
+    images: Images, count: Optional[int] = None
+) -> Optional[List[str]]:
+    """The classes in order, or None if the images have no labels.
+
+    Args:
+        images (Images): The first one tells whether there are labels.
+        count (int, optional): K of the network, whose classes are numbered
+            where the data set names none.
+
+    Raises:
+        ValueError: If the images have labels, and nothing says of how many
+            classes.
+    """
+    if 'gt_label' not in images[0]['data_samples']:
         return None
-    return dataset.metainfo.get('classes')
+    names = images.metainfo.get('classes') or range(count or 0)
+    if not names:
+        raise ValueError(
+            '--data: the images have labels, but neither does the data set '
+            'name its classes nor the network tell their number; set '
+            'test_dataloader.dataset.metainfo=dict(classes=[...])'
+        )
+    return [str(name) for name in names]

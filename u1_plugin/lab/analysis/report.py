@@ -8,17 +8,14 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from ...extras import needs
 from ...measure.estimate import Estimate
 from ...measure.information import Dependence
 from ...measure.profile import concentration, fit_sombrero, symmetry
+from .. import markup
 from . import figures
 from .controls import Centring, Shift, Shuffle, Turn, Variant
 from .survey import INPUT, JUDGED, PLANES, LayerFinding, Survey
 from .verdicts import Finding, claim_verdict
-
-with needs('lab'):
-    import jinja2
 
 CLAIMS = dict(
     C1='energy concentrated at, and symmetric about, the optical axis',
@@ -179,7 +176,7 @@ def write_planes(folder: Path, layer: LayerFinding) -> Path:
     Returns:
         Path: Of the ``.npz`` file in ``folder``.
     """
-    file = folder / f'{layer.name}.npz'
+    file = folder / f'{markup.file_name(layer.name)}.npz'
     np.savez(
         file,
         basis=layer.basis.astype(np.float32),
@@ -206,7 +203,7 @@ def write_class_angles(
     summary = layer.planes[plane]
     if not np.isfinite(summary.mean).all():
         return None
-    file = folder / f'{layer.name}.{plane}.json'
+    file = folder / f'{markup.file_name(layer.name)}.{plane}.json'
     content = dict(
         class_angles=np.mod(summary.mean, 2 * np.pi),
         half_width=summary.half_width,
@@ -260,9 +257,7 @@ def render(analysis: Analysis, files: Sequence[str]) -> str:
         analysis (Analysis): What to tell.
         files (Sequence[str]): Names of the files beside it.
     """
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = markup.html()
     environment.filters.update(
         number=show_number,
         estimate=show_estimate,

@@ -3,20 +3,25 @@
 import copy
 import re
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, Iterator, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
+from mmpretrain.models import TimmClassifier
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from .images import center_crop
+from ...mm.data import type_name
+from .preparation import center_crop
 
 #: What `timm:NAME` in place of a config begins with.
 TIMM = 'timm:'
+
+#: Names of the initialiser that loads weights: registered, and of its class.
+_PRETRAINED = ('Pretrained', 'PretrainedInit')
 
 #: What is not zero padding: `nn.Conv2d.padding_mode` beside `'zeros'`.
 PADDINGS = ('reflect', 'circular', 'replicate')
@@ -66,7 +71,12 @@ def _timm_config(name: str, pretrained: bool) -> Config:
                 std=[255 * value for value in data['std']],
                 to_rgb=True,
             ),
-            test_pipeline=center_crop(size, round(size / data['crop_pct'])),
+            # Of no data set: how pictures of one's own are prepared.
+            test_dataloader=dict(
+                dataset=dict(
+                    pipeline=center_crop(size, round(size / data['crop_pct']))
+                )
+            ),
         )
     )
 
@@ -75,19 +85,32 @@ def _without_weights(config: ConfigDict) -> ConfigDict:
     """The model's config with nothing to download or load in it."""
     config = copy.deepcopy(config)
     config.pop('pretrained', None)
-    for part in (config, *(v for v in config.values() if isinstance(v, dict))):
+    for part in _parts(config):
         init = part.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+        steps = init if isinstance(init, (list, tuple)) else [init]
+        if any(type_name(step or '') in _PRETRAINED for step in steps):
             part.pop('init_cfg')
         if 'pretrained' in part:
             part['pretrained'] = False
     return config
 
 
-def _build(config: Config, seed: Optional[int]) -> nn.Module:
+def _parts(config: Any) -> Iterator[dict]:
+    """A config and all configs in it."""
+    inside = config if isinstance(config, (list, tuple)) else ()
+    if isinstance(config, dict):
+        yield config
+        inside = list(config.values())
+    for part in inside:
+        yield from _parts(part)
+
+
+def _build(
+    config: Config, seed: Optional[int], pretrained: bool = False
+) -> nn.Module:
     """Build the model; with a seed, initialise it from that seed."""
     model = copy.deepcopy(config.model)
-    if seed is not None:
+    if not pretrained:
         model = _without_weights(model)
     if config.get('data_preprocessor'):
         model.setdefault('data_preprocessor', config.data_preprocessor)
@@ -105,7 +128,7 @@ def _load(model: nn.Module, checkpoint: str) -> None:
     """Load weights; the trunk must be complete, the head may differ."""
     content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
     state = content.get('state_dict', content)
-    if type(model).__name__ == 'TimmClassifier':
+    if isinstance(model, TimmClassifier):
         classifier = model.model.pretrained_cfg.get('classifier', 'head')
         state = {_timm_key(key, classifier): v for key, v in state.items()}
     missing = model.load_state_dict(state, strict=False).missing_keys
@@ -117,7 +140,7 @@ def _load(model: nn.Module, checkpoint: str) -> None:
     ]
     if missing:
         raise ValueError(
-            f'checkpoint={checkpoint!r} lacks {len(missing)} weights of the '
+            f'CHECKPOINT {checkpoint!r} lacks {len(missing)} weights of the '
             f'network, such as {missing[0]!r}; give the checkpoint of this '
             'config'
         )
@@ -163,7 +186,7 @@ def load_network(
         config = Config.fromfile(source)
     if options:
         config.merge_from_dict(options)
-    model = _build(config, seed)
+    model = _build(config, seed, checkpoint is None and seed is None)
     if getattr(getattr(model, 'model', None), 'output_fmt', 'NCHW') != 'NCHW':
         raise ValueError(
             f"{source}: timm's {name} has its channels last; use MMPretrain's "
@@ -229,7 +252,7 @@ def set_padding(model: nn.Module, mode: str) -> int:
         ValueError: If there are none, or ``mode`` is unknown.
     """
     if mode not in PADDINGS:
-        raise ValueError(f'padding={mode!r} must be one of {PADDINGS}')
+        raise ValueError(f'--padding {mode!r} must be one of {PADDINGS}')
     changed = 0
     for module in model.modules():
         if not isinstance(module, nn.Conv2d):
@@ -246,7 +269,7 @@ def set_padding(model: nn.Module, mode: str) -> int:
         changed += 1
     if not changed:
         raise ValueError(
-            f'padding={mode!r}: the network has no zero-padded convolution; '
+            f'--padding {mode}: the network has no zero-padded convolution; '
             'leave the option out'
         )
     return changed

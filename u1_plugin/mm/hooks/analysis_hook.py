@@ -23,7 +23,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from ...files import new_folder
-from ...measure.probe import Probe
+from ...measure.probe import Probe, check_options
 from ...measure.sums import Accumulator
 from ...networks import unwrapped
 from ..classifiers import num_classes_of
@@ -84,7 +84,8 @@ class AnalysisHook(Hook):
     backend of MMEngine shows them, and a folder an epoch, at once or not at
     all, beside the log: ``u1/NAME_val_epoch_3/`` with ``summary.json`` and the
     sums, ``sums.npz``. Ranks add up exactly: samples that the sampler repeats
-    to fill the last rank count once, as in MMEngine's metrics.
+    to fill the last rank count once, as in MMEngine's metrics. A second hook
+    of one class writes its scalars and pictures under ``u1-2/``, and so on.
 
     Args:
         layers, feature_plane, plane, orthant, token_grid: Of
@@ -104,18 +105,22 @@ class AnalysisHook(Hook):
         orthant: Optional[str] = None,
         token_grid: Optional[str] = None,
     ) -> None:
+        field = type(self).__name__
+        check_options(field, layers, feature_plane)
         self._options = dict(
             layers=layers,
             plane=plane,
             feature_plane=feature_plane,
             orthant=orthant,
             token_grid=token_grid,
+            field=field,
         )
         self._probe: Optional[Probe] = None
+        self._tag = 'u1'
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Attach to the layers."""
-        self._begin(runner, runner.val_dataloader)
+        self._begin(runner, runner.val_dataloader, 'val')
 
     def after_val_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
@@ -129,7 +134,7 @@ class AnalysisHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """As for validation."""
-        self._begin(runner, runner.test_dataloader)
+        self._begin(runner, runner.test_dataloader, 'test')
 
     def after_test_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
@@ -141,16 +146,26 @@ class AnalysisHook(Hook):
         """As for validation."""
         self._end(runner, 'test')
 
-    def _begin(self, runner: Runner, loader) -> None:
+    def _begin(self, runner: Runner, loader, loop: str) -> None:
         if self._probe is not None:  # the epoch before was interrupted
             self._probe.detach()
         self._probe = Probe(runner.model, **self._options)
+        self._data = f'{loop}_dataloader.dataset'
+        self._tag = self._own_tag(runner)
         self._size = len(loader.dataset)
         self._seen = 0
         self._start(runner, loader)
         self._probe.attach()
 
+    def _own_tag(self, runner: Runner) -> str:
+        """``'u1'``, or for a further hook of this class ``'u1-2'`` ..."""
+        alike = [hook for hook in runner.hooks if type(hook) is type(self)]
+        place = alike.index(self) if self in alike else 0
+        return f'u1-{place + 1}' if place else 'u1'
+
     def _measure(self, outputs: Sequence[Any]) -> None:
+        if self._probe is None:  # it is over: MMPretrain's EMAHook goes again
+            return
         rank, world = get_dist_info()
         place = torch.arange(self._seen, self._seen + len(outputs))
         self._seen += len(outputs)
@@ -159,7 +174,8 @@ class AnalysisHook(Hook):
         # exceeds the data set is a repetition.
         index = place * world + rank
         index = index[index < self._size]
-        self._update(outputs[: len(index)], index, len(outputs))
+        if len(index):
+            self._update(outputs[: len(index)], index, len(outputs))
 
     def _end(self, runner: Runner, loop: str) -> None:
         self._probe.detach()
@@ -220,10 +236,11 @@ class AnalysisHook(Hook):
             )
         return folder
 
-    @staticmethod
-    def _scalars(runner: Runner, loop: str, values: Dict[str, float]) -> None:
+    def _scalars(
+        self, runner: Runner, loop: str, values: Dict[str, float]
+    ) -> None:
         """Show what is finite, under ``u1/`` or, in a test, ``u1_test/``."""
-        prefix = 'u1' if loop == 'val' else 'u1_test'
+        prefix = self._tag if loop == 'val' else f'{self._tag}_test'
         runner.visualizer.add_scalars(
             {
                 f'{prefix}/{key}': float(value)
@@ -237,7 +254,7 @@ class AnalysisHook(Hook):
         self, runner: Runner, loop: str, key: str, figure: 'Figure'
     ) -> None:
         """Show a figure; its name must not look like a path."""
-        name = f'u1_{self.name}_{loop}_{key}'.replace('/', '_')
+        name = f'{self._tag}_{self.name}_{loop}_{key}'.replace('/', '_')
         runner.visualizer.add_image(
             name, to_array(figure), step=step_of(runner)[1]
         )

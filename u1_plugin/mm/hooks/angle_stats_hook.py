@@ -1,7 +1,7 @@
 """Follows the angle of every class, layer by layer, epoch by epoch."""
 
 import math
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import torch
@@ -10,8 +10,16 @@ from mmengine.runner import Runner
 from ...measure.accumulators import AngleAccumulator
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.information import class_dependence
-from ...measure.probe import Source, class_labels
+from ...measure.probe import (
+    Layers,
+    Orthant,
+    Plane,
+    Planes,
+    Source,
+    class_labels,
+)
 from ...networks import unwrapped
+from ...options import Count, checked
 from ..pictures import angle_picture
 from .analysis_hook import AnalysisHook, class_names, step_of
 
@@ -50,27 +58,25 @@ class AngleStatsHook(AnalysisHook):
         permutations (int): Of the labels, every time.
 
     Raises:
-        ValueError: When a loop starts, if a layer is not in the model.
+        ValueError: If an option is out of its range; when a loop starts, if a
+            layer is not in the model; later, if an image has no label of the
+            data set's classes.
     """
 
     name = 'angles'
 
+    @checked('AngleStatsHook')
     def __init__(
         self,
-        layers: Union[None, str, Sequence[str]] = None,
-        plane: str = 'joint',
-        feature_plane: Union[None, dict, Sequence[dict]] = None,
-        orthant: Optional[str] = None,
+        layers: Layers = None,
+        plane: Plane = 'joint',
+        feature_plane: Planes = None,
+        orthant: Optional[Orthant] = None,
         token_grid: Optional[str] = None,
-        bins: int = 36,
-        permutations: int = 199,
+        bins: Count = 36,
+        permutations: Count = 199,
     ) -> None:
         super().__init__(layers, plane, feature_plane, orthant, token_grid)
-        if permutations < 1:
-            raise ValueError(
-                f'AngleStatsHook: permutations={permutations} must be >= 1'
-            )
-        AngleAccumulator(1, bins)  # checks the option before training
         self.bins, self.permutations = bins, permutations
 
     def _start(self, runner: Runner, loader) -> None:
@@ -86,6 +92,12 @@ class AngleStatsHook(AnalysisHook):
         self, samples: Sequence[Any], index: torch.Tensor, count: int
     ) -> None:
         labels = class_labels(samples)
+        if labels.min() < 0 or labels.max() >= len(self._names):
+            raise ValueError(
+                f'{self._data}: labels from {labels.min()} to {labels.max()}, '
+                f'but {len(self._names)} classes; set its metainfo.classes to '
+                'one name for each class'
+            )
         for source, moments in self._probe.moments().items():
             own = self._first(moments, count, len(samples))
             self._angles[source].update(own, labels)
@@ -99,6 +111,9 @@ class AngleStatsHook(AnalysisHook):
         sources = {}
         for source, total in totals.items():
             summary = total.summary()
+            if not summary.n:  # dead maps, weights that are not finite
+                runner.logger.warning(f'class angles: {source} has no angle')
+                continue
             found = describe_angles(summary, self._names, self.permutations)
             if loop == 'val':
                 found['drift'] = self._drift(runner, source, summary)
@@ -109,12 +124,11 @@ class AngleStatsHook(AnalysisHook):
         folder = self._write(runner, loop, dict(sources=sources), totals)
         runner.logger.info(f'class angles: {folder}')
 
-    @staticmethod
     def _drift(
-        runner: Runner, source: Source, summary: ClassAngleSummary
+        self, runner: Runner, source: Source, summary: ClassAngleSummary
     ) -> Optional[dict]:
         """Since the validation before, which the message hub remembers."""
-        key = f'u1_angles_{source}'
+        key = f'{self._tag}_angles_{source}'
         before = runner.message_hub.runtime_info.get(key)
         now = dict(
             step=step_of(runner)[1],

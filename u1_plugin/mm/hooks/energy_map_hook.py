@@ -1,12 +1,13 @@
 """Shows where the energy of a layer lies, epoch by epoch."""
 
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import torch
 from mmengine.runner import Runner
 
-from ...measure.accumulators import EnergyAccumulator
+from ...measure.accumulators import EnergyAccumulator, Several
+from ...measure.probe import Layers, Orthant
 from ...measure.profile import (
     EnergySummary,
     Sombrero,
@@ -14,6 +15,7 @@ from ...measure.profile import (
     fit_sombrero,
     symmetry,
 )
+from ...options import checked
 from ..pictures import energy_picture
 from .analysis_hook import AnalysisHook
 
@@ -40,21 +42,22 @@ class EnergyMapHook(AnalysisHook):
         radial_bins (int): Rings between the axis and the map's corner.
 
     Raises:
-        ValueError: When a loop starts, if a layer is not in the model.
+        ValueError: If an option is out of its range; when a loop starts, if a
+            layer is not in the model.
     """
 
     name = 'energy'
 
+    @checked('EnergyMapHook')
     def __init__(
         self,
-        layers: Union[None, str, Sequence[str]] = None,
-        orthant: Optional[str] = None,
+        layers: Layers = None,
+        orthant: Optional[Orthant] = None,
         token_grid: Optional[str] = None,
-        radial_bins: int = 16,
+        radial_bins: Several = 16,
     ) -> None:
         # The image plane needs no plane of feature space.
         super().__init__(layers, 'image', None, orthant, token_grid)
-        EnergyAccumulator(radial_bins)  # checks the option before training
         self.radial_bins = radial_bins
 
     def _start(self, runner: Runner, loader) -> None:

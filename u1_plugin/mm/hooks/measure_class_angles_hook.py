@@ -7,33 +7,36 @@ from typing import Iterator, Optional
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...files import replaced_file
 from ...geometry import (
-    ORTHANT_MAPS,
     angle,
     feature_moment,
     fourier_basis,
     pooled_vector,
+    safe_norm,
     to_positive_orthant,
     to_unit,
 )
+from ...measure.probe import Orthant, class_labels
 from ...networks import unwrapped
 from ...nn import U1Branch
-from ...nn.base import check_choice
 from ...nn.taps import MapReader
+from ...options import checked
 from ..classifiers import num_classes_of
+from ..data import training_images
 
 
 def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
     """Circular mean of each class in the centred Fourier plane.
 
     Args:
-        vectors (Tensor): Pooled vectors, ``(N, C)``.
-        labels (Tensor): ``(N,)``.
+        vectors (Tensor): Pooled vectors, ``(N, C)``. One of norm 0 or with
+            an entry that is not finite has no angle and is left out.
+        labels (Tensor): ``(N,)``, in ``[0, K)``.
         classes (int): K.
 
     Returns:
@@ -41,8 +44,23 @@ def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
         K lengths in [0, 1]: how much of a class shares its angle.
 
     Raises:
-        ValueError: If a class has no image.
+        ValueError: If a label is out of range or a class has no image.
     """
+    if len(labels) != len(vectors) or not len(labels):
+        raise ValueError(
+            f'train_dataloader: {len(vectors)} vectors but {len(labels)} '
+            'labels; give one label an image'
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f'train_dataloader: labels from {low} to {high}, but '
+            f'model.head.num_classes={classes}; set it to the number of '
+            'classes'
+        )
+    norm = safe_norm(vectors.double(), 1)
+    some = norm.isfinite() & (norm > 0)
+    vectors, labels = vectors[some], labels[some]
     vectors = torch.nn.functional.normalize(vectors.double(), dim=1)
     vectors = vectors - vectors.mean(0)
     basis = fourier_basis(vectors.size(1), vectors.dtype, vectors.device)
@@ -51,8 +69,9 @@ def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
     if not counts.all():
         missing = (counts == 0).nonzero().flatten().tolist()
         raise ValueError(
-            f'train_dataloader: the classes {missing} have no image, so their '
-            'angle cannot be measured; choose class_angles.mode="random"'
+            f'train_dataloader: the classes {missing} have no image with an '
+            'angle, so theirs cannot be measured; choose '
+            'class_angles.mode="random"'
         )
     sums = units.new_zeros(classes, 2).index_add_(0, labels, units)
     means = sums / counts[:, None]
@@ -90,8 +109,10 @@ class MeasureClassAnglesHook(Hook):
     """Writes ``class_angles.json`` of the training images after training.
 
     The last of the layers that the model's U(1) branch reads is measured; or
-    without a branch, the last map before pooling. The images come with the
-    test pipeline, without augmentation. The file serves
+    without a branch, the last map before pooling. Each training image counts
+    once, whatever repeats it, with the test pipeline (or else the validation
+    pipeline), without augmentation. With an ``EMAHook`` the averaged weights
+    are measured, which are those of the checkpoint. The file serves
     ``u1.class_angles=dict(mode='file')`` of another model; its plane should be
     centred as well (``u1.neck.feature_plane=dict(center='running')``).
 
@@ -100,16 +121,20 @@ class MeasureClassAnglesHook(Hook):
             None: the branch's, or ``'relu'``.
 
     Raises:
-        ValueError: If a class has no image, or nothing says how many classes
-            there are.
+        ValueError: Before training, if nothing says how many classes there
+            are or how an image is prepared; after it, if a class has no image.
     """
 
     priority = 'LOW'
 
-    def __init__(self, orthant: Optional[str] = None) -> None:
-        if orthant is not None:
-            check_choice('orthant', orthant, ORTHANT_MAPS)
+    @checked('MeasureClassAnglesHook')
+    def __init__(self, orthant: Optional[Orthant] = None) -> None:
         self.orthant = orthant
+
+    def before_train(self, runner: Runner) -> None:
+        """Check what a finished training must not fail for."""
+        self._classes(unwrapped(runner.model))
+        _loader_config(runner)
 
     @torch.no_grad()
     def after_train(self, runner: Runner) -> None:
@@ -119,18 +144,19 @@ class MeasureClassAnglesHook(Hook):
         model = unwrapped(runner.model)
         classes = self._classes(model)
         orthant = self.orthant or _orthant_of(model)
+        loader = runner.build_dataloader(_loader_config(runner))
         model.eval()
         vectors, labels = [], []
-        with last_maps(model) as reader:
-            for batch in self._loader(runner):
+        with _averaged(runner), last_maps(model) as reader:
+            for batch in loader:
                 data = model.data_preprocessor(batch, False)
                 model(data['inputs'], mode='tensor')
                 last = reader.maps()[-1].float()
                 intensity = to_positive_orthant(last, orthant)
                 vectors.append(pooled_vector(intensity).cpu())
-                labels += [int(s.gt_label) for s in data['data_samples']]
+                labels.append(class_labels(data['data_samples']))
         content = class_angles_of(
-            torch.cat(vectors), torch.tensor(labels), classes
+            torch.cat(vectors), torch.cat(labels), classes
         )
         file = Path(runner.work_dir) / 'class_angles.json'
         with replaced_file(file) as part:
@@ -147,14 +173,29 @@ class MeasureClassAnglesHook(Hook):
             )
         return classes
 
-    @staticmethod
-    def _loader(runner: Runner):
-        config = runner.cfg
-        loader = dict(config.test_dataloader)
-        loader['dataset'] = dict(
-            config.train_dataloader.dataset,
-            pipeline=config.test_dataloader.dataset.pipeline,
-        )
-        # Not the distributed sampler: this process sees every image.
-        loader['sampler'] = dict(type='mmengine.DefaultSampler', shuffle=False)
-        return runner.build_dataloader(loader)
+
+@contextmanager
+def _averaged(runner: Runner) -> Iterator[None]:
+    """The averaged weights in the model's place, as a checkpoint has them."""
+    hooks = [
+        hook
+        for hook in runner.hooks
+        if isinstance(hook, EMAHook) and hasattr(hook, 'ema_model')
+    ]
+    for hook in hooks:
+        hook._swap_ema_parameters()
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook._swap_ema_parameters()
+
+
+def _loader_config(runner: Runner) -> dict:
+    """Of the training images, each once and prepared for a test."""
+    config = runner.cfg
+    dataset = training_images(config, 'MeasureClassAnglesHook')
+    loader = config.get('test_dataloader') or config.get('val_dataloader')
+    # Not the distributed sampler: this process sees every image.
+    sampler = dict(type='mmengine.DefaultSampler', shuffle=False)
+    return dict(loader, dataset=dataset, sampler=sampler, drop_last=False)

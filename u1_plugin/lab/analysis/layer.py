@@ -1,0 +1,208 @@
+"""What one pass measures in one layer.
+
+The sums are streaming; what grows with the number of images (normalised pooled
+vectors and image moments) lies in files, so that centred and fitted planes are
+read without a second pass of the network.
+"""
+
+from pathlib import Path
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...geometry import (
+    energy,
+    feature_moment,
+    fourier_basis,
+    image_moment,
+    pca_basis,
+    pooled_vector,
+    safe_norm,
+    to_positive_orthant,
+)
+from ...measure.accumulators import AngleAccumulator, EnergyAccumulator
+from ...measure.circular_tests import ClassAngleSummary
+from ...measure.profile import EnergySummary
+from ...measure.vectors import VectorAccumulator
+
+#: The image itself, RGB where it has three channels: what of a finding is the
+#: data set's own.
+INPUT = 'input image'
+
+#: Where angles are read, and how readers are told.
+PLANES = dict(
+    image='image plane',
+    fourier='feature plane, Fourier',
+    fourier_centred='feature plane, Fourier, centred',
+    pca_centred='feature plane, PCA, centred',
+)
+
+#: Channels below which there is no plane of feature space, and no hue.
+COLOUR = 3
+
+#: Rows of the stored vectors that are read at a time.
+_ROWS = 4096
+
+#: Moments of unit vectors below this are rounding: grey pixels have no hue.
+_ROUNDING = 1e-6
+
+
+class LayerFinding(NamedTuple):
+    """What one pass found in one layer.
+
+    Attributes:
+        name (str): Of the module, or :data:`INPUT`.
+        channels (int): C.
+        energy (EnergySummary): With the size of the map.
+        planes (Dict[str, ClassAngleSummary]): By key of :data:`PLANES`. All
+            images are one class if the data have no labels. Of an input image
+            with fewer than three channels, which has no hue, the image plane
+            alone.
+        moments (Dict[str, np.ndarray]): ``z`` of every image, ``(N, 2)``,
+            likewise; NaN for an image without a vector.
+        center (np.ndarray, optional): Mean normalised vector, ``(C,)``; None
+            without a hue.
+        basis (np.ndarray, optional): PCA plane, ``(2, C)``; likewise.
+        vectors (np.ndarray): Normalised pooled vectors, ``(N, C)``, in a file.
+    """
+
+    name: str
+    channels: int
+    energy: EnergySummary
+    planes: Dict[str, ClassAngleSummary]
+    moments: Dict[str, np.ndarray]
+    center: Optional[np.ndarray]
+    basis: Optional[np.ndarray]
+    vectors: np.ndarray
+
+
+class LayerState:
+    """The streaming state of one layer.
+
+    Args:
+        name (str): Its name.
+        orthant (str): ``rho``.
+        images (int): N.
+        folder (Path): Where what grows with N lies.
+    """
+
+    def __init__(
+        self, name: str, orthant: str, images: int, folder: Path
+    ) -> None:
+        self.name, self.orthant, self.images = name, orthant, images
+        self.file = folder / f'{name}.npy'
+        self.energy = EnergyAccumulator()
+        self.vectors = VectorAccumulator()
+        self.image_moments = np.full((images, 2), np.nan)
+        self.units: Optional[np.ndarray] = None
+
+    def update(self, activation: Tensor, index: Tensor) -> None:
+        """Add a batch ``(B, C, H, W)`` of the images of that index."""
+        intensity = to_positive_orthant(activation.float(), self.orthant)
+        own = energy(intensity).double()
+        self.energy.update(own, index)
+        self.image_moments[index] = image_moment(own).cpu().numpy()
+        pooled = pooled_vector(intensity)
+        if self.images > pooled.size(1):
+            self.vectors.update(pooled)
+        norm = safe_norm(pooled, 1)
+        nothing = ~norm.isfinite() | (norm == 0)
+        unit = pooled / torch.where(nothing, 1.0, norm)[:, None]
+        unit[nothing] = float('nan')
+        if self.units is None:
+            self.units = np.lib.format.open_memmap(
+                self.file, 'w+', np.float32, (self.images, unit.size(1))
+            )
+        self.units[index] = unit.cpu().numpy()
+
+    def _center_and_basis(self) -> Tuple[np.ndarray, np.ndarray]:
+        if self.vectors.size is not None:
+            return self.vectors.center(), self.vectors.pca_basis()
+        # Few images: their vectors are smaller than a covariance of channels.
+        vectors = torch.from_numpy(np.array(self.units)).double()
+        vectors = vectors[vectors.isfinite().all(1)]
+        return vectors.mean(0).numpy(), pca_basis(vectors).numpy()
+
+    def finish(
+        self, labels: np.ndarray, num_classes: int, planes: Sequence[str]
+    ) -> LayerFinding:
+        """Read the planes that needed all images first."""
+        try:
+            return self._finish(labels, num_classes, planes)
+        except ValueError as error:
+            raise ValueError(f'--layers {self.name!r}: {error}') from error
+
+    def _finish(
+        self, labels: np.ndarray, num_classes: int, planes: Sequence[str]
+    ) -> LayerFinding:
+        self.units.flush()
+        channels = self.units.shape[1]
+        moments = dict(image=self.image_moments)
+        center = basis = None
+        if channels >= COLOUR:
+            center, basis = self._center_and_basis()
+            moments.update(_feature_moments(self.units, center, basis))
+        elif self.name != INPUT:
+            raise ValueError(
+                f'its map has {channels} channel(s), and a plane of feature '
+                f'space needs {COLOUR}; name other modules'
+            )
+        return LayerFinding(
+            self.name,
+            channels,
+            self.energy.summary(),
+            {
+                plane: angle_sums(moments[plane], labels, num_classes).summary()
+                for plane in planes
+                if plane in moments
+            },
+            moments,
+            center,
+            basis,
+            self.units,
+        )
+
+
+def _feature_moments(
+    units: np.ndarray, center: np.ndarray, basis: np.ndarray
+) -> Dict[str, np.ndarray]:
+    fourier = fourier_basis(units.shape[1], torch.float64).numpy()
+    return dict(
+        fourier=project(units, fourier, np.zeros(units.shape[1])),
+        fourier_centred=project(units, fourier, center),
+        pca_centred=project(units, basis, center),
+    )
+
+
+def project(
+    units: np.ndarray, basis: np.ndarray, center: np.ndarray
+) -> np.ndarray:
+    """Moments of stored vectors in a plane, a block at a time.
+
+    Args:
+        units (np.ndarray): ``(N, C)``.
+        basis (np.ndarray): ``(2, C)``.
+        center (np.ndarray): Subtracted first, ``(C,)``.
+
+    Returns:
+        np.ndarray: ``(N, 2)``, float64; NaN where there is no angle.
+    """
+    rows, offset = torch.from_numpy(basis), torch.from_numpy(center)
+    parts = [np.zeros((0, 2))]
+    for start in range(0, len(units), _ROWS):
+        block = torch.from_numpy(np.array(units[start : start + _ROWS]))
+        parts.append(feature_moment(block.double() - offset, rows).numpy())
+    moments = np.concatenate(parts)
+    moments[np.linalg.norm(moments, axis=1) < _ROUNDING] = np.nan
+    return moments
+
+
+def angle_sums(
+    moments: np.ndarray, labels: np.ndarray, num_classes: int
+) -> AngleAccumulator:
+    """Circular sums of moments ``(N, 2)`` by class ``(N,)``."""
+    accumulator = AngleAccumulator(num_classes)
+    accumulator.update(torch.from_numpy(moments), torch.from_numpy(labels))
+    return accumulator

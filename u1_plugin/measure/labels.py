@@ -1,0 +1,82 @@
+"""Names from outside as plain text of pictures.
+
+Classes, layers and files are named by others. In a picture, such a name is
+what it says: no formula, no command, no hidden legend.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Any, FrozenSet
+
+#: Longer names are shortened in pictures, characters.
+_WIDTH = 40
+
+
+def plain(text: Any) -> str:
+    """Text on one line, of characters that only stand for themselves.
+
+    White space becomes single blanks. What controls terminals, changes the
+    direction of writing or is no character at all becomes ``\ufffd``.
+    """
+    text = ' '.join(str(text).split())
+    if text.isascii() and text.isprintable():
+        return text
+    return ''.join('\ufffd' if _controls(char) else char for char in text)
+
+
+def _controls(char: str) -> bool:
+    kind = unicodedata.category(char)
+    # Joiners of letters and emojis are harmless, though of kind Cf.
+    return kind in ('Cc', 'Cs', 'Zl', 'Zp') or (
+        kind == 'Cf' and unicodedata.bidirectional(char) != 'BN'
+    )
+
+
+def shortened(text: str, width: int = _WIDTH) -> str:
+    """Text with an ellipsis in its middle if it is longer than ``width``."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f'{text[: width - 1 - tail]}…{text[len(text) - tail :]}'
+
+
+def mathtext(text: Any, width: int = _WIDTH) -> str:
+    r"""Text as matplotlib shows it literally.
+
+    Dollar signs begin no formula, characters that the font lacks become
+    escapes such as ``\u732b``, and long text is shortened.
+    """
+    known = _glyphs(_families())
+    text = ''.join(
+        char
+        if ord(char) in known
+        else char.encode('unicode_escape').decode('ascii')
+        for char in shortened(plain(text), width)
+    )
+    return text.replace('$', r'\$')
+
+
+def label(text: Any, width: int = _WIDTH) -> str:
+    """The same for a legend, which hides empty names and those with ``_``."""
+    text = mathtext(text, width) or '(no name)'
+    return re.sub('^(?=_)', ' ', text)
+
+
+def _families() -> tuple:
+    from matplotlib import rcParams
+
+    return tuple(rcParams['font.family']), tuple(rcParams['font.sans-serif'])
+
+
+@lru_cache(maxsize=8)
+def _glyphs(families: tuple) -> FrozenSet[int]:
+    """Code points of the fonts that matplotlib uses under these settings."""
+    from matplotlib import font_manager, rcParams
+
+    found = set()
+    for family in rcParams['font.family']:
+        properties = font_manager.FontProperties(family=[family])
+        file = font_manager.findfont(properties)
+        found.update(font_manager.get_font(file).get_charmap())
+    return frozenset(found)

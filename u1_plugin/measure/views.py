@@ -1,0 +1,71 @@
+"""Reads one view of an image where a network sees several."""
+
+from typing import Dict, Optional
+
+from torch import Tensor, nn
+
+from ..networks import unwrapped
+from ..nn.taps import MapCollector
+
+
+def is_augmented(model: nn.Module) -> bool:
+    """Whether a model predicts each image from several views of it."""
+    network = unwrapped(model)
+    for part in model.modules():
+        if part is network:
+            return False
+        if hasattr(part, 'merge_preds'):  # MMEngine's BaseTTAModel
+            return True
+    return False
+
+
+class PlainView:
+    """The maps of each image's first view that is not mirrored.
+
+    Under test-time augmentation a network runs once a view. Angles in the
+    image plane would be those of a mirror image in the others.
+
+    Args:
+        network (nn.Module): That is called with ``data_samples``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network, self._handle = network, None
+        self._kept: Optional[Dict[str, Tensor]] = None
+        self._is_read = True
+
+    def attach(self, collector: MapCollector) -> None:
+        """Listen to the network's passes."""
+
+        def after(module, args, kwargs, output) -> None:
+            if self._is_read:  # the first view of the next batch
+                self._kept, self._is_read = None, False
+            samples = kwargs.get('data_samples') or ()
+            mirrored = [s.metainfo.get('flip', False) for s in samples]
+            if self._kept is None and not any(mirrored):
+                self._kept = collector.maps()
+
+        self._handle = self._network.register_forward_hook(
+            after, with_kwargs=True
+        )
+
+    def detach(self) -> None:
+        """Listen no longer."""
+        if self._handle is not None:
+            self._handle.remove()
+        self._handle, self._kept, self._is_read = None, None, True
+
+    def maps(self) -> Dict[str, Tensor]:
+        """Maps ``(B, C, H, W)`` by layer.
+
+        Raises:
+            ValueError: If every view of a batch was mirrored.
+        """
+        self._is_read = True
+        if self._kept is None:
+            raise ValueError(
+                'tta_pipeline mirrors an image of the batch in every view, '
+                'and angles are read in a view that is not mirrored; give '
+                'TestTimeAug a RandomFlip with prob=0'
+            )
+        return self._kept
