@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
+from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,8 +28,8 @@ from u1_plugin.geometry import (
     to_positive_orthant,
 )
 from u1_plugin.lab.analysis import controls, survey
+from u1_plugin.lab.analysis.built_in import image_folder
 from u1_plugin.lab.analysis.images import (
-    image_folder,
     make_dataset,
     make_loader,
     prepare_image,
@@ -35,6 +37,7 @@ from u1_plugin.lab.analysis.images import (
 )
 from u1_plugin.lab.analysis.report import show_estimate, show_pvalue
 from u1_plugin.lab.analysis.sources import Network, load_network, untrained_twin
+from u1_plugin.lab.markup import plain
 
 COUNT = 40
 CLASSES = ('0', '1', '2', '3')
@@ -368,6 +371,55 @@ def test_images_without_labels(root, config_file, folder, tmp_path):
     assert {row['claim'] for row in content['verdicts']} == {'C1', 'C2'}
     assert 'no labels' in (out / 'report.html').read_text()
     assert not (out / 'class_angles').exists()
+
+
+class Page(HTMLParser):
+    """Tags with their attributes' names, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags, self.text = set(), ''
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add((tag, *sorted(name for name, _ in attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+NAMES = (
+    '"><img src=x onerror=alert(1)>',
+    '<title><script>alert(2)',
+    '_hidden $x$ \u732b {{ 7*7 }}',
+    'two\nlines \x1b[31m [red]' + 'x' * 150,
+)
+
+
+def test_names_of_classes_are_text(
+    root, config_file, report, folder, tmp_path, capsys
+):
+    for old, new in zip(CLASSES, NAMES):
+        shutil.copytree(folder / old, tmp_path / 'named' / new)
+    out = tmp_path / 'report'
+    argv = [
+        *('analyze_bottleneck.py', str(config_file), '--untrained', '1'),
+        *('--data', str(tmp_path / 'named'), '--out', str(out)),
+        *('--layers', 'backbone', '--permutations', '99'),
+        *('--control-images', '0'),
+    ]
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings('error', message='Glyph')
+        patch.setattr(sys, 'argv', argv)
+        load_tool(root, 'analyze_bottleneck').main()
+    page = Page((out / 'report.html').read_text())
+    assert page.tags <= Page((report / 'report.html').read_text()).tags
+    assert {'script', 'onerror'}.isdisjoint(sum(page.tags, ()))
+    for name in NAMES:
+        assert plain(name) in page.text
+    content = json.loads((out / 'numbers.json').read_text())
+    assert sorted(content['classes']) == sorted(NAMES)
+    assert '\x1b[31m' not in capsys.readouterr().out
 
 
 _COUNT_IMAGES = """<script>addEventListener('load', () => {

@@ -3,13 +3,17 @@
 import math
 import runpy
 import sys
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pytest
 from benchmark_results import ROLES, make_table, write_results
+from markdown_it import MarkdownIt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from u1_plugin.lab.benchmark import figures
 from u1_plugin.lab.benchmark.analysis import (
     arm_results,
     interval,
@@ -22,7 +26,13 @@ from u1_plugin.lab.benchmark.frames import (
     conclusions,
     floor_line,
 )
-from u1_plugin.lab.benchmark.table import PairingError
+from u1_plugin.lab.benchmark.table import (
+    PairingError,
+    read_results,
+    save_csv,
+    write_plan,
+    write_table,
+)
 
 
 def main_table(*args, **kwargs) -> pd.DataFrame:
@@ -265,6 +275,110 @@ def test_page(report, tmp_path, capsys):
     with pytest.raises(SystemExit):
         report('results', 'page')
     assert 'exists' in capsys.readouterr().err
+
+
+NAMES = {
+    'u1-feature': '_u1 | $x$ [a](http://b.org)',
+    'u1-permuted': '*control* <b> `c`',
+    'u1-zero': '=1+1',
+    'label-smoothing': 'NA',
+    'lambda-1': '007',
+}
+
+
+def test_names_of_arms_and_configs_are_text(report, tmp_path):
+    """Whatever the suite calls them; files are inside the new folder."""
+    table = make_table({'u1-feature': 1.0})
+    table['arm'] = table.arm.replace(NAMES)
+    table['config'] = '../a/b#c?<i>.{x}'
+    table['suite'] = 'a`b'
+    folder = tmp_path / 'results'
+    folder.mkdir()
+    save_csv(table, folder / 'results.csv')
+    report('results', 'page')
+    out = tmp_path / 'page'
+    assert {path.parent for path in tmp_path.rglob('*-arms.tex')} == {out}
+    page = (out / 'README.md').read_text()
+    parser = MarkdownIt('commonmark').enable('table')
+    tokens = []
+    for token in parser.parse(page):
+        tokens += token.children or [token]
+    assert not [t for t in tokens if t.type in ('html_inline', 'link_open')]
+    text = '\n'.join(t.content for t in tokens)
+    for name in NAMES.values():
+        assert name in text, name
+    images = [t.attrs['src'] for t in tokens if t.type == 'image']
+    assert len(images) == 3
+    for source in images:
+        assert (out / unquote(source)).is_file()
+    (tex,) = out.glob('*-arms.tex')
+    assert r'\_u1 \textbar{} \$x\$ [a](http' in tex.read_text()
+    runs = (out / 'runs.csv').read_text()
+    assert ",'=1+1,control" in runs and ',=1' not in runs
+
+
+def test_a_legend_names_every_arm():
+    table = make_table({'u1-feature': 1.0})
+    table['arm'] = '_' + table.arm
+    results = arm_results(table[table.role != 'ablation'], 'test_top1')
+    curves = figures.learning_curves(table, results, '$t$')
+    cost = figures.gain_and_cost(results, 'points', '$t$')
+    for figure in (curves, cost):
+        FigureCanvasAgg(figure).draw()
+    names = [t.get_text() for t in cost.axes[0].get_legend().get_texts()]
+    assert [name.strip() for name in names] == [r.arm for r in results[1:]]
+    assert cost.axes[0].get_title() == r'\$t\$'
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (dict(seed='one'), 'seed must hold finite numbers'),
+        (dict(test_top1='high'), 'test_top1 must hold finite numbers'),
+        (dict(cpu_s=np.inf), 'cpu_s must hold finite numbers'),
+        (dict(val_curve='[1'), 'val_curve='),
+        (dict(versions='[]'), 'versions='),
+    ],
+)
+def test_tables_that_are_none_are_refused(tmp_path, change, words):
+    table = make_table({}).assign(**change)
+    with pytest.raises(ValueError, match='results.csv.*tools/benchmark') as e:
+        read_results(write_results(tmp_path, table))
+    assert words in str(e.value)
+    with pytest.raises(ValueError, match='no column folder, seed'):
+        columns = ['seed', 'folder']
+        read_results(write_results(tmp_path, table.drop(columns=columns)))
+    (tmp_path / 'results.csv').write_bytes(b'a,b\n1,2,3\n"\xff')
+    with pytest.raises(ValueError, match='results.csv is no table'):
+        read_results(tmp_path)
+
+
+def test_an_arm_may_be_named_like_a_number_or_nothing(tmp_path):
+    table = make_table({})
+    table['arm'] = table.arm.replace({'u1-zero': '1e5', 'u1-image': 'nan'})
+    table['initial_head_fc'] = '1e5'
+    found = read_results(write_results(tmp_path, table))
+    assert found.arm.tolist() == table.arm.tolist()
+    assert set(found.initial_head_fc) == {'1e5'}
+    table.loc[0, 'initial_head_fc'] = None
+    found = read_results(write_results(tmp_path, table))
+    assert found.initial_head_fc.isna().sum() == 1
+
+
+def test_tables_of_others_are_not_overwritten(tmp_path):
+    for name, write in (
+        ('planned.csv', write_plan),
+        ('results.csv', write_table),
+    ):
+        (tmp_path / name).write_text('mine\n')
+        with pytest.raises(FileExistsError, match=name):
+            write([], tmp_path)
+        assert (tmp_path / name).read_text() == 'mine\n'
+        (tmp_path / name).unlink()
+        for _ in range(2):  # its own it may
+            write([], tmp_path)
+    with pytest.raises(ValueError, match='no finished run'):
+        read_results(tmp_path)
 
 
 def test_a_page_of_choices_alone(report, tmp_path):

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,8 +120,7 @@ def test_changed_angles_change_the_points(change):
     new = ClassAngles(5, seed=2)
     change(angles, new.angles)
     assert torch.equal(angles.table(like).rows, new.table(like).rows)
-    points = torch.cat([new(), torch.ones(5, 1)], 1)
-    torch.testing.assert_close(angles.table(like).rows, points)
+    torch.testing.assert_close(angles.table(like).rows, new())
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,82 @@ def test_bad_files_are_refused(tmp_path, content, words):
     with pytest.raises(ValueError) as caught:
         ClassAngles(3, mode='file', file=str(file))
     assert all(word in str(caught.value) for word in (*words, 'file'))
+
+
+BOMB = 'a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n'
+for before, after in zip('abcdefghij', 'bcdefghijk'):
+    BOMB += f'{after}: &{after} [{", ".join([f"*{before}"] * 10)}]\n'
+BOMB += 'class_angles: *k\n'
+
+
+@pytest.mark.parametrize(
+    'suffix, text, words',
+    [
+        ('json', '{"class_angles": [1, 2, "3"]}', "'3'"),
+        ('json', '{"class_angles": [1, 2, true]}', 'True'),
+        ('json', '{"class_angles": [1, 2, null]}', 'None'),
+        ('json', '{"class_angles": [1, 2, [3]]}', 'list of radians'),
+        ('json', '{"class_angles": [1, 2, {"3": 3}]}', 'list of radians'),
+        ('json', '{"class_angles": {"0": 1, "1": 2, "2": 3}}', 'radians'),
+        ('json', '{"class_angles": "123"}', "'123'"),
+        ('json', '{"class_angles": 3}', 'list of radians'),
+        ('json', '{"class_angles": []}', 'is empty'),
+        ('json', '{"class_angles": [[], [], []]}', 'is empty'),
+        ('json', '{"class_angles": [1, 2, NaN]}', 'finite'),
+        ('json', '{"class_angles": [1, 2, -Infinity]}', 'finite'),
+        ('json', '{"class_angles": [1, 2, 1e999]}', 'finite'),
+        ('json', '{"class_angles": [1, 2, 1e300]}', 'less than 1e'),
+        (
+            'json',
+            '{"class_angles": [1, 2, 1' + '0' * 400 + ']}',
+            'list of radians',
+        ),
+        ('json', '{"class_angles": [1, 2, 1' + '0' * 9999 + ']}', 'file='),
+        (
+            'json',
+            '{"class_angles": [1, 2, 3], "class_angles": [3, 2, 1]}',
+            "'class_angles' stands there twice",
+        ),
+        ('json', '{"class_angles": ' + '[' * 10**5 + ']' * 10**5, 'neither'),
+        ('json', '{"class_angles": ' + '[' * 50 + ']' * 50 + '}', 'radians'),
+        ('json', '{"class_angles": [1, 2, 3]', 'neither JSON'),
+        ('json', '', 'neither JSON'),
+        ('json', '\x00\x01', 'neither JSON'),
+        ('yml', BOMB, 'it has aliases'),
+        ('yml', 'class_angles: &a [*a, *a, *a]', 'it has aliases'),
+        ('yml', 'class_angles: ' + '[' * 10**4 + ']' * 10**4, 'neither'),
+        ('yml', 'class_angles: [1, 2, .nan]', 'finite'),
+        ('yml', 'class_angles: [1, 2, 2001-01-01]', 'list of radians'),
+        ('yml', 'class_angles: [1, 2, yes]', 'True'),
+        ('yml', 'class_angles: [1]\nclass_angles: [1, 2, 3]', 'twice'),
+        ('yml', 'class_angles: !!python/tuple [1, 2, 3]', 'neither'),
+        ('yml', 'a: 1\n---\nclass_angles: [1, 2, 3]', 'neither'),
+        ('yml', '? [1]\n: 2', 'neither'),
+    ],
+)
+def test_crafted_files_are_refused_by_name(tmp_path, suffix, text, words):
+    file = tmp_path / f'angles.{suffix}'
+    file.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        ClassAngles(3, mode='file', file=str(file))
+    assert 'class_angles.file=' in str(caught.value)
+    assert words in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    for file in (tmp_path, tmp_path / 'pipe', '/dev/zero', 3, ['a.json']):
+        file = str(file) if isinstance(file, Path) else file
+        with pytest.raises(ValueError, match='class_angles.file='):
+            ClassAngles(3, mode='file', file=file)
+
+
+def test_a_file_too_large_for_angles_is_not_read(tmp_path):
+    file = tmp_path / 'angles.json'
+    with open(file, 'wb') as stream:
+        stream.truncate(2**40)  # takes no space
+    with pytest.raises(ValueError, match='class_angles.file=.*more than'):
+        ClassAngles(3, mode='file', file=str(file))
 
 
 @pytest.mark.parametrize(

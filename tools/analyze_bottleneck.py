@@ -25,18 +25,20 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from u1_plugin.files import new_folder
+from u1_plugin.files import check_new, new_folder
 from u1_plugin.geometry import ORTHANT_MAPS
 from u1_plugin.lab.analysis import controls as control
+from u1_plugin.lab.analysis.built_in import BUILT_IN, image_folder
 from u1_plugin.lab.analysis.images import (
-    BUILT_IN,
     class_names,
-    image_folder,
     make_dataset,
     make_loader,
+    remarks,
     subset,
     subset_index,
 )
+from u1_plugin.lab.analysis.layer import COLOUR
+from u1_plugin.lab.analysis.preparation import first_inputs, input_channels
 from u1_plugin.lab.analysis.report import (
     CLAIMS,
     Analysis,
@@ -57,10 +59,12 @@ from u1_plugin.lab.analysis.verdicts import (
     judge,
     sombrero_tests,
 )
+from u1_plugin.lab.markup import file_name, terminal
 from u1_plugin.measure.bottlenecks import find_bottlenecks
 from u1_plugin.measure.circular_tests import circular_correlation
 from u1_plugin.measure.estimate import Estimate
 from u1_plugin.measure.information import class_dependence, permutation_null
+from u1_plugin.mm.classifiers import num_classes_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -107,9 +111,12 @@ def parse_args() -> argparse.Namespace:
         data = Path(args.data).name
         name = Path(args.source.replace(':', '-')).stem
         twin = '' if args.untrained is None else '-untrained'
-        args.out = Path('work_dirs/analysis') / f'{name}{twin}-{data}'
-    if args.out.exists():
-        parser.error(f'--out {args.out} exists; choose another folder')
+        name = file_name(f'{name}{twin}-{data}')
+        args.out = Path('work_dirs/analysis') / name
+    try:
+        check_new(args.out, '--out', parents=True)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     if not 0 < args.alpha < 1:
         parser.error(f'--alpha {args.alpha} must lie between 0 and 1')
     for option, least in (
@@ -132,13 +139,16 @@ class Runner:
         args (argparse.Namespace): Of the command line.
         dataset: Of MMEngine.
         layers (List[str]): Names of modules.
+        classes (List[str], optional): Of the images.
         scratch (Path): An existing folder for stored vectors.
     """
 
-    def __init__(self, args, dataset, layers: List[str], scratch: Path):
+    def __init__(
+        self, args, dataset, layers: List[str], classes, scratch: Path
+    ):
         self.args, self.dataset = args, dataset
         self.layers, self.scratch = layers, scratch
-        self.classes = class_names(dataset)
+        self.classes = classes
         self.index = subset_index(len(dataset), args.control_images)
         self._passes = 0
 
@@ -242,23 +252,26 @@ def test_all(args: argparse.Namespace, found: Survey) -> Tuple:
     return judge(tests, args.alpha), dependence, nulls, agreement
 
 
-def describe(args, network: Network, dataset, size) -> Dict[str, str]:
+def describe(args, network: Network, dataset, classes, image) -> Dict[str, str]:
     """The head of the report."""
-    classes = class_names(dataset)
     labels = f'{len(classes)} classes' if classes else 'no labels'
     note = f' ({BUILT_IN[args.data]})' if args.data in BUILT_IN else ''
+    note += ''.join(f'; {remark}' for remark in remarks(dataset))
+    channels, height, width = image.shape
+    hue = '' if channels >= COLOUR else ': the input image has no hue'
     return dict(
         network=network.name,
         weights=network.weights,
         images=f'{args.data}: {len(dataset)} images, {labels}{note}',
-        input=f'{size[0]}×{size[1]} pixels',
+        input=f'{height}×{width} pixels, {channels} channel(s){hue}',
         orthant=f'ρ = {args.orthant}',
         padding=f'{args.padding} in place of zeros' if args.padding else '',
     )
 
 
 def show(analysis: Analysis, out: Path, console: Console) -> None:
-    table = Table('layer', *CLAIMS, title=analysis.facts['network'])
+    title = terminal(analysis.facts['network'])
+    table = Table('layer', *CLAIMS, title=title)
     for row in verdict_table(analysis.findings):
         verdicts = [
             row['claims'][claim]['verdict']
@@ -266,9 +279,9 @@ def show(analysis: Analysis, out: Path, console: Console) -> None:
             else 'undecided'
             for claim in CLAIMS
         ]
-        table.add_row(row['layer'], *verdicts)
+        table.add_row(terminal(row['layer']), *verdicts)
     console.print(table)
-    console.print(f'Report: {out / "report.html"}')
+    console.print(f'Report: {terminal(out / "report.html")}')
 
 
 def main() -> None:
@@ -284,18 +297,21 @@ def main() -> None:
         if data in BUILT_IN:
             data = str(stack.enter_context(image_folder(data)))
         scratch = Path(stack.enter_context(TemporaryDirectory()))
-        out = stack.enter_context(new_folder(args.out))
-        dataset = make_dataset(network.config, data, args.size)
+        out = stack.enter_context(new_folder(args.out, '--out'))
+        dataset = make_dataset(
+            network.config, data, args.size, input_channels(network.model)
+        )
+        classes = class_names(dataset, num_classes_of(network.model))
         network.model.to(args.device)
         batch = next(iter(make_loader(subset(dataset, 2), 2)))
-        inputs = network.model.data_preprocessor(batch, False)['inputs']
+        inputs = first_inputs(network.model, batch)
         layers = args.layers or find_bottlenecks(
             network.model, inputs, args.token_grid
         )
-        runner = Runner(args, dataset, layers, scratch)
+        runner = Runner(args, dataset, layers, classes, scratch)
         found = runner.run(network, 'all layers')
         analysis = Analysis(
-            describe(args, network, dataset, inputs.shape[-2:]),
+            describe(args, network, dataset, classes, batch['inputs'][0]),
             found,
             *test_all(args, found),
             run_controls(args, runner, network, found),

@@ -10,6 +10,7 @@ and shown to all runs.
 """
 
 import argparse
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from rich.progress import track
 
 import u1_plugin  # noqa: F401
 from u1_plugin.extras import needs
-from u1_plugin.files import new_folder
+from u1_plugin.files import new_folder, new_path
 from u1_plugin.lab.benchmark.behaviour import (
     Images,
     accuracy,
@@ -34,8 +35,9 @@ from u1_plugin.lab.benchmark.behaviour import (
     signals,
     split_images,
 )
-from u1_plugin.lab.benchmark.table import read_results
-from u1_plugin.lab.corrupt import CORRUPTIONS
+from u1_plugin.lab.benchmark.table import read_results, save_csv
+from u1_plugin.lab.corrupt import CORRUPTIONS, Corrupt
+from u1_plugin.lab.markup import terminal
 
 with needs('lab'):
     import pandas as pd
@@ -150,6 +152,44 @@ def detection_rows(
     return rows
 
 
+def check_runs(options: argparse.Namespace) -> None:
+    """Whether the runs have what is read of them, before hours of work.
+
+    Raises:
+        ValueError: If a file is missing.
+    """
+    for run in options.table.itertuples():
+        names = ['test_outputs.npz'] if run.role != 'ablation' else []
+        if names and (options.corruptions or options.ood):
+            names += ['config.py', f'epoch_{run.epochs}.pth']
+        for name in names:
+            file = options.results / run.folder / name
+            if not file.is_file():
+                raise ValueError(
+                    f'{file} is missing; train again with tools/benchmark.py, '
+                    'or leave out what needs it: --corruptions and --ood need '
+                    'the checkpoints'
+                )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} must be an integer >= 1')
+    return int(text)
+
+
+def _per_cent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} must be a number > 0 and <= 100'
+        )
+    return value
+
+
 def _named_folder(text: str) -> tuple:
     name, _, folder = text.partition('=')
     if not folder or not Path(folder).is_dir():
@@ -165,11 +205,11 @@ def parse_args() -> argparse.Namespace:
         'of a benchmark'
     )
     parser.add_argument('results', type=Path, help='folder of results.csv')
-    parser.add_argument('out', type=Path, help='a new folder')
+    parser.add_argument('out', type=new_path, help='a new folder')
     parser.add_argument('--arms', nargs='+', help='all unless given')
-    parser.add_argument('--seeds', type=int, help='the first N only')
+    parser.add_argument('--seeds', type=_positive, help='the first N only')
     parser.add_argument(
-        '--accuracy', type=float, help='validation top-1 to reach, per cent'
+        '--accuracy', type=_per_cent, help='validation top-1 to reach, per cent'
     )
     parser.add_argument(
         '--corruptions',
@@ -191,7 +231,7 @@ def parse_args() -> argparse.Namespace:
         help='images of no trained class',
     )
     parser.add_argument(
-        '--images', type=int, help='so many of each split, evenly spaced'
+        '--images', type=_positive, help='so many of each split, evenly spaced'
     )
     parser.add_argument(
         '--layer',
@@ -200,32 +240,39 @@ def parse_args() -> argparse.Namespace:
     options = parser.parse_args()
     if 'all' in options.corruptions:
         options.corruptions = list(CORRUPTIONS)
-    if options.out.exists():
-        parser.error(f'{options.out} exists; choose another name')
     try:
         options.table = read_results(options.results)
-    except ValueError as error:
+        for name in options.corruptions:
+            for severity in options.severities:
+                Corrupt(name, severity)
+        check_runs(options)
+    except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
     return options
+
+
+def measure(options: argparse.Namespace) -> List[dict]:
+    """All rows of the table."""
+    rows: List[dict] = []
+    for _, runs in options.table.groupby('config', sort=False):
+        target = options.accuracy or target_accuracy(runs)
+        runs = select(runs, options)
+        rows += records_rows(runs, options.results, target)
+        if options.corruptions or options.ood:
+            rows += models_rows(runs, options.results, options)
+    return rows
 
 
 def main() -> None:
     options = parse_args()
     init_default_scope('mmpretrain')
     MMLogger.get_instance('behaviour', log_level='ERROR')
-    table = options.table
-    rows: List[dict] = []
-    for _, runs in table.groupby('config', sort=False):
-        target = options.accuracy or target_accuracy(runs)
-        runs = select(runs, options)
-        rows += records_rows(runs, options.results, target)
-        if options.corruptions or options.ood:
-            rows += models_rows(runs, options.results, options)
     with new_folder(options.out) as part:
-        pd.DataFrame(rows).to_csv(part / 'behaviour.csv', index=False)
+        rows = measure(options)
+        save_csv(pd.DataFrame(rows), part / 'behaviour.csv')
         command = shlex.join(['python', 'tools/behaviour.py', *sys.argv[1:]])
         (part / 'command.txt').write_text(command + '\n')
-    Console().print(f'{len(rows)} values: {options.out}')
+    Console().print(f'{len(rows)} values: {terminal(options.out)}')
 
 
 if __name__ == '__main__':

@@ -24,6 +24,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from u1_plugin.files import check_own_folder, check_writable, replaced_file
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path('data/digits')
 CONFIGS = dict(
@@ -155,10 +157,8 @@ def check_settings(out: Path, settings: dict) -> None:
     """Refuse to mix results of different configs in one folder."""
     file = out / 'settings.json'
     if not file.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix('.part')
-        part.write_text(json.dumps(settings, indent=1))
-        part.replace(file)
+        with replaced_file(file) as part:
+            part.write_text(json.dumps(settings, indent=1))
     elif json.loads(file.read_text()) != settings:
         raise SystemExit(
             f'{out} holds runs of other settings or configs; '
@@ -179,6 +179,14 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.seeds < 2:
         parser.error(f'--seeds {args.seeds}: an interval needs at least 2')
+    settings = args.out / 'settings.json'
+    try:
+        check_own_folder(args.out, settings.name, b'"configs": {', '--out')
+        check_writable(settings, '--out', parents=True)
+        if settings.is_file():
+            json.loads(settings.read_text())
+    except (OSError, ValueError) as error:
+        parser.error(f'--out: {error}')
     return args
 
 

@@ -15,7 +15,6 @@ paired differences to ``relu`` come with intervals.
 
 import argparse
 import json
-from pathlib import Path
 from typing import Dict, List
 
 import mmpretrain
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from u1_plugin.extras import needs
+from u1_plugin.files import new_file, new_path
 from u1_plugin.geometry import (
     ORTHANT_MAPS,
     energy,
@@ -129,17 +129,16 @@ def main() -> None:
     parser.add_argument('checkpoints', nargs='+', help='one a seed')
     parser.add_argument('--layer', required=True, help="'backbone.stages.3'")
     parser.add_argument('--split', default='val', choices=('val', 'test'))
-    parser.add_argument('--out', type=Path, help='a new JSON file')
+    parser.add_argument('--out', type=new_path, help='a new JSON file')
     args = parser.parse_args()
-    if args.out and args.out.exists():
-        parser.error(f'--out {args.out} exists; choose another name')
     init_default_scope('mmpretrain')
     scores = study(
         Config.fromfile(args.config), args.checkpoints, args.layer, args.split
     )
     show(scores, Console())
     if args.out:
-        args.out.write_text(json.dumps(scores, indent=2))
+        with new_file(args.out, '--out') as part:
+            part.write_text(json.dumps(scores, indent=2))
 
 
 if __name__ == '__main__':

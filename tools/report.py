@@ -6,7 +6,7 @@ pairs, and writes a new folder: ``README.md``, LaTeX tables, figures and
 """
 
 import argparse
-import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from rich.console import Console
 
 from u1_plugin.extras import needs
-from u1_plugin.files import new_folder
+from u1_plugin.files import new_folder, new_path
 from u1_plugin.lab.benchmark import figures
 from u1_plugin.lab.benchmark.analysis import (
     LEVEL,
@@ -33,8 +33,17 @@ from u1_plugin.lab.benchmark.frames import (
     markdown,
     others_frame,
     seeds_frame,
+    versions_line,
 )
-from u1_plugin.lab.benchmark.table import check_pairs, read_plan, read_results
+from u1_plugin.lab.benchmark.table import (
+    check_pairs,
+    read_csv,
+    read_plan,
+    read_results,
+    save_csv,
+)
+from u1_plugin.lab.markup import code, fence, file_name, latex, link, terminal
+from u1_plugin.lab.markup import markdown as escaped
 
 with needs('lab'):
     import jinja2
@@ -42,7 +51,7 @@ with needs('lab'):
 
 _PAGE = jinja2.Template(
     """\
-# Benchmark `{{ suite }}`
+# Benchmark {{ suite }}
 
 {{ runs }} runs on {{ hardware }}; {{ versions }}.
 {% if runs < planned -%}
@@ -51,13 +60,13 @@ finished, and nothing below is final.**
 {% endif -%}
 Top-1 of the last epoch, per cent. Arms are paired by seed: the same
 initial weights and order of the samples, checked by their hashes. Differences
-are to `{{ baseline }}`: mean of the pairs with a {{ confidence }} % bootstrap
+are to {{ baseline }}: mean of the pairs with a {{ confidence }} % bootstrap
 interval (BCa), Wilcoxon's signed-rank test, the sign-flip permutation test of
 the mean, and Holm's correction of the latter over the arms of a table.
 An effect is claimed only where the interval excludes 0 and Holm's p is below
 {{ level }}; a gain is U(1)'s only where the arm beats every control as well.
 {% for part in parts %}
-## {{ part.config }}
+## {{ part.title }}
 {% if part.arms %}
 {% for line in part.conclusions -%}
 - {{ line }}
@@ -71,7 +80,7 @@ was shared with other work
 what it differs by is noise{% endif %}.
 {{ part.floor }}
 
-![differences]({{ part.config }}-differences.png)
+![differences]({{ part.address }}-differences.png)
 
 ### U(1) against controls and rivals, on the test split
 
@@ -79,9 +88,9 @@ Difference of the column's arm to the row's, with its interval (uncorrected).
 
 {{ part.others }}
 
-![learning curves]({{ part.config }}-curves.png)
+![learning curves]({{ part.address }}-curves.png)
 
-![gain and cost]({{ part.config }}-cost.png)
+![gain and cost]({{ part.address }}-cost.png)
 
 ### How many seeds a gain needs
 
@@ -95,7 +104,7 @@ and how many seeds it takes to see +{{ gain }} points.
 ### Ablations, on the validation split
 
 The ablations never saw the test split. Differences of validation top-1 to
-`{{ baseline }}`; Holm over this table.
+{{ baseline }}; Holm over this table.
 
 {% for line in part.ablation_lines -%}
 - {{ line }}
@@ -109,7 +118,7 @@ it.
 {% endif %}{% if part.behaviour %}
 ### Behaviour
 
-Mean over seeds and paired difference to `{{ baseline }}` with its interval;
+Mean over seeds and paired difference to {{ baseline }} with its interval;
 Holm's correction over the arms of each quantity.
 
 {% for line in part.behaviour_lines -%}
@@ -119,18 +128,17 @@ Holm's correction over the arms of each quantity.
 {% endif %}{% endfor %}
 ## Commands
 
-```bash
-{% for command in commands -%}
-{{ command }}
-{% endfor -%}
-```
+{{ fence }}bash
+{{ commands }}
+{{ fence }}
 """
 )
 
 
 def _save_table(frame: pd.DataFrame, file: Path) -> str:
     """Write a table in LaTeX; return it in Markdown."""
-    frame.to_latex(file, index=False, escape=True)
+    safe = frame.map(latex).rename(columns=latex)
+    safe.to_latex(file, index=False, escape=False)
     return markdown(frame)
 
 
@@ -138,13 +146,13 @@ def _arms_part(
     table: pd.DataFrame, controls: Sequence[str], gain: float, out: Path
 ) -> dict:
     """What the arms show on the test split."""
-    config = table.config.iloc[0]
+    name = file_name(table.config.iloc[0])
     results = arm_results(table, 'test_top1')
     frame = arms_frame(results, 'top-1 %')
-    _draw(table, results, config, out)
+    _draw(table, results, out)
     return dict(
         conclusions=conclusions(table, results, 'test_top1', controls),
-        arms=_save_table(frame, out / f'{config}-arms.tex'),
+        arms=_save_table(frame, out / f'{name}-arms.tex'),
         floor=floor_line(results),
         others=markdown(others_frame(table, results, 'test_top1')),
         seeds=markdown(seeds_frame(results, gain)),
@@ -157,13 +165,13 @@ def _ablations_part(table: pd.DataFrame, out: Path) -> dict:
     Planes and class angles are choices as well: the arms that vary them stand
     beside the ablations, on the ablations' seeds.
     """
-    config = table.config.iloc[0]
+    name = file_name(table.config.iloc[0])
     seeds = table[table.role == 'ablation'].seed.unique()
     chosen = table[(table.role != 'rival') & table.seed.isin(seeds)]
     tried = arm_results(chosen, 'val_top1')
     frame = arms_frame(tried, 'validation top-1 %')
     return dict(
-        ablations=_save_table(frame, out / f'{config}-ablations.tex'),
+        ablations=_save_table(frame, out / f'{name}-ablations.tex'),
         ablation_lines=ablation_lines(tried),
         ablation_floor=floor_line(tried),
     )
@@ -187,7 +195,8 @@ def make_part(
     """
     config = table.config.iloc[0]
     main = table[table.role != 'ablation']
-    part: Dict[str, Any] = dict(config=config)
+    name = file_name(config)
+    part: Dict[str, Any] = dict(title=escaped(config), address=link(name))
     if (main.role != 'baseline').any():
         part.update(_arms_part(main, controls, gain, out))
     if (table.role == 'ablation').any():
@@ -196,15 +205,14 @@ def make_part(
         own = behaviour[behaviour.config == config]
         frame, lines = behaviour_frame(own, baseline_of(main))
         part.update(
-            behaviour=_save_table(frame, out / f'{config}-behaviour.tex'),
+            behaviour=_save_table(frame, out / f'{name}-behaviour.tex'),
             behaviour_lines=lines,
         )
     return part
 
 
-def _draw(
-    table: pd.DataFrame, results: Sequence[ArmResult], config: str, out: Path
-) -> None:
+def _draw(table: pd.DataFrame, results: Sequence[ArmResult], out: Path) -> None:
+    config = table.config.iloc[0]
     series = by_seed(table, 'test_top1')
     control = series[results[0].arm]
     pairs = {
@@ -217,19 +225,7 @@ def _draw(
         curves=figures.learning_curves(table, results, config),
         cost=figures.gain_and_cost(results, unit, config),
     ).items():
-        figure.savefig(out / f'{config}-{name}.png', dpi=110)
-
-
-def versions_line(table: pd.DataFrame) -> str:
-    """Package versions; several of one package are all named."""
-    found: Dict[str, set] = {}
-    for text in table.versions.unique():
-        for package, version in json.loads(text).items():
-            found.setdefault(package, set()).add(str(version))
-    return ', '.join(
-        f'{package} {" and ".join(sorted(versions))}'
-        for package, versions in found.items()
-    )
+        figure.savefig(out / f'{file_name(config)}-{name}.png', dpi=110)
 
 
 def write_report(
@@ -240,28 +236,29 @@ def write_report(
     controls = plan[plan.role == 'control'].arm.unique()
     behaviour = None
     if options.behaviour:
-        behaviour = pd.read_csv(options.behaviour / 'behaviour.csv')
+        behaviour = read_csv(options.behaviour / 'behaviour.csv')
     with new_folder(options.out) as out:
         parts = [
             make_part(runs, behaviour, controls, options.gain, out)
             for _, runs in table.groupby('config', sort=False)
         ]
         page = _PAGE.render(
-            suite=table.suite.iloc[0],
+            suite=code(table.suite.iloc[0]),
             runs=len(table),
             planned=len(plan),
-            hardware=' and '.join(sorted(set(table.hardware))),
-            versions=versions_line(table),
-            baseline=baseline_of(table),
+            hardware=escaped(' and '.join(sorted(set(table.hardware)))),
+            versions=escaped(versions_line(table)),
+            baseline=code(baseline_of(table)),
             confidence=95,
             level=LEVEL,
             parts=parts,
             gain=options.gain,
-            commands=commands,
+            fence=fence('\n'.join(commands)),
+            commands='\n'.join(commands),
         )
-        (out / 'README.md').write_text(page)
+        (out / 'README.md').write_text(page, encoding='utf-8')
         bulky = ['val_curve', 'versions', 'folder']
-        table.drop(columns=bulky).to_csv(out / 'runs.csv', index=False)
+        save_csv(table.drop(columns=bulky), out / 'runs.csv')
 
 
 def main() -> None:
@@ -269,7 +266,7 @@ def main() -> None:
         description="Turn a benchmark's results into a page"
     )
     parser.add_argument('results', type=Path, help='folder of results.csv')
-    parser.add_argument('out', type=Path, help='a new folder')
+    parser.add_argument('out', type=new_path, help='a new folder')
     parser.add_argument(
         '--behaviour', type=Path, help='folder made by tools/behaviour.py'
     )
@@ -277,24 +274,23 @@ def main() -> None:
         '--gain', type=float, default=0.2, help='to be seen, in points'
     )
     options = parser.parse_args()
-    if options.out.exists():
-        parser.error(f'{options.out} exists; choose another name')
-    if options.gain <= 0:
-        parser.error(f'--gain {options.gain} must be > 0')
+    if not 0 < options.gain < math.inf:
+        parser.error(f'--gain={options.gain} must be a finite number > 0')
+    command = ''
     try:
         table = read_results(options.results)
-    except ValueError as error:
+        if options.behaviour:
+            command = (options.behaviour / 'command.txt').read_text().strip()
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    suite = table.suite.iloc[0]
-    commands = [
-        f'python tools/benchmark.py configs/suites/{suite}.yml '
-        f'--out {options.results}'
-    ]
-    if options.behaviour:
-        commands.append((options.behaviour / 'command.txt').read_text().strip())
+    suite = f'configs/suites/{table.suite.iloc[0]}.yml'
+    words = ['python', 'tools/benchmark.py', suite, '--out']
+    commands = [shlex.join([*words, str(options.results)])]
+    if command:
+        commands.append(command)
     commands.append(shlex.join(['python', 'tools/report.py', *sys.argv[1:]]))
     write_report(options, table, commands)
-    Console().print(f'Report: {options.out / "README.md"}')
+    Console().print(f'Report: {terminal(options.out / "README.md")}')
 
 
 if __name__ == '__main__':

@@ -14,15 +14,13 @@ import logging
 from pathlib import Path
 from typing import Dict, Optional
 
-import numpy as np
 import torch
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from torch import nn
 
-from u1_plugin.files import replaced_file
+from u1_plugin.files import new_file, new_path
 from u1_plugin.geometry import ORTHANT_MAPS
-from u1_plugin.lab.analysis.figures import short
 from u1_plugin.lab.analysis.hue import (
     PALETTES,
     class_activation_map,
@@ -30,8 +28,17 @@ from u1_plugin.lab.analysis.hue import (
     hue_map,
 )
 from u1_plugin.lab.analysis.images import prepare_image
+from u1_plugin.lab.analysis.preparation import (
+    first_inputs,
+    holds_rgb,
+    input_channels,
+    photograph,
+)
 from u1_plugin.lab.analysis.sources import load_network
+from u1_plugin.lab.analysis.survey import OPTIONS
+from u1_plugin.lab.markup import file_name
 from u1_plugin.measure.bottlenecks import find_bottlenecks, run
+from u1_plugin.measure.naming import written_as
 from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.nn.taps import MapCollector
 
@@ -44,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     add('source', metavar='CONFIG|timm:NAME')
     add('checkpoint', help="'-': timm's own pre-trained weights")
     add('image', type=Path)
-    add('--out', type=Path, required=True, help='a new .png file')
+    add('--out', type=new_path, required=True, help='a new .png file')
     add('--layers', nargs='+', help='names of modules; default: bottlenecks')
     add('--token-grid', help="for tokens, such as 'backbone.patch_embed'")
     add(
@@ -58,8 +65,6 @@ def parse_args() -> argparse.Namespace:
     add('--size', type=int, help='resize the image to this many pixels')
     add('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
-    if args.out.exists():
-        parser.error(f'--out {args.out} exists; choose another name')
     if args.out.suffix != '.png':
         parser.error(f'--out {args.out} must end in .png')
     if not args.image.is_file():
@@ -75,8 +80,15 @@ def feature_plane(
     """The plane in which a layer's hue is read."""
     if folder is None:
         return FeaturePlane(channels)
-    file = str(folder / f'{layer}.npz')
-    return FeaturePlane(channels, basis='pca', center='file', file=file).eval()
+    file = folder / f'{file_name(layer)}.npz'
+    if not file.is_file():
+        raise ValueError(
+            f'--planes {folder} has no {file.name}; give those of an analysis '
+            f'of {layer}, or choose --layers'
+        )
+    options = dict(basis='pca', center='file', file=str(file))
+    with written_as({'feature_plane.file': '--planes: file'}):
+        return FeaturePlane(channels, **options).eval()
 
 
 def classifier_of(model: nn.Module) -> Optional[nn.Linear]:
@@ -84,7 +96,8 @@ def classifier_of(model: nn.Module) -> Optional[nn.Linear]:
     if hasattr(model, 'head'):
         found = getattr(model.head, 'fc', None)
     else:
-        found = model.model.get_classifier()
+        get = getattr(model.model, 'get_classifier', lambda: None)  # timm's
+        found = get()
     return found if isinstance(found, nn.Linear) else None
 
 
@@ -95,15 +108,20 @@ def main() -> None:
     checkpoint = None if args.checkpoint == '-' else args.checkpoint
     network = load_network(args.source, checkpoint, options=args.cfg_options)
     model = network.model
-    batch = prepare_image(network.config, args.image, args.size)
-    inputs = model.data_preprocessor(batch, False)['inputs']
+    batch = prepare_image(
+        network.config, args.image, args.size, input_channels(model)
+    )
+    inputs = first_inputs(model, batch)
     layers = args.layers or find_bottlenecks(model, inputs, args.token_grid)
     fc = classifier_of(model)
-    with MapCollector(model, layers, args.token_grid) as collector:
+    with (
+        written_as(OPTIONS),
+        MapCollector(model, layers, args.token_grid) as collector,
+    ):
         logits = run(model, inputs) if fc is None else model(inputs)
         maps = {name: found[0] for name, found in collector.maps().items()}
     hues: Dict = {
-        short(name): hue_map(
+        name: hue_map(
             found, feature_plane(name, len(found), args.planes), args.orthant
         )
         for name, found in maps.items()
@@ -115,18 +133,16 @@ def main() -> None:
         title = f'CAM of class {int(logits[0].argmax())} (p = {share:.2f})'
     if cam is None:
         print(f'No CAM: the head is not linear on the mean of {layers[-1]}')
-    photo = batch['inputs'][0].flip(0).permute(1, 2, 0).numpy() / 255
     plane = 'centred PCA plane' if args.planes else 'Fourier plane'
     figure = hue_figure(
-        np.clip(photo, 0, 1),
+        photograph(batch['inputs'][0], holds_rgb(network.config)),
         hues,
         cam,
         title,
         args.palette,
         f'{network.name}, {network.weights}: hue in the {plane}',
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_file(args.out) as part:
+    with new_file(args.out, '--out') as part:
         figure.savefig(part, dpi=90)
     print(args.out)
 

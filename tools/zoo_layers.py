@@ -16,6 +16,9 @@ from mmengine.hub import get_config
 from mmpretrain.registry import MODELS
 
 import u1_plugin  # noqa: F401  (lets configs inherit from u1_plugin::)
+from u1_plugin.files import check_writable, replaced_file
+from u1_plugin.lab.markup import code
+from u1_plugin.mm.data import type_name
 from u1_plugin.nn import MapSource
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,6 +109,8 @@ Worth knowing:
 - Conformer has two branches; the tokens of its transformer are read, which
   are the last to be made.
 """
+#: By which an earlier page is known.
+_MARK = TITLE.splitlines()[0].encode()
 
 
 class Row(NamedTuple):
@@ -121,12 +126,16 @@ class Row(NamedTuple):
         """The line of a config whose branch reads ``source``."""
         layout = str(source.layout)
         if source.grid_module is not None:
-            layout += f', grid of `{source.grid_module}`'
+            layout += f', grid of {_code(source.grid_module)}'
         shape = 'x'.join(map(str, source.shape))
-        return cls(f'`{config}`', f'`{source.module}`', shape, layout)
+        return cls(_code(config), _code(source.module), shape, layout)
 
     def __str__(self) -> str:
         return f'| {" | ".join(self)} |'
+
+
+def _code(name: str) -> str:
+    return code(name).replace('|', r'\|')
 
 
 def zoo() -> List[str]:
@@ -144,8 +153,8 @@ def read(config: str) -> Config:
 def source_of(config: Config) -> MapSource:
     """What the branch of a config's classifier reads, built on the spot."""
     model = config.model
-    if not model.type.rpartition('.')[2].startswith('U1'):
-        model.type = f'u1_plugin.U1{model.type.rpartition(".")[2]}'
+    if not type_name(model).startswith('U1'):
+        model.type = f'u1_plugin.U1{type_name(model)}'
     return MODELS.build(model).u1.sources[0]
 
 
@@ -196,8 +205,14 @@ def main() -> None:
         rows = [Row.of(name, source_of(read(name))) for name in args.configs]
         print(table(rows))
         return
+    try:
+        check_writable(args.out, '--out', mark=_MARK)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     names = [name for group in configs().values() for name in group]
-    Path(args.out).write_text(page({name: row_of(name) for name in names}))
+    text = page({name: row_of(name) for name in names})
+    with replaced_file(args.out, _MARK) as part:
+        part.write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -65,7 +65,10 @@ def main() -> None:
     if args.out.exists():
         print(f'{args.out} exists, nothing to do')
         return
-    write_faces(args.out, args.seed)
+    try:
+        write_faces(args.out, args.seed)
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(str(error))
     count = {s: len(list((args.out / s).rglob('*.png'))) for s in SPLITS}
     print(f'{args.out}: {count}')
 

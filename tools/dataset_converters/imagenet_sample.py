@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from u1_plugin.extras import needs
-from u1_plugin.files import new_folder
+from u1_plugin.files import new_folder, new_path
 
 with needs('lab'):
     from sklearn.datasets import load_sample_images
@@ -64,12 +64,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description='Write a small folder in the layout of ImageNet-1k'
     )
-    parser.add_argument('out', type=Path)
+    parser.add_argument('out', type=new_path)
     parser.add_argument(
         '--images', type=int, default=4, help='of each class and split'
     )
     parser.add_argument('--seed', type=int, default=0, help='of the crops')
     args = parser.parse_args()
+    if args.images < 1:
+        parser.error(f'--images={args.images} must be >= 1')
     write_sample(args.out, args.images, args.seed)
     print(f'{args.out}: {2 * len(WNIDS) * args.images} images')
 

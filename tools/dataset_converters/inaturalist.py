@@ -7,7 +7,7 @@ site, with the images under ``ROOT/train_val2018``. The lists go to
 
 import argparse
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import List
 
 from u1_plugin.files import new_folder
@@ -24,8 +24,19 @@ def list_lines(annotations: dict) -> List[str]:
             (``id``). Labels are the ranks of the sorted category ids.
 
     Raises:
-        ValueError: If an image has no annotation.
+        ValueError: If an image has no annotation, or a name that does not fit
+            a line or leads out of the folder.
     """
+    try:
+        return _lines(annotations)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"these are no annotations of iNaturalist's: "
+            f'{type(error).__name__}: {error}'
+        ) from error
+
+
+def _lines(annotations: dict) -> List[str]:
     ids = sorted(category['id'] for category in annotations['categories'])
     label_of = {category: label for label, category in enumerate(ids)}
     category_of = {
@@ -39,8 +50,19 @@ def list_lines(annotations: dict) -> List[str]:
                 f'image {image["file_name"]!r} has no annotation; take a file '
                 'with labels (train2018.json or val2018.json)'
             )
+        name = image['file_name']
+        parts = PurePosixPath(name).parts
+        if (
+            not parts
+            or {'/', '..'} & set(parts)
+            or name != ''.join(name.split())
+        ):
+            raise ValueError(
+                f'image {name!r}: the lists hold relative paths without '
+                'spaces; rename it'
+            )
         label = label_of[category_of[image['id']]]
-        lines.append(f'{image["file_name"]} {label}\n')
+        lines.append(f'{name} {label}\n')
     return lines
 
 
@@ -53,11 +75,15 @@ def convert(root: Path) -> None:
     Raises:
         FileExistsError: If ``root/meta`` exists.
         FileNotFoundError: If an annotation file is missing.
+        ValueError: If it holds no annotations.
     """
     with new_folder(root / 'meta') as part:
         for split in SPLITS:
-            annotations = json.loads((root / f'{split}.json').read_text())
-            lines = list_lines(annotations)
+            file = root / f'{split}.json'
+            try:
+                lines = list_lines(json.loads(file.read_text()))
+            except (RecursionError, ValueError) as error:
+                raise ValueError(f'{file}: {error}') from error
             (part / f'{split}.txt').write_text(''.join(lines))
 
 
@@ -67,7 +93,10 @@ def main() -> None:
     )
     parser.add_argument('root', type=Path, help='with {train,val}2018.json')
     args = parser.parse_args()
-    convert(args.root)
+    try:
+        convert(args.root)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     print(f'{args.root / "meta"}: {", ".join(s + ".txt" for s in SPLITS)}')
 
 

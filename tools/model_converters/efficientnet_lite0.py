@@ -7,7 +7,6 @@ a checkpoint for it as MMPretrain's ``TIMMBackbone`` with a ``LinearClsHead``.
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import Dict
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from u1_plugin.extras import needs
+from u1_plugin.files import new_file, new_path
 
 with needs('timm'):
     import timm
@@ -75,18 +75,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Convert EfficientNet-Lite0's weights for MMPretrain"
     )
-    parser.add_argument('out', type=Path, help='a new .pth file')
+    parser.add_argument('out', type=new_path, help='a new .pth file')
     args = parser.parse_args()
-    if args.out.exists():
-        parser.error(f'{args.out} exists; choose another name')
-    weights = torch.load(source_file(), map_location='cpu', weights_only=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_name(f'.{args.out.name}.{os.getpid()}')
     try:
+        file = source_file()
+    except ImportError as error:
+        parser.error(str(error))
+    weights = torch.load(file, map_location='cpu', weights_only=True)
+    with new_file(args.out) as part:
         torch.save(dict(state_dict=to_mmpretrain(to_timm(weights))), part)
-        os.replace(part, args.out)
-    finally:
-        part.unlink(missing_ok=True)
     print(args.out)
 
 

@@ -9,31 +9,33 @@ fine-tune (``load_from``), not to resume.
 
 import argparse
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from mmengine.runner import CheckpointLoader
 
-from u1_plugin.files import replaced_file
+from u1_plugin.files import new_file, new_path
 from u1_plugin.mm.old_layout import to_branch_layout
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('old', type=Path)
-    parser.add_argument('new', type=Path, help='must not exist yet')
+    parser.add_argument('new', type=new_path, help='must not exist yet')
     options = parser.parse_args()
-    if options.new.exists():
-        parser.error(f'new={str(options.new)!r} exists; choose another file')
-    content = CheckpointLoader.load_checkpoint(
-        str(options.old), map_location='cpu'
-    )
-    state = content.get('state_dict', content)
+    try:
+        content = CheckpointLoader.load_checkpoint(
+            str(options.old), map_location='cpu'
+        )
+        state = content.get('state_dict', content)
+    except (OSError, ValueError, UnpicklingError) as error:
+        parser.error(f'old={str(options.old)!r}: {error}')
     renamed = to_branch_layout(state)
     if list(renamed) == list(state):
         parser.error(
             f'old={str(options.old)!r} is not of that layout; it loads as it is'
         )
-    with replaced_file(options.new) as part:
+    with new_file(options.new, 'new') as part:
         torch.save(dict(state_dict=renamed, meta=content.get('meta', {})), part)
     print(f'Wrote {options.new}')
 

@@ -17,6 +17,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..mm.data import type_name
 from ..mm.targets import targets_of
 from ..nn import U1Branch
 
@@ -42,7 +43,7 @@ def twins(config: Config) -> Tuple[Config, Config]:
     Raises:
         ValueError: If the model is none of MMPretrain's classifiers.
     """
-    kind = config.model.type.rpartition('.')[2]
+    kind = type_name(config.model)
     name = kind[2:] if kind.startswith('U1') else kind
     if name not in STOCK:
         raise ValueError(

@@ -5,6 +5,7 @@ from typing import Dict, List, Tuple
 import numpy as np
 
 from .benchmark.statistics import compare
+from .markup import markdown as escaped
 
 
 def difference(times: Dict[str, List[float]], arm: str) -> Tuple[float, ...]:
@@ -83,14 +84,14 @@ def markdown(report: dict) -> str:
     head = ['quantity', 'stock', 'U(1)', 'difference']
     modes = 'AMP, ' * report['amp'] + 'compiled, ' * report['compile']
     lines = [
-        f'{report["hardware"]}, torch {report["torch"]}, batch '
+        f'{escaped(report["hardware"])}, torch {report["torch"]}, batch '
         f'{report["batch_size"]} at {report["size"]}x{report["size"]}, '
         f'{modes}{report["rounds"]} rounds. Times: median '
         '(quartiles), difference: mean of paired rounds in per cent of stock '
         '[95 % interval].',
     ]
     for record in report['records']:
-        lines += ['', f'### {record["config"]}', '']
+        lines += ['', f'### {escaped(record["config"])}', '']
         lines.append('| ' + ' | '.join(head) + ' |')
         lines.append('|---|---:|---:|---:|')
         lines += ['| ' + ' | '.join(row) + ' |' for row in rows(record)]

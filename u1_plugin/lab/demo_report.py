@@ -15,8 +15,10 @@ from mmpretrain.evaluation import Accuracy
 from rich.console import Console
 from rich.table import Table
 
+from ..files import replaced_file
 from ..measure.visualization import MomentPanel, plot_moments
 from ..nn.taps import MapReader
+from .markup import terminal
 from .statistics import PairedResult, paired_difference
 
 ARMS = dict(baseline='one-hot', u1='one-hot + U(1)')
@@ -164,15 +166,16 @@ def write_report(
         'Bottleneck moments of the test images in the feature plane (seed 0);'
         ' class angles on the circle',
     )
-    figure.savefig(out / 'moments.png', dpi=110)
+    with replaced_file(out / 'moments.png') as part:
+        figure.savefig(part, dpi=110)
     report = dict(
         accuracy=accuracies,
         difference=result._asdict(),
         conclusion=conclusion(result),
     )
-    part = out / 'report.json.part'
-    part.write_text(json.dumps(report, indent=1))
-    part.replace(out / 'report.json')
+    with replaced_file(out / 'report.json') as part:
+        part.write_text(json.dumps(report, indent=1))
     console.print(
-        f'Picture: {out / "moments.png"}   Numbers: {out / "report.json"}'
+        f'Picture: {terminal(out / "moments.png")}   '
+        f'Numbers: {terminal(out / "report.json")}'
     )

@@ -1,0 +1,347 @@
+"""Names from outside are plain text wherever they are shown."""
+
+import csv
+import html.parser
+import re
+import warnings
+from io import StringIO
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from u1_plugin.lab.benchmark.frames import markdown as markdown_table
+from u1_plugin.lab.benchmark.table import read_csv, save_csv
+from u1_plugin.lab.markup import (
+    code,
+    fence,
+    file_name,
+    label,
+    latex,
+    link,
+    markdown,
+    mathtext,
+    plain,
+    shortened,
+    terminal,
+)
+from u1_plugin.lab.markup import (
+    html as html_pages,
+)
+from u1_plugin.measure.visualization import MomentPanel, plot_moments
+from u1_plugin.mm.pictures import angle_picture
+
+HOSTILE = (
+    '<script>alert(1)</script>',
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    '</title></td></table>',
+    '<!-- ',
+    '&lt;b&gt; &amp;',
+    '{{ 7 * 7 }}{% raw %}',
+    '$x^2$',
+    '\\$5 $',
+    '_hidden',
+    '__init__',
+    '*bold* **b** _i_ ~~s~~',
+    'a|b',
+    '`code` ``x',
+    '[text](http://evil.org)',
+    '[1](http://evil.org)',
+    '![i](x.png)',
+    '[+0.1, 0.2]',
+    '[^1]: x',
+    'https://evil.org www.evil.org',
+    '# title #',
+    '\\input{/etc/passwd}',
+    '\\\\[1cm]',
+    '100% & more # _ ^ ~ {}',
+    "--- ?` !` '' ,,",
+    '[x] * y',
+    '=1+1',
+    '+cmd|calc',
+    '-2+3',
+    '@SUM(A1)',
+    "'quoted",
+    '\x1b[31mred\x1b[0m',
+    '\x1b]8;;http://evil.org\x07link',
+    '[red]x[/red] [/] \\[bold]',
+    ':smile: :warning:',
+    'two\nlines\r\n\x0bthree',
+    '| a |\n|---|',
+    '\u202egnp.exe',
+    'caf\u00e9 \u732b \U0001f600 e\u0301',
+    '\udcff\udc80',
+    'javascript:alert(1)',
+    '../../etc/passwd',
+    '/absolute',
+    '.hidden',
+    'a#b?c%41&d',
+    'NA',
+    'null',
+    '007',
+    '1e5',
+    '',
+    ' ',
+    'x' * 500,
+)
+any_text = st.text(st.characters(blacklist_categories=()), max_size=40)
+
+
+def visible(text: str) -> str:
+    """A name as a reader would see it on a page."""
+    return plain(text)
+
+
+class Reader(html.parser.HTMLParser):
+    """What a page consists of."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags, self.text = [], ''
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, attributes))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def handle_comment(self, data):
+        self.tags.append(('comment', data))
+
+
+def test_html():
+    template = html_pages().from_string('<p title="{{ x }}">{{ x }}</p>')
+    for name in HOSTILE:
+        page = Reader(template.render(x=name))
+        assert page.tags == [('p', [('title', visible(name))])]
+        assert page.text == visible(name)
+        page.text.encode()  # no half characters
+
+
+def in_markdown(text: str) -> list:
+    """Tokens of a text, those within lines after each other."""
+    parser = MarkdownIt('commonmark').enable(['table', 'strikethrough'])
+    found = []
+    for token in parser.parse(text):
+        found += token.children or [token]
+    return found
+
+
+@settings(max_examples=100)
+@given(any_text)
+@example('a_b_c')
+@example('_')
+@example('[1][2]')
+@example('![1](x)')
+@example('&#65;')
+def test_markdown_inside_a_line(name):
+    _check_markdown(name)
+
+
+def test_markdown_of_hostile_names():
+    for name in HOSTILE:
+        _check_markdown(name)
+
+
+def _check_markdown(name: str) -> None:
+    shown = visible(name)
+    for page in (f'- **a**: {markdown(name)}.', f'## t {markdown(name)} t'):
+        text = [t for t in in_markdown(page) if t.type == 'text']
+        kinds = {t.type for t in in_markdown(page)}
+        assert kinds <= {
+            *('bullet_list_open', 'list_item_open', 'paragraph_open'),
+            *('bullet_list_close', 'list_item_close', 'paragraph_close'),
+            *('heading_open', 'heading_close', 'strong_open', 'strong_close'),
+            'text',
+        }, kinds
+        assert shown in ''.join(t.content for t in text)
+
+
+def test_markdown_tables_keep_their_cells():
+    for name in HOSTILE:
+        frame = pd.DataFrame({'arm': ['first', name], name: ['1', '2']})
+        tokens = in_markdown(markdown_table(frame))
+        kinds = [t.type for t in tokens]
+        assert kinds.count('th_open') == 2 and kinds.count('td_open') == 4
+        text = [t.content for t in tokens if t.type == 'text']
+        assert visible(name) in ''.join(text)
+
+
+def test_code_in_markdown():
+    for name in HOSTILE:
+        tokens = in_markdown(f'# B {code(name)}')
+        (span,) = [t for t in tokens if t.type == 'code_inline']
+        assert span.content.strip() == visible(name).strip()
+        block = f'{fence(name)}bash\n{name}\n{fence(name)}\n\nafter'
+        kinds = [t.type for t in in_markdown(block)]
+        assert kinds[0] == 'fence' and kinds.count('text') == 1
+
+
+def test_usual_names_stay_as_they_are():
+    for name in (
+        'resnet18-narrow_1xb64_digits',
+        'label-smoothing+value-0.2',
+        'u1-feature',
+        '+0.20 [-0.10, +0.50]',
+        'AUROC against faces by softmax, %',
+    ):
+        assert markdown(name) == name == mathtext(name) == label(name)
+        assert Text.from_markup(terminal(name)).plain == name
+        assert file_name(name) == name or set(name) & set('[%')
+
+
+LATEX_TEXT = re.compile(
+    r'\\(?:text[a-z]+\{\}|[{}$&#%_])|\{[\[*]\}|[-\',]\{\}|[^\\{}$&#%_~^<>|"`]'
+)
+
+
+@settings(max_examples=100)
+@given(any_text)
+@example("--,,''-")
+def test_latex(name):
+    """Nothing but letters and the commands of letters."""
+    text = latex(name)
+    assert LATEX_TEXT.sub('', text) == ''
+    assert not text.startswith(('[', '*'))
+    assert not re.search(r"--|,,|''", text)
+    assert '\n' not in text
+
+
+def test_latex_keeps_what_is_written():
+    assert latex('a_b 50% & é 猫') == r'a\_b 50\% \& é 猫'
+    assert latex('\\x{y}') == r'\textbackslash{}x\{y\}'
+    assert latex('[1] a-b--c') == '{[}1] a-b-{}-c'
+
+
+@pytest.mark.parametrize('lone', [True, False])
+def test_csv_round_trip(tmp_path, lone):
+    """With and without carriage returns, which need quotes."""
+    named = [n for n in HOSTILE if lone or '\r' not in n] + ['a\rb'] * lone
+    table = pd.DataFrame(
+        dict(arm=named, quantity=named[::-1], value=-1.5, detail='')
+    )
+    table.loc[0, 'value'] = np.nan
+    save_csv(table, tmp_path / 'table.csv')
+    text = (tmp_path / 'table.csv').read_bytes().decode()
+    cells = list(csv.reader(StringIO(text, newline='')))
+    assert len(cells) == 1 + len(named)
+    for arm, quantity, value, _ in cells[1:]:
+        for cell in (arm, quantity):
+            assert not cell.startswith(tuple('=+-@\t\r\n'))
+        assert value in ('-1.5', '')  # numbers stay numbers
+    found = read_csv(tmp_path / 'table.csv')
+    named = [n.encode(errors='backslashreplace').decode() for n in named]
+    assert found.arm.tolist() == named
+    assert found.quantity.tolist() == named[::-1]
+    assert np.isnan(found.value[0]) and (found.value[1:] == -1.5).all()
+
+
+def test_pictures():
+    figure = Figure(figsize=(10, 40))
+    ax = figure.subplots()
+    ax.set_title(mathtext(HOSTILE[0]))
+    for name in HOSTILE:
+        ax.plot([0, 1], label=label(name))
+    ax.set_yticks(range(len(HOSTILE)), [mathtext(name) for name in HOSTILE])
+    legend = ax.legend()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')  # of glyphs that there are not
+        FigureCanvasAgg(figure).draw()
+    texts = [text.get_text().replace(r'\$', '$') for text in legend.get_texts()]
+    assert len(texts) == len(HOSTILE)
+    for name, text in zip(HOSTILE, texts):
+        plainly = visible(name)
+        if plainly.isascii() and 0 < len(plainly) <= 40:
+            assert text.strip() == plainly
+        assert 0 < len(text) < 100
+    assert r'café \u732b' in ''.join(texts)
+
+
+def test_pictures_of_training_name_every_class():
+    """Of hooks, which have no laboratory; legends hide no class."""
+    names = ['_a $x$', '\x1b[31m', '猫']
+    count = np.array([2, 1, 1])
+    summary = SimpleNamespace(count=count, mean=count, length=count / 2, n=4)
+    angles = angle_picture(summary, names, '$layer$')
+    FigureCanvasAgg(angles).draw()
+    (legend,) = angles.legends
+    shown = [r' _a \$x\$', '\ufffd[31m', r'\u732b']
+    assert [text.get_text() for text in legend.get_texts()] == shown
+    assert angles.axes[0].get_title() == r'\$layer\$, 4 images'
+    panel = MomentPanel('$p$', np.ones((3, 2)), np.arange(3))
+    moments = plot_moments([panel], np.arange(3.0), names)
+    FigureCanvasAgg(moments).draw()
+    assert {t.get_text().strip() for t in moments.axes[0].texts} == {
+        name.strip() for name in shown
+    }
+
+
+def test_long_names_keep_both_ends():
+    text = shortened('abc' * 50 + 'xyz', 20)
+    assert len(text) == 20
+    assert text.startswith('abcabc') and text.endswith('abcxyz')
+    assert shortened('x' * 20, 20) == 'x' * 20
+
+
+@settings(max_examples=100)
+@given(any_text)
+@example('\\\\[red]\\[1]\\')
+@example('[none]x[/none]')
+@example('a[b:smile:')
+def test_terminals_of_any_text(name):
+    text = Text.from_markup(f'[b]{terminal(name)}[/b]] x')
+    assert text.plain == f'{visible(name)}] x'
+
+
+def printed(text: str) -> str:
+    stream = StringIO()
+    console = Console(file=stream, width=2000, color_system='truecolor')
+    table = Table('name', title=text)
+    table.add_row(text)
+    console.print(table)
+    console.print(f'{text}: done')
+    return stream.getvalue()
+
+
+def test_terminals():
+    for name in HOSTILE:
+        text = printed(terminal(name))
+        own = re.sub(r'\x1b\[[\d;]*m', '', text)  # rich's colours of numbers
+        assert not {'\x1b', '\x07', '\u202e'} & set(own)
+        assert own.count(visible(name)) >= 3 * bool(visible(name))
+
+
+def test_file_names(tmp_path):
+    for name in HOSTILE:
+        file = tmp_path / f'{file_name(name)}-table.tex'
+        file.write_text('x')
+        assert not file.name.startswith('.')
+    files = list(tmp_path.iterdir())
+    assert len(files) == len(HOSTILE) and all(f.is_file() for f in files)
+
+
+def test_different_names_are_different_files():
+    found = {file_name(name) for name in HOSTILE}
+    assert len(found) == len(set(HOSTILE))
+    assert file_name('a/b') != file_name('a%2fb')
+    assert len(file_name('x' * 500)) < 200
+    assert file_name('x' * 500) != file_name('x' * 499)
+
+
+def test_addresses_lead_to_their_files():
+    assert link('planes/a#b?c%.npz') == 'planes/a%23b%3Fc%25.npz'
+    assert link('javascript:x') == 'javascript%3Ax'
+    for name in HOSTILE[:-2]:
+        assert not set(link(f'a/{name}.png')) & set('#?<>"\'& :[]()')
