@@ -7,12 +7,9 @@ import sys
 
 import torch
 
-from u1_plugin.measure.accumulators import (
-    AngleAccumulator,
-    EnergyAccumulator,
-    VectorAccumulator,
-)
+from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
 from u1_plugin.measure.sums import Accumulator
+from u1_plugin.measure.vectors import VectorAccumulator
 
 IMAGES, CLASSES = 101, 5
 

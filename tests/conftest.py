@@ -1,10 +1,11 @@
 import os
 import sys
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,7 +18,41 @@ except ImportError:  # timm's tasks need Python 3.10
 torch.set_num_threads(1)
 # A busy machine is no failure of a property.
 settings.register_profile('default', deadline=None)
+# The same few examples for every mutant, and no search for the smallest.
+settings.register_profile(
+    'mutants',
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=25,
+    phases=(Phase.explicit, Phase.generate),
+)
 settings.load_profile('default')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Random order, but the same numbers in every order."""
+    config.option.randomly_reset_seed = False
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _isolated_file(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
+    from isolation import isolated
+
+    with isolated(tmp_path_factory.getbasetemp()):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _isolated_test(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
+    from isolation import isolated
+
+    with isolated(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -1,5 +1,7 @@
 """What every framework's classifier asks of the options of its branch."""
 
+import math
+
 import pytest
 import timm_ranks
 import torch
@@ -49,6 +51,33 @@ def test_class_angles_say_how_many_classes_there_are(make, field):
     assert make(class_angles=module).u1.class_angles is module
     angles = make(class_angles=dict(num_classes=7)).u1.class_angles
     assert angles.num_classes == 7
+
+
+@pytest.mark.parametrize('make, field', BOTH)
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(loss=dict(loss_weight=math.nan)), 'loss.loss_weight=nan must'),
+        (dict(loss=dict(eps=math.inf)), 'loss.eps=inf must'),
+        (dict(loss=dict(kappa='2')), "loss.kappa='2' must"),
+        (dict(loss=0.1), 'loss=0.1 must'),
+        (dict(neck=dict(layer_weights=math.nan)), 'neck.layer_weights=nan'),
+        (dict(neck=dict(plane=None)), 'neck.plane=None must'),
+        (dict(neck=dict(windings=[1.5])), r'neck.windings=\[1.5\] must'),
+        (dict(neck=dict(layers='nowhere')), "neck.layers='nowhere'"),
+    ],
+)
+def test_options_are_named_as_they_are_written(make, field, options, words):
+    options = dict(dict(class_angles=dict(num_classes=3)), **options)
+    with pytest.raises(ValueError, match=rf'(^|: ){field}\.{words}'):
+        make(**options)
+
+
+@pytest.mark.parametrize('u1', ['image', 3, [dict()]])
+def test_options_are_a_dict(u1):
+    words = r'model\.u1=.* must be a dict with any of neck, class_angles, loss'
+    with pytest.raises(ValueError, match=words):
+        build(dict(u1_config(), u1=u1))
 
 
 @pytest.mark.parametrize('make, field', BOTH)
