@@ -60,6 +60,7 @@ CLASSES = {
 ARMS = ['one-hot', 'u1-feature', 'u1-measured', 'u1-zero', 'arcface']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', SUITES)
 def test_every_arm_of_every_suite_builds(name, root):
     suite = load_suite(root / f'configs/suites/{name}.yml')
@@ -423,7 +424,7 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path):
         ('results.csv', 'suite,config,arm,role,seed,epochs\n'),
     ):
         (tmp_path / name).write_text('mine\n')
-        with pytest.raises(FileExistsError, match='--out=.*holds files'):
+        with pytest.raises(FileExistsError, match='--out=.*not written by'):
             check_folder(tmp_path)
         (tmp_path / name).write_text(head)
         check_folder(tmp_path)

@@ -56,6 +56,16 @@ def test_rayleigh_keeps_its_level_and_finds_an_effect():
     assert (rayleigh_pvalue(von_mises(2.0, (100, 60))) < 0.01).all()
 
 
+def test_rayleigh_of_many_angles_in_float32():
+    theta = von_mises(0.004, 10**6)
+    expected = rayleigh_pvalue(theta)
+    assert 0.001 < expected < 0.9
+    # R itself is good to a few 1e-6, of 2e-3.
+    torch.testing.assert_close(
+        rayleigh_pvalue(theta.float()).double(), expected, rtol=0.05, atol=0
+    )
+
+
 def test_rayleigh_of_one_angle():
     assert rayleigh_pvalue(torch.full((20,), 1.0)) < 1e-6
 

@@ -224,7 +224,14 @@ def test_a_file_too_large_for_angles_is_not_read(tmp_path):
         (dict(mode='file'), ('file=None', 'radians')),
         (dict(mode='gaussian', num_classes=3), ('gaussian', 'uniform')),
         (dict(), ('num_classes=None', 'number of classes')),
-        (dict(num_classes=0), ('num_classes=0',)),
+        (dict(num_classes=0), ('class_angles.num_classes=0', '>= 1')),
+        (dict(num_classes='3'), ("num_classes='3'", 'an integer')),
+        (dict(num_classes=True), ('num_classes=True', 'an integer')),
+        (dict(num_classes=3.0), ('num_classes=3.0', 'an integer')),
+        (dict(num_classes=3, seed=-1), ('class_angles.seed=-1', '>= 0')),
+        (dict(num_classes=3, seed=math.nan), ('seed=nan', 'an integer')),
+        (dict(num_classes=3, windings=0), ('windings=0', '>= 1')),
+        (dict(num_classes=3, mode=None), ('mode=None', "'random'")),
     ],
 )
 def test_bad_options_are_refused(options, words):

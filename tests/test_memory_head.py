@@ -481,6 +481,7 @@ def test_a_killed_fill_leaves_no_file(root, environment, lite0, tmp_path):
     assert not list(tmp_path.glob('*bank*')) + list(tmp_path.glob('.*bank*'))
 
 
+@pytest.mark.slow
 def test_digits_by_memory_through_the_tool(root, environment, lite0):
     """Far above chance without training; the file serves the second run."""
 

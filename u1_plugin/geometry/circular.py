@@ -76,9 +76,10 @@ def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
         Analysis*, eq. 27.4, good to three digits for n >= 10.
     """
     n = theta.size(dim)
-    resultant = resultant_length(theta, dim=dim) * n
-    root = (1 + 4 * n + 4 * (n**2 - resultant**2)).clamp_min(0).sqrt()
-    return (root - (1 + 2 * n)).exp().clamp(0, 1)
+    square = (2 * n * resultant_length(theta, dim=dim)).square()
+    root = ((1 + 2 * n) ** 2 - square).clamp_min(0).sqrt()
+    # root - (1 + 2n), of which digits cancel where n is large.
+    return (-square / (root + 1 + 2 * n)).exp()
 
 
 def circular_correlation(first: Tensor, second: Tensor) -> Tensor:

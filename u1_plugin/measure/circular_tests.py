@@ -20,9 +20,10 @@ def rayleigh_pvalue(count: np.ndarray, length: np.ndarray) -> np.ndarray:
         1 for samples without an angle.
     """
     n = np.asarray(count, float)
-    square = (n * np.where(n > 0, length, 0)) ** 2
-    root = np.sqrt((1 + 4 * n + 4 * (n**2 - square)).clip(0))
-    return np.exp(root - (1 + 2 * n)).clip(0, 1)
+    square = (2 * n * np.where(n > 0, length, 0)) ** 2
+    root = np.sqrt(((1 + 2 * n) ** 2 - square).clip(0))
+    # root - (1 + 2n), of which digits cancel where n is large.
+    return np.exp(-square / (root + 1 + 2 * n))
 
 
 def holm(pvalues: np.ndarray) -> np.ndarray:

@@ -2,19 +2,19 @@
 
 import logging
 import math
-from typing import Any, Dict, Optional
+import os
+from typing import Any, Dict, Literal, Optional, Union
 
 import torch
 from torch import Tensor
 
-from ..options import shown
-from .base import OptionalStateModule, check_choice
+from ..options import Count, Seed, checked, shown
+from .base import OptionalStateModule
 from .constants import ConstantCache
 from .data_files import is_numbers, read_mapping
 from .ordered import circular_order
 from .targets import UNSMOOTHED, PointTable, Smoothing, as_table
 
-_MODES = ('random', 'uniform', 'file', 'ordered')
 #: Angles are smaller, in radians.
 _LARGEST = 1e6
 _logger = logging.getLogger('u1_plugin')
@@ -84,23 +84,22 @@ class ClassAngles(OptionalStateModule):
         ValueError: If K is missing, not positive or not the file's.
     """
 
+    @checked('class_angles')
     def __init__(
         self,
-        num_classes: Optional[int] = None,
-        mode: str = 'random',
-        seed: int = 0,
-        file: Optional[str] = None,
-        windings: int = 1,
+        num_classes: Optional[Count] = None,
+        mode: Literal['random', 'uniform', 'file', 'ordered'] = 'random',
+        seed: Seed = 0,
+        file: Union[None, str, os.PathLike] = None,
+        windings: Count = 1,
     ) -> None:
         super().__init__()
-        check_choice('class_angles.mode', mode, _MODES)
         angles = _file_angles(file) if mode == 'file' else None
         if num_classes is None and angles is not None:
             num_classes = len(angles)
-        if not isinstance(num_classes, int) or num_classes < 1:
+        if num_classes is None:
             raise ValueError(
-                f'class_angles.num_classes={num_classes} must be '
-                'the positive number of classes'
+                'class_angles.num_classes=None must be the number of classes'
             )
         if mode == 'ordered':
             angles = _ordered_angles(file, num_classes)

@@ -1,7 +1,8 @@
 """A plane of feature space with a centre: where ``theta_f`` is read."""
 
+import os
 from functools import partial
-from typing import Optional, Sequence
+from typing import Literal, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from ..geometry import (
     orthonormal_basis,
     random_basis,
 )
-from .base import OptionalStateModule, check_choice
+from ..options import Count, Seed, Share, checked
+from .base import OptionalStateModule
 from .constants import ConstantCache
 from .data_files import read_array
 
@@ -80,21 +82,17 @@ def _file_center(file: Optional[str]) -> Tensor:
     return center.float()
 
 
-def check_windings(field: str, windings: Sequence[int]) -> tuple:
-    """Different whole numbers >= 1 as a tuple, or a ValueError."""
+def check_windings(field: str, windings: Union[int, Sequence[int]]) -> tuple:
+    """Whole numbers >= 1 as a tuple, or a ValueError unless all differ."""
     given = windings
-    windings = (windings,) if isinstance(windings, int) else windings
-    if (
-        not isinstance(windings, (tuple, list))
-        or not windings
-        or not all(type(n) is int and n >= 1 for n in windings)
-        or len(set(windings)) != len(windings)
-    ):
+    if not isinstance(windings, (tuple, list)):
+        windings = (windings,)
+    if not windings or len(set(windings)) != len(windings):
         raise ValueError(
             f'{field}={given!r} must be different whole numbers >= 1, such '
             'as (1,) or (1, 2, 3)'
         )
-    return tuple(windings)
+    return tuple(map(int, windings))
 
 
 class FeaturePlane(OptionalStateModule):
@@ -124,30 +122,25 @@ class FeaturePlane(OptionalStateModule):
             file's arrays do not fit each other or ``in_channels``.
     """
 
+    @checked(_FIELD)
     def __init__(
         self,
-        in_channels: Optional[int] = None,
-        basis: str = 'fourier',
-        center: str = 'none',
-        file: Optional[str] = None,
-        seed: int = 0,
-        momentum: float = 0.1,
-        windings: Sequence[int] = (1,),
+        in_channels: Optional[Count] = None,
+        basis: Literal['fourier', 'random', 'pca', 'learned'] = 'fourier',
+        center: Literal['none', 'running', 'file'] = 'none',
+        file: Union[None, str, os.PathLike] = None,
+        seed: Seed = 0,
+        momentum: Share = 0.1,
+        windings: Union[Count, Sequence[Count]] = (1,),
     ) -> None:
         super().__init__()
         self.windings = check_windings(f'{_FIELD}.windings', windings)
-        check_choice(
-            f'{_FIELD}.basis', basis, ('fourier', 'random', 'pca', 'learned')
-        )
-        check_choice(f'{_FIELD}.center', center, ('none', 'running', 'file'))
         if basis != 'fourier' and self.windings != (1,):
             raise ValueError(
                 f'{_FIELD}.windings={self.windings} are planes of the Fourier '
                 f'transform, but {_FIELD}.basis={basis!r} is one plane; use '
                 "windings=(1,) or basis='fourier'"
             )
-        if not 0 < momentum <= 1:
-            raise ValueError(f'{_FIELD}.momentum={momentum} must be in (0, 1]')
         for option, value in (('basis', basis), ('center', center)):
             if value in ('learned', 'running') and in_channels is None:
                 raise ValueError(
