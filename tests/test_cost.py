@@ -28,7 +28,7 @@ def options() -> argparse.Namespace:
     )
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def twins(root, options):
     init_default_scope('mmpretrain')
     configs = cost.twins(Config.fromfile(root / CONFIG))

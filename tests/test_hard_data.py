@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
@@ -244,6 +245,7 @@ def wrapped(folder) -> dict:
     'name', ['repeat', 'balanced', 'concat', 'nested', 'fold']
 )
 def test_a_subset_of_what_a_wrapper_wraps(name, folder):
+    init_default_scope('mmpretrain')  # as a runner does
     options, times = wrapped(folder)[name]
     kind, whole = options['type'], DATASETS.build(ConfigDict(options))
     options.update(type='SubsetDataset', of=kind, shots=2)

@@ -14,6 +14,7 @@ from strategies import (
     Kind,
     choice,
     close,
+    number,
     optional,
     options,
     smooth,
@@ -75,7 +76,7 @@ LOSS = dict(
     mode=choice('cosine', 'von_mises', 'mse'),
     loss_weight=NON_NEGATIVE,
     kappa=POSITIVE,
-    eps=POSITIVE,
+    eps=number(1e-30, 50),
     reduction=choice('none', 'mean', 'sum'),
     ignore_index=whole(-200, -100, 2**63 - 1)._replace(
         is_right=lambda v: (
