@@ -81,6 +81,7 @@ def test_two_ranks_answer_as_one(root, environment, tmp_path):
     assert (far.diff(dim=1) == 0).any(1).all()
 
 
+@pytest.mark.slow
 def test_two_ranks_predict_as_one_through_the_tool(root, environment, tmp_path):
     """67 and 33 images are odd: no rank may see one twice."""
     tool = str(root / 'tools/dataset_converters/digits.py')

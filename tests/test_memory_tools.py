@@ -73,6 +73,7 @@ def test_what_the_angle_has_beyond_each_control(study, capsys):
     )
 
 
+@pytest.mark.slow
 def test_benchmark(root, environment, tmp_path):
     command = [
         *(sys.executable, str(root / 'tools/benchmarks/memory_search.py')),
