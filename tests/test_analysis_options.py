@@ -95,7 +95,7 @@ def test_labels_that_do_not_fit_are_no_other_class(moments, labels):
     total = AngleAccumulator(3)
     total.update(torch.ones(1, 2), torch.tensor([2]))
     before = total.state()
-    with pytest.raises(ValueError, match='label'):
+    with pytest.raises(ValueError, match='label|moments'):
         total.update(moments, labels)
     assert all((total.state()[n] == v).all() for n, v in before.items())
 
@@ -115,12 +115,40 @@ def test_sums_of_other_settings_are_not_added():
         lambda: EnergyAccumulator().update(
             torch.ones(2, 4, 4), torch.tensor([1])
         ),
+        lambda: EnergyAccumulator().update(
+            torch.ones(2, 4, 4), torch.tensor([0.0, 1.0])
+        ),
+        lambda: EnergyAccumulator().update(torch.ones(2, 4, 4) * 1j),
+        lambda: AngleAccumulator(1).update(
+            torch.ones(2, 2) * 1j, torch.zeros(2).long()
+        ),
         lambda: VectorAccumulator().update(torch.ones(2, 3, 4, 4)),
+        lambda: VectorAccumulator().update(torch.ones(2, 3) * 1j),
+        lambda: VectorAccumulator().update(torch.ones(2, 0)),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(act):
+def test_shapes_and_types_that_do_not_fit_are_refused(act):
     with pytest.raises(ValueError, match='give'):
         act()
+
+
+def test_lists_are_no_tensors():
+    with pytest.raises(ValueError, match=r'Accumulator.labels=\[0\] must be'):
+        AngleAccumulator(1).update(torch.ones(1, 2), [0])
+
+
+@pytest.mark.parametrize('kind', [torch.uint8, torch.int32])
+def test_labels_and_numbers_of_any_integers(kind):
+    labels = torch.arange(9)
+    moments = torch.stack([labels - 4.5, labels * 0.3], 1)
+    wanted, found = AngleAccumulator(9), AngleAccumulator(9)
+    wanted.update(moments, labels)
+    found.update(moments, labels.to(kind))  # 9 x 36 cells are no byte
+    assert (wanted.state()['table'] == found.state()['table']).all()
+    wanted, found = EnergyAccumulator(), EnergyAccumulator()
+    wanted.update(torch.ones(9, 3, 3), labels)
+    found.update(torch.ones(9, 3, 3), labels.to(kind))
+    assert (wanted.state()['images'] == found.state()['images']).all()
 
 
 def test_images_are_counted_on_after_a_file():
@@ -147,6 +175,7 @@ def test_images_are_counted_on_after_a_file():
             dict(token_grid='backbone.x'),
             "AngleStatsHook.token_grid='backbone.x'",
         ),
+        (dict(token_grid=''), "AngleStatsHook.token_grid='' must name"),
         (
             dict(layers=['backbone'], feature_plane=[{}, {}]),
             'AngleStatsHook.feature_plane has 2 configs',

@@ -232,7 +232,7 @@ def test_vectors_give_centre_and_plane():
             lambda: AngleAccumulator(2).update(
                 torch.ones(2, 2), torch.tensor([0])
             ),
-            r'moments \(2, 2\) but 1 labels',
+            r'labels is torch.int64 of shape \(1,\); give 2 integers',
         ),
         (
             lambda: [

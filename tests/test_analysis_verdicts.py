@@ -349,6 +349,30 @@ def test_the_level_itself_supports_nothing(pvalue, alpha, verdict):
         assert judge(tests) == judge(tests, alpha)
 
 
+@pytest.mark.parametrize('alpha', [None, 0, 1, '0.05'])
+def test_a_level_is_a_chance(alpha):
+    for tests in ({}, {'l': [test(CLEAR)]}):
+        with pytest.raises(ValueError, match='alpha=.* > 0 and < 1'):
+            judge(tests, alpha)
+
+
+@pytest.mark.parametrize(
+    'options', [dict(permutations=0), dict(resamples=1), dict(seed=None)]
+)
+def test_options_of_permutations(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f'{name}=.* must be'):
+        class_dependence(np.eye(2, 3, dtype=int), **options)
+
+
+@pytest.mark.parametrize(
+    'table', [np.ones(3), -np.ones((2, 3)), np.full((2, 3), np.nan)]
+)
+def test_what_counts_nothing(table):
+    with pytest.raises(ValueError, match='table=.* counts >= 0'):
+        class_dependence(table, 9)
+
+
 def test_all_layers_are_corrected_together_but_for_what_is_undecidable():
     pvalues = dict(a=(0.01, 0.04), b=(0.02,))
     tests = {

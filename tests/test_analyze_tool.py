@@ -29,12 +29,15 @@ from u1_plugin.geometry import (
 )
 from u1_plugin.lab.analysis import controls, survey
 from u1_plugin.lab.analysis.built_in import image_folder
+from u1_plugin.lab.analysis.figures import png, polar_histograms
+from u1_plugin.lab.analysis.hue import to_rgb
 from u1_plugin.lab.analysis.images import (
     make_dataset,
     make_loader,
     prepare_image,
     subset_index,
 )
+from u1_plugin.lab.analysis.layer import LayerState
 from u1_plugin.lab.analysis.report import show_estimate, show_pvalue
 from u1_plugin.lab.analysis.sources import Network, load_network, untrained_twin
 from u1_plugin.lab.markup import plain
@@ -174,6 +177,17 @@ def test_correlation_of_angles_all_around():
     nothing = controls.toroidal_correlation(first, rng.permutation(first))
     assert nothing.low < 0 < nothing.high and nothing.pvalue > 0.05
     assert controls.toroidal_correlation(first, 0 * first).value == 0
+    # An angle that is not known is no pair, and too few say nothing.
+    holes = np.append(second, [np.nan, 0.3])
+    again = controls.toroidal_correlation(
+        np.append(first, [0.3, np.nan]), holes
+    )
+    assert again == found
+    assert np.isnan(
+        controls.toroidal_correlation(first[:4], holes[-5:-1])
+    ).all()
+    with pytest.raises(ValueError, match=r'\(40,\) and \(42,\)'):
+        controls.toroidal_correlation(first, holes)
 
 
 def test_moments_follow_a_shift(network, loader, found, tmp_path):
@@ -209,6 +223,26 @@ def test_shuffled_channels(found):
     row = controls.shuffles_of(layer, labels, 4, orders=20)
     assert row.own > 0.5 and row.low > 0.5  # whatever the order
     assert row.scrambled < 1.5 * row.chance < row.own
+
+
+def test_a_palette_is_named():
+    one = np.ones(1)
+    for palette in ('jet', None, np.ones(2)):
+        with pytest.raises(ValueError, match="palette=.* 'hsv' or 'twilight'"):
+            to_rgb(one, one, one, palette)
+
+
+def test_without_an_angle_nothing_is_told(tmp_path):
+    state = LayerState('x', 'relu', 6, tmp_path)
+    state.update(torch.ones(6, 4, 1, 1), torch.arange(6))
+    labels = np.arange(6) % 3
+    layer = state.finish(labels, 3, tuple(survey.PLANES))
+    row = controls.shuffles_of(layer, labels, 3, orders=9)
+    assert np.isnan([row.own, row.median, row.rank, row.chance]).all()
+    none = survey.Survey([layer] * 2, labels, CLASSES)
+    assert np.isnan(controls.centring_of(none)[1].follows).all()
+    picture = polar_histograms(layer, CLASSES, ['image', 'pca_centred'])
+    assert png(picture, 20).startswith(b'\x89PNG')
 
 
 def test_untrained_twin_is_seeded(network):

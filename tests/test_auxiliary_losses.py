@@ -186,3 +186,97 @@ def test_a_permutation_moves_all_windings_of_a_class():
     hook.before_train_epoch(SimpleNamespace(model=model, epoch=0))
     assert {tuple(row) for row in angles.tolist()} == rows
     assert not torch.equal(angles, before)
+
+
+def test_sphere_targets_on_a_circle_are_a_u1_loss_with_a_random_plane():
+    loss = build('SphereTargetLoss', dimension=2)
+    vectors, labels = batch()
+    moment = vectors @ loss.rows.T
+    theta = torch.atan2(moment[:, 1], moment[:, 0])
+    wanted = torch.atan2(loss.targets[:, 1], loss.targets[:, 0])[labels]
+    expected = (1 - torch.cos(theta - wanted)).mean()
+    torch.testing.assert_close(loss(vectors, labels), expected)
+
+
+@pytest.mark.parametrize('dimension', [2, 3, K - 1, 8])
+def test_sphere_targets_lie_off_the_medial_vector(dimension):
+    loss = build('SphereTargetLoss', dimension=dimension)
+    gram = loss.rows @ loss.rows.T
+    torch.testing.assert_close(gram, torch.eye(dimension), atol=1e-6, rtol=0)
+    assert loss.rows.sum(1).abs().max() < 1e-6
+    assert loss.targets.shape == (K, dimension)
+    torch.testing.assert_close(loss.targets.norm(dim=1), torch.ones(K))
+    vectors, labels = batch()
+    moved = 3 * vectors + 7
+    torch.testing.assert_close(loss(vectors, labels), loss(moved, labels))
+    reached = loss.targets @ loss.rows
+    assert loss(reached, torch.arange(K)).abs() < 1e-6
+
+
+def test_targets_of_k_less_one_dimensions_are_a_simplex():
+    targets = build('SphereTargetLoss', dimension=K - 1).targets
+    cosine = (targets @ targets.T)[~torch.eye(K, dtype=bool)]
+    torch.testing.assert_close(cosine, torch.full((K * (K - 1),), -1 / (K - 1)))
+
+
+def test_superclasses_are_even_and_their_entropy_is_torchs():
+    loss = build('SuperclassLoss', superclasses=3)
+    assert sorted(torch.bincount(loss.group).tolist()) == [1, 2, 2]
+    vectors, labels = batch()
+    logits = vectors @ loss.weight.T + loss.bias
+    expected = torch.nn.functional.cross_entropy(logits, loss.group[labels])
+    torch.testing.assert_close(loss(vectors, labels), expected)
+    assert [n for n, _ in loss.named_parameters()] == ['weight', 'bias']
+    other = build('SuperclassLoss', superclasses=3, seed=1)
+    assert not torch.equal(other.weight, loss.weight)
+
+
+def test_orthogonal_projection_pair_by_pair():
+    loss = build('OrthogonalProjectionLoss', gamma=0.7)
+    vectors, labels = batch()
+    unit = normalize(vectors, dim=1)
+    same, other = [], []
+    for i in range(B):
+        for j in range(B):
+            if i != j:
+                pairs = same if labels[i] == labels[j] else other
+                pairs.append(unit[i] @ unit[j])
+    expected = 1 - sum(same) / len(same) + 0.7 * abs(sum(other) / len(other))
+    torch.testing.assert_close(loss(vectors, labels), expected)
+    scores = torch.nn.functional.one_hot(labels, K).float()
+    torch.testing.assert_close(loss(vectors, scores), expected)
+    alone = loss(vectors[:2], torch.tensor([0, 1]))  # no pair of a class
+    torch.testing.assert_close(alone, 0.7 * (unit[0] @ unit[1]).abs())
+    assert loss(vectors[:1], labels[:1]) == 0
+
+
+def test_the_simplex_head_is_a_linear_layer_and_a_fixed_simplex():
+    head = MODELS.build(
+        dict(type='SimplexClsHead', num_classes=K, in_channels=C, radius=2.0)
+    )
+    gram = head.corners @ head.corners.T / 4
+    expected = torch.full((K, K), -1 / (K - 1)).fill_diagonal_(1.0)
+    torch.testing.assert_close(gram, expected)
+    vectors, _ = batch()
+    found = head((vectors,))
+    torch.testing.assert_close(found, head.fc(vectors) @ head.corners.T)
+    assert head.fc.weight.shape == (K - 1, C)
+    assert 'corners' not in head.state_dict()
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(type='SphereTargetLoss', dimension=1),
+        dict(type='SphereTargetLoss', dimension=C),
+        dict(type='SuperclassLoss', superclasses=1),
+        dict(type='SuperclassLoss', superclasses=K + 1),
+        dict(type='OrthogonalProjectionLoss', gamma=-1),
+        dict(type='SimplexClsHead', radius=0),
+    ],
+)
+def test_controls_refuse_what_they_cannot_do(options):
+    (field,) = set(options) - {'type'}
+    config = dict(options, num_classes=K, in_channels=C)
+    with pytest.raises(ValueError, match=f'{field}={options[field]}'):
+        MODELS.build(config)

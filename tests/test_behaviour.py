@@ -3,6 +3,7 @@
 import json
 import math
 import runpy
+import shutil
 import sys
 
 import numpy as np
@@ -24,6 +25,7 @@ from u1_plugin.lab.benchmark.behaviour import (
     load_run,
     signals,
 )
+from u1_plugin.lab.benchmark.images import split_images
 
 
 def test_epochs_to_an_accuracy():
@@ -168,3 +170,58 @@ def test_missing_checkpoint(results):
 def test_curves_are_those_of_the_table():
     run = make_table({}, seeds=1).iloc[0]
     assert epochs_to(json.loads(run.val_curve), run.test_top1 - 5) == 4
+
+
+LOGITS = np.eye(3)
+
+
+@pytest.mark.parametrize(
+    'logits, labels, bins, message',
+    [
+        (LOGITS, np.array([0, 1, 3]), 15, 'classes'),
+        (LOGITS, np.array([0, 1, -1]), 15, 'classes'),
+        (LOGITS, np.array([0, 1]), 15, r'labels of shape \(2,\)'),
+        (LOGITS * math.nan, np.arange(3), 15, 'finite numbers'),
+        (LOGITS[:0], np.arange(0), 15, r'\(0, 3\)'),
+        (LOGITS, np.arange(3), 0, 'bins=0'),
+    ],
+)
+def test_outputs_that_tell_nothing(logits, labels, bins, message):
+    with pytest.raises(ValueError, match=message):
+        calibration_error(logits, labels, bins)
+    if bins:
+        with pytest.raises(ValueError, match=message):
+            accuracy(logits, labels)
+
+
+def test_what_no_detector_tells_apart():
+    some = Signals(LOGITS, np.ones(3), np.ones(3))
+    nothing = Signals(LOGITS[:0], np.ones(0), np.ones(0))
+    for known, unknown, name in (
+        (nothing, some, 'known has 0 images'),
+        (some, nothing, 'unknown has 0 images'),
+        (some, some._replace(angle=np.full(3, math.nan)), 'unknown .* finite'),
+    ):
+        with pytest.raises(ValueError, match=name):
+            detection(known, unknown)
+
+
+def test_options_of_what_is_measured():
+    with pytest.raises(ValueError, match='batch_size=0'):
+        signals(torch.nn.Identity(), torch.ones(1, 3, 4, 4), batch_size=0)
+    with pytest.raises(ValueError, match='limit=0'):
+        split_images(Config(), limit=0)
+    with pytest.raises(ValueError, match='accuracy=nan'):
+        epochs_to([], math.nan)
+    with pytest.raises(ValueError, match=r"metric='accuracy/top1'"):
+        epochs_to([dict(epoch=1)], 50)
+
+
+def test_no_baseline_gives_no_target(tool, results, tmp_path):
+    folder = tmp_path / 'results'
+    shutil.copytree(results, folder)
+    table = pd.read_csv(folder / 'results.csv')
+    table[table.role != 'baseline'].to_csv(folder / 'results.csv', index=False)
+    with pytest.raises(SystemExit, match='--accuracy: .* no baseline'):
+        tool(str(folder), 'out')
+    tool(str(folder), 'out', '--accuracy', '50')

@@ -132,5 +132,41 @@ def test_seeds_needed_at_the_ends():
     assert seeds_needed(0.01, 5) == 2
     # Large n: the normal approximation (1.96 + 0.8416)^2 (sd / gain)^2.
     assert seeds_needed(1, 0.02) == pytest.approx(19622, rel=1e-3)
-    with pytest.raises(ValueError, match='gain=0'):
+    with pytest.raises(ValueError, match='gain=0 must'):
         seeds_needed(1, 0)
+
+
+@pytest.mark.parametrize(
+    'options', [dict(confidence=None), dict(confidence=1), dict(seed=-1)]
+)
+def test_options_of_a_comparison(options):
+    (name,) = options
+    for treated in ([1, 2], [0, 0]):  # the second needs neither
+        with pytest.raises(ValueError, match=f'{name}=.* must be'):
+            compare(treated, [0, 0], **options)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(sd=-1), 'sd=-1 must be a finite number >= 0'),
+        (dict(sd=None), 'sd=None must'),
+        (dict(power=1), 'power=1 must be a finite number > 0 and < 1'),
+        (dict(alpha='0.05'), "alpha='0.05' must"),
+        (dict(n=1), 'n=1 must be an integer >= 2'),
+    ],
+)
+def test_what_has_no_power(options, message):
+    with pytest.raises(ValueError, match=message):
+        detectable_gain(**{'sd': 1, 'n': 5, **options})
+    if 'n' not in options:
+        with pytest.raises(ValueError, match=message):
+            seeds_needed(**{'sd': 1, 'gain': 1, **options})
+
+
+def test_what_no_number_of_pairs_shows():
+    assert seeds_needed(5e-324, 1.0) == 2
+    with pytest.raises(ValueError, match='effect_size=1e-12.* tiny part of sd'):
+        seeds_needed(1.0, 1e-12)
+    with pytest.raises(ValueError, match='power=0.01; .* above alpha'):
+        detectable_gain(1.0, 5, power=0.01)

@@ -624,6 +624,14 @@ def test_a_record_that_lacks_something_is_none(finished, root, tmp_path):
         json.dumps(dict(record, val=record['val'][:-1])),
         json.dumps(dict(record, test={})),
         json.dumps({k: v for k, v in record.items() if k != 'order'}),
+        json.dumps(dict(record, cpu_s=None)),
+        json.dumps(dict(record, peak_rss_mib=[])),
+        json.dumps(dict(record, initial=dict(backbone='a'))),
+        json.dumps(dict(record, val=[{}])),
+        json.dumps(dict(record, test={'accuracy/top1': 'a'})),
+        json.dumps(dict(record, versions=None)),
+        json.dumps(dict(record, identity=1)),
+        '[' * 100_000,
     ):
         run.record_file.write_text(lack)
         assert run.record() is None

@@ -73,6 +73,21 @@ def test_options_are_named_as_they_are_written(make, field, options, words):
         make(**options)
 
 
+@pytest.mark.parametrize('make, field', BOTH)
+@pytest.mark.parametrize('kind', ['', 'a..b', 'Nonsense', 3, None, [1, 2]])
+def test_types_that_are_none_are_named(make, field, kind):
+    neck = dict(type=kind)
+    with pytest.raises(
+        ValueError, match=rf'{field}\.neck\.type=.* is not known'
+    ):
+        make(neck=neck, class_angles=dict(num_classes=3))
+
+
+def test_names_of_several_kinds_are_refused():
+    with pytest.raises(ValueError, match='^u1 has no 1; it takes neck'):
+        build_branch('u1', build(plain_config()), {1: 2, 'a': 3}, 3, 'it')
+
+
 @pytest.mark.parametrize('u1', ['image', 3, [dict()]])
 def test_options_are_a_dict(u1):
     words = r'model\.u1=.* must be a dict with any of neck, class_angles, loss'
@@ -84,6 +99,22 @@ def test_options_are_a_dict(u1):
 def test_class_angles_of_another_kind_are_refused(make, field):
     with pytest.raises(ValueError, match="u1.class_angles='uniform' must be"):
         make(class_angles='uniform')
+
+
+@pytest.mark.parametrize('make, field', BOTH)
+@pytest.mark.parametrize(
+    'part, wrong',
+    [
+        ('neck', dict(type=nn.ReLU)),
+        ('neck', nn.ReLU()),
+        ('class_angles', nn.ReLU()),
+        ('loss', dict(type=int)),
+    ],
+    ids=str,
+)
+def test_parts_of_another_kind_are_refused(make, field, part, wrong):
+    with pytest.raises(ValueError, match=rf'{field}\.{part}=.* is no module'):
+        make(**dict(dict(class_angles=dict(num_classes=3)), **{part: wrong}))
 
 
 def test_a_refused_branch_leaves_no_hook():

@@ -66,7 +66,9 @@ def test_rayleigh_has_its_level():
 
 
 @pytest.mark.parametrize('count', [1, 2, 7])
-def test_holm_is_statsmodels(count):
+def test_holm_is_statsmodels(count, monkeypatch):
+    # It collects the process's garbage every time: half a second each.
+    monkeypatch.setattr('gc.collect', lambda *generation: 0)
     rng = np.random.default_rng(count)
     for _ in range(20):
         p = rng.uniform(0, 0.3, count).round(2)
@@ -81,6 +83,9 @@ def test_holm_is_statsmodels(count):
 
 def test_holm_at_the_ends():
     assert holm(np.array([])).shape == (0,)
+    for wrong in ([0.1, -0.1], [0.1, 1.1], [[0.1]]):
+        with pytest.raises(ValueError, match='pvalues=.* must be'):
+            holm(np.array(wrong))
     assert np.isnan(holm(np.array([np.nan]))).all()
     np.testing.assert_allclose(holm([0.4, 0.6, 0.01]), [0.8, 0.8, 0.03])
     np.testing.assert_allclose(holm([0.9, 0.8]), [1, 1])
@@ -289,3 +294,19 @@ def test_one_angle_needs_no_exact_zero():
     first = 1 + 1e-13 * np.arange(5)
     _, second = pair(5)
     assert circular_correlation(first, second, 99).value == 0
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(permutations=None), 'permutations=None must be'),
+        (dict(permutations=0), 'permutations=0 must be'),
+        (dict(permutations=9, seed=-1), 'seed=-1 must be'),
+        (dict(permutations=9, second=np.zeros(4)), r'\(5,\) and \(4,\)'),
+        (dict(permutations=9, second=[0.0] * 5), 'second='),
+    ],
+)
+def test_correlation_says_what_is_wrong(options, message):
+    first, second = pair(5)
+    with pytest.raises(ValueError, match=message):
+        circular_correlation(**{'first': first, 'second': second, **options})

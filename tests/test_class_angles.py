@@ -6,6 +6,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -251,3 +252,10 @@ def test_a_checkpoint_without_angles_keeps_the_built_ones():
     before = angles.angles.clone()
     assert not angles.load_state_dict({}, strict=True).missing_keys
     assert torch.equal(angles.angles, before)
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = ClassAngles(np.int64(3), seed=np.int64(7), windings=np.int64(2))
+    assert torch.equal(found.angles, ClassAngles(3, seed=7, windings=2).angles)
+    with pytest.raises(ValueError, match='class_angles.seed=None must be an'):
+        ClassAngles(3, seed=None)

@@ -360,3 +360,39 @@ def test_every_flipped_byte_is_refused_or_harmless(tmp_path):
 def test_another_channel_number_is_refused():
     with pytest.raises(ValueError, match='in_channels=12.*5 channels'):
         FeaturePlane(C)(torch.rand(2, 5))
+
+
+@pytest.mark.parametrize('basis', ['fourier', 'random', 'learned'])
+def test_numbers_of_numpy_are_numbers(basis):
+    options = dict(in_channels=5, seed=3, momentum=0.5)
+    given_options = dict(
+        in_channels=np.int64(5), seed=np.int64(3), momentum=np.float32(0.5)
+    )
+    vectors = torch.rand(4, 5)
+    found, wanted = (
+        FeaturePlane(basis=basis, center='running', **own)(vectors)
+        for own in (given_options, options)
+    )
+    assert torch.equal(found, wanted)
+
+
+def test_a_file_is_a_path():
+    for file in (True, 7):
+        with pytest.raises(ValueError, match=f'feature_plane.file={file} must'):
+            FeaturePlane(file=file)
+
+
+@pytest.mark.parametrize('shape', [(5,), (2, 5), (2, 3, 5), (0, 5)], ids=str)
+def test_vectors_of_any_shape_move_the_centre(shape):
+    plane = FeaturePlane(5, center='running')
+    vectors = torch.rand(shape) + 0.1
+    assert plane(vectors).shape == (*shape[:-1], 2)
+    if vectors.numel():
+        unit = torch.nn.functional.normalize(vectors, dim=-1).reshape(-1, 5)
+        torch.testing.assert_close(plane.running_mean, unit.mean(0))
+
+
+@pytest.mark.parametrize('wrong', [None, torch.tensor(1.0), torch.ones(2, 0)])
+def test_what_are_no_vectors_is_named(wrong):
+    with pytest.raises(ValueError, match='^vectors'):
+        FeaturePlane()(wrong)

@@ -461,3 +461,15 @@ def test_a_read_only_folder_or_file_is_named_at_once(tmp_path):
     assert closed.startswith('PermissionError --out=')
     assert file.startswith('PermissionError --out=')
     assert new == 'accepted'
+
+
+@pytest.mark.parametrize('path', [None, 3.5, 'a\0b', 'a\ud800', b'a'])
+def test_what_can_be_no_path(path):
+    for check in (check_new, check_writable):
+        with pytest.raises(ValueError, match='out=.* can be no path'):
+            check(path, 'out')
+    for write in (new_folder, new_file):
+        with pytest.raises(ValueError, match='out=.* can be no path'):
+            write(path).__enter__()
+    with pytest.raises(ValueError, match='file=.* can be no path'):
+        replaced_file(path).__enter__()

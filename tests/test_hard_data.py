@@ -202,6 +202,10 @@ def test_four_options_corrupt_an_existing_config(root, folder):
         (dict(name='fog', severity=6), 'severity=6'),
         (dict(name='fog', severity=1, min_size=16), 'min_size=16'),
         (dict(name='fog', severity=1, scale=16), "'scale'"),
+        (dict(name='fog', severity=1, after=''), "Corrupt.after=''"),
+        (dict(name='fog', severity=1, after='0'), "Corrupt.after='0'"),
+        (dict(name='fog', severity=1, after=int), 'Corrupt.after=.*int'),
+        (dict(name='fog', severity=1, after='Resize'), "after='Resize'"),
     ],
 )
 def test_corrupt_says_what_is_wrong(options, message):

@@ -336,6 +336,9 @@ def test_different_names_are_different_files():
     found = {file_name(name) for name in HOSTILE}
     assert len(found) == len(set(HOSTILE))
     assert file_name('a/b') != file_name('a%2fb')
+    # No text: as Python reads names of files, and as it never does.
+    assert file_name('a\udc80') == 'a%ed%b2%80'
+    assert file_name('a\ud800') == 'a%ed%a0%80'
     assert len(file_name('x' * 500)) < 200
     assert file_name('x' * 500) != file_name('x' * 499)
 

@@ -422,7 +422,7 @@ def test_bad_input_is_refused():
             bottleneck_pixels(maps, ids, ids, plane, keep=keep)
     with pytest.raises(ValueError, match=r'labels \(2,\)'):
         bottleneck_pixels(maps, torch.zeros(2).long(), ids, plane)
-    with pytest.raises(ValueError, match=r'maps \(3, 2, 2\)'):
+    with pytest.raises(ValueError, match=r'intensity \(3, 2, 2\)'):
         bottleneck_pixels(maps[0], ids, ids, plane)
 
 
@@ -434,7 +434,7 @@ def test_bad_input_is_refused():
         ('vectors', lambda t: changed(t, INF), 'NaN or inf'),
         ('vectors', lambda t: changed(t, -INF), 'NaN or inf'),
         ('vectors', lambda t: t[0], r'7 channels|\(6,\)|6 channels'),
-        ('vectors', lambda t: t[:, :0], '0 channels'),
+        ('vectors', lambda t: t[:, :0], r'vectors \(40, 0\) must be'),
         ('vectors', lambda t: t.long(), 'vectors of dtype torch.int64'),
         ('labels', lambda t: changed(t, -1), 'labels -1'),
         ('labels', lambda t: t.float(), 'labels of dtype torch.float32'),
@@ -523,6 +523,10 @@ def test_nothing_is_appended_of_nothing():
     bank.append(some_pixels(3))
     bank.append(some_pixels(0))
     assert_same(MemoryBank.from_state(bank.state()), bank)
+    for wrong in (None, torch.tensor(1.0), torch.ones(0, 0), torch.ones(0, 9)):
+        with pytest.raises(ValueError, match='vectors'):
+            bank.append(some_pixels(0)._replace(vectors=wrong))
+    assert MemoryBank().vectors(torch.arange(0)).shape == (0, 0)
 
 
 @settings(max_examples=40)
@@ -648,3 +652,33 @@ def test_a_file_is_one_safetensors_file(tmp_path):
     note = json.loads(tensors['metadata'].numpy().tobytes())
     assert note['identity'] == IDENTITY and note['version'] == 2
     assert (note['blocks'], note['pixels'], note['channels']) == (3, 120, 6)
+
+
+@pytest.mark.parametrize(
+    'index, words',
+    [
+        ([1], r'index=\[1\] must be a Tensor'),
+        (torch.tensor(1), r'index of shape \(\) and type torch.int64'),
+        (torch.tensor([1.0]), 'index of shape .* torch.float32'),
+        (torch.tensor([3, -1]), 'index holds -1..3, .* within 0..119'),
+        (torch.tensor([120]), 'index holds 120..120, .* within 0..119'),
+    ],
+    ids=str,
+)
+def test_what_is_no_index_is_refused(index, words):
+    with pytest.raises(ValueError, match=words):
+        filled().vectors(index)
+
+
+def test_a_file_is_a_path():
+    with pytest.raises(ValueError, match='file=3 must be a string or a Path'):
+        filled().save(3)
+
+
+@pytest.mark.parametrize(
+    'maps', [torch.ones(1, 3, 0, 2), torch.ones(1, 3, 2, 2).cfloat()], ids=str
+)
+def test_pixels_are_cut_from_real_maps(maps):
+    ids = torch.zeros(1).long()
+    with pytest.raises(ValueError, match='^intensity'):
+        bottleneck_pixels(maps, ids, ids, FeaturePlane(in_channels=3))

@@ -388,6 +388,11 @@ def test_misuse_is_named():
     for labels in (torch.arange(7), torch.rand(20)):
         with pytest.raises(ValueError, match='labels'):
             model.head.fill(feats, labels, torch.arange(20))
+    with pytest.raises(ValueError, match=r'labels=\[0, 1\] must be a Tensor'):
+        model.head.fill(feats, [0, 1], torch.arange(2))
+    for wrong in (None, [], [3], (torch.ones(2, 64, 4, 4).cfloat(),)):
+        with pytest.raises(ValueError, match='feats must be a tensor of real'):
+            model.head.fill(wrong, torch.arange(2), torch.arange(2))
     assert not len(model.head.bank)
     other = fill(classifier()).head.bank
     small = small_head(num_classes=10, in_channels=32)

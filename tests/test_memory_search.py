@@ -20,6 +20,7 @@ from u1_plugin.memory import (
     Sites,
     build_search,
     check_engine,
+    coreset,
     vote,
 )
 from u1_plugin.memory.precise import distances, prepared, total
@@ -483,6 +484,10 @@ def test_an_emptied_bank_says_so():
         (lambda: build_search(filled(), 'flat'), "engine='flat'"),
         (lambda: build_search(filled(), 'faiss:'), "engine='faiss:'"),
         (lambda: build_search(filled(), None), 'engine=None'),
+        (
+            lambda: build_search(filled(), 'faiss:PQ999'),
+            "engine='faiss:PQ999': factory='PQ999'",
+        ),
         (lambda: build_search(filled(), 'exact', 'L2'), "metric='L2'"),
         (lambda: check_engine('exakt', 'l2', 6), "engine='exakt'"),
         (lambda: check_engine('exact', 'l2', 0), 'channels=0'),
@@ -671,3 +676,20 @@ def test_the_greatest_votes_are_found(metric, plane, width):
     )
     steps = found.costs.diff(dim=1)
     assert (found.indices.diff(dim=1)[steps == 0] > 0).all()
+
+
+@pytest.mark.parametrize('engine', ['exact', 'faiss:Flat'])
+def test_a_bias_is_one(engine):
+    search = build_search(filled(), engine)
+    with pytest.raises(ValueError, match='bias=3 must be a Bias or None'):
+        search.search(queries(), 3, 3)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = dict(chunk=np.int64(2), block=np.int32(3))
+    found = ExactSearch(filled(), **options).search(queries(), np.int64(3))
+    wanted = ExactSearch(filled()).search(queries(), 3)
+    assert torch.equal(found.indices, wanted.indices)
+    Memory(filled(), shuffle=np.int64(3))
+    found = coreset(filled(), np.float32(0.5), np.int64(2), np.int64(1))
+    assert torch.equal(found, coreset(filled(), 0.5, 2, 1))

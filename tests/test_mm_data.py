@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Subset
 
 from u1_plugin.mm import data
 from u1_plugin.mm.data_content import content_digests, gt_labels
+from u1_plugin.mm.memory_sampler import MemorySampler
 
 LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 FLIP = dict(type='RandomFlip', prob=0.5)
@@ -271,3 +272,13 @@ def test_what_cannot_be_prepared_is_named(folder):
         data.with_pipeline(Pictures(), TEST)
     with pytest.raises(ValueError, match='SomeHook.*train_dataloader'):
         data.training_images(ConfigDict(), 'SomeHook')
+
+
+def test_a_sampler_names_its_options():
+    labels = Pictures(20)
+    chosen = MemorySampler(labels, np.int64(1), shots_seed=np.int64(2)).chosen
+    assert chosen == MemorySampler(labels, 1, 2).chosen and len(chosen) == 10
+    for options in (dict(shots_seed=-1), dict(shots=0), dict(shots=True)):
+        name, value = next(iter(options.items()))
+        with pytest.raises(ValueError, match=f'MemorySampler.{name}={value}'):
+            MemorySampler(labels, **options)

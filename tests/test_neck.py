@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -246,3 +247,45 @@ def test_other_channels_are_named():
     neck = BottleneckAngleNeck(in_channels=8)
     with pytest.raises(ValueError, match=r'in_channels=\[8\].*\[9\] channels'):
         neck.connect([9])
+
+
+@pytest.mark.parametrize(
+    'given, words',
+    [
+        (None, ('a list of 1', 'NoneType')),
+        (maps(8)[0], ('a list of 1', 'Tensor')),
+        ([], ('a list of 1', 'not 0')),
+        (maps(8, 8), ('a list of 1', 'not 2')),
+        ([None], ('maps[0]', 'tensor', 'None')),
+        ([maps(8)[0].int()], ('maps[0]', 'int32', 'floating point')),
+        ([maps(8)[0].cfloat()], ('maps[0]', 'real', 'complex64')),
+        ([torch.ones(2, 8)], ('maps[0]', '(2, 8)', 'dim=2')),
+        ([torch.ones(2, 8, 0, 3)], ('maps[0]', '(2, 8, 0, 3)', 'dim=2')),
+        ([torch.ones(2, 8, 3, 3, 3)], ('maps[0]', '(2, 8, 3, 3, 3)')),
+    ],
+)
+def test_what_are_no_maps_is_named(given, words):
+    with pytest.raises(ValueError) as caught:
+        BottleneckAngleNeck()(given)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@every_reading
+@pytest.mark.parametrize('orthant', ORTHANT_MAPS)
+def test_no_images_have_no_moments(plane, of, orthant):
+    neck = BottleneckAngleNeck(plane=plane, of=of, orthant=orthant)
+    for moment in neck([torch.zeros(0, 8, 3, 3)]):
+        assert moment.value.shape[0] == 0 and moment.value.shape[-1] == 2
+
+
+def test_numbers_of_numpy_are_numbers():
+    neck = BottleneckAngleNeck(
+        layers=[np.int64(-1)],
+        windings=[np.int64(1), np.int32(2)],
+        in_channels=np.int64(8),
+        layer_weights=[np.float32(0.5)],
+    )
+    (moment,) = neck(maps(8))
+    assert moment.layer == -1 and moment.weight == 0.5
+    (wanted,) = BottleneckAngleNeck(windings=[1, 2])(maps(8))
+    assert torch.equal(moment.value, wanted.value)

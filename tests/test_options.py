@@ -1,6 +1,7 @@
 """Options are checked against the annotations that name them."""
 
 import math
+from fractions import Fraction
 from typing import (
     Any,
     Callable,
@@ -28,6 +29,7 @@ from u1_plugin.options import (
     Range,
     Seed,
     Share,
+    check,
     checked,
     fits,
     shown,
@@ -166,3 +168,52 @@ def test_a_signature_stays_readable():
         'num_classes',
         'kappa',
     ]
+
+
+@checked()
+def echo(
+    number: Finite = 0,
+    numbers: Sequence[Finite] = (),
+    whole: Union[None, int, Sequence[Sequence[int]]] = None,
+    free: Any = None,
+    *rest,
+    **more,
+) -> tuple:
+    return number, numbers, whole, free, rest, more
+
+
+def test_numbers_of_numpy_arrive_as_pythons():
+    number, several, whole, *_ = echo(
+        np.float32(0.5), [np.int64(1), 2.5], whole=((np.uint8(3),),)
+    )
+    assert type(number) is float and number == 0.5
+    assert several == [1, 2.5] and type(several[0]) is int
+    assert whole == ((3,),) and type(whole[0][0]) is int
+    assert type(echo(np.int64(7))[0]) is int
+    assert type(echo(Fraction(1, 4))[0]) is float
+    assert type(echo(free=np.float64(0.5))[3]) is float
+
+
+def test_what_is_no_number_of_numpy_is_the_very_thing():
+    given = [1, 2.5]
+    array, switch = np.ones(2), np.bool_(True)
+    found = echo(1, given, None, [array], switch, more=switch)
+    assert found[1] is given and found[3][0] is array
+    assert found[4] == (switch,) and found[4][0] is switch
+    assert found[5] == dict(more=switch)
+
+
+@pytest.mark.parametrize('large', [2**63, -(2**64), 10**300])
+def test_whole_numbers_beyond_torchs_are_floats(large):
+    assert type(echo(large)[0]) is float and echo(large)[0] == float(large)
+    assert type(echo(2**63 - 1)[0]) is int
+    for whole in (echo(free=large)[3], echo(whole=large)[2]):
+        assert type(whole) is int and whole == large
+
+
+def test_one_value_is_checked_by_its_name():
+    assert type(check('eps', np.float32(1), Positive)) is float
+    with pytest.raises(ValueError, match='^a.eps=-1 must be a finite number'):
+        check('a.eps', -1, Positive)
+    with pytest.raises(ValueError, match='^a=1 must be a dict, .* anything$'):
+        check('a', 1, Mapping[str, Any])

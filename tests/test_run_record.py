@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -415,3 +417,32 @@ def test_another_backbone_is_no_pair():
     hook = PairedStartHook(plain_config(), seed=3)
     with pytest.raises(ValueError, match='is not that of the plain twin'):
         hook.before_run(runner)
+
+
+_BUFFERS = """
+import sys
+import torch
+from mmengine.dist import get_rank, init_dist
+from u1_plugin.lab.outputs import share_buffers
+
+init_dist('pytorch', 'gloo')
+model = torch.nn.BatchNorm2d(3)
+model.running_mean += get_rank() + 1
+model.num_batches_tracked += get_rank() + 5
+share_buffers(model)
+assert model.running_mean.tolist() == [1.0] * 3
+assert model.num_batches_tracked == 5
+"""
+
+
+def test_ranks_are_evaluated_with_the_buffers_that_are_saved(
+    tmp_path, environment
+):
+    script = tmp_path / 'buffers.py'
+    script.write_text(_BUFFERS)
+    command = [sys.executable, '-m', 'torch.distributed.run']
+    command += ['--nproc_per_node=2', '--master_port=0', str(script)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -68,6 +68,21 @@ def test_failed_runs_are_no_values():
         paired_difference([1, math.nan, 2], [1, 2, 3])
 
 
+@pytest.mark.parametrize(
+    'values', ['ab', [{}, 1], [[1], [1, 2]], [1j, 2], None]
+)
+def test_what_is_no_number(values):
+    with pytest.raises(ValueError, match='give numbers, one a pair'):
+        paired_difference(values, [1, 2])
+
+
+@pytest.mark.parametrize('confidence', [None, 0, 1, 1.5, '0.95', math.nan])
+def test_a_confidence_is_a_chance(confidence):
+    for treated in ([1, 2], [1, 1]):  # the second has no interval
+        with pytest.raises(ValueError, match='confidence=.* > 0 and < 1'):
+            paired_difference(treated, [0, 0], confidence)
+
+
 #: How an accuracy in per cent comes about, from counts of N images.
 FORMS = {
     'float64': lambda counts, n: 100 * counts / n,

@@ -3,13 +3,14 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from helpers import build, images, plain_config, samples, u1_config
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from u1_plugin.nn import MapCollector, MapReader
+from u1_plugin.nn import MapCollector, MapReader, find_maps
 from u1_plugin.nn.maps import Layout, as_map, parts_of
 
 
@@ -200,3 +201,20 @@ def test_a_layer_that_cannot_be_read_is_refused_when_built(neck, words):
         build(u1_config(neck=neck))
     for word in ('u1.neck.', *words):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'layers', [None, 3.5, True, [None], ['a', {}], {}, np.ones(2)], ids=str
+)
+def test_layers_are_names_and_positions(layers):
+    with pytest.raises(ValueError, match='^layers=.* an integer or a string'):
+        find_maps(nn.Conv2d(3, 4, 3), layers)
+
+
+def test_one_layer_needs_no_list():
+    model = build(plain_config())
+    for layer in ('backbone.layer4', -1, np.int64(-1)):
+        assert find_maps(model, layer) == find_maps(model, [layer])
+    for options in (dict(token_grid=3), dict(model=None)):
+        with pytest.raises(ValueError, match='token_grid=3|model=None'):
+            find_maps(**dict(dict(model=model, layers='auto'), **options))

@@ -271,5 +271,31 @@ def test_flips():
         flips_of(flipped())
     with pytest.raises(ValueError, match="flip_direction='sideways'"):
         flips_of(flipped(flip=True, flip_direction='sideways'))
+    with pytest.raises(ValueError, match=r'flip_direction=\[\]'):
+        flips_of(flipped(flip=True, flip_direction=[]))
     with pytest.raises(ValueError, match='flip_direction=None'):
         flips_of(flipped(flip=True))
+
+
+def test_several_labels_of_no_images():
+    target = ClassTarget.several([])
+    target.check(3, 0)
+    assert len(target.pull(ClassAngles(3).table(torch.zeros(1))).vector) == 0
+    with pytest.raises(ValueError, match=r'labels\[1\] must be a tensor.* 3$'):
+        ClassTarget.several([torch.tensor([1]), 3])
+
+
+@pytest.mark.parametrize(
+    'images, words',
+    [
+        ([0, 1], r'images must be a tensor of real numbers, not \[0, 1\]'),
+        (torch.tensor([0.0, 1.0]), 'torch.float32'),
+        (torch.tensor([0, 2]), r'images 0\.\.2 do not fit a batch of 2'),
+        (torch.tensor([-1, 0]), r'images -1\.\.0 do not fit a batch of 2'),
+    ],
+    ids=str,
+)
+def test_images_of_labels_are_those_of_the_batch(images, words):
+    target = ClassTarget(torch.tensor([0, 1]), images, 2)
+    with pytest.raises(ValueError, match=words):
+        target.check(3, 2)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -231,6 +232,9 @@ def test_a_zero_moment_is_harmless(mode):
         (dict(kappa=0), ('kappa=0', '> 0')),
         (dict(eps=0), ('eps=0', '>= 1e-30')),
         (dict(eps=math.inf), ('eps=inf', 'finite')),
+        (dict(eps=1e31), ('eps=1e+31', '<= 1e+30')),
+        (dict(kappa=1e308), ('kappa=1e+308', '<= 1e+30')),
+        (dict(loss_weight=10**300), ('loss_weight=1', '<= 1e+30')),
         (dict(eps='1'), ("eps='1'", 'a finite number')),
         (dict(loss_weight=True), ('loss_weight=True', 'a finite number')),
         (dict(ignore_index=1.5), ('ignore_index=1.5', 'an integer')),
@@ -291,6 +295,15 @@ def test_classes_need_points():
         (dict(pixel_share=torch.ones(6, 2)), ('moment', '(6, 2)', 'pixel')),
         (dict(avg_factor=0), ('avg_factor=0', '> 0')),
         (dict(avg_factor=math.nan), ('avg_factor=nan', '> 0')),
+        (dict(avg_factor=np.float32('nan')), ('avg_factor', 'nan', '> 0')),
+        (dict(avg_factor='6'), ("avg_factor='6'", 'a Tensor')),
+        (dict(avg_factor=True), ('avg_factor=True', 'a finite number > 0')),
+        (dict(moment=None), ('moment', 'tensor', 'None')),
+        (dict(moment=moments().cfloat()), ('moment', 'real', 'complex64')),
+        (dict(weight=[1.0] * 6), ('weight', 'tensor', '[1.0, ')),
+        (dict(weight=torch.ones(6).cfloat()), ('weight', 'complex64')),
+        (dict(pixel_share=[1]), ('pixel_share', 'tensor', '[1]')),
+        (dict(class_points=[[1, 0]]), ('class_points', 'tensor', '[[1, 0]]')),
         (dict(reduction_override=''), ("reduction_override=''", 'mean')),
     ],
 )
@@ -331,3 +344,24 @@ def test_moments_of_any_size_have_their_direction(mode, scale):
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
     (slope,) = torch.autograd.grad(value, z)
     assert slope.isfinite().all() and value.isfinite()
+
+
+@every_mode
+def test_numbers_of_numpy_are_numbers(mode):
+    options = dict(loss_weight=0.5, kappa=2, eps=0.25, ignore_index=-1)
+    kinds = (np.float32, np.int64, np.float64, np.int16)
+    given_options = {
+        name: kind(value) for (name, value), kind in zip(options.items(), kinds)
+    }
+    expected = U1Loss(mode, **options)(moments(), HARD, POINTS, avg_factor=4)
+    found = U1Loss(mode, **given_options)(
+        moments(), HARD, POINTS, avg_factor=np.int64(4)
+    )
+    assert torch.equal(found, expected)
+
+
+@every_mode
+@pytest.mark.parametrize('large', [2**64, 1e30])
+def test_the_largest_weights_are_numbers_of_torch(mode, large):
+    loss = U1Loss(mode, loss_weight=large, kappa=large, eps=large)
+    assert not loss(moments().float(), HARD, POINTS.float()).isnan()

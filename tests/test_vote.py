@@ -338,3 +338,18 @@ def test_bad_votes_are_refused(changes, words):
     with pytest.raises(ValueError) as caught:
         vote(**given | changes)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'memory',
+    [
+        Sites(torch.ones(3, 3), torch.ones(3)),
+        Sites(torch.ones(3, 2), torch.ones(2)),
+        Sites(torch.ones(2, 2), torch.ones(2)),
+    ],
+    ids=lambda sites: str([tuple(field.shape) for field in sites]),
+)
+def test_sites_fit_each_other(memory):
+    query = Sites(torch.ones(3, 2), torch.ones(3))
+    with pytest.raises(ValueError, match=r'query.*\(3, 2\).*memory.*fit each'):
+        prior(query, memory, 'image', 1.0)

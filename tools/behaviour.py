@@ -26,13 +26,15 @@ import u1_plugin  # noqa: F401
 from u1_plugin.extras import needs
 from u1_plugin.files import new_folder, new_path
 from u1_plugin.lab.benchmark.behaviour import (
-    Images,
     accuracy,
     detection,
-    folder_images,
     load_run,
     recorded,
     signals,
+)
+from u1_plugin.lab.benchmark.images import (
+    Images,
+    folder_images,
     split_images,
 )
 from u1_plugin.lab.benchmark.table import read_results, save_csv
@@ -64,7 +66,13 @@ def select(table: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
 
 def target_accuracy(runs: pd.DataFrame) -> float:
     """99 % of the baseline's mean final validation top-1."""
-    return 0.99 * runs[runs.role == 'baseline'].val_top1.mean()
+    found = 0.99 * runs[runs.role == 'baseline'].val_top1.mean()
+    if math.isnan(found):
+        raise SystemExit(
+            f'--accuracy: {runs.config.iloc[0]} has no baseline that was '
+            'validated; name the per cent to reach'
+        )
+    return found
 
 
 def records_rows(runs: pd.DataFrame, root: Path, target: float) -> List[dict]:

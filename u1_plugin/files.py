@@ -13,12 +13,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Iterator, Optional, Union
 
+from .options import shown
 from .unfinished import move_new, publish, sync, unfinished
 
 PathLike = Union[str, 'os.PathLike[str]']
 
 #: How much of a file's beginning is searched for a mark, in bytes.
 _HEAD = 1024
+
+
+def _real(path: PathLike, field: str) -> Path:
+    """Where a path leads; ValueError for what no path can be."""
+    try:
+        return Path(os.path.realpath(path))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'{field}={shown(path)} can be no path: {error}; choose another '
+            'name'
+        ) from error
 
 
 def check_own(file: PathLike, mark: bytes, field: str = 'file') -> None:
@@ -89,7 +101,9 @@ def check_new(path: PathLike, field: str, parents: bool = False) -> None:
 
     Raises:
         FileExistsError: If something is there.
+        ValueError: If it can be no path.
     """
+    _real(path, field)
     if os.path.lexists(path):
         raise FileExistsError(
             f'{field}={str(path)!r} exists; remove it or choose another place'
@@ -128,7 +142,7 @@ def check_writable(
         ValueError: If it cannot be written for another reason, such as a
             missing folder or a full disk.
     """
-    target = Path(os.path.realpath(path))
+    target = _real(path, field)
     if os.path.isdir(target):
         raise ValueError(f'{field}={str(path)!r} is a folder; name a file')
     if mark is not None:
@@ -220,7 +234,7 @@ def replaced_file(
             the end; the finished work is then beside it, and the message says
             where.
     """
-    target = Path(os.path.realpath(file))
+    target = _real(file, 'file')
     if mark is not None:
         check_own(target, mark)
 

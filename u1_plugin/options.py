@@ -11,6 +11,7 @@ import functools
 import inspect
 import math
 import numbers
+import operator
 import reprlib
 import typing
 from typing import (
@@ -77,8 +78,9 @@ def checked(field: str = '') -> Callable[[Function], Function]:
     """Check the arguments of a function against its annotations.
 
     Booleans are no numbers, numbers are finite, strings are no sequences.
-    Defaults, ``*args``, ``**kwargs`` and arguments without an annotation are
-    not looked at.
+    Numbers of NumPy arrive as Python's, which torch and faiss take. Defaults,
+    ``*args``, ``**kwargs`` and arguments without an annotation are not looked
+    at.
 
     Args:
         field (str): What the user calls the thing that has the options, such
@@ -101,8 +103,8 @@ def checked(field: str = '') -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def call(*args, **kwargs):
-            _check(function, field, args, kwargs)
-            return function(*args, **kwargs)
+            bound = _bound(function, field, args, kwargs)
+            return function(*bound.args, **bound.kwargs)
 
         return call
 
@@ -116,7 +118,7 @@ def shown(value: Any) -> str:
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
-_SHORT.maxlong = 30
+_SHORT.maxlong = 60
 
 
 @functools.cache
@@ -125,7 +127,9 @@ def _schema(function: Callable) -> tuple:
     return inspect.signature(function), hints
 
 
-def _check(function: Callable, field: str, args, kwargs) -> None:
+def _bound(
+    function: Callable, field: str, args, kwargs
+) -> inspect.BoundArguments:
     signature, hints = _schema(function)
     _check_names(signature, field, kwargs)
     try:
@@ -136,10 +140,46 @@ def _check(function: Callable, field: str, args, kwargs) -> None:
     for name, value in bound.arguments.items():
         kind = signature.parameters[name].kind
         variadic = kind in (kind.VAR_POSITIONAL, kind.VAR_KEYWORD)
-        if name in hints and not variadic and not fits(value, hints[name]):
-            raise ValueError(
-                f'{prefix}{name}={shown(value)} must be {wanted(hints[name])}'
-            )
+        if name in hints and not variadic:
+            value = check(f'{prefix}{name}', value, hints[name])
+            bound.arguments[name] = value
+    return bound
+
+
+def check(name: str, value: Any, hint: Any) -> Any:
+    """The value, numbers of NumPy in it as Python's.
+
+    Args:
+        name (str): Of the option, as the user writes it.
+        value: What was given.
+        hint: The annotation that it must fit.
+
+    Raises:
+        ValueError: If it does not; the message names both and what would.
+    """
+    if not fits(value, hint):
+        raise ValueError(f'{name}={shown(value)} must be {wanted(hint)}')
+    return _plain(value, hint)
+
+
+def _plain(value: Any, hint: Any) -> Any:
+    if type(value) in (list, tuple):
+        parts = [_plain(part, hint) for part in value]
+        same = all(map(operator.is_, parts, value))
+        return value if same else type(value)(parts)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    if not isinstance(value, numbers.Integral):
+        return float(value)
+    # Of whole numbers torch takes those of 64 bits.
+    large = abs(int(value)) >= 2**63 and _has(hint, float)
+    return float(value) if large else int(value)
+
+
+def _has(hint: Any, part: type) -> bool:
+    """Whether an annotation names a type."""
+    inner = typing.get_args(hint)
+    return hint is part or any(_has(kind, part) for kind in inner)
 
 
 def _check_names(signature: inspect.Signature, field: str, kwargs) -> None:
@@ -237,6 +277,7 @@ def wanted(hint: Any) -> str:
 
 
 _WORDS = {
+    Any: 'anything',
     int: 'an integer',
     float: 'a finite number',
     str: 'a string',

@@ -161,7 +161,8 @@ def run_state(folder: Path) -> Dict[str, object]:
         elif file.suffix == '.npz':
             with np.load(file) as content:
                 state[name] = digest(dict(content))
-        elif 'part' in file.name:
+        # MMEngine's own folder of a test that was killed is no run's.
+        elif 'part' in file.name and '.dist_test' not in file.parts:
             state[name] = 'unfinished'
     return state
 
@@ -278,4 +279,11 @@ def analysis(data: Path, name: str) -> Command:
             if each.is_file() and each.suffix in ('.json', '.npz')
         } | {'files': sorted(e.name for e in (place / 'out').rglob('*'))}
 
-    return Command(name, ranks(1, *argv), state)
+    (analyze,) = ranks(1, *argv)
+
+    def start(place: Path) -> None:
+        # The tool asks for a new folder, and one that is there is whole.
+        if not (place / 'out').exists():
+            analyze(place)
+
+    return Command(name, [start], state)

@@ -86,6 +86,18 @@ def optional(kind: Kind) -> Kind:
     return Kind(lambda v: v is None or kind.is_right(v), st.none() | kind.right)
 
 
+def of_one_layer(kind: Kind) -> Kind:
+    """None, one value, or a list of the one for the only layer."""
+
+    def is_right(value: Any) -> bool:
+        if isinstance(value, (list, tuple)) and len(value) == 1:
+            value = value[0]
+        return value is None or kind.is_right(value)
+
+    right = st.none() | kind.right
+    return Kind(is_right, right | right.filter(bool).map(lambda v: [v]))
+
+
 SEED = whole(0, 99, 2**32 - 1)
 COUNT = whole(1, 9)
 SWITCH = Kind(lambda v: isinstance(v, bool), st.booleans())

@@ -97,10 +97,12 @@ def test_class_angle_files(files, rows, key, suffix, damage):
         and all(abs(r) < 1e6 for r in rows)
     )
     nested = isinstance(rows, list) and any(isinstance(r, list) for r in rows)
+    # To YAML 1.1, 1e-30 is text, for it has no point.
+    is_text = suffix == 'yaml' and b'e-' in text
     found = attempt(
         lambda: ClassAngles(mode='file', file=str(file)),
         {} if right else dict(file=()),
-        either=nested,  # one column for one winding
+        either=nested or is_text,  # one column for one winding
     )
     if found is not REFUSED and flat:
         assert turned(found.angles, np.array(rows, float))

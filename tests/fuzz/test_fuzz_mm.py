@@ -140,7 +140,9 @@ HOOKS = {
         permutations=COUNT,
     ),
     EnergyMapHook: dict(
-        layers=NAMES, orthant=optional(ORTHANT), radial_bins=whole(2, 9)
+        layers=NAMES,
+        orthant=optional(ORTHANT),
+        radial_bins=whole(2, 9, 10**300),
     ),
     MeasureClassAnglesHook: dict(orthant=optional(ORTHANT)),
     MemoryBankHook: dict(shots=optional(COUNT), seed=SEED),

@@ -7,46 +7,21 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from oracle import REFUSED, attempt, fuzz
 from strategies import (
-    COUNT,
     NON_NEGATIVE,
-    POSITIVE,
     SEED,
     SHARE,
-    SWITCH,
     choice,
     close,
-    optional,
+    number,
+    of_one_layer,
     options,
     smooth,
-    whole,
 )
 
 import u1_plugin.lab  # noqa: F401  (registers its components)
 from u1_plugin.geometry import ORTHANT_MAPS
-from u1_plugin.memory import PRIORS
 
 ORTHANT = choice(*ORTHANT_MAPS)
-HEAD = dict(
-    num_classes=whole(3, 5),
-    in_channels=whole(4, 4),
-    k=COUNT,
-    mode=choice('pixel', 'pooled'),
-    metric=choice('cosine', 'l2'),
-    engine=choice('exact', 'faiss:Flat'),
-    plane=choice(*PRIORS),
-    kappa=NON_NEGATIVE,
-    sigma=POSITIVE,
-    width=optional(POSITIVE),
-    prior_in=choice('vote', 'search'),
-    orthant=ORTHANT,
-    keep=optional(COUNT),
-    coreset=optional(SHARE),
-    dtype=choice('float32'),
-    seed=SEED,
-    in_checkpoint=SWITCH,
-)
-
-
 BACKBONE = dict(
     type='ResNet_CIFAR',
     depth=18,
@@ -67,11 +42,16 @@ PARTS = dict(
         dict(
             plane=choice('feature', 'image', 'joint'),
             orthant=ORTHANT,
-            layer_weights=optional(NON_NEGATIVE),
+            layer_weights=of_one_layer(NON_NEGATIVE),
         )
     ),
     class_angles=options(dict(mode=choice('random', 'uniform'), seed=SEED)),
-    loss=options(dict(loss_weight=NON_NEGATIVE, kappa=POSITIVE)),
+    loss=options(
+        dict(
+            loss_weight=number(0, 50, limit=1e30),
+            kappa=number(0, 50, open_low=True, limit=1e30),
+        )
+    ),
 )
 
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import strategies as st
 from oracle import REFUSED, attempt, fuzz
 from strategies import (
+    COUNT,
     JUNK,
     NON_NEGATIVE,
-    POSITIVE,
     SEED,
     SHARE,
     SIZES,
@@ -15,6 +15,7 @@ from strategies import (
     choice,
     close,
     number,
+    of_one_layer,
     optional,
     options,
     smooth,
@@ -34,14 +35,19 @@ from u1_plugin.nn import (
 )
 
 ANY = Kind(lambda v: True, JUNK)
+
+
+def listed(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 WINDINGS = Kind(
     lambda v: (
-        isinstance(v, (list, tuple))
-        and len(v) > 0
-        and all(type(n) is int and n >= 1 for n in v)
-        and len(set(v)) == len(v)
+        len(listed(v)) > 0
+        and all(map(COUNT.is_right, listed(v)))
+        and len(set(listed(v))) == len(listed(v))
     ),
-    st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True),
+    whole(1, 3).right | st.lists(st.integers(1, 3), min_size=1, unique=True),
 )
 
 
@@ -74,9 +80,9 @@ def test_labels(labels, dtype, classes, batch):
 
 LOSS = dict(
     mode=choice('cosine', 'von_mises', 'mse'),
-    loss_weight=NON_NEGATIVE,
-    kappa=POSITIVE,
-    eps=number(1e-30, 50),
+    loss_weight=number(0, 50, limit=1e30),
+    kappa=number(0, 50, open_low=True, limit=1e30),
+    eps=number(1e-30, 50, limit=1e30),
     reduction=choice('none', 'mean', 'sum'),
     ignore_index=whole(-200, -100, 2**63 - 1)._replace(
         is_right=lambda v: (
@@ -123,7 +129,10 @@ PLANE = dict(
     in_channels=optional(whole(3, 6)),
     basis=choice('fourier', 'random', 'pca', 'learned'),
     center=choice('none', 'running', 'file'),
-    file=optional(choice('no_such.npz')),
+    file=Kind(
+        lambda v: v is None or isinstance(v, str),
+        st.sampled_from([None, 'no_such.npz']),
+    ),
     seed=SEED,
     momentum=SHARE,
     windings=WINDINGS,
@@ -145,7 +154,7 @@ def test_feature_plane(case, vectors):
     assert given.get('basis') != 'pca' and given.get('center') != 'file'
     channels = given.get('in_channels')
     fits = channels in (None, vectors.size(1)) and vectors.size(1) >= 3
-    windings = given.get('windings', (1,))
+    windings = listed(given.get('windings', 1))
     fits = fits and 2 * max(windings) < vectors.size(1)
     names = dict(in_channels=vectors, channels=vectors, winding=vectors)
     plane.eval()
@@ -165,8 +174,8 @@ NECK = dict(
     of=choice('pooled', 'pixel'),
     flip=choice('ignore', 'follow'),
     windings=WINDINGS,
-    in_channels=optional(whole(7, 9)),
-    layer_weights=optional(NON_NEGATIVE),
+    in_channels=of_one_layer(whole(1, 9)._replace(right=st.integers(7, 9))),
+    layer_weights=of_one_layer(NON_NEGATIVE),
     orthant=choice(*ORTHANT_MAPS),
 )
 
@@ -185,10 +194,9 @@ def test_neck(case, maps):
     if neck is REFUSED:
         return
     plane, of = given.get('plane', 'feature'), given.get('of', 'pooled')
+    fits = listed(given.get('in_channels'))[0] in (None, 7)
     found = attempt(
-        lambda: neck([maps]),
-        dict(in_channels=given),
-        either=given.get('in_channels') not in (None, 7),
+        lambda: neck([maps]), {} if fits else dict(in_channels=given)
     )
     if found is REFUSED:
         return
@@ -201,11 +209,11 @@ def test_neck(case, maps):
         identity=wide,
     )[rho]
     energy = intensity.square().sum(1)
-    windings = given.get('windings', (1,))
+    windings = listed(given.get('windings', 1))
     assert len(found) == (2 if plane == 'joint' else 1)
     for moment in found:
-        value = moment.value.detach().unflatten(-1, (-1, 2)).flatten(-3, -2)
         if moment.plane == 'image':
+            value = moment.value.detach().view(len(maps), -1, 2)
             y, x = np.mgrid[:3, :2]
             phase = np.exp(1j * np.arctan2(1 - y, x - 0.5))
             for k, n in enumerate(windings):
@@ -237,13 +245,13 @@ NETWORK = nn.Sequential(
     images=smooth(2, 3, 9, 9),
 )
 def test_branch(parts, layers, images):
-    asked = [layers] if isinstance(layers, (str, int)) else layers
     maps = attempt(
-        lambda: find_maps(NETWORK, 'auto' if layers == 'auto' else asked),
+        lambda: find_maps(NETWORK, layers),
         dict(layers=layers),
         either=True,
     )
-    assert layers not in ('auto', '1') or maps is not REFUSED
+    named = isinstance(layers, str) and layers in ('auto', '1')
+    assert not named or maps is not REFUSED
     branch = attempt(
         lambda: U1Branch(NETWORK, 4, **parts),
         {**{name: {} for name in parts}, **dict(u1=parts)},

@@ -176,7 +176,7 @@ POWER = dict(
 
 
 def _inside(value) -> bool:
-    return isinstance(value, float) and 0 < value < 1
+    return isinstance(value, (float, np.floating)) and 0 < value < 1
 
 
 @fuzz(
@@ -213,7 +213,7 @@ def test_verdicts(maps, alpha):
             + verdicts.sombrero_tests(summary)
         )
     )
-    right = _inside(alpha) or isinstance(alpha, np.float32)
+    right = _inside(alpha)
     findings = attempt(
         lambda: verdicts.judge(dict(layer=tests), alpha),
         {} if right else dict(alpha=alpha),

@@ -4,29 +4,46 @@ For hooks and losses that run on a device; reports use :mod:`scipy.stats`.
 """
 
 import math
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
 
 from .moments import angle
-from .scales import scale_of
+from .scales import as_wide, scale_of
 
 
-def angle_difference(first: Tensor, second: Tensor) -> Tensor:
+def angle_difference(first: Tensor, second: Union[Tensor, float]) -> Tensor:
     """Signed shortest way from ``second`` to ``first``.
+
+    Args:
+        first (Tensor): Radians.
+        second (Tensor | float): Radians, of a shape that broadcasts.
 
     Returns:
         Tensor: Radians in ``[-pi, pi)``.
+
+    Raises:
+        ValueError: If one is not of real numbers.
     """
+    first = as_wide('first', first)
+    if isinstance(second, Tensor):
+        second = as_wide('second', second)
     return torch.remainder(first - second + math.pi, 2 * math.pi) - math.pi
 
 
 def _mean_vector(theta: Tensor, weight: Optional[Tensor], dim: int) -> Tensor:
+    theta = as_wide('theta', theta, dim)
     points = torch.stack([theta.cos(), theta.sin()], -1)
     dim = dim % theta.ndim
     if weight is None:
         return points.mean(dim)
+    weight = as_wide('weight', weight)
+    if weight.shape != theta.shape:
+        raise ValueError(
+            f'weight has shape {tuple(weight.shape)}, but theta '
+            f'{tuple(theta.shape)}; give one weight an angle'
+        )
     weight = weight.to(points)
     weight = (weight / scale_of(weight, dim)).unsqueeze(-1)
     return (points * weight).sum(dim) / weight.sum(dim)
@@ -44,6 +61,10 @@ def circular_mean(
 
     Returns:
         Tensor: Radians in ``[-pi, pi]``, without ``dim``.
+
+    Raises:
+        ValueError: If ``theta`` is not of real numbers or empty along ``dim``,
+            or ``weight`` has another shape.
     """
     return angle(_mean_vector(theta, weight, dim))
 
@@ -60,6 +81,10 @@ def resultant_length(
 
     Returns:
         Tensor: In ``[0, 1]``: 1 for one angle, near 0 for none.
+
+    Raises:
+        ValueError: If ``theta`` is not of real numbers or empty along ``dim``,
+            or ``weight`` has another shape.
     """
     return torch.linalg.vector_norm(_mean_vector(theta, weight, dim), dim=-1)
 
@@ -74,7 +99,11 @@ def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
     Returns:
         Tensor: In ``[0, 1]``, by the approximation of Zar, *Biostatistical
         Analysis*, eq. 27.4, good to three digits for n >= 10.
+
+    Raises:
+        ValueError: If ``theta`` is not of real numbers or empty along ``dim``.
     """
+    theta = as_wide('theta', theta, dim)
     n = theta.size(dim)
     square = (2 * n * resultant_length(theta, dim=dim)).square()
     root = ((1 + 2 * n) ** 2 - square).clamp_min(0).sqrt()
@@ -91,7 +120,16 @@ def circular_correlation(first: Tensor, second: Tensor) -> Tensor:
 
     Returns:
         Tensor: Scalar in ``[-1, 1]``; 0 where one sample does not vary.
+
+    Raises:
+        ValueError: If they are no pairs of real numbers.
     """
+    first, second = as_wide('first', first, 0), as_wide('second', second, 0)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(
+            f'first has shape {tuple(first.shape)} and second '
+            f'{tuple(second.shape)}; give pairs of angles, (n,) both'
+        )
     a = (first - circular_mean(first)).sin()
     b = (second - circular_mean(second)).sin()
     scale = (a.square().sum() * b.square().sum()).sqrt()

@@ -9,13 +9,14 @@ What is `scaled` has been brought to an ordinary size before, and is spared the
 operations that do so.
 """
 
-import math
-from typing import Optional, Tuple, Union
+import numbers
+import reprlib
+from typing import Any, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
 
-from .scales import power_of_two, scale_of
+from .scales import as_wide, check_real, power_of_two, scale_of
 
 #: Lengths and sums of what was scaled before are no smaller, or they are 0.
 _LEAST = 2.0**-60
@@ -114,6 +115,27 @@ class _WeightedMean(torch.autograd.Function):
         return _final(change), None, None
 
 
+def _as_scalar(
+    eps: Union[None, float, Tensor], like: Tensor
+) -> Optional[Tensor]:
+    if eps is None or isinstance(eps, Tensor):
+        if eps is not None and (eps.ndim or eps.dtype != like.dtype):
+            raise ValueError(
+                f'eps of shape {tuple(eps.shape)} and type {eps.dtype} must '
+                f'be a number, or a scalar of {like.dtype}'
+            )
+        return eps
+    # A compiler knows plain floats, but not the kinds of others.
+    number = type(eps) is float or isinstance(eps, numbers.Real)
+    held = torch.finfo(like.dtype)
+    if not number or eps is True or not held.tiny <= eps <= held.max:
+        raise ValueError(
+            f'eps={reprlib.repr(eps)} must be a finite number > 0, from '
+            f'{held.tiny:.2g} to {held.max:.2g} as {like.dtype} holds it'
+        )
+    return like.new_full((), float(eps))
+
+
 def direction(
     vectors: Tensor,
     eps: Union[None, float, Tensor] = None,
@@ -135,12 +157,11 @@ def direction(
         Tensor: ``(..., C)``, of length at most 1.
 
     Raises:
-        ValueError: If ``eps`` is a number that is not finite and > 0.
+        ValueError: If ``vectors`` has no last dimension or is not of real
+            numbers, or ``eps`` is something else.
     """
-    if isinstance(eps, (int, float)):
-        if not 0 < eps < math.inf:
-            raise ValueError(f'eps={eps} must be a finite number > 0')
-        eps = vectors.new_full((), eps)
+    vectors = as_wide('vectors', vectors, -1)
+    eps = _as_scalar(eps, vectors)
     if not scaled:
         scale = scale_of(vectors, -1)
         if eps is not None:
@@ -148,6 +169,17 @@ def direction(
             eps = eps / scale
         vectors = vectors / scale
     return _Direction.apply(vectors, eps, scaled)
+
+
+def check_points(field: str, points: Any, weights: Tensor) -> None:
+    """Raise ValueError unless these are points of these weights."""
+    check_real(field, points)
+    wanted = (weights.shape[-1], 3)
+    if points.shape != wanted or points.dtype != weights.dtype:
+        raise ValueError(
+            f'{field} of shape {tuple(points.shape)} and {points.dtype} must '
+            f'be {wanted} and {weights.dtype}, a point each of the weights'
+        )
 
 
 def weighted_mean(
@@ -164,7 +196,13 @@ def weighted_mean(
 
     Returns:
         Tensor: ``(B, 2)``; 0 where there is no weight.
+
+    Raises:
+        ValueError: If ``weights`` has no last dimension or is not of real
+            numbers, or ``points`` does not fit it.
     """
+    weights = as_wide('weights', weights, -1)
+    check_points('points', points, weights)
     if not scaled:
         weights = weights / scale_of(weights, -1)
     return _WeightedMean.apply(weights, points, scaled)

@@ -6,17 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .scales import scale_of
+from .scales import as_floating, as_wide, scale_of, working_dtype
 
 #: ``rho`` of the method: how an activation enters the positive orthant.
 ORTHANT_MAPS = ('relu', 'abs', 'softplus', 'identity')
-
-
-def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """At least float32, so that angles survive AMP; float64 stays float64."""
-    if dtype in (torch.float32, torch.float64):
-        return dtype  # without asking torch, which counts as an operation
-    return torch.promote_types(dtype, torch.float32)
 
 
 def safe_norm(x: Tensor, dim: int) -> Tensor:
@@ -29,8 +22,12 @@ def safe_norm(x: Tensor, dim: int) -> Tensor:
         dim (int): The dimension that holds the vector.
 
     Returns:
-        Tensor: ``x``'s shape without ``dim``; >= 0.
+        Tensor: ``x``'s shape without ``dim``; >= 0. Float32 or wider.
+
+    Raises:
+        ValueError: If ``x`` is complex or has no such dimension.
     """
+    x = as_wide('x', x, dim)
     scale = scale_of(x, dim)
     square = (x / scale).square().sum(dim)
     is_zero = square == 0
@@ -50,8 +47,10 @@ def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
         Tensor: Same shape; >= 0 unless ``rho='identity'``.
 
     Raises:
-        ValueError: If ``rho`` is not one of :data:`ORTHANT_MAPS`.
+        ValueError: If ``rho`` is not one of :data:`ORTHANT_MAPS`, or
+            ``activation`` is not of real numbers.
     """
+    activation = as_floating('activation', activation)
     if rho == 'relu':
         return activation.relu()
     if rho == 'abs':
@@ -94,8 +93,11 @@ def energy(intensity: Tensor, dim: int = 1) -> Tensor:
 
     Returns:
         Tensor: ``(B, H, W)``; >= 0.
+
+    Raises:
+        ValueError: If ``intensity`` is complex or has no such dimension.
     """
-    return _Energy.apply(intensity.to(working_dtype(intensity.dtype)), dim)
+    return _Energy.apply(as_wide('intensity', intensity, dim), dim)
 
 
 def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
@@ -112,8 +114,11 @@ def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
     Returns:
         Tensor: Radians without ``dim``: ``[0, pi/2]`` in the positive
         orthant (up to pi with ``rho='identity'``); 0 for the zero vector.
+
+    Raises:
+        ValueError: If ``intensity`` is complex or has no such dimension.
     """
-    intensity = intensity.to(working_dtype(intensity.dtype))
+    intensity = as_wide('intensity', intensity, dim)
     intensity = intensity / scale_of(intensity, dim)
     mean = intensity.mean(dim, keepdim=True)
     along = mean.squeeze(dim) * intensity.size(dim) ** 0.5
@@ -130,8 +135,13 @@ def pooled_vector(intensity: Tensor) -> Tensor:
 
     Returns:
         Tensor: ``(B, C)``.
+
+    Raises:
+        ValueError: If ``intensity`` is not of real numbers, or no maps.
     """
-    dtype, dims = working_dtype(intensity.dtype), (-2, -1)
+    dims = (-2, -1)
+    intensity = as_floating('intensity', intensity, *dims)
+    dtype = working_dtype(intensity.dtype)
     if intensity.dtype == torch.float16:  # no sum of it overflows in float32
         return intensity.mean(dims, dtype=dtype)
     scale = scale_of(intensity, dims)

@@ -5,9 +5,8 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor
 
-from .directions import direction, weighted_mean
-from .energy import working_dtype
-from .scales import scale_of
+from .directions import check_points, direction, weighted_mean
+from .scales import as_wide, check_real, scale_of, whole_number
 
 
 def feature_moment(
@@ -30,15 +29,22 @@ def feature_moment(
         Tensor: ``vectors``' shape without ``dim``, then 2: ``[Re, Im]``.
 
     Raises:
-        ValueError: If the channel numbers differ.
+        ValueError: If the channel numbers differ, or one is no tensor of real
+            numbers with a dimension of channels.
     """
+    vectors = as_wide('vectors', vectors, dim)
+    check_real('basis', basis, 1)
+    if basis.ndim != 2:
+        raise ValueError(
+            f'basis has shape {tuple(basis.shape)}, but a plane is (2, C)'
+        )
     if vectors.size(dim) != basis.size(1):
         raise ValueError(
             f'vectors have {vectors.size(dim)} channels (shape '
             f'{tuple(vectors.shape)}, dim={dim}) but the plane has '
             f"{basis.size(1)}; use a plane of the layer's channel number"
         )
-    vectors = vectors.to(working_dtype(vectors.dtype)).movedim(dim, -1)
+    vectors = vectors.movedim(dim, -1)
     basis = basis.to(vectors).T
     if scaled:
         return vectors @ basis
@@ -67,7 +73,13 @@ def image_plane_basis(
 
     Returns:
         Tensor: ``(2, H, W)``: cosine and sine of ``n vartheta``.
+
+    Raises:
+        ValueError: If a number is no integer >= 1.
     """
+    height = whole_number('height', height)
+    width = whole_number('width', width)
+    winding = whole_number('winding', winding)
     x = torch.arange(width, dtype=dtype, device=device) - (width - 1) / 2
     y = (height - 1) / 2 - torch.arange(height, dtype=dtype, device=device)
     grid = torch.stack(
@@ -123,13 +135,19 @@ def image_moment(
 
     Returns:
         Tensor: ``(..., 2)``, modulus <= 1; 0 where the map has no energy.
+
+    Raises:
+        ValueError: If ``energy`` is complex or no map, or another option
+            does not fit it.
     """
-    energy = energy.to(working_dtype(energy.dtype))
+    energy = as_wide('energy', energy, -2, -1)
     if basis is None:
         basis = image_moment_basis(
             *energy.shape[-2:], energy.dtype, energy.device, winding
         )
-    return weighted_mean(energy.flatten(-2), basis, scaled)
+    weights = energy.flatten(-2)
+    check_points('basis', basis, weights)
+    return weighted_mean(weights, basis, scaled)
 
 
 def mirrored(
@@ -148,7 +166,25 @@ def mirrored(
 
     Returns:
         Tensor: As ``moment``.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
     """
+    moment = _as_moment(moment)
+    check_real('flips', flips)
+    if flips.shape != (*moment.shape[:1], 2) or flips.dtype != torch.bool:
+        raise ValueError(
+            f'flips has shape {tuple(flips.shape)} and type {flips.dtype}, '
+            'but must be (B, 2), bool, for the moments of B images '
+            f'{tuple(moment.shape)}'
+        )
+    listed = isinstance(windings, (list, tuple))
+    if not listed or moment.shape[1:].numel() != 2 * len(windings):
+        raise ValueError(
+            f'windings={windings} must be a list of those of moment, whose '
+            f'shape is {tuple(moment.shape)}, as (B, N, 2) of N windings'
+        )
+    windings = [whole_number('windings', winding) for winding in windings]
     # -1 for an image that was mirrored, without constants to copy to a GPU.
     horizontal, vertical = (1 - 2 * flips.to(moment)).unbind(1)
     both = horizontal * vertical
@@ -161,6 +197,16 @@ def mirrored(
     return moment * torch.stack(factors, 1).view_as(moment)
 
 
+def _as_moment(moment: Tensor) -> Tensor:
+    moment = as_wide('moment', moment)
+    if moment.shape[-1:] != (2,):
+        raise ValueError(
+            f'moment has shape {tuple(moment.shape)}, but must be (..., 2): '
+            'real and imaginary part'
+        )
+    return moment
+
+
 def angle(moment: Tensor) -> Tensor:
     """``theta = arg z``.
 
@@ -169,8 +215,13 @@ def angle(moment: Tensor) -> Tensor:
 
     Returns:
         Tensor: ``(...)``, radians in ``[-pi, pi]``; 0, with a finite
-        gradient, for ``z = 0``; NaN where ``z`` is not finite.
+        gradient, for ``z = 0``; NaN where ``z`` is not finite. Float32 or
+        wider.
+
+    Raises:
+        ValueError: If ``moment`` has another shape or is complex.
     """
+    moment = _as_moment(moment)
     re, im = (moment / scale_of(moment, -1)).unbind(-1)
     is_zero = (re == 0) & (im == 0)
     return torch.atan2(im, torch.where(is_zero, 1.0, re))
@@ -188,6 +239,9 @@ def to_unit(
         scaled (bool): Whether the moments are of an ordinary size.
 
     Returns:
-        Tensor: ``(..., 2)``, modulus < 1.
+        Tensor: ``(..., 2)``, modulus < 1. Float32 or wider.
+
+    Raises:
+        ValueError: If ``moment`` has another shape or is complex.
     """
-    return direction(moment, eps, scaled)
+    return direction(_as_moment(moment), eps, scaled)

@@ -12,15 +12,17 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .scales import scale_of
+from .scales import as_wide, scale_of, whole_number
 
 
-def _check_channels(channels: int) -> None:
+def _check_channels(channels: int) -> int:
+    channels = whole_number('channels', channels, 0)
     if channels < 3:
         raise ValueError(
             f'channels={channels}: a plane orthogonal to the medial vector '
             'needs at least 3 channels; choose a layer with more channels'
         )
+    return channels
 
 
 def fourier_basis(
@@ -47,7 +49,8 @@ def fourier_basis(
     Raises:
         ValueError: If ``channels`` < 3 or ``winding`` has no plane.
     """
-    _check_channels(channels)
+    channels = _check_channels(channels)
+    winding = whole_number('winding', winding)
     if not 1 <= winding < channels / 2:
         raise ValueError(
             f'winding={winding}: {channels} channels have planes of the '
@@ -73,6 +76,7 @@ def orthonormal_basis(rows: Tensor) -> Tensor:
     Raises:
         ValueError: If ``rows`` is not ``(2, C)`` with ``C`` >= 3.
     """
+    rows = as_wide('rows', rows)
     if rows.ndim != 2 or rows.size(0) != 2:
         raise ValueError(
             f'rows.shape={tuple(rows.shape)}: a plane has two rows, (2, C)'
@@ -115,10 +119,11 @@ def random_basis(
         Tensor: ``(2, C)``.
 
     Raises:
-        ValueError: If ``channels`` < 3.
+        ValueError: If ``channels`` < 3 or an option is out of its range.
     """
     # A copy even in float64: callers may write into it.
-    kept = _random_basis_cpu(channels, seed)
+    seed = whole_number('seed', seed, 0)
+    kept = _random_basis_cpu(_check_channels(channels), seed)
     return kept.to(dtype=dtype, device=device, copy=True)
 
 
@@ -135,6 +140,7 @@ def pca_basis(vectors: Tensor) -> Tensor:
     Raises:
         ValueError: If there are fewer than 3 vectors or channels.
     """
+    vectors = as_wide('vectors', vectors)
     if vectors.ndim != 2 or vectors.size(0) < 3:
         raise ValueError(
             f'vectors.shape={tuple(vectors.shape)}: PCA of a '

@@ -5,7 +5,9 @@ norms, energies and the angles read from them. None of these depends on the
 scale, so it is taken out first; by a power of two, which changes no digit.
 """
 
-from typing import Sequence, Union
+import numbers
+import reprlib
+from typing import Any, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -17,6 +19,73 @@ _EXPONENT = {
     torch.float32: (torch.int32, 0x7F800000),
     torch.float64: (torch.int64, 0x7FF0000000000000),
 }
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """At least float32, so that angles survive AMP; float64 stays float64."""
+    if dtype in (torch.float32, torch.float64):
+        return dtype  # without asking torch, which counts as an operation
+    return torch.promote_types(dtype, torch.float32)
+
+
+def check_real(field: str, values: Any, *dims: int) -> None:
+    """Check what a formula takes; no operation of torch.
+
+    Args:
+        field (str): The values' name, for messages.
+        values (Tensor): Of any real type.
+        *dims (int): Dimensions that must be there, and not be empty.
+
+    Raises:
+        ValueError: If they are something else.
+    """
+    if not isinstance(values, Tensor) or values.dtype.is_complex:
+        tensor = isinstance(values, Tensor)
+        kind = values.dtype if tensor else reprlib.repr(values)
+        raise ValueError(
+            f'{field} must be a tensor of real numbers, not {kind}'
+        )
+    for dim in dims:
+        whole = isinstance(dim, numbers.Integral) and not isinstance(dim, bool)
+        there = whole and -values.ndim <= dim < values.ndim
+        if not there or not values.shape[dim]:
+            raise ValueError(
+                f'{field}: there is nothing along dim={reprlib.repr(dim)} of '
+                f'the shape {tuple(values.shape)}; give values, or another dim'
+            )
+
+
+def whole_number(name: str, value: Any, low: int = 1) -> int:
+    """An integer of NumPy or Python as Python's.
+
+    Symbols of compilers stay what they are.
+
+    Raises:
+        ValueError: If it is none of 64 bits, or below ``low``.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return value
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not low <= value < 2**63:
+        raise ValueError(
+            f'{name}={reprlib.repr(value)} must be an integer >= {low}'
+        )
+    return int(value)
+
+
+def as_floating(field: str, values: Any, *dims: int) -> Tensor:
+    """Values as they are, whole numbers as float32; see :func:`check_real`."""
+    check_real(field, values, *dims)
+    if values.dtype.is_floating_point:
+        return values
+    return values.to(torch.float32)
+
+
+def as_wide(field: str, values: Any, *dims: int) -> Tensor:
+    """Values in float32 or wider; see :func:`check_real`."""
+    check_real(field, values, *dims)
+    dtype = working_dtype(values.dtype)
+    return values if values.dtype == dtype else values.to(dtype)
 
 
 def power_of_two(values: Tensor) -> Tensor:
@@ -48,16 +117,26 @@ def scale_of(values: Tensor, dim: Union[int, Sequence[int]]) -> Tensor:
         Tensor: With ``dim`` kept, of size 1; without a gradient.
 
     Raises:
-        ValueError: If the values are of another type.
+        ValueError: If the values are of another type, or have no such
+            dimension.
     """
-    if values.dtype not in _EXPONENT:
-        raise ValueError(
-            f'the values have the type {values.dtype}, but a scale is that of '
-            'floating-point numbers; convert them'
-        )
+    _check_scaled('values', values, *_listed(dim))
     # The infinity norm is one operation, and takes three times as long.
     peak = values.detach().abs().amax(dim, keepdim=True)
     return power_of_two(peak).masked_fill(peak == 0, 1.0)
+
+
+def _listed(dim: Union[int, Sequence[int]]) -> Sequence[int]:
+    return dim if isinstance(dim, (tuple, list)) else (dim,)
+
+
+def _check_scaled(field: str, values: Any, *dims: int) -> None:
+    check_real(field, values, *dims)
+    if values.dtype not in _EXPONENT:
+        raise ValueError(
+            f'{field} must be floating-point numbers, as only those have a '
+            f'scale, and not of the type {values.dtype}; convert them'
+        )
 
 
 class _ScaledRelu(torch.autograd.Function):
@@ -84,5 +163,9 @@ def scaled_relu(activation: Tensor) -> Tensor:
 
     Returns:
         Tensor: Of the same shape and type, in ``[0, 2)``.
+
+    Raises:
+        ValueError: If ``activation`` is no maps of a floating-point type.
     """
+    _check_scaled('activation', activation, 1, 2, 3)
     return _ScaledRelu.apply(activation)

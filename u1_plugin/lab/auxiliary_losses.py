@@ -37,6 +37,13 @@ class AuxiliaryLoss(nn.Module):
         """Loss if class c were right, ``(B, C) -> (B, K)``."""
         raise NotImplementedError
 
+    def of_batch(self, vectors: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of a batch; overridden where images depend on others."""
+        losses = self.per_class(vectors)
+        if target.ndim == 1:
+            return losses.gather(1, target[:, None]).mean()
+        return (target.float() * losses).sum(1).mean()
+
     def observe(self, vectors: Tensor, target: Tensor) -> None:
         """What a training step teaches a loss that has a state."""
 
@@ -55,11 +62,7 @@ class AuxiliaryLoss(nn.Module):
             self._check(vectors, target)
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = vectors.float()
-            losses = self.per_class(vectors)
-            if target.ndim == 1:
-                loss = losses.gather(1, target[:, None]).mean()
-            else:
-                loss = (target.float() * losses).sum(1).mean()
+            loss = self.of_batch(vectors, target)
             if self.training:
                 self.observe(vectors.detach(), target)
         return self.loss_weight * loss

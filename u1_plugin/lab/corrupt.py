@@ -4,7 +4,7 @@ import inspect
 import warnings
 import zlib
 from functools import cache
-from typing import Annotated, Optional, Union
+from typing import Annotated, Callable, Optional, Union
 
 import mmcv
 import numpy as np
@@ -12,7 +12,7 @@ from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
-from ..options import Range, Seed, checked
+from ..options import Range, Seed, checked, shown
 
 #: The fifteen that make ImageNet-C's mean corruption error.
 CORRUPTIONS = (
@@ -47,6 +47,19 @@ def _functions() -> dict:
             f"'{_PACKAGE}'"
         ) from error
     return imagecorruptions.corruption_dict
+
+
+def _built(after: Union[str, type], options: dict) -> Callable:
+    try:
+        first = TRANSFORMS.build(dict(options, type=after))
+        if not callable(first):
+            raise TypeError(f'{shown(first)} is no transform')
+    except Exception as error:  # each transform has its own kinds
+        raise ValueError(
+            f'Corrupt.after={shown(after)} with the options {shown(options)} '
+            f'cannot be built: {error}; name a transform and its options'
+        ) from error
+    return first
 
 
 class Corrupt(BaseTransform):
@@ -108,7 +121,7 @@ class Corrupt(BaseTransform):
         self.severity = severity
         self.seed = seed
         self.min_size = min_size
-        self.first = after and TRANSFORMS.build(dict(options, type=after))
+        self.first = None if after is None else _built(after, options)
 
     def transform(self, results: dict) -> Optional[dict]:
         """Corrupt ``img``.

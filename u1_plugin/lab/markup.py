@@ -115,7 +115,7 @@ def file_name(name: Any) -> str:
     """
     name = re.sub(
         r'[^\w .()+,=@~-]|^\.',
-        lambda found: '%' + found[0].encode(errors='surrogateescape').hex('%'),
+        lambda found: '%' + found[0].encode(errors='surrogatepass').hex('%'),
         str(name),
         flags=re.ASCII,
     )

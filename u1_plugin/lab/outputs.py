@@ -5,10 +5,11 @@ from typing import Dict, List
 
 import numpy as np
 import torch
-from mmengine.dist import collect_results, is_main_process
+from mmengine.dist import broadcast, collect_results, is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from mmpretrain.evaluation import Accuracy
+from torch import nn
 
 from ..files import replaced_file
 from ..networks import unwrapped
@@ -41,6 +42,17 @@ def top_accuracies(logits: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
     }
 
 
+def share_buffers(model: nn.Module) -> None:
+    """Give every rank the buffers of the first, as checkpoints do.
+
+    MMEngine's ranks keep running statistics of their own, and only the first
+    rank's are saved: without this, an interrupted run and one that was not
+    would be evaluated with different ones on the other ranks.
+    """
+    for buffer in model.buffers():
+        broadcast(buffer)
+
+
 def run_test(runner: Runner) -> dict:
     """Run the test split and write ``test_outputs.npz``.
 
@@ -65,6 +77,7 @@ def run_test(runner: Runner) -> dict:
 @torch.no_grad()
 def _evaluate(runner: Runner) -> dict:
     model = unwrapped(runner.model).eval()
+    share_buffers(model)
     loader = runner.build_dataloader(runner.cfg.test_dataloader)
     name_files(loader, 'test_dataloader')
     rows: List[tuple] = []

@@ -15,7 +15,13 @@ from .paired_start_hook import PairedStartHook
 from .permute_angles_hook import PermuteAnglesHook
 from .run_record_hook import RunRecordHook
 from .sample_seed_hook import SampleSeedHook
+from .simplex_head import SimplexClsHead
 from .subsets import subset_dataset
+from .target_losses import (
+    OrthogonalProjectionLoss,
+    SphereTargetLoss,
+    SuperclassLoss,
+)
 
 COMPONENTS = (
     (
@@ -24,7 +30,11 @@ COMPONENTS = (
             AuxiliaryImageClassifier,
             CenterLoss,
             HypersphericalPrototypeLoss,
+            OrthogonalProjectionLoss,
             RandomPlaneLoss,
+            SimplexClsHead,
+            SphereTargetLoss,
+            SuperclassLoss,
         ),
     ),
     (

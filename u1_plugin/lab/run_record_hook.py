@@ -23,7 +23,7 @@ from ..networks import unwrapped
 from ..options import checked
 from .going_on import KEY, SEEDED, kept_record, why_anew
 from .naming_dataset import name_files
-from .outputs import run_test
+from .outputs import run_test, share_buffers
 from .sample_seed_hook import SampleSeedHook
 from .surroundings import (
     hardware,
@@ -181,6 +181,10 @@ class RunRecordHook(Hook):
         """Close the hash of this epoch's order."""
         self.record['order'].append(self._order.hexdigest()[:16])
         self._save(runner)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Evaluate what a checkpoint holds, on every rank."""
+        share_buffers(self._model(runner))
 
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[Dict[str, float]] = None

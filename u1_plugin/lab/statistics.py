@@ -11,6 +11,8 @@ from typing import NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..extras import needs
+from ..measure.estimate import Chance
+from ..options import Seed, check, shown
 
 with needs('lab'):
     from scipy import stats
@@ -142,7 +144,7 @@ def exact_differences(
         ValueError: If the lengths differ, there are fewer than 2 pairs or a
             value is not finite.
     """
-    x, y = np.asarray(treated, float), np.asarray(control, float)
+    x, y = _numbers(treated), _numbers(control)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
         raise ValueError(
             f'treated has {x.size} values and control {y.size}; give at least '
@@ -166,6 +168,18 @@ def exact_differences(
     return Differences(_made_equal(differences, slack), unit, slack)
 
 
+def _numbers(values: Sequence[float]) -> np.ndarray:
+    try:
+        found = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        found = np.array(None)
+    if found.dtype.kind not in 'biuf':
+        raise ValueError(
+            f'treated or control is {shown(values)}; give numbers, one a pair'
+        )
+    return found.astype(float)
+
+
 def sign_flip_pvalue(
     values: np.ndarray, slack: float = 0.0, seed: int = 0
 ) -> float:
@@ -186,7 +200,7 @@ def sign_flip_pvalue(
     if least <= 0:
         return 1.0
     if len(values) > _EXACT_PAIRS:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(check('seed', seed, Seed))
         flips = rng.integers(0, 2, (_DRAWS, len(values)), dtype=np.int8) * 2 - 1
         extreme = abs(flips @ values) >= least
         return float((1 + extreme.sum()) / (1 + _DRAWS))
@@ -240,9 +254,10 @@ def paired_difference(
         which gives [0, 0] and p = 1.
 
     Raises:
-        ValueError: If the lengths differ, there are fewer than 2 pairs or a
-            value is not finite.
+        ValueError: If the lengths differ, there are fewer than 2 pairs, a
+            value is not finite or ``confidence`` is out of its range.
     """
+    confidence = check('confidence', confidence, Chance)
     found = exact_differences(treated, control)
     n = len(found.values)
     if np.ptp(found.values) == 0:

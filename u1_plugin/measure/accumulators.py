@@ -5,21 +5,19 @@ of images. Sums of parts add up to those of the whole: ``merge`` adds two
 accumulators, ``reduce`` those of all ranks.
 """
 
-from typing import Annotated, Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry import angle
-from ..options import Count, Range, checked
+from ..options import Count, checked
 from .circular_tests import ClassAngleSummary, summarize_class_angles
+from .estimate import Several
 from .profile import EnergySummary, rotational_symmetry
 from .rings import make_rings
 from .sums import Accumulator, Size
-
-#: One ring has no profile, and one group of images no spread.
-Several = Annotated[int, Range(2)]
 
 
 class EnergyAccumulator(Accumulator):
@@ -69,30 +67,26 @@ class EnergyAccumulator(Accumulator):
         self._sums = sums
         self._seen = int(sums['images'].sum() + sums['skipped'])
 
+    @checked('EnergyAccumulator')
     def update(self, energy: Tensor, index: Optional[Tensor] = None) -> None:
         """Add a batch.
 
         Args:
             energy (Tensor): ``E``, ``(B, H, W)``, >= 0; B may be 0.
             index (Tensor, optional): Numbers of the images in the data set,
-                ``(B,)``, int64. They choose the groups, so that these do not
+                ``(B,)``, integers. They choose the groups, so that these do not
                 depend on the number of ranks. None counts the images here.
 
         Raises:
-            ValueError: If H or W differ from the first batch's, or there is
-                not one number an image.
+            ValueError: If H or W differ from the first batch's, there is not
+                one number an image, or a tensor is of a wrong type.
         """
-        energy = energy.detach().double()
-        if energy.ndim != 3 or index is not None and len(index) != len(energy):
-            numbers = 'no' if index is None else len(index)
-            raise ValueError(
-                f'EnergyAccumulator: energy {tuple(energy.shape)} and '
-                f'{numbers} index; give (B, H, W) and B numbers'
-            )
-        self._start(energy.shape[-2:], energy.device)
-        sums, pixels = self._sums, energy[0:1].numel() or 1
+        energy = self._reals('energy', energy, 'BHW')
         if index is None:
             index = torch.arange(self._seen, self._seen + len(energy))
+        index = self._numbers('index', index, len(energy))
+        self._start(energy.shape[-2:], energy.device)
+        sums, pixels = self._sums, energy[0:1].numel() or 1
         self._seen += len(energy)
         if not len(energy):
             return
@@ -185,6 +179,7 @@ class AngleAccumulator(Accumulator):
     def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
         return ()
 
+    @checked('AngleAccumulator')
     def update(self, moments: Tensor, labels: Tensor) -> None:
         """Add a batch.
 
@@ -194,12 +189,14 @@ class AngleAccumulator(Accumulator):
             labels (Tensor): ``(B,)``, integers in ``[0, K)``.
 
         Raises:
-            ValueError: If the shapes do not fit or a label is out of range.
+            ValueError: If the shapes or types do not fit or a label is out
+                of range.
         """
-        moments = moments.detach().double()
+        moments = self._reals('moments', moments, 'B2')
+        labels = self._numbers('labels', labels, len(moments))
         labels = labels.to(moments.device)
+        self._check(labels)
         self._start((), moments.device)
-        self._check(moments, labels)
         if not len(labels):
             return
         valid = moments.isfinite().all(1) & (moments != 0).any(1)
@@ -220,18 +217,7 @@ class AngleAccumulator(Accumulator):
         sums['moments'] += by_class @ torch.stack(columns, 1)
         sums['modulus'] += by_class @ moments.norm(dim=1)
 
-    def _check(self, moments: Tensor, labels: Tensor) -> None:
-        integers = not (labels.is_floating_point() or labels.is_complex())
-        if labels.dtype == torch.bool or not integers or labels.ndim != 1:
-            raise ValueError(
-                f'labels are {labels.dtype} of shape {tuple(labels.shape)}; '
-                'give the number of one class an image'
-            )
-        if moments.shape != (len(labels), 2):
-            raise ValueError(
-                f'moments {tuple(moments.shape)} but {len(labels)} labels; '
-                'give one label an image and moments (B, 2)'
-            )
+    def _check(self, labels: Tensor) -> None:
         if not len(labels):
             return
         low, high = labels.aminmax()

@@ -1,10 +1,11 @@
 """Circular statistics from sums, and tests by permutation."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
+from ..options import Count, Seed, checked, shown
 from .estimate import NORMAL_QUANTILE, Estimate
 
 
@@ -38,8 +39,16 @@ def holm(pvalues: np.ndarray) -> np.ndarray:
 
     Returns:
         np.ndarray: ``(n,)``, in ``[0, 1]``.
+
+    Raises:
+        ValueError: If one is out of ``[0, 1]``.
     """
     pvalues = np.asarray(pvalues, float)
+    if pvalues.ndim != 1 or (pvalues < 0).any() or (pvalues > 1).any():
+        raise ValueError(
+            f'pvalues={shown(pvalues)} must be a list of numbers in [0, 1]; '
+            'NaN stands for a test that could not be made'
+        )
     order = np.argsort(pvalues)  # puts NaN last
     count = int((~np.isnan(pvalues)).sum())
     factors = np.arange(count, 0, -1)
@@ -151,8 +160,26 @@ def summarize_class_angles(
     )
 
 
+def known_pairs(
+    first: np.ndarray, second: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Paired angles ``(n,)``, without the pairs of which one is NaN.
+
+    Raises:
+        ValueError: If they are no pairs.
+    """
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(
+            f'first and second have shapes {first.shape} and {second.shape}; '
+            'give as many angles in both, (n,)'
+        )
+    both = ~(np.isnan(first) | np.isnan(second))
+    return first[both], second[both]
+
+
+@checked()
 def circular_correlation(
-    first: np.ndarray, second: np.ndarray, permutations: int, seed: int = 0
+    first: np.ndarray, second: np.ndarray, permutations: Count, seed: Seed = 0
 ) -> Estimate:
     """Jammalamadaka-SenGupta correlation of paired angles, and its test.
 
@@ -167,16 +194,19 @@ def circular_correlation(
         Estimate: The correlation, in ``[-1, 1]``. The interval is Fisher's,
         by ``atanh`` with error ``1/sqrt(K - 3)``; the p-value is two-sided,
         for the planes may turn either way. NaN with fewer than 4 classes.
+
+    Raises:
+        ValueError: If an option is out of its range or they are no pairs.
     """
-    both = ~(np.isnan(first) | np.isnan(second))
-    count = int(both.sum())
+    first, second = known_pairs(first, second)
+    count = len(first)
     if count < 4:
         return Estimate(*[math.nan] * 4)
 
     def deviations(theta: np.ndarray) -> np.ndarray:
         return np.sin(theta - np.angle(np.exp(1j * theta).sum()))
 
-    a, b = deviations(first[both]), deviations(second[both])
+    a, b = deviations(first), deviations(second)
     # A permutation changes neither the means nor the scale.
     scale = math.sqrt((a @ a) * (b @ b))
     if scale < 1e-12:

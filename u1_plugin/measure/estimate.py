@@ -2,9 +2,15 @@
 
 import math
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from ..extras import needs
+from ..options import Range
+
+#: So many that there is a spread; as large as any count.
+Several = Annotated[int, Range(2, 2**31 - 1)]
+#: A probability that is neither impossible nor certain.
+Chance = Annotated[float, Range(0, 1, low_open=True, high_open=True)]
 
 #: Of every interval of the analysis.
 CONFIDENCE = 0.95

@@ -11,8 +11,9 @@ from typing import Iterator, NamedTuple
 import numpy as np
 
 from ..extras import needs
+from ..options import Count, Seed, checked, shown
 from .circular_tests import between_share
-from .estimate import NORMAL_QUANTILE, Estimate
+from .estimate import NORMAL_QUANTILE, Estimate, Several
 
 #: Entries of the tables that are drawn at a time: 64 MiB of them.
 _BLOCK = 2**23
@@ -24,11 +25,12 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
     As :func:`sklearn.metrics.mutual_info_score`, for many tables at once.
 
     Args:
-        tables (np.ndarray): Counts, ``(..., K, bins)``, not all 0.
+        tables (np.ndarray): Counts, ``(..., K, bins)``.
 
     Returns:
-        np.ndarray: ``(...)``, >= 0. The plug-in estimate: its bias, about
-        ``(K - 1)(bins - 1) / 2n``, is what the permutations measure.
+        np.ndarray: ``(...)``, >= 0; NaN where all counts are 0. The plug-in
+        estimate: its bias, about ``(K - 1)(bins - 1) / 2n``, is what the
+        permutations measure.
     """
     n = tables.sum((-2, -1))
 
@@ -42,7 +44,8 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
         - information(tables.sum(-1), -1)
         - information(tables.sum(-2), -1)
     )
-    return (inside / n + np.log(n)).clip(0)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return (inside / n + np.log(n)).clip(0)
 
 
 def table_between_share(tables: np.ndarray) -> np.ndarray:
@@ -174,11 +177,12 @@ def _entropy(shares: np.ndarray) -> float:
     return float(-(some * np.log(some)).sum())
 
 
+@checked()
 def class_dependence(
     table: np.ndarray,
-    permutations: int = 999,
-    resamples: int = 200,
-    seed: int = 0,
+    permutations: Count = 999,
+    resamples: Several = 200,
+    seed: Seed = 0,
 ) -> Dependence:
     """Test whether the angle depends on the class.
 
@@ -196,7 +200,16 @@ def class_dependence(
     Returns:
         Dependence: Its estimates are NaN unless at least two classes have
         images.
+
+    Raises:
+        ValueError: If an option is out of its range, or the table has no
+            counts.
     """
+    counts = table.ndim == 2 and table.dtype.kind in 'iuf'
+    if not counts or not (table >= 0).all() or not np.isfinite(table).all():
+        raise ValueError(
+            f'table={shown(table)} must be counts >= 0 of shape (K, bins)'
+        )
     n = int(table.sum())
     shares = table.sum(1) / max(n, 1)
     entropy = _entropy(shares) if n else math.nan

@@ -166,6 +166,8 @@ class Probe:
         field: str = 'Probe',
     ) -> None:
         check_options(field, layers, feature_plane)
+        if token_grid == '':  # it would name the network itself
+            raise ValueError(f"{field}.token_grid='' must name a module")
         self.field, self._names = field, {}
         augmented, model = is_augmented(model), unwrapped(model)
         branch = _branch_of(model)

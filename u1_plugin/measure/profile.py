@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from ..options import Range, checked
-from .estimate import Estimate, t_estimate
+from .estimate import Chance, Estimate, t_estimate
 from .rings import Rings
 
-Radius = Annotated[float, Range(0, 1, low_open=True, high_open=True)]
 Correlation = Annotated[float, Range(-1, 1, low_open=True, high_open=True)]
 
 #: Below this deviation from its mean, relative to it, a map counts as flat.
@@ -100,7 +99,7 @@ class Concentration(NamedTuple):
 
 @checked()
 def concentration(
-    summary: EnergySummary, radius: Radius = 0.5
+    summary: EnergySummary, radius: Chance = 0.5
 ) -> Concentration:
     """Share of the energy within a radius, against the uniform share.
 

@@ -45,6 +45,41 @@ class Accumulator:
                 "set's pipeline"
             )
 
+    def _reals(self, name: str, values: Tensor, form: str) -> Tensor:
+        """A batch in float64, of the argument of that name.
+
+        Args:
+            name (str): Of the argument, for messages.
+            values (Tensor): Real numbers; only the batch may be empty.
+            form (str): A letter or the size of each dimension, as ``'B2'``.
+        """
+        sizes = tuple(values.shape)
+        fits = len(sizes) == len(form) and all(
+            str(size) == wanted if wanted.isdigit() else size or wanted == 'B'
+            for size, wanted in zip(sizes, form)
+        )
+        if values.is_complex() or not fits:
+            raise ValueError(
+                f'{type(self).__name__}.{name} is {values.dtype} of shape '
+                f'{sizes}; give real numbers ({", ".join(form)})'
+            )
+        return values.detach().double()
+
+    def _numbers(self, name: str, values: Tensor, count: int) -> Tensor:
+        """One integer an image, ``(count,)``, int64."""
+        kind = values.dtype
+        if (
+            kind.is_floating_point
+            or kind.is_complex
+            or kind == torch.bool
+            or values.shape != (count,)
+        ):
+            raise ValueError(
+                f'{type(self).__name__}.{name} is {kind} of shape '
+                f'{tuple(values.shape)}; give {count} integers, one an image'
+            )
+        return values.long()
+
     def _checked(self) -> Dict[str, Tensor]:
         if self.size is None:
             raise ValueError(

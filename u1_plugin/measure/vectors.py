@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import orthonormal_basis, safe_norm
+from ..options import checked
 from .sums import Accumulator, Size
 
 
@@ -25,19 +26,19 @@ class VectorAccumulator(Accumulator):
     def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
         return np.shape(state['total']) if 'total' in state else None
 
+    @checked('VectorAccumulator')
     def update(self, vectors: Tensor) -> None:
         """Add a batch.
 
         Args:
             vectors (Tensor): Pooled vectors ``(B, C)``; those of norm 0 or
                 with entries that are not finite are counted apart.
+
+        Raises:
+            ValueError: If C differs from the first batch's, or the vectors
+                are no such tensor.
         """
-        vectors = vectors.detach().double()
-        if vectors.ndim != 2:
-            raise ValueError(
-                f'VectorAccumulator: vectors {tuple(vectors.shape)}; give '
-                '(B, C)'
-            )
+        vectors = self._reals('vectors', vectors, 'BC')
         self._start(vectors.shape[1:], vectors.device)
         norm = safe_norm(vectors, 1)
         valid = norm.isfinite() & (norm > 0)

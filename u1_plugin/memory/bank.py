@@ -9,14 +9,16 @@ from torch import Tensor
 
 from ..options import Count, checked
 from .bank_file import read_file, write_file
-from .bank_state import (
-    Contents,
-    check_identity,
-    read_state,
-    write_state,
-)
+from .bank_state import Contents, check_identity, read_state, write_state
 from .pixels import Pixels
-from .storage import StorageDtype, decoded, encoded, whole_numbers
+from .storage import (
+    StorageDtype,
+    check_index,
+    check_pixels,
+    decoded,
+    encoded,
+    whole_numbers,
+)
 
 
 class MemoryBank:
@@ -82,13 +84,7 @@ class MemoryBank:
                 65,504 and is not precise where the largest entry is below
                 6.1e-5, uint8 takes no negative values.
         """
-        channels = pixels.vectors.shape[-1:]
-        if self.channels is not None and channels != (self.channels,):
-            raise ValueError(
-                f'the vectors have {channels[0] if channels else 0} channels, '
-                f'the bank has {self.channels}; fill a new bank for another '
-                'layer'
-            )
+        check_pixels(pixels, self.channels)
         if len(pixels.vectors):
             self._replace([*self._blocks, encoded(pixels, self.dtype)])
 
@@ -100,11 +96,17 @@ class MemoryBank:
         """The vectors, float32, a block ``(n, C)`` at a time."""
         return map(decoded, self._blocks)
 
+    @checked()
     def vectors(self, index: Tensor) -> Tensor:
-        """The vectors of an index ``(n,)``, float32, ``(n, C)``."""
+        """The vectors of an index ``(n,)``, float32, ``(n, C)``.
+
+        Raises:
+            ValueError: If it is no index into the bank's pixels.
+        """
+        check_index(index, len(self))
         ends = np.cumsum([len(block['labels']) for block in self._blocks])
         numbers = np.searchsorted(ends, index.numpy(), side='right')
-        found = torch.empty(len(index), self.channels)
+        found = torch.empty(len(index), self.channels or 0)
         order = np.argsort(numbers, kind='stable')
         used, starts = np.unique(numbers[order], return_index=True)
         for number, rows in zip(used, np.split(order, starts[1:])):
@@ -162,7 +164,9 @@ class MemoryBank:
             if values is not None
         }
         if not numbers:
-            raise ValueError('name the labels or the images to remove')
+            raise ValueError(
+                'labels=None, images=None: name the labels or the images'
+            )
         masks = []
         for block in self._blocks:
             gone = torch.zeros(len(block['labels']), dtype=torch.bool)
@@ -255,6 +259,7 @@ class MemoryBank:
         bank._replace(contents.blocks)
         return bank
 
+    @checked()
     def save(self, file: Union[str, Path]) -> None:
         """Write a file (safetensors), whole or not at all.
 

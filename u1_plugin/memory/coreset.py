@@ -16,7 +16,7 @@ from .precise import unit
 
 def _projected(bank: MemoryBank, width: int, seed: int) -> Tensor:
     """Unit vectors, projected: ``(N, min(width, C))``."""
-    generator = torch.Generator().manual_seed(int(seed))
+    generator = torch.Generator().manual_seed(seed)
     channels = bank.channels
     matrix = None
     if width < channels:
@@ -77,7 +77,7 @@ def coreset(
             'at least an image a rank'
         )
     vectors = _projected(bank, width, seed)
-    generator = torch.Generator().manual_seed(int(seed))
+    generator = torch.Generator().manual_seed(seed)
     first = int(torch.randint(sum(counts), (1,), generator=generator))
     start = sum(counts[: get_rank()]) if sharded else 0
     # The first vector counts as farther than any other.

@@ -1,6 +1,7 @@
 """The search engines by name."""
 
-from typing import Optional
+from contextlib import contextmanager
+from typing import Iterator, Optional
 
 from ..options import Count, checked, shown
 from .bank import MemoryBank
@@ -32,6 +33,15 @@ def _factory(engine: str) -> Optional[str]:
     return None
 
 
+@contextmanager
+def _named(engine: str) -> Iterator[None]:
+    """Faiss knows its factory, and the user what he called the engine."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f'engine={shown(engine)}: {error}') from error
+
+
 @checked()
 def check_engine(engine: str, metric: Metric, channels: Count) -> None:
     """Check, before a bank is filled, that there is such an engine.
@@ -47,10 +57,8 @@ def check_engine(engine: str, metric: Metric, channels: Count) -> None:
     """
     factory = _factory(engine)
     if factory is not None:
-        try:
+        with _named(engine):
             empty_index(factory, metric, channels)
-        except ValueError as error:
-            raise ValueError(f'engine={shown(engine)}: {error}') from error
 
 
 @checked()
@@ -71,4 +79,5 @@ def build_search(
     factory = _factory(engine)
     if factory is None:
         return ExactSearch(bank, metric)
-    return FaissSearch(bank, factory, metric)
+    with _named(engine):
+        return FaissSearch(bank, factory, metric)

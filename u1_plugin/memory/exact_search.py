@@ -74,8 +74,8 @@ class ExactSearch:
     ) -> None:
         self.bank = bank
         self.metric = metric
-        self.chunk = int(chunk)  # torch takes no integers of NumPy
-        self.block = int(block)
+        self.chunk = chunk
+        self.block = block
         self._follow()
 
     def _follow(self) -> None:
@@ -95,7 +95,7 @@ class ExactSearch:
         """
         if self._changes != self.bank.changes:
             self._follow()
-        k = check_queries(self.bank, queries, k)
+        k = check_queries(self.bank, queries, k, bias)
         chunk = self.chunk
         if bias is not None:
             bias.check(len(queries), len(self.bank))

@@ -72,7 +72,7 @@ class FaissSearch:
             for block in self.bank.blocks():
                 self.index.add(self._moved(block))
             if self.nprobe:
-                faiss.extract_index_ivf(self.index).nprobe = int(self.nprobe)
+                faiss.extract_index_ivf(self.index).nprobe = self.nprobe
         except (RuntimeError, MemoryError) as error:
             raise ValueError(
                 f'factory={shown(self.factory)} with nprobe={self.nprobe} does '
@@ -109,7 +109,7 @@ class FaissSearch:
         """
         if self._changes != self.bank.changes:
             self._build()
-        k = check_queries(self.bank, queries, k)
+        k = check_queries(self.bank, queries, k, bias)
         if bias is not None:
             raise ValueError(
                 "a prior in the search needs engine='exact'; faiss ranks by "

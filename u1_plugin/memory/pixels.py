@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import angle, energy, image_moment, pooled_vector
+from ..geometry.scales import check_real
 from ..options import Count, checked
 from .precise import total
 
@@ -76,12 +77,15 @@ def bottleneck_pixels(
     Raises:
         ValueError: If an option is out of its range, or the shapes do not fit.
     """
+    check_real('intensity', intensity)
     batch = intensity.shape[:1]
     if intensity.ndim != 4 or not batch == labels.shape == images.shape:
         raise ValueError(
-            f'maps {tuple(intensity.shape)} must be (B, C, H, W), and labels '
-            f'{tuple(labels.shape)} and images {tuple(images.shape)} (B,)'
+            f'intensity {tuple(intensity.shape)} must be (B, C, H, W), and '
+            f'labels {tuple(labels.shape)} and images '
+            f'{tuple(images.shape)} (B,)'
         )
+    check_real('intensity', intensity, 1, 2, 3)
     labels, images = labels.to(intensity.device), images.to(intensity.device)
     if mode == 'pooled':
         vectors = pooled_vector(intensity)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, Optional, Protocol
 import torch
 from torch import Tensor
 
-from ..options import Count, Positive, fits, shown, wanted
+from ..options import Count, Positive, check, fits, shown
 from .bank import MemoryBank
 from .vote import Sites, log_prior
 
@@ -94,10 +94,7 @@ class Bias(NamedTuple):
             ValueError: If one is wrong.
         """
         log_prior(*_NOWHERE, self.plane, self.kappa, self.sigma)
-        if not fits(self.width, Positive):
-            raise ValueError(
-                f'width={shown(self.width)} must be {wanted(Positive)}'
-            )
+        check('width', self.width, Positive)
         check_sites(self.query, queries, "the bias' query")
         check_sites(self.memory, pixels, "the bias' memory")
 
@@ -185,15 +182,19 @@ def check_vectors(queries: Tensor, channels: int) -> None:
         )
 
 
-def check_queries(bank: MemoryBank, queries: Tensor, k: int) -> int:
+def check_queries(
+    bank: MemoryBank, queries: Tensor, k: int, bias: Optional[Bias]
+) -> int:
     """Check what an engine is asked.
 
     Returns:
         int: k, which may have been an integer of NumPy.
 
     Raises:
-        ValueError: See :func:`check_vectors`; or if k is not in 1..N.
+        ValueError: See :func:`check_vectors`; or if k is not in 1..N, or the
+            bias is none.
     """
+    check('bias', bias, Optional[Bias])
     check_vectors(queries, bank.channels)
     if not fits(k, Count) or k > len(bank):
         raise ValueError(

@@ -146,7 +146,7 @@ class Memory:
         positions = self._places[_POSITIONS]
         if self.sharded:
             positions = torch.cat(all_gather_rows(positions))
-        generator = torch.Generator().manual_seed(int(seed))
+        generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.size, generator=generator)
         own = order[self.start : self.start + len(self.bank)]
         self._places[_POSITIONS] = positions[own]

@@ -36,14 +36,13 @@ def encoded(pixels: Pixels, dtype: str) -> Dict[str, Tensor]:
     """A block of copies, as the bank keeps it.
 
     Args:
-        pixels (Pixels): At least one.
+        pixels (Pixels): At least one, checked.
         dtype (str): One of :data:`DTYPES`.
 
     Raises:
-        ValueError: If shapes or kinds are wrong, a number is not finite or
-            out of its range, or ``dtype`` cannot hold a vector.
+        ValueError: If a number is not finite or out of its range, or
+            ``dtype`` cannot hold a vector.
     """
-    _check_pixels(pixels)
     block = dict(
         labels=pixels.labels.long(),
         images=pixels.images.long(),
@@ -67,14 +66,25 @@ def decoded(block: Dict[str, Tensor], index=slice(None)) -> Tensor:
     return vectors
 
 
-def _check_pixels(pixels: Pixels) -> None:
+def check_pixels(pixels: Pixels, channels: Optional[int]) -> None:
+    """Raise ValueError unless shapes and kinds are right.
+
+    Args:
+        pixels (Pixels): Any number of them.
+        channels (int, optional): C that they must have.
+    """
     for name, value in pixels._asdict().items():
         if not isinstance(value, Tensor):
             raise ValueError(f'{name} must be a tensor, not {shown(value)}')
-    count = len(pixels.vectors)
     if pixels.vectors.ndim != 2 or not pixels.vectors.size(1):
         raise ValueError(
             f'vectors {tuple(pixels.vectors.shape)} must be (N, C), C >= 1'
+        )
+    count, found = pixels.vectors.shape
+    if channels not in (None, found):
+        raise ValueError(
+            f'the vectors have {found} channels, the bank has {channels}; '
+            'fill a new bank for another layer'
         )
     for name, rest in dict(
         labels=(), images=(), positions=(2,), hues=()
@@ -197,3 +207,17 @@ def whole_numbers(name: str, values: Union[Tensor, Iterable[int]]) -> Tensor:
                 f'{name} must be a list of integers >= 0, not {shown(value)}'
             )
     return torch.tensor([int(value) for value in values], dtype=torch.int64)
+
+
+def check_index(index: Tensor, count: int) -> None:
+    """Raise ValueError unless it is ``(n,)``, int64, within ``0..count-1``."""
+    if index.ndim != 1 or (len(index) and index.dtype != torch.int64):
+        raise ValueError(
+            f'index of shape {tuple(index.shape)} and type {index.dtype} must '
+            'be (n,), int64'
+        )
+    if len(index) and not 0 <= index.min() <= index.max() < count:
+        raise ValueError(
+            f'index holds {int(index.min())}..{int(index.max())}, but must be '
+            f'within 0..{count - 1}'
+        )

@@ -85,8 +85,9 @@ def log_prior(
     """Log of :func:`prior`, <= 0; the sites' shapes may broadcast.
 
     Raises:
-        ValueError: If an option is out of its range.
+        ValueError: If an option is out of its range, or shapes do not fit.
     """
+    _check_sites(query, memory)
     if plane in ('position', 'radius'):
         if plane == 'position':
             apart = query.positions.double() - memory.positions.double()
@@ -104,6 +105,17 @@ def log_prior(
         apart = query.hues.double() - memory.hues.double()
         exponent = exponent - 2 * torch.sin(apart / 2).square()
     return kappa * exponent
+
+
+def _check_sites(query: Sites, memory: Sites) -> None:
+    shapes = [tuple(field.shape) for field in (*query, *memory)]
+    fits = shapes[0] == (*shapes[1], 2) and shapes[2] == (*shapes[3], 2)
+    pairs = zip(reversed(shapes[1]), reversed(shapes[3]))
+    if not fits or any(a != b and 1 not in (a, b) for a, b in pairs):
+        raise ValueError(
+            f'positions and hues of query {shapes[:2]} and memory '
+            f'{shapes[2:]} must be (..., 2) and (...), and fit each other'
+        )
 
 
 @checked()

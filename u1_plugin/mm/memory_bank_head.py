@@ -169,6 +169,7 @@ class MemoryBankHead(ClsHead):
         plane, mode = self.feature_plane, self.mode
         return bottleneck_pixels(intensity, labels, images, plane, mode, keep)
 
+    @checked()
     @torch.no_grad()
     def fill(self, feats, labels: Tensor, images: Tensor) -> None:
         """Memorise a batch.
@@ -257,9 +258,7 @@ class MemoryBankHead(ClsHead):
             self.width,
         )
         total = scores.sum(1, keepdim=True)
-        shares = torch.where(
-            total > 0, scores / total, torch.full_like(scores, 1)
-        ).float()
+        shares = torch.where(total > 0, scores / total, 1.0).float()
         return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def loss(self, feats, data_samples: List, **kwargs) -> dict:

@@ -6,13 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from ..dist import all_gather
+from ..geometry.scales import check_real
 from ..nn import FeaturePlane
 from ..nn.base import build
 
 
 def last_map(feats: Union[Tensor, Sequence[Tensor]]) -> Tensor:
-    """The deepest of a backbone's outputs, which may be the only one."""
-    return feats[-1] if isinstance(feats, (tuple, list)) else feats
+    """The deepest of a backbone's outputs, which may be the only one.
+
+    Raises:
+        ValueError: If that is no tensor of real numbers.
+    """
+    several = isinstance(feats, (tuple, list)) and len(feats) > 0
+    last = feats[-1] if several else feats
+    check_real('feats', last)
+    return last
 
 
 def check_finite(feats: Tensor, together: bool) -> None:

@@ -1,12 +1,13 @@
 """Which rank reads which images of a memory."""
 
-from typing import Iterator, Optional
+from typing import Any, Iterator, Optional
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from ..dist import get_dist_info
 from ..memory import few_shot
+from ..options import Count, Seed, checked
 from .data_content import gt_labels
 
 
@@ -23,17 +24,22 @@ class MemorySampler(Sampler):
         shots_seed (int): Which ones.
         seed (int, optional): MMEngine's; unused, as nothing is shuffled.
 
+    Raises:
+        ValueError: If an option is out of its range, or a class has fewer
+            images than shots.
+
     Attributes:
         chosen (List[int]): The images of all ranks, ascending.
         first (int): How many of them lie before this rank's.
         numbers (List[int]): This rank's.
     """
 
+    @checked('MemorySampler')
     def __init__(
         self,
-        dataset,
-        shots: Optional[int] = None,
-        shots_seed: int = 0,
+        dataset: Any,
+        shots: Optional[Count] = None,
+        shots_seed: Seed = 0,
         seed: Optional[int] = None,
     ) -> None:
         chosen = np.arange(len(dataset))

@@ -144,12 +144,13 @@ def _flip_row(meta: dict) -> list:
     if not meta['flip']:
         return [False, False]
     direction: Any = meta.get('flip_direction')
+    named = isinstance(direction, str)
     rows = {
         'horizontal': [True, False],
         'vertical': [False, True],
         'diagonal': [True, True],
     }
-    if direction not in rows:
+    if not named or direction not in rows:
         raise ValueError(
             f"u1.neck.flip='follow': flip_direction={direction!r} of a data "
             f'sample is none of {tuple(rows)}'

@@ -4,6 +4,8 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from torch import nn
 
+from ..options import shown
+
 #: Where a component's ``type`` is looked up besides this package. MMPretrain's
 #: registry joins when the MM packages are there.
 RESOLVERS: List[Callable[[str], Optional[type]]] = []
@@ -23,20 +25,21 @@ def build(field: str, config: Config, default: type, **kwargs) -> nn.Module:
         **kwargs: Arguments that the config overrides.
 
     Raises:
-        ValueError: If the config is none, or its type is not known.
+        ValueError: If the config is none, or its type is not known or lacks
+            what ``default.NEEDED`` names.
         TypeError: If the class does not take an argument, naming both.
     """
     if isinstance(config, nn.Module):
-        return config
+        return _fitting(field, config, default)
     if config is not None and not isinstance(config, dict):
         raise ValueError(
-            f'{field}={config!r} must be a dict of options, such as '
+            f'{field}={shown(config)} must be a dict of options, such as '
             f"dict(type='{default.__name__}')"
         )
     options = {**kwargs, **(config or {})}
     kind = _resolve(field, options.pop('type', default), default)
     try:
-        return kind(**options)
+        return _fitting(field, kind(**options), default)
     except TypeError as error:
         raise TypeError(f'{field}: {kind.__name__}: {error}') from error
     except (ValueError, FileNotFoundError) as error:
@@ -47,19 +50,37 @@ def build(field: str, config: Config, default: type, **kwargs) -> nn.Module:
         raise
 
 
+def _fitting(field: str, found: Any, default: type) -> nn.Module:
+    """What was built, if it has what is asked of the default."""
+    needed = getattr(default, 'NEEDED', ())
+    missing = [name for name in needed if not hasattr(found, name)]
+    if missing or not isinstance(found, nn.Module):
+        lacks = f' with {", ".join(missing)}' if missing else ''
+        raise ValueError(
+            f'{field}={shown(found)} is no module{lacks}; use '
+            f'{default.__name__} or a class derived from it'
+        )
+    return found
+
+
 def _resolve(field: str, kind: Any, default: type) -> type:
     if isinstance(kind, type):
         return kind
-    if kind == default.__name__:
+    named = isinstance(kind, str)
+    if named and kind == default.__name__:
         return default
+    problem = None
     for resolve in RESOLVERS:
-        found = resolve(kind) if isinstance(kind, str) else None
+        try:
+            found = resolve(kind) if named else None
+        except Exception as error:  # whatever a registry makes of a name
+            found, problem = None, error
         if found is not None:
             return found
     raise ValueError(
-        f'{field}.type={kind!r} is not known; use a class, {default.__name__!r}'
-        " or a name registered in MMPretrain's MODELS"
-    )
+        f'{field}.type={shown(kind)} is not known; use a class, '
+        f"{default.__name__!r} or a name registered in MMPretrain's MODELS"
+    ) from problem
 
 
 class OptionalStateModule(nn.Module):

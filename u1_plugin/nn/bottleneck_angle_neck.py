@@ -13,12 +13,12 @@ from ..geometry import (
     scaled_relu,
     to_positive_orthant,
 )
-from ..geometry.energy import working_dtype
+from ..geometry.scales import working_dtype
 from ..options import Count, NonNegative, checked
 from .base import build
 from .constants import ConstantCache
 from .feature_plane import FeaturePlane, check_windings
-from .maps import Layer
+from .maps import Layer, check_layers, check_maps
 
 #: The energies of a scaled map, or one of float16, add up to more, or to 0.
 _NO_ENERGY = 2.0**-60
@@ -96,6 +96,9 @@ class BottleneckAngleNeck(nn.Module):
         ValueError: If an option is out of its range.
     """
 
+    #: What a branch asks of its neck.
+    NEEDED = ('layers', 'token_grid', 'windings', 'connect')
+
     @checked('neck')
     def __init__(
         self,
@@ -121,7 +124,7 @@ class BottleneckAngleNeck(nn.Module):
                 "neck.flip='follow' mirrors targets of the image plane, but "
                 "neck.plane='feature'; use plane='image' or 'joint'"
             )
-        self.layers = _check_layers(layers)
+        self.layers = check_layers(layers)
         self.plane, self.of, self.flip = plane, of, flip
         self.windings = check_windings('neck.windings', windings)
         self.orthant = orthant
@@ -193,13 +196,13 @@ class BottleneckAngleNeck(nn.Module):
             Tuple[Moment, ...]: Float32 or wider, whatever autocast says.
 
         Raises:
-            ValueError: If a map has no spatial extent in the image plane.
+            ValueError: If these are no such maps, or one has no spatial extent
+                in the image plane.
         """
-        if self.layers == 'auto' or None in self.in_channels:
-            self.connect(
-                [activation.size(1) for activation in maps],
-                [-1] if self.layers == 'auto' else None,
-            )
+        check_maps(maps, 1 if self.layers == 'auto' else len(self.layers))
+        channels = [activation.size(1) for activation in maps]
+        if self.layers == 'auto' or self.in_channels != channels:
+            self.connect(channels, [-1] if self.layers == 'auto' else None)
         moments: List[Moment] = []
         for i, (layer, activation) in enumerate(zip(self.layers, maps)):
             with torch.autocast(activation.device.type, enabled=False):
@@ -280,19 +283,3 @@ class BottleneckAngleNeck(nn.Module):
             f'flip={self.flip!r}, windings={self.windings}, '
             f'orthant={self.orthant!r}'
         )
-
-
-def _check_layers(
-    layers: Union[Layer, Sequence[Layer]],
-) -> Union[str, List[Layer]]:
-    if layers == 'auto':
-        return layers
-    given = layers
-    layers = [layers] if isinstance(layers, (int, str)) else layers
-    if not layers or 'auto' in layers or len(set(layers)) != len(layers):
-        raise ValueError(
-            f"neck.layers={given!r} must be 'auto', or one or several "
-            "different positions among the backbone's outputs, such as "
-            "-1 or [2, 3], or names of modules, such as 'backbone.layer3'"
-        )
-    return list(layers)

@@ -212,11 +212,6 @@ class U1Branch(nn.Module):
                 "u1.neck.flip='follow', but nothing says which images were "
                 "mirrored; hand over flips, or set u1.neck.flip='ignore'"
             )
-        if flips.shape != (len(moment.value), 2) or flips.dtype != torch.bool:
-            raise ValueError(
-                f'flips has shape {tuple(flips.shape)} and type {flips.dtype}, '
-                f'but must be (B, 2), bool, of B = {len(moment.value)} images'
-            )
         return mirrored(moment.value, flips, self.neck.windings)
 
     def check_target(self, target: ClassTarget, batch_size: int) -> None:

@@ -26,7 +26,7 @@ def check_parts(field: str, u1: Optional[Dict[str, Any]]) -> Dict[str, Any]:
             f'{", ".join(PARTS)}, such as dict(neck=dict(plane="image"))'
         )
     options = dict(u1 or {})
-    unknown = sorted(set(options) - set(PARTS))
+    unknown = [name for name in options if name not in PARTS]
     if unknown:
         raise ValueError(
             f'{field} has no {unknown[0]!r}; it takes {", ".join(PARTS)}'
@@ -61,7 +61,7 @@ def build_branch(
     angles = options.get('class_angles') or {}
     # A module knows its own number; what is neither is refused when built.
     if num_classes is None and isinstance(angles, dict):
-        if not (angles.get('num_classes') or angles.get('file')):
+        if angles.get('num_classes') is angles.get('file') is None:
             raise ValueError(
                 f'{silent} does not say how many classes there are '
                 f'(num_classes); set {field}.class_angles.num_classes'

@@ -84,6 +84,9 @@ class ClassAngles(OptionalStateModule):
         ValueError: If K is missing, not positive or not the file's.
     """
 
+    #: What a branch asks of its class angles.
+    NEEDED = ('num_classes', 'table')
+
     @checked('class_angles')
     def __init__(
         self,

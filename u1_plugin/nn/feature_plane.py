@@ -15,6 +15,7 @@ from ..geometry import (
     orthonormal_basis,
     random_basis,
 )
+from ..geometry.scales import check_real
 from ..options import Count, Seed, Share, checked
 from .base import OptionalStateModule
 from .constants import ConstantCache
@@ -217,7 +218,7 @@ class FeaturePlane(OptionalStateModule):
 
     @torch.no_grad()
     def _update_center(self, unit: Tensor) -> None:
-        mean = unit.detach().flatten(0, -2).mean(0).float()
+        mean = unit.detach().reshape(-1, unit.size(-1)).mean(0).float()
         mean = dist.all_reduce_sum(mean) / dist.get_world_size()
         self.num_batches_tracked += 1
         share = (1 / self.num_batches_tracked).clamp(min=self.momentum)
@@ -239,8 +240,9 @@ class FeaturePlane(OptionalStateModule):
             ``(..., N, 2)``.
 
         Raises:
-            ValueError: If C is not ``in_channels``.
+            ValueError: If C is not ``in_channels``, or these are no vectors.
         """
+        check_real('vectors', vectors, -1)
         if self.in_channels not in (None, vectors.size(-1)):
             raise ValueError(
                 f'{_FIELD}.in_channels={self.in_channels}, but the layer has '

@@ -20,6 +20,7 @@ from typing import (
 from torch import nn
 
 from ..networks import find_module
+from ..options import checked
 from .maps import Grid, Layer, Layout, MapSource, Part, layout_of
 from .trial import Seen, Trial, inner, names_its_size, watch
 
@@ -246,9 +247,10 @@ def _missing(where: str, count: int) -> list:
     )
 
 
+@checked()
 def find_maps(
     model: nn.Module,
-    layers: Union[str, Sequence[Layer]],
+    layers: Union[Layer, Sequence[Layer]],
     token_grid: Optional[str] = None,
 ) -> List[MapSource]:
     """Where a network's maps are, and how they are read.
@@ -256,9 +258,9 @@ def find_maps(
     Args:
         model (nn.Module): A classifier of MMPretrain, a timm network or any
             module that takes images ``(B, C, H, W)``.
-        layers (str | Sequence[int | str]): ``'auto'`` for the last map before
-            pooling; or positions in the tuple that ``model.backbone`` returns
-            (for timm, in its ``feature_info``) and names of modules.
+        layers (str | int | Sequence[int | str]): ``'auto'`` for the last map
+            before pooling; or positions in the tuple that ``model.backbone``
+            returns (for timm, in its ``feature_info``) and names of modules.
         token_grid (str, optional): Name of the module whose output tells
             ``(H, W)`` of tokens. None takes the latest map that fits them.
 
@@ -268,6 +270,8 @@ def find_maps(
     Raises:
         ValueError: If a layer is not there, did not run or has no map.
     """
+    if layers != 'auto' and isinstance(layers, (int, str)):
+        layers = [layers]
     reading = _read_network(model, token_grid)
     if layers == 'auto':
         return [_last_map(reading)]

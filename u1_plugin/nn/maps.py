@@ -5,6 +5,8 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
+from ..geometry.scales import check_real
+
 Grid = Tuple[int, int]
 Layer = Union[int, str]
 
@@ -205,3 +207,37 @@ def as_map(value: Tensor, layout: Layout, grid: Optional[Grid]) -> Tensor:
             f'{grid[0]}x{grid[1]}), which token_grid would name'
         )
     return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+def check_maps(maps: Sequence[Tensor], count: int) -> None:
+    """Raise ValueError unless these are maps ``(B, C, H, W)``, so many."""
+    listed = isinstance(maps, (list, tuple))
+    if not listed or len(maps) != count:
+        raise ValueError(
+            f'maps must be a list of {count}, (B, C, H, W) of each layer, not '
+            + (f'{len(maps)}' if listed else type(maps).__name__)
+        )
+    for i, activation in enumerate(maps):
+        check_real(f'maps[{i}]', activation, 1, 2, 3)
+        if activation.ndim != 4 or not activation.dtype.is_floating_point:
+            raise ValueError(
+                f'maps[{i}] of shape {tuple(activation.shape)} and type '
+                f'{activation.dtype} must be (B, C, H, W), floating point'
+            )
+
+
+def check_layers(
+    layers: Union[Layer, Sequence[Layer]],
+) -> Union[str, List[Layer]]:
+    """``'auto'``, or a list of different layers; else a ValueError."""
+    if layers == 'auto':
+        return layers
+    given = layers
+    layers = [layers] if isinstance(layers, (int, str)) else layers
+    if not layers or 'auto' in layers or len(set(layers)) != len(layers):
+        raise ValueError(
+            f"neck.layers={given!r} must be 'auto', or one or several "
+            "different positions among the backbone's outputs, such as "
+            "-1 or [2, 3], or names of modules, such as 'backbone.layer3'"
+        )
+    return list(layers)

@@ -28,6 +28,16 @@ def check_labels(labels: Tensor, num_classes: int, ignore_index: int) -> None:
         )
 
 
+def check_images(images: Tensor, batch_size: int) -> None:
+    """Raise ValueError unless these are numbers of the batch's images."""
+    found = _array(images)
+    if found.size and not 0 <= found.min() <= found.max() < batch_size:
+        raise ValueError(
+            f'images {found.min()}..{found.max()} do not fit a batch of '
+            f'{batch_size}; use ClassTarget.several'
+        )
+
+
 def check_whole(labels: Tensor) -> None:
     """Raise ValueError unless the type is one of whole numbers."""
     if (

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from ..geometry import scale_of
-from .target_checks import check_labels, check_scores, check_whole
+from ..geometry.scales import check_real
+from .target_checks import (
+    check_images,
+    check_labels,
+    check_scores,
+    check_whole,
+)
 
 #: ``p -> scale * p + offset``: label smoothing of any kind.
 Smoothing = Tuple[float, float]
@@ -70,11 +76,15 @@ class ClassTarget(NamedTuple):
         Raises:
             ValueError: If they are no whole numbers.
         """
-        for label in labels:
+        for i, label in enumerate(labels):
+            check_real(f'labels[{i}]', label)
             if label.numel():  # an empty list has no type of its own
                 check_whole(label)
-        counts = torch.tensor([label.numel() for label in labels])
-        values = torch.cat([label.flatten().long() for label in labels])
+        counts = torch.tensor(
+            [label.numel() for label in labels], dtype=torch.long
+        )
+        flat = [label.flatten().long() for label in labels]
+        values = torch.cat(flat) if flat else counts
         # Without waiting for the device.
         images = torch.repeat_interleave(counts).to(
             values.device, non_blocking=True
@@ -101,12 +111,16 @@ class ClassTarget(NamedTuple):
                 f'class_angles.num_classes={num_classes}; set it and the '
                 "head's to the number of classes of the data set"
             )
-        if self.images is not None and self.images.shape != values.shape:
-            raise ValueError(
-                f'the targets have labels of the shape {tuple(values.shape)}, '
-                f'but say of {tuple(self.images.shape)} whose they are; use '
-                'ClassTarget.several'
-            )
+        if self.images is not None:
+            check_real('images', self.images)
+            check_whole(self.images)
+            if self.images.shape != values.shape:
+                raise ValueError(
+                    'the targets have labels of the shape '
+                    f'{tuple(values.shape)}, but say of '
+                    f'{tuple(self.images.shape)} whose they are; use '
+                    'ClassTarget.several'
+                )
         if values.ndim == 1:
             check_whole(values)
 
@@ -133,6 +147,8 @@ class ClassTarget(NamedTuple):
         """
         self.check_shape(num_classes, batch_size)
         if wait or self.values.device.type == 'cpu':
+            if self.images is not None:
+                check_images(self.images, batch_size)
             if self.values.ndim == 1:
                 check_labels(self.values, num_classes, ignore_index)
             else:

@@ -7,15 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import to_unit
-from ..geometry.energy import working_dtype
-from ..options import NonNegative, Positive, Range, checked
+from ..geometry.scales import check_real, working_dtype
+from ..options import Positive, Range, check, checked
 from .base import check_choice
 from .constants import ConstantCache
 from .targets import IGNORED, ClassTarget, Pull, as_table, as_target
 
 _REDUCTIONS = ('none', 'mean', 'sum')
-#: Gradients are bounded by its inverse, which must be a float32.
-_Eps = Annotated[float, Range(1e-30)]
+#: All is a float32, and so are sums of it and the inverse of eps, which bounds
+#: gradients.
+_LARGEST = 1e30
+_Eps = Annotated[float, Range(1e-30, _LARGEST)]
+_Weight = Annotated[float, Range(0, _LARGEST)]
+_Kappa = Annotated[float, Range(0, _LARGEST, low_open=True)]
 
 
 class U1Loss(nn.Module):
@@ -50,8 +54,8 @@ class U1Loss(nn.Module):
     def __init__(
         self,
         mode: Literal['cosine', 'von_mises', 'mse'] = 'cosine',
-        loss_weight: NonNegative = 0.1,
-        kappa: Positive = 1.0,
+        loss_weight: _Weight = 0.1,
+        kappa: _Kappa = 1.0,
         eps: _Eps = 1e-3,
         reduction: Literal['none', 'mean', 'sum'] = 'mean',
         ignore_index: int = IGNORED,
@@ -133,6 +137,7 @@ class U1Loss(nn.Module):
             return target
         if class_points is None:
             raise ValueError('class_points=None, but the targets are classes')
+        check_real('class_points', class_points)
         if class_points.ndim not in (2, 3) or class_points.size(-1) != 2:
             raise ValueError(
                 f'class_points has shape {tuple(class_points.shape)}, but must '
@@ -205,6 +210,10 @@ def _check_shapes(
     pixel_share: Optional[Tensor],
 ) -> None:
     """Nothing may broadcast that is meant to be one an image."""
+    given = dict(moment=moment, weight=weight, pixel_share=pixel_share)
+    for name, values in given.items():
+        if values is not None or name == 'moment':
+            check_real(name, values)
     dims = (2, 3) if pixel_share is None else (3, 4)
     if moment.ndim not in dims or moment.size(-1) != 2:
         raise ValueError(
@@ -222,8 +231,8 @@ def _check_shapes(
             f'pixel_share has shape {tuple(pixel_share.shape)}, but the '
             f'moments {tuple(moment.shape)}; give one share a pixel, (N, P)'
         )
-    if isinstance(avg_factor, (int, float)) and not 0 < avg_factor < math.inf:
-        raise ValueError(f'avg_factor={avg_factor} must be finite and > 0')
+    if avg_factor is not None and not torch.compiler.is_compiling():
+        check('avg_factor', avg_factor, Union[Positive, Tensor])
 
 
 def _check_pull(

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...geometry import fourier_basis
+from ...measure.circular_tests import known_pairs
 from ...measure.estimate import Estimate, t_estimate
 from ...measure.information import class_dependence, mutual_information
 from ...measure.profile import concentration, symmetry
+from ...options import Count, Seed, checked
 from .images import subset_index
 from .layer import INPUT, LayerFinding, angle_sums, project
 from .sources import Network, set_padding, untrained_twin
@@ -121,7 +123,8 @@ class Shuffle(NamedTuple):
         median (float): Of one random order for all images.
         low (float): 2.5 % of these orders lie below.
         high (float): 2.5 % lie above.
-        rank (float): Share of the orders with at least ``own``.
+        rank (float): Share of the orders with at least ``own``; NaN where no
+            image has an angle, as the others then.
         scrambled (float): With an order of its own for each image, nats: no
             feature is left.
         chance (float): The same with permuted labels, mean, nats.
@@ -205,11 +208,14 @@ def shift_right(images: Tensor) -> Tensor:
 
 
 def _angles(moments: np.ndarray) -> np.ndarray:
-    return np.arctan2(moments[:, 1], moments[:, 0])
+    """Radians; NaN where a moment is 0 or not known."""
+    theta = np.arctan2(moments[:, 1], moments[:, 0])
+    return np.where(np.hypot(*moments.T) > 0, theta, np.nan)
 
 
+@checked()
 def toroidal_correlation(
-    first: np.ndarray, second: np.ndarray, seed: int = 0
+    first: np.ndarray, second: np.ndarray, seed: Seed = 0
 ) -> Estimate:
     """Fisher and Lee's correlation of paired angles.
 
@@ -219,13 +225,17 @@ def toroidal_correlation(
 
     Args:
         first (np.ndarray): ``(n,)``, radians.
-        second (np.ndarray): ``(n,)``, radians.
+        second (np.ndarray): ``(n,)``, radians. Pairs with a NaN are left out.
         seed (int): Of permutations and bootstrap.
 
     Returns:
         Estimate: With a 95 % bootstrap interval and a two-sided permutation
         p-value; NaN with fewer than 4 pairs.
+
+    Raises:
+        ValueError: If ``seed`` is out of its range or they are no pairs.
     """
+    first, second = known_pairs(first, second)
     count = len(first)
     if count < 4:
         return Estimate(*[math.nan] * 4)
@@ -262,17 +272,16 @@ def turns_of(
     """
     rows = []
     for first, second in zip(before.layers, after.layers):
-        old, new = first.moments['image'][index], second.moments['image']
-        valid = np.hypot(*old.T) * np.hypot(*new.T) > 0
-        change = np.exp(1j * (_angles(new[valid]) - _angles(old[valid])))
+        old = _angles(first.moments['image'][index])
+        new = _angles(second.moments['image'])
+        old, new = known_pairs(old, new)
+        change = np.exp(1j * (new - old))
         found = angle_sums(
             np.stack([change.real, change.imag], 1),
             np.zeros(len(change), np.int64),
             1,
         ).summary()
-        correlation = toroidal_correlation(
-            _angles(old[valid]), _angles(new[valid])
-        )
+        correlation = toroidal_correlation(old, new)
         rows.append(
             Turn(
                 first.name,
@@ -309,7 +318,8 @@ def shifts_of(before: Survey, after: Survey, index: np.ndarray) -> List[Shift]:
     return rows
 
 
-def centring_of(found: Survey, images: int = 1000) -> List[Centring]:
+@checked()
+def centring_of(found: Survey, images: Count = 1000) -> List[Centring]:
     """Where the energy lies on average, against the images' own.
 
     Args:
@@ -338,12 +348,13 @@ def _two_sided(estimate: Estimate) -> Estimate:
     return estimate._replace(pvalue=2 * min(one, 1 - one))
 
 
+@checked()
 def shuffles_of(
     layer: LayerFinding,
     labels: np.ndarray,
-    classes: int,
-    orders: int = 99,
-    seed: int = 0,
+    classes: Count,
+    orders: Count = 99,
+    seed: Seed = 0,
 ) -> Shuffle:
     """Information of the centred Fourier angle with the channels shuffled.
 
@@ -353,6 +364,9 @@ def shuffles_of(
         classes (int): K.
         orders (int): Random orders, each the same for all images.
         seed (int): Of the orders.
+
+    Raises:
+        ValueError: If an option is out of its range.
     """
     rng = np.random.default_rng(seed)
     chosen = subset_index(len(labels), _SHUFFLED)
@@ -380,7 +394,7 @@ def shuffles_of(
         value,
         float(np.median(others)),
         *(float(v) for v in np.percentile(others, (2.5, 97.5))),
-        float(np.mean(others >= value)),
+        float(np.mean(np.where(np.isnan(value), value, others >= value))),
         float(mutual_information(nothing)),
         class_dependence(nothing, _PERMUTATIONS, resamples=2).chance,
     )

@@ -224,8 +224,9 @@ def polar_histograms(
         planes (Sequence[str]): Two keys of :data:`~.survey.PLANES`.
     """
     shown = _shown(layer.planes[planes[0]])
-    columns = min(len(shown), 5)
-    rows = -(-len(shown) // columns)
+    count = max(len(shown), 1)  # an empty figure where no image has an angle
+    columns = min(count, 5)
+    rows = -(-count // columns)
     figure = Figure(
         figsize=(2.1 * columns + 0.4, 2.5 * rows + 0.5), layout='constrained'
     )

@@ -1,6 +1,6 @@
 """Colour pictures of a map: hue, saturation and value of every pixel."""
 
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, Literal, NamedTuple, Optional, get_args
 
 import matplotlib
 import numpy as np
@@ -12,12 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...geometry import angle, energy, off_axis_angle, to_positive_orthant
+from ...options import checked
 from ..markup import mathtext
 from .figures import short
 
 #: ``'hsv'``: the colours of colour science, as for three channels.
 #: ``'twilight'``: matplotlib's, for readers who do not see all of those.
-PALETTES = ('hsv', 'twilight')
+Palette = Literal['hsv', 'twilight']
+PALETTES = get_args(Palette)
 
 #: Share of the hue map in the overlay; the rest is the photograph in grey.
 _OPACITY = 0.7
@@ -49,11 +51,12 @@ class HueMap(NamedTuple):
         )
 
 
+@checked()
 def to_rgb(
     theta: np.ndarray,
     saturation: np.ndarray,
     value: np.ndarray,
-    palette: str = 'hsv',
+    palette: Palette = 'hsv',
 ) -> np.ndarray:
     """Colours of angles.
 
@@ -73,8 +76,6 @@ def to_rgb(
     saturation, value = np.clip(saturation, 0, 1), np.clip(value, 0, 1)
     if palette == 'hsv':
         return hsv_to_rgb(np.stack([hue, saturation, value], -1))
-    if palette != 'twilight':
-        raise ValueError(f'palette={palette!r} must be one of {PALETTES}')
     pure = matplotlib.colormaps['twilight_shifted'](hue)[..., :3]
     mixed = 1 + saturation[..., None] * (pure - 1)
     return mixed * value[..., None]

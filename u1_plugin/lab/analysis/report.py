@@ -74,7 +74,7 @@ def show_estimate(estimate: Estimate, digits: int = 3) -> str:
     if math.isnan(estimate.value):
         return '–'
     text = show_number(estimate.value, digits)
-    if math.isnan(estimate.low):
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
         return text
     low, high = (f'{v:.{digits}f}' for v in (estimate.low, estimate.high))
     return f'{text} [{low}, {high}]'

@@ -35,7 +35,7 @@ from ...measure.circular_tests import (
     circular_correlation,
     holm,
 )
-from ...measure.estimate import Estimate
+from ...measure.estimate import Chance, Estimate
 from ...measure.information import class_dependence
 from ...measure.profile import (
     EnergySummary,
@@ -43,6 +43,7 @@ from ...measure.profile import (
     fit_sombrero,
     symmetry,
 )
+from ...options import checked
 
 SUPPORTED, REFUTED, UNDECIDED = 'supported', 'not supported', 'undecided'
 
@@ -284,8 +285,9 @@ def _verdict(test: Test, corrected: float, alpha: float) -> str:
     return SUPPORTED if corrected < alpha else UNDECIDED
 
 
+@checked()
 def judge(
-    tests: Mapping[str, Sequence[Test]], alpha: float = 0.05
+    tests: Mapping[str, Sequence[Test]], alpha: Chance = 0.05
 ) -> List[Finding]:
     """Correct all tests of an analysis together and decide each.
 
@@ -299,6 +301,9 @@ def judge(
 
     Returns:
         List[Finding]: In the order given.
+
+    Raises:
+        ValueError: If ``alpha`` is out of its range.
     """
     flat = [(layer, test) for layer, own in tests.items() for test in own]
     # A test that the data cannot decide must not cost the others power.

@@ -1,6 +1,5 @@
 """What top-1 does not say of a trained model: speed, trust, robustness."""
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -10,7 +9,6 @@ import mmpretrain
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
 from ...extras import needs
@@ -21,6 +19,7 @@ from ...geometry import (
     to_positive_orthant,
 )
 from ...nn.taps import MapCollector
+from ...options import Count, Finite, checked, fits, shown
 
 with needs('lab'):
     from scipy.special import logsumexp
@@ -31,8 +30,9 @@ with needs('lab'):
 DETECTORS = ('softmax', 'angle', 'energy')
 
 
+@checked()
 def epochs_to(
-    curve: Sequence[dict], accuracy: float, metric: str = 'accuracy/top1'
+    curve: Sequence[dict], accuracy: Finite, metric: str = 'accuracy/top1'
 ) -> float:
     """The first validated epoch that reaches an accuracy.
 
@@ -45,7 +45,17 @@ def epochs_to(
     Returns:
         float: If it is never reached, one validation after the last, so that
         the run counts as slow instead of not at all; NaN without a validation.
+
+    Raises:
+        ValueError: If an entry lacks a number.
     """
+    for entry in curve:
+        numbers = [entry.get('epoch'), entry.get(metric)]
+        if not fits(numbers, Sequence[Finite]):
+            raise ValueError(
+                f'curve holds {shown(entry)}; it needs numbers of epoch and '
+                f'metric={metric!r}'
+            )
     epochs = [entry['epoch'] for entry in curve]
     reached = [e['epoch'] for e in curve if e[metric] >= accuracy]
     if reached or not epochs:
@@ -53,8 +63,9 @@ def epochs_to(
     return float(epochs[-1] + epochs[-1] - (epochs[-2:-1] or [0])[0])
 
 
+@checked()
 def calibration_error(
-    logits: np.ndarray, labels: np.ndarray, bins: int = 15
+    logits: np.ndarray, labels: np.ndarray, bins: Count = 15
 ) -> float:
     """Expected calibration error with equally wide bins.
 
@@ -65,7 +76,11 @@ def calibration_error(
 
     Returns:
         float: Mean distance of confidence and accuracy, per cent.
+
+    Raises:
+        ValueError: If these are not finite logits and labels among the K.
     """
+    _check_outputs(logits, labels)
     logits = logits.astype(np.float64)
     best = logits.argmax(1)
     confidence = np.exp(logits.max(1) - logsumexp(logits, axis=1))
@@ -91,11 +106,12 @@ class Signals(NamedTuple):
 
 
 @torch.no_grad()
+@checked()
 def signals(
     model: nn.Module,
     images: Tensor,
     layer: Optional[str] = None,
-    batch_size: int = 256,
+    batch_size: Count = 256,
 ) -> Signals:
     """Logits, off-axis angle and energy.
 
@@ -123,7 +139,8 @@ def signals(
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Top-1, per cent."""
+    """Top-1, per cent; arguments as of :func:`calibration_error`."""
+    _check_outputs(logits, labels)
     return float(100 * np.mean(logits.argmax(1) == labels))
 
 
@@ -146,7 +163,16 @@ def detection(known: Signals, unknown: Signals) -> Dict[str, float]:
     Args:
         known (Signals): Of test images of the trained classes.
         unknown (Signals): Of images of no trained class.
+
+    Raises:
+        ValueError: If one has no images or values that are not finite.
     """
+    for name, found in (('known', known), ('unknown', unknown)):
+        if not len(found.angle) or not all(np.isfinite(v).all() for v in found):
+            raise ValueError(
+                f'{name} has {len(found.angle)} images; give at least one, '
+                'and finite logits, angles and energies'
+            )
     truth = np.repeat([1, 0], [len(known.angle), len(unknown.angle)])
     inside, outside = detection_scores(known), detection_scores(unknown)
     return {
@@ -180,76 +206,6 @@ def load_run(folder: Path, epochs: int) -> nn.Module:
     return mmpretrain.get_model(config, str(checkpoint)).eval()
 
 
-class Images(NamedTuple):
-    """A data set in memory.
-
-    Attributes:
-        inputs (Tensor): ``(N, 3, H, W)``, uint8.
-        labels (np.ndarray): ``(N,)``; -1 where there is none.
-    """
-
-    inputs: Tensor
-    labels: np.ndarray
-
-
-def _load(dataset: dict, limit: Optional[int]) -> Images:
-    built = DATASETS.build(dataset)
-    count = len(built)
-    # Evenly spaced: data sets are sorted by class.
-    chosen = np.linspace(0, count - 1, min(limit or count, count)).round()
-    packed = [built[int(i)] for i in chosen]
-    labels = [
-        int(p['data_samples'].gt_label)
-        if 'gt_label' in p['data_samples']
-        else -1
-        for p in packed
-    ]
-    return Images(torch.stack([p['inputs'] for p in packed]), np.array(labels))
-
-
-def split_images(
-    config: Config,
-    corruption: Optional[str] = None,
-    severity: int = 1,
-    limit: Optional[int] = None,
-) -> Images:
-    """The test split of a config, corrupted if wanted.
-
-    Args:
-        config (Config): Of a run.
-        corruption (str, optional): Name for
-            :class:`~u1_plugin.lab.corrupt.Corrupt`, which goes before the last
-            step of the pipeline.
-        severity (int): 1 to 5.
-        limit (int, optional): So many evenly spaced images; None takes all.
-    """
-    dataset = copy.deepcopy(config.test_dataloader.dataset)
-    if corruption is not None:
-        step = dict(type='Corrupt', name=corruption, severity=severity)
-        dataset.pipeline.insert(len(dataset.pipeline) - 1, step)
-    return _load(dataset, limit)
-
-
-def folder_images(
-    config: Config, folder: Path, limit: Optional[int] = None
-) -> Images:
-    """Images of any folder, through the test pipeline of a config.
-
-    Args:
-        config (Config): Of a run.
-        folder (Path): Searched with its sub-folders.
-        limit (int, optional): So many evenly spaced images; None takes all.
-    """
-    pipeline = copy.deepcopy(config.test_dataloader.dataset.pipeline)
-    dataset = dict(
-        type='CustomDataset',
-        data_root=str(folder),
-        with_label=False,
-        pipeline=pipeline,
-    )
-    return _load(dataset, limit)
-
-
 def _outputs(file: Path) -> Tuple[np.ndarray, np.ndarray]:
     """Logits ``(N, K)`` and labels ``(N,)`` of a run's test split."""
     try:
@@ -260,6 +216,16 @@ def _outputs(file: Path) -> Tuple[np.ndarray, np.ndarray]:
             f'{file} is no archive of logits and labels: {error}; run '
             'tools/benchmark.py again'
         ) from error
+    try:
+        _check_outputs(logits, labels)
+    except ValueError as error:
+        raise ValueError(
+            f'{file} holds {error}; run tools/benchmark.py again'
+        ) from error
+    return logits, labels
+
+
+def _check_outputs(logits: np.ndarray, labels: np.ndarray) -> None:
     if (
         logits.ndim != 2
         or not logits.size
@@ -270,12 +236,10 @@ def _outputs(file: Path) -> Tuple[np.ndarray, np.ndarray]:
         or not ((labels >= 0) & (labels < logits.shape[1])).all()
     ):
         raise ValueError(
-            f'{file} holds logits of shape {logits.shape} ({logits.dtype}) and '
+            f'logits of shape {logits.shape} ({logits.dtype}) and '
             f'labels of shape {labels.shape} ({labels.dtype}); they must be '
-            'finite numbers (N, K) and classes (N,); run tools/benchmark.py '
-            'again'
+            'finite numbers (N, K) and classes (N,)'
         )
-    return logits, labels
 
 
 def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:

@@ -4,12 +4,14 @@ import copy
 import hashlib
 import json
 import zipfile
+from numbers import Real
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 from mmengine.config import Config
 
 from ...files import replaced_file
+from ...options import NonNegative, fits
 from .arm_configs import arm_config
 from .suite import Suite
 
@@ -23,16 +25,29 @@ def _read_json(file: Path) -> dict:
     """A JSON object; empty if the file is missing or damaged."""
     try:
         content = json.loads(file.read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-#: Fields of a finished run's record that every version has written.
-_NEEDED = {
-    *('identity', 'initial', 'order', 'val', 'test', 'wall_s', 'cpu_s'),
-    *('peak_rss_mib', 'parameters', 'versions', 'hardware'),
-}
+#: What the table shows of a finished run's record. Metrics may be NaN.
+_FIELDS = dict(
+    identity=dict,
+    initial=Dict[str, Optional[str]],
+    order=List[str],
+    val=List[Dict[str, Real]],
+    test=Dict[str, Real],
+    wall_s=NonNegative,
+    cpu_s=NonNegative,
+    peak_rss_mib=Optional[NonNegative],
+    peak_cuda_mib=Optional[NonNegative],
+    parameters=int,
+    versions=dict,
+    hardware=str,
+)
+#: Keys that some of these must have.
+_INITIAL = {'backbone', 'head_fc'}
+_VALIDATION = {'epoch', 'accuracy/top1'}
 
 
 class Run(NamedTuple):
@@ -111,7 +126,8 @@ class Run(NamedTuple):
         part = self.record_file.with_suffix('.part.json')
         for file in (self.record_file, part):
             identity = _read_json(file).get('identity')
-            found = dict(identity or {}).get('run_hash')
+            known = isinstance(identity, dict)
+            found = identity.get('run_hash') if known else None
             if found not in (None, self.run_hash):
                 raise ValueError(
                     f'--out: {self.folder} holds a run of other settings '
@@ -126,7 +142,11 @@ class Run(NamedTuple):
 
     def _is_complete(self, record: dict) -> bool:
         """Whether a record has all that the table shows."""
-        if not _NEEDED <= set(record):
+        if not (
+            all(fits(record.get(name), kind) for name, kind in _FIELDS.items())
+            and _INITIAL <= set(record['initial'])
+            and all(_VALIDATION <= set(entry) for entry in record['val'])
+        ):
             return False
         cfg = self.values.get('train_cfg') or {}
         epochs = len(record['order'])

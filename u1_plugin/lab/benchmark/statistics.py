@@ -7,6 +7,8 @@ import numpy as np
 
 from ...extras import needs
 from ...measure.circular_tests import holm as holm_array
+from ...measure.estimate import Chance, Several
+from ...options import NonNegative, Positive, Seed, check, checked
 from ..statistics import (
     exact_differences,
     sign_flip_pvalue,
@@ -19,6 +21,9 @@ with needs('lab'):
     from statsmodels.stats.power import TTestPower
 
 _RESAMPLES = 9999
+#: Standard deviations that every test sees; beyond them, its power has no
+#: digits.
+_CLEAR = 1000.0
 
 
 class Comparison(NamedTuple):
@@ -106,9 +111,11 @@ def compare(
         hold all the same.
 
     Raises:
-        ValueError: If the lengths differ, there are fewer than 2 pairs or a
-            value is not finite.
+        ValueError: If the lengths differ, there are fewer than 2 pairs, a
+            value is not finite or an option is out of its range.
     """
+    confidence = check('confidence', confidence, Chance)
+    seed = check('seed', seed, Seed)
     found = exact_differences(treated, control)
     n = len(found.values)
     if not found.values.any():
@@ -140,8 +147,9 @@ def holm(pvalues: Mapping[str, float]) -> Dict[str, float]:
     return dict(zip(pvalues, map(float, corrected)))
 
 
+@checked()
 def seeds_needed(
-    sd: float, gain: float, power: float = 0.8, alpha: float = 0.05
+    sd: NonNegative, gain: Positive, power: Chance = 0.8, alpha: Chance = 0.05
 ) -> int:
     """How many pairs a paired t test needs to see a gain.
 
@@ -155,23 +163,22 @@ def seeds_needed(
         int: At least 2.
 
     Raises:
-        ValueError: If ``sd`` or ``gain`` is out of its range.
+        ValueError: If one of these is out of its range, or ``gain`` too small
+            a part of ``sd`` for any number of pairs.
     """
-    if not (sd >= 0 and gain > 0):
-        raise ValueError(f'sd={sd} must be >= 0 and gain={gain} > 0')
     if sd == 0:
         return 2
-    test, effect = TTestPower(), gain / sd
+    test, effect = TTestPower(), min(gain / sd, _CLEAR)
     # The solver does not converge where a handful is enough.
     for n in range(2, 10):
         if test.power(effect, n, alpha) >= power:
             return n
-    needed = test.solve_power(effect, alpha=alpha, power=power)
-    return math.ceil(float(np.squeeze(needed)))
+    return math.ceil(_solved(effect_size=effect, alpha=alpha, power=power))
 
 
+@checked()
 def detectable_gain(
-    sd: float, n: int, power: float = 0.8, alpha: float = 0.05
+    sd: NonNegative, n: Several, power: Chance = 0.8, alpha: Chance = 0.05
 ) -> float:
     """The smallest true gain that n pairs would show.
 
@@ -183,6 +190,24 @@ def detectable_gain(
 
     Returns:
         float: In the unit of ``sd``.
+
+    Raises:
+        ValueError: If one of these is out of its range, or ``power`` not above
+            ``alpha``.
     """
-    effect = TTestPower().solve_power(nobs=n, alpha=alpha, power=power)
-    return sd * float(np.squeeze(effect))
+    return sd * _solved(nobs=n, alpha=alpha, power=power)
+
+
+def _solved(**known: float) -> float:
+    """What is left of effect, pairs, level and power of a paired t test."""
+    try:
+        found = float(np.squeeze(TTestPower().solve_power(**known)))
+    except ValueError:  # the solver's: there is no solution
+        found = math.nan
+    if math.isnan(found):
+        words = ', '.join(f'{name}={value:g}' for name, value in known.items())
+        raise ValueError(
+            f'no paired t test has {words}; choose a power above alpha, and a '
+            'gain that is no tiny part of sd'
+        )
+    return found

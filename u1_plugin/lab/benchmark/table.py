@@ -101,7 +101,7 @@ def _row(run: Run, record: dict, out: Path) -> dict:
         test_top5=record['test'].get('accuracy/top5'),
         wall_s=round(record['wall_s'], 2),
         cpu_s=round(record['cpu_s'], 2),
-        peak_rss_mib=_rounded(record['peak_rss_mib']),
+        peak_rss_mib=_rounded(record.get('peak_rss_mib')),
         peak_cuda_mib=record.get('peak_cuda_mib'),
         parameters=record['parameters'],
         initial_backbone=record['initial']['backbone'],
