@@ -422,10 +422,10 @@ def test_another_backbone_is_no_pair():
 _BUFFERS = """
 import sys
 import torch
-from mmengine.dist import get_rank, init_dist
+from mmengine.dist import get_rank
 from u1_plugin.lab.outputs import share_buffers
 
-init_dist('pytorch', 'gloo')
+torch.distributed.init_process_group('gloo')
 model = torch.nn.BatchNorm2d(3)
 model.running_mean += get_rank() + 1
 model.num_batches_tracked += get_rank() + 5
