@@ -441,7 +441,7 @@ def test_ranks_are_evaluated_with_the_buffers_that_are_saved(
     script = tmp_path / 'buffers.py'
     script.write_text(_BUFFERS)
     command = [sys.executable, '-m', 'torch.distributed.run']
-    command += ['--nproc_per_node=2', '--master_port=0', str(script)]
+    command += ['--nproc_per_node=2', '--standalone', str(script)]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True
     )
