@@ -22,6 +22,7 @@ from u1_plugin.files import check_writable
 from u1_plugin.lab.benchmark.folder import check_folder, locked
 from u1_plugin.lab.benchmark.plan import check_plan
 from u1_plugin.lab.benchmark.pool import run_all
+from u1_plugin.lab.benchmark.primary_report import write_primary
 from u1_plugin.lab.benchmark.runs import Run, expand
 from u1_plugin.lab.benchmark.slots import make_slots
 from u1_plugin.lab.benchmark.suite import Suite, load_suite
@@ -90,6 +91,7 @@ def train(
 
     prepare(suite)
     write_plan(runs, out)
+    write_primary(suite.primary, out)
     failures = run_all(runs, slots, TOOLS, lock, report)
     try:
         print(f'Table: {write_table(runs, out)}')

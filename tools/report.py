@@ -35,6 +35,9 @@ from u1_plugin.lab.benchmark.frames import (
     seeds_frame,
     versions_line,
 )
+from u1_plugin.lab.benchmark.page import PAGE
+from u1_plugin.lab.benchmark.primary import Primary
+from u1_plugin.lab.benchmark.primary_report import load_primary, primary_frame
 from u1_plugin.lab.benchmark.table import (
     check_pairs,
     read_csv,
@@ -46,93 +49,7 @@ from u1_plugin.lab.markup import code, fence, file_name, latex, link, terminal
 from u1_plugin.lab.markup import markdown as escaped
 
 with needs('lab'):
-    import jinja2
     import pandas as pd
-
-_PAGE = jinja2.Template(
-    """\
-# Benchmark {{ suite }}
-
-{{ runs }} runs on {{ hardware }}; {{ versions }}.
-{% if runs < planned -%}
-**Incomplete: {{ planned - runs }} of {{ planned }} planned runs are not
-finished, and nothing below is final.**
-{% endif -%}
-Top-1 of the last epoch, per cent. Arms are paired by seed: the same
-initial weights and order of the samples, checked by their hashes. Differences
-are to {{ baseline }}: mean of the pairs with a {{ confidence }} % bootstrap
-interval (BCa), Wilcoxon's signed-rank test, the sign-flip permutation test of
-the mean, and Holm's correction of the latter over the arms of a table.
-An effect is claimed only where the interval excludes 0 and Holm's p is below
-{{ level }}; a gain is U(1)'s only where the arm beats every control as well.
-{% for part in parts %}
-## {{ part.title }}
-{% if part.arms %}
-{% for line in part.conclusions -%}
-- {{ line }}
-{% endfor %}
-{{ part.arms }}
-
-CPU and memory: a run's processor time and peak memory over the baseline's of
-the same seed; median of the pairs, and for the time its quartiles. The machine
-was shared with other work
-{%- if 'u1-zero' in part.arms %}: u1-zero trains the very same network, and
-what it differs by is noise{% endif %}.
-{{ part.floor }}
-
-![differences]({{ part.address }}-differences.png)
-
-### U(1) against controls and rivals, on the test split
-
-Difference of the column's arm to the row's, with its interval (uncorrected).
-
-{{ part.others }}
-
-![learning curves]({{ part.address }}-curves.png)
-
-![gain and cost]({{ part.address }}-cost.png)
-
-### How many seeds a gain needs
-
-Standard deviation of the paired differences; the smallest true gain that the
-seeds of this table show with a chance of 80 % (two-sided paired t test at 5 %
-over the number of compared arms, which is what Holm asks of the smallest p);
-and how many seeds it takes to see +{{ gain }} points.
-
-{{ part.seeds }}
-{% endif %}{% if part.ablations %}
-### Ablations, on the validation split
-
-The ablations never saw the test split. Differences of validation top-1 to
-{{ baseline }}; Holm over this table.
-
-{% for line in part.ablation_lines -%}
-- {{ line }}
-{% endfor %}
-What is best here was chosen by the very values of this table, which flatters
-it.
-
-{{ part.ablations }}
-
-{{ part.ablation_floor }}
-{% endif %}{% if part.behaviour %}
-### Behaviour
-
-Mean over seeds and paired difference to {{ baseline }} with its interval;
-Holm's correction over the arms of each quantity.
-
-{% for line in part.behaviour_lines -%}
-- {{ line }}
-{% endfor %}
-{{ part.behaviour }}
-{% endif %}{% endfor %}
-## Commands
-
-{{ fence }}bash
-{{ commands }}
-{{ fence }}
-"""
-)
 
 
 def _save_table(frame: pd.DataFrame, file: Path) -> str:
@@ -182,6 +99,7 @@ def make_part(
     behaviour: Optional[pd.DataFrame],
     controls: Sequence[str],
     gain: float,
+    primary: Primary,
     out: Path,
 ) -> dict:
     """Tables and figures of one config.
@@ -191,12 +109,16 @@ def make_part(
         behaviour (pd.DataFrame, optional): Of ``tools/behaviour.py``.
         controls (Sequence[str]): Planned ones, finished or not.
         gain (float): To be seen, in points.
+        primary (Primary): Comparisons that were named before the runs.
         out (Path): Where figures and LaTeX tables go.
     """
     config = table.config.iloc[0]
     main = table[table.role != 'ablation']
     name = file_name(config)
     part: Dict[str, Any] = dict(title=escaped(config), address=link(name))
+    if primary.pairs:
+        frame, lines = primary_frame(main, primary, 'test_top1')
+        part.update(primary=markdown(frame), primary_lines=lines)
     if (main.role != 'baseline').any():
         part.update(_arms_part(main, controls, gain, out))
     if (table.role == 'ablation').any():
@@ -234,15 +156,16 @@ def write_report(
     check_pairs(table)
     plan = read_plan(options.results, table)
     controls = plan[plan.role == 'control'].arm.unique()
+    primary = load_primary(options.results)
     behaviour = None
     if options.behaviour:
         behaviour = read_csv(options.behaviour / 'behaviour.csv')
     with new_folder(options.out) as out:
         parts = [
-            make_part(runs, behaviour, controls, options.gain, out)
+            make_part(runs, behaviour, controls, options.gain, primary, out)
             for _, runs in table.groupby('config', sort=False)
         ]
-        page = _PAGE.render(
+        page = PAGE.render(
             suite=code(table.suite.iloc[0]),
             runs=len(table),
             planned=len(plan),

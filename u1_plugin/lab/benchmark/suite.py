@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ...nn.base import check_choice
+from .primary import Primary, read_primary
 from .suite_file import Fields, check_names, check_options, read_yaml
 
 #: ``control``: shares everything with U(1) but what is claimed to matter.
@@ -66,6 +67,7 @@ class Suite(NamedTuple):
         ablations (Tuple[Arm, ...]): Trained, and evaluated on the validation
             split alone, so that choosing among them leaves the test split
             untouched.
+        primary (Primary): Comparisons that are named before the runs.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Suite(NamedTuple):
     arms: Tuple[Arm, ...]
     ablation_seeds: int
     ablations: Tuple[Arm, ...]
+    primary: Primary = Primary()
 
 
 def _arm(name: str, content: Any, where: str) -> Arm:
@@ -187,7 +190,7 @@ def load_suite(file: Path) -> Suite:
         FileNotFoundError: If there is no such file.
     """
     fields = ('name', 'prepare', 'processes', 'configs', 'seeds', 'arms')
-    fields += ('first_seed', 'define', 'ablations')
+    fields += ('first_seed', 'define', 'ablations', 'primary')
     read = Fields('suite', read_yaml(file), fields)
     name = read.get('name', str)
     check_names('suite.name', [name])
@@ -219,7 +222,14 @@ def load_suite(file: Path) -> Suite:
         arms,
         ablation_seeds,
         ablations,
+        _primary(read, arms),
     )
+
+
+def _primary(read: Fields, arms: Tuple[Arm, ...]) -> Primary:
+    if 'primary' not in read.content:
+        return Primary()
+    return read_primary(read.content['primary'], [arm.name for arm in arms])
 
 
 def _prepare(read: Fields) -> Tuple[Tuple[str, ...], ...]:

@@ -77,6 +77,7 @@ _HASHES = ('initial_backbone', 'initial_head_fc', 'order')
 #: What the files of a benchmark begin with.
 MARKS = {
     'planned.csv': b'config,arm,role,seed\n',
+    'primary.csv': b'arm,to,gain\n',
     'results.csv': b'suite,config,arm,role,seed,',
 }
 
@@ -174,7 +175,7 @@ def write_plan(runs: List[Run], out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     plan = [(run.config, run.arm, run.role, run.seed) for run in runs]
-    _replace(out / 'planned.csv', pd.DataFrame(plan, columns=_PLANNED))
+    replace_csv(out / 'planned.csv', pd.DataFrame(plan, columns=_PLANNED))
 
 
 def read_results(out: Path) -> pd.DataFrame:
@@ -258,11 +259,11 @@ def write_table(runs: List[Run], out: Path) -> Path:
     """
     table = collect(runs, out)
     file = out / 'results.csv'
-    _replace(file, table)
+    replace_csv(file, table)
     return file
 
 
-def _replace(file: Path, table: pd.DataFrame) -> None:
+def replace_csv(file: Path, table: pd.DataFrame) -> None:
     with replaced_file(file, MARKS[file.name]) as part:
         save_csv(table, part)
 
