@@ -259,3 +259,12 @@ def test_numbers_of_numpy_are_numbers():
     assert torch.equal(found.angles, ClassAngles(3, seed=7, windings=2).angles)
     with pytest.raises(ValueError, match='class_angles.seed=None must be an'):
         ClassAngles(3, seed=None)
+
+
+@pytest.mark.parametrize('mode', ['random', 'uniform'])
+def test_a_file_that_would_not_be_read_is_refused(tmp_path, mode):
+    file = tmp_path / 'angles.json'
+    file.write_text('{"class_angles": [0, 1, 2]}')
+    with pytest.raises(ValueError, match=r'class_angles\.file=.*is not read'):
+        ClassAngles(3, mode=mode, file=str(file))
+    assert ClassAngles(3, mode='file', file=file).num_classes == 3

@@ -58,7 +58,9 @@ def test_windings_are_planes_side_by_side():
 @pytest.mark.parametrize('center', ['none', 'running', 'file'])
 @pytest.mark.parametrize('basis', ['fourier', 'random', 'pca', 'learned'])
 def test_gradcheck(basis, center, fitted):
-    options = dict(basis=basis, center=center, file=fitted)
+    options = dict(basis=basis, center=center)
+    if basis == 'pca' or center == 'file':
+        options['file'] = fitted
     # In evaluation the running centre is a constant, as autograd sees it.
     plane = FeaturePlane(C, **options).double().eval()
     v = vectors(3).double().requires_grad_()
@@ -396,3 +398,11 @@ def test_vectors_of_any_shape_move_the_centre(shape):
 def test_what_are_no_vectors_is_named(wrong):
     with pytest.raises(ValueError, match='^vectors'):
         FeaturePlane()(wrong)
+
+
+def test_a_file_that_would_not_be_read_is_refused(tmp_path):
+    file = tmp_path / 'plane.npz'
+    np.savez(file, center=np.full(4, 0.1))
+    with pytest.raises(ValueError, match=r'feature_plane\.file=.*is not read'):
+        FeaturePlane(4, file=str(file))
+    assert FeaturePlane(4, center='file', file=file).center_type == 'file'

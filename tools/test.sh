@@ -5,4 +5,5 @@ source "$(dirname "$0")/setup_env.sh"
 "$PYTHON" -m ruff check .
 # One process a core, and one thread a process, or they would fight for cores.
 export OMP_NUM_THREADS=1
-exec "$PYTHON" -m pytest -n "${U1_TEST_PROCESSES:-auto}" "$@"
+# Neighbours stay together, so that what a file prepares is prepared once.
+exec "$PYTHON" -m pytest -n "${U1_TEST_PROCESSES:-auto}" --dist worksteal "$@"

@@ -1,21 +1,11 @@
 from collections import Counter
-from pathlib import Path
-from typing import Dict, List
+from typing import Dict
 
 import pytest
 from oracle import COUNTS
 
-#: Slow, for some components still answer a few odd inputs with an error that
-#: is not the plugin's own.
-_FOLDER = Path(__file__).parent
 _COLUMNS = ('cases', 'right', 'refused', 'fault')
 _TOTAL: Dict[str, Counter] = {}
-
-
-def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    for item in items:
-        if _FOLDER in item.path.parents:
-            item.add_marker(pytest.mark.slow)
 
 
 def _add(counts: Dict[str, Counter]) -> None:

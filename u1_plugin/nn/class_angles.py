@@ -97,6 +97,12 @@ class ClassAngles(OptionalStateModule):
         windings: Count = 1,
     ) -> None:
         super().__init__()
+        if file is not None and mode not in ('file', 'ordered'):
+            raise ValueError(
+                f'class_angles.file={os.fspath(file)!r} is not read with '
+                f"mode={mode!r}; set class_angles.mode='file' (or 'ordered'), "
+                'or leave the file out'
+            )
         angles = _file_angles(file) if mode == 'file' else None
         if num_classes is None and angles is not None:
             num_classes = len(angles)

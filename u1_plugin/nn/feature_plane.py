@@ -142,6 +142,12 @@ class FeaturePlane(OptionalStateModule):
                 f'transform, but {_FIELD}.basis={basis!r} is one plane; use '
                 "windings=(1,) or basis='fourier'"
             )
+        if file is not None and basis != 'pca' and center != 'file':
+            raise ValueError(
+                f'{_FIELD}.file={os.fspath(file)!r} is not read with '
+                f"basis={basis!r} and center={center!r}; set basis='pca' or "
+                "center='file', or leave the file out"
+            )
         for option, value in (('basis', basis), ('center', center)):
             if value in ('learned', 'running') and in_channels is None:
                 raise ValueError(
