@@ -30,6 +30,7 @@ from u1_plugin.lab.benchmark.table import (
 from u1_plugin.lab.outputs import top_accuracies
 
 SUITES = [
+    'pilot',
     'quick',
     'mnist10k',
     'confirm',
