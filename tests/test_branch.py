@@ -9,7 +9,15 @@ from helpers import build, images, samples, u1_config
 from plain_network import K, labels, network, step
 from torch import nn
 
-from u1_plugin.nn import BottleneckAngleNeck, ClassTarget, U1Branch, U1Loss
+from u1_plugin.nn import (
+    BottleneckAngleNeck,
+    ClassAngles,
+    ClassTarget,
+    U1Branch,
+    U1Loss,
+    base,
+)
+from u1_plugin.nn.constants import ConstantCache
 
 
 def test_the_loss_of_a_plain_network():
@@ -157,6 +165,14 @@ def test_building_leaves_no_trace():
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.parametrize('mode', [True, False])
+def test_the_mode_of_the_branch_is_that_of_its_parts(mode):
+    branch = U1Branch(network(), K)
+    for module in (branch, branch.class_angles):
+        assert module.train(mode) is module
+        assert all(part.training == mode for part in module.modules())
+
+
 def test_caches_are_no_part_of_pickles():
     model = network()
     branch = U1Branch(model, K, dict(plane='joint'))
@@ -165,3 +181,108 @@ def test_caches_are_no_part_of_pickles():
     step(model, branch)
     for part, size in zip(parts, before):  # but for the digits of a number
         assert abs(len(pickle.dumps(part)) - size) < 16
+
+
+def test_parts_may_be_modules_classes_and_names():
+    parts = (ClassAngles(K, 'uniform'), U1Loss('mse'))
+    branch = U1Branch(network(), None, None, *parts)
+    assert (branch.class_angles, branch.loss) == parts
+    for kind in (U1Loss, 'U1Loss'):
+        built = U1Branch(network(), K, loss=dict(type=kind, mode='mse'))
+        assert built.loss.mode == 'mse'
+
+
+class Other(U1Loss):
+    """What a registry may hold."""
+
+
+def test_names_are_looked_up_in_every_registry(monkeypatch):
+    def empty(name):
+        return None
+
+    def failing(name):
+        raise KeyError(name)
+
+    resolvers = [empty, failing, dict(Other=Other).get]
+    for order in (resolvers, resolvers[::-1]):
+        monkeypatch.setattr(base, 'RESOLVERS', order)
+        found = base.build('u1.loss', dict(type='Other', kappa=3.0), U1Loss)
+        assert type(found) is Other and found.kappa == 3
+    with pytest.raises(ValueError, match="u1.loss.type='None'") as caught:
+        base.build('u1.loss', dict(type='None'), U1Loss)
+    assert isinstance(caught.value.__cause__, KeyError)
+    # A registry is asked for names alone.
+    monkeypatch.setattr(base, 'RESOLVERS', [lambda kind: Other])
+    with pytest.raises(ValueError, match='u1.loss.type=3 is not known'):
+        base.build('u1.loss', dict(type=3), U1Loss)
+
+
+def test_the_default_needs_no_registry(monkeypatch):
+    monkeypatch.setattr(base, 'RESOLVERS', [])
+    for kind in (dict(), dict(type='U1Loss'), None):
+        assert type(base.build('u1.loss', kind, U1Loss)) is U1Loss
+
+
+def test_the_config_overrules_what_its_owner_says():
+    found = base.build('loss', dict(kappa=3.0), U1Loss, kappa=2.0, eps=0.5)
+    assert (found.kappa, found.eps) == (3.0, 0.5)
+
+
+def test_a_cache_lets_the_oldest_go():
+    cache, like = ConstantCache(), torch.zeros(1)
+    made = []
+
+    def get(key: int) -> torch.Tensor:
+        def make(dtype, device):
+            made.append(key)
+            return torch.tensor(float(key), dtype=dtype, device=device)
+
+        return cache.get(key, like, make)
+
+    for key in range(32):
+        assert get(key) == key
+    assert get(0) is get(0) and made == list(range(32))
+    get(32)  # takes the place of 0
+    assert get(1) == 1 and made == list(range(33))
+    assert get(0) == 0 and made == [*range(33), 0]
+    assert get(2) == 2 and get(1) == 1 and made == [*range(33), 0, 1]
+
+
+def test_angles_keep_32_bits_and_are_converted_above():
+    branch = U1Branch(network(), K, dict(feature_plane=dict(basis='learned')))
+    before = branch.class_angles.angles.clone()
+    for convert in (nn.Module.half, nn.Module.bfloat16, nn.Module.float):
+        convert(branch)
+        assert torch.equal(branch.class_angles.angles, before)
+        assert {p.dtype for p in branch.parameters()} == {torch.float32}
+    assert branch.double().class_angles.angles.dtype == torch.float64
+    assert torch.equal(branch.float().class_angles.angles, before)
+    assert {p.dtype for p in branch.parameters()} == {torch.float32}
+
+
+def test_the_loss_is_computed_in_float32_even_inside_autocast():
+    model, found = network().eval(), []
+    branch = U1Branch(model, K, dict(plane='joint'))
+    shares = torch.rand(4, K).softmax(1)
+    for inside in (False, True):
+        with branch.reading():
+            model(images())
+        with torch.autocast('cpu', torch.bfloat16, enabled=inside):
+            found.append(branch(shares)['loss_u1'])
+    assert torch.equal(*found)
+
+
+def test_angles_of_a_checkpoint_that_are_others_are_spoken_of(caplog):
+    angles = ClassAngles(5, seed=1)
+    for same in (angles.state_dict(), {}):
+        angles.load_state_dict(same)
+        angles.double().load_state_dict(same)
+    assert not caplog.records
+    angles.load_state_dict(ClassAngles(5, seed=2).state_dict())
+    (said,) = caplog.records
+    assert 'The checkpoint wins' in said.getMessage()
+    caplog.clear()
+    with pytest.raises(RuntimeError, match='size mismatch for angles'):
+        angles.load_state_dict(ClassAngles(6).state_dict())
+    (said,) = caplog.records
+    assert '(6,), this model (5,). They are not loaded' in said.getMessage()

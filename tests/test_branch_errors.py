@@ -6,7 +6,7 @@ from helpers import build, images, samples, u1_config
 from plain_network import K, labels, network, step
 from torch import nn
 
-from u1_plugin.nn import U1Branch
+from u1_plugin.nn import U1Branch, U1Loss, base
 
 
 class InEvaluationOnly(nn.Identity):
@@ -77,6 +77,10 @@ def test_a_map_without_gradient_is_refused(options):
         (
             Changing(lambda x: x.mean((2, 3))),
             ("'extra' gives a tensor (4, 8)",),
+        ),
+        (
+            Changing(lambda x: (x.mean((2, 3)), [None])),
+            ("'extra' gives (a tensor (4, 8), (NoneType))",),
         ),
         (InEvaluationOnly(), ("'extra' did not run", 'every forward pass')),
     ],
@@ -151,6 +155,44 @@ def test_bad_options_are_named_as_they_are_written(options, words):
         U1Branch(network(), K, **options)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'part, wrong, words',
+    [
+        ('neck', nn.ReLU(), 'is no module with layers, token_grid, windings'),
+        ('neck', dict(type=nn.ReLU), 'is no module with layers, token_grid'),
+        ('class_angles', nn.ReLU(), 'is no module with num_classes, table;'),
+        ('class_angles', dict(type=dict), 'is no module with num_classes'),
+        ('loss', dict(type=dict), 'is no module; use U1Loss or'),
+    ],
+)
+def test_parts_of_another_kind_are_refused(part, wrong, words):
+    with pytest.raises(ValueError, match=rf'^u1\.{part}=.* {words}'):
+        U1Branch(network(), K, **{part: wrong})
+
+
+@pytest.mark.parametrize('wrong', ['mse', 0.1, [('mode', 'mse')]])
+def test_a_part_is_a_dict_or_a_module(wrong):
+    with pytest.raises(ValueError, match=r'^a\.loss=.* must be a dict of opt'):
+        base.build('a.loss', wrong, U1Loss)
+
+
+class Failing(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        raise error
+
+
+def test_errors_of_parts_get_the_path_to_their_name_alone():
+    own = dict(loss_weight=-1)
+    for field, words in (('loss', '^loss'), ('a.loss', r'^a\.loss')):
+        with pytest.raises(ValueError, match=rf'{words}\.loss_weight=-1'):
+            base.build(field, own, U1Loss)
+    for error in (ValueError('eps'), FileNotFoundError('eps')):
+        other = dict(type=Failing, error=error)
+        for field in ('loss', 'a.loss'):
+            with pytest.raises(type(error), match='^eps$'):
+                base.build(field, other, U1Loss)
 
 
 def test_what_is_not_finite_is_named():

@@ -24,6 +24,7 @@ def test_random_is_seeded_and_leaves_the_global_generator():
     first = ClassAngles(1000, seed=3)
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(first.angles, ClassAngles(1000, seed=3).angles)
+    assert torch.equal(ClassAngles(9).angles, ClassAngles(9, seed=0).angles)
     assert not torch.equal(first.angles, ClassAngles(1000, seed=4).angles)
     assert first.angles.min() >= 0 and first.angles.max() < 2 * math.pi
     # Uniform on the circle: the resultant of 1,000 angles is short.
@@ -63,6 +64,7 @@ def test_windings_have_angles_of_their_own(mode):
     one, three = (ClassAngles(9, mode, windings=n).angles for n in (1, 3))
     assert one.shape == (9,) and three.shape == (9, 3)
     assert torch.equal(three[:, 0], one)
+    assert [ClassAngles(9, windings=n).windings for n in (1, 3)] == [1, 3]
     assert not torch.equal(three[:, 1], three[:, 2])
     if mode == 'uniform':
         for column in three.T:
@@ -261,6 +263,19 @@ def test_numbers_of_numpy_are_numbers():
         ClassAngles(3, seed=None)
 
 
+def test_how_large_angles_of_a_file_may_be(tmp_path):
+    file = tmp_path / 'angles.json'
+    file.write_text(json.dumps(dict(class_angles=[0, 999999.5, -999999.5])))
+    angles = ClassAngles(mode='file', file=str(file)).angles
+    expected = math.fmod(999999.5, 2 * math.pi)
+    wanted = torch.tensor([0, expected, 2 * math.pi - expected])
+    torch.testing.assert_close(angles, wanted)
+    for large in (1e6, -1e6):
+        file.write_text(json.dumps(dict(class_angles=[0, 1, large])))
+        with pytest.raises(ValueError, match='less than 1e'):
+            ClassAngles(mode='file', file=str(file))
+
+
 @pytest.mark.parametrize('mode', ['random', 'uniform'])
 def test_a_file_that_would_not_be_read_is_refused(tmp_path, mode):
     file = tmp_path / 'angles.json'
@@ -268,3 +283,10 @@ def test_a_file_that_would_not_be_read_is_refused(tmp_path, mode):
     with pytest.raises(ValueError, match=r'class_angles\.file=.*is not read'):
         ClassAngles(3, mode=mode, file=str(file))
     assert ClassAngles(3, mode='file', file=file).num_classes == 3
+
+
+def test_a_checkpoint_without_finite_angles_is_refused():
+    state = ClassAngles(3).state_dict()
+    state['angles'][1] = math.nan
+    with pytest.raises(ValueError, match='angles of the checkpoint'):
+        ClassAngles(3).load_state_dict(state)

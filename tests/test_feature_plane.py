@@ -41,6 +41,13 @@ def test_fourier_and_random_planes():
         assert not list(plane.state_dict()) and not list(plane.parameters())
 
 
+def test_the_defaults():
+    plane = FeaturePlane()
+    assert (plane.momentum, plane.seed, plane.windings) == (0.1, 0, (1,))
+    found = (plane.in_channels, plane.basis_type, plane.center_type)
+    assert found == (None, 'fourier', 'none')
+
+
 def test_windings_are_planes_side_by_side():
     v = vectors()
     moments = FeaturePlane(windings=(1, 3))(v)
@@ -289,6 +296,40 @@ def test_what_is_no_mean_of_unit_vectors_is_refused(tmp_path, center, words):
         FeaturePlane(center='file', file=str(file))
     assert 'feature_plane.file=' in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_how_long_a_mean_of_unit_vectors_may_be(tmp_path):
+    file = str(tmp_path / 'plane.npz')
+    for norm in (0.5, 1.0, 1.001):
+        np.savez(file, center=norm * np.eye(C)[3])
+        plane = FeaturePlane(center='file', file=file)
+        assert plane.center[3] == np.float32(norm)
+    np.savez(file, center=1.0012 * np.eye(C)[3])
+    with pytest.raises(ValueError, match='norm 1.001, but a mean'):
+        FeaturePlane(center='file', file=file)
+
+
+def test_how_flat_rows_of_a_file_may_be(tmp_path):
+    file = str(tmp_path / 'plane.npz')
+    flat = np.ones(C)
+    flat[::2] += 3e-4  # 1.5e-4 of its norm lies across the medial vector
+    np.savez(file, basis=np.stack([ROWS[0], flat]))
+    rows = FeaturePlane(basis='pca', file=file).rows
+    torch.testing.assert_close(rows @ rows.T, torch.eye(2))
+    alike = ROWS[0] + 3e-4 * ROWS[1]
+    np.savez(file, basis=np.stack([ROWS[0], alike]))
+    FeaturePlane(basis='pca', file=file)
+    for row in (1 + (flat - 1) / 3, ROWS[0] + 3e-5 * ROWS[1]):
+        np.savez(file, basis=np.stack([ROWS[0], row]))
+        with pytest.raises(ValueError, match='constant|parallel'):
+            FeaturePlane(basis='pca', file=file)
+
+
+@pytest.mark.parametrize('scale', [2.0**-100, 2.0**100])
+def test_vectors_of_any_size_have_their_moment(scale):
+    plane = FeaturePlane(3, center='running').eval()
+    expected = plane(vectors()[:, :3])
+    assert torch.equal(plane(scale * vectors()[:, :3]), expected)
 
 
 def crafted(file) -> dict:

@@ -152,6 +152,10 @@ def test_whole_numbers_are_taken_as_float32(call):
             lambda: g.circular_correlation(VECTORS[0], VECTORS[0, :3]),
             ('first', '(4,)', '(3,)'),
         ),
+        (
+            lambda: g.angle_difference(VECTORS, 1j * VECTORS),
+            ('second', 'complex64'),
+        ),
         (lambda: g.fourier_basis('4'), ("channels='4'",)),
         (lambda: g.fourier_basis(5, winding=1.5), ('winding=1.5',)),
         (lambda: g.random_basis(4, seed=None), ('seed=None',)),

@@ -3,10 +3,13 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import linalg
+from scipy.sparse import csgraph
 
 from u1_plugin.nn import ClassAngles
 from u1_plugin.nn.ordered import circular_order
@@ -91,6 +94,43 @@ def test_similarity_need_not_be_symmetric(tmp_path):
     assert is_circle(around(angles), order)
 
 
+def test_four_classes_have_three_circles():
+    for order in ([0, 1, 2, 3], [0, 2, 1, 3], [0, 1, 3, 2]):
+        rows = dict(similarity=similarity(order))
+        assert is_circle(circular_order(rows, 4, '').tolist(), order)
+
+
+@pytest.mark.parametrize('scale', [1e-300, 1e-9, 1.7e308])
+def test_the_scale_of_similarities_does_not_matter(scale):
+    order = [2, 0, 4, 1, 5, 3]
+    rows = torch.tensor(similarity(order)).double() * scale
+    found = circular_order(dict(similarity=rows.tolist()), 6, '')
+    assert is_circle(found.tolist(), order)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_classes_are_sorted_in_the_plane_of_scipys_laplacian(seed):
+    # Some have much more in common with all others: the degrees count.
+    weights = np.random.default_rng(seed).uniform(0, 1, (9, 9)) ** 3
+    weights[:3] *= 5
+    found = circular_order(dict(similarity=weights.tolist()), 9, '').tolist()
+    graph = csgraph.laplacian((weights + weights.T) * (1 - np.eye(9)))
+    _, first, second = linalg.eigh(graph)[1].T[:3]
+    assert is_circle(found, np.arctan2(second, first).argsort().tolist())
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_what_is_common_to_a_class_and_itself_does_not_matter(seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.rand(9, 9, generator=generator).double() ** 3
+    found = []
+    for own in (0.0, 1.0, 1e20):
+        rows.fill_diagonal_(own)
+        order = circular_order(dict(similarity=rows.tolist()), 9, '').tolist()
+        found.append(order)
+    assert found[0] == found[1] == found[2]
+
+
 def test_three_classes_have_one_circle(tmp_path):
     rows = [[1.0, 0.2, 0.9], [0.2, 1.0, 0.1], [0.9, 0.1, 1.0]]
     angles = ordered(tmp_path, dict(similarity=rows), 3).angles
@@ -122,6 +162,7 @@ def test_the_first_winding_is_ordered_and_the_others_are_dealt(tmp_path):
         (dict(similarity=[[1, 2], [3]]), ('no matrix of numbers',)),
         (dict(similarity=[['a'] * 3] * 3), ('no matrix of numbers',)),
         (dict(similarity=[[math.nan] * 3] * 3), ('finite numbers',)),
+        (dict(similarity=[[1, 2, math.inf]] * 3), ('finite numbers',)),
         (dict(similarity=[[0.0, -1.0, 0.0]] * 3), ('negative', '>= 0')),
         ([1, 2, 3], ('mapping', 'list')),
     ],

@@ -1,14 +1,19 @@
 """What share of each class an image has, and where that pulls it."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.config import Config
 from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
 from mmpretrain.structures import DataSample, MultiTaskDataSample
 from torch import nn
 
 from u1_plugin.mm.targets import (
+    check_flips_of,
     flips_of,
     smoothing_of,
     smooths_scores_otherwise,
@@ -154,7 +159,7 @@ def test_multi_hot_scores_are_shared_out():
         torch.testing.assert_close(a, b, check_dtype=False)
 
 
-@pytest.mark.parametrize('scale', [1e-38, 1e-20, 1.0, 1e38])
+@pytest.mark.parametrize('scale', [2.0**-140, 1e-38, 1e-20, 1.0, 1e38])
 def test_scores_of_any_size_are_shared_out(scale):
     hot = torch.tensor([[1.0, 0, 3, 0, 0], [0] * 5, [0, 2, 2, 0, 0]])
     expected = [[0.25, 0, 0.75, 0, 0], [0] * 5, [0, 0.5, 0.5, 0, 0]]
@@ -241,6 +246,28 @@ def test_smoothed_scores_must_be_shares():
     torch.testing.assert_close(pull_of(target).vector, smoothed @ points())
 
 
+def test_how_far_sums_of_smoothed_scores_may_be_from_1():
+    def check(*sums: float) -> None:
+        rows = torch.eye(len(sums), K) * torch.tensor(sums)[:, None]
+        smoothed = ClassTarget(rows.double(), smoothing=(0.9, 0.02))
+        smoothed.check(K, len(sums))
+
+    check(0.9995, 1.0005, 0.0)
+    for wrong in (0.998, 1.002, 0.5, 2.0):
+        with pytest.raises(ValueError, match='sums are .*normalise'):
+            check(1.0, wrong)
+    ClassTarget(2 * torch.eye(K)).check(K, K)  # any, if they are not smoothed
+
+
+def test_one_score_that_is_none_is_enough():
+    for bad, words in ((-0.25, 'down to -0.25'), (math.inf, 'not finite')):
+        scores = torch.ones(2, K)
+        scores[1, 3] = bad
+        with pytest.raises(ValueError, match=words):
+            ClassTarget(scores).check(K, 2)
+    ClassTarget(torch.ones(0, K)).check(K, 0)
+
+
 class Odd(nn.Module):
     """Smooths towards the first class."""
 
@@ -277,6 +304,35 @@ def test_flips():
         flips_of(flipped(flip=True))
 
 
+class OnGpu(torch.Tensor):
+    """Says so, and is not."""
+
+    is_cuda = True
+    device = SimpleNamespace(type='cuda')
+
+
+@pytest.mark.parametrize('bad', [-0.5, math.nan])
+def test_a_gpu_is_waited_for_only_where_asked(bad):
+    scores = torch.zeros(2, K).as_subclass(OnGpu)
+    ClassTarget(scores).check(K, 2, wait=False)
+    scores[1, 2] = bad
+    with pytest.raises(RuntimeError, match='NaN or negative'):
+        ClassTarget(scores).check(K, 2, wait=False)
+    with pytest.raises(ValueError, match='negative|not finite'):
+        ClassTarget(scores).check(K, 2)
+    labels = ClassTarget(torch.tensor([0, K]).as_subclass(OnGpu))
+    labels.check(K, 2, wait=False)  # the GPU stops at the look-up
+    with pytest.raises(ValueError, match='labels 0..5'):
+        labels.check(K, 2)
+
+
+def test_labels_of_images_need_the_number_of_images():
+    target = ClassTarget(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match='of 0 images, but the maps of 1;'):
+        target.check(3, 1)
+    target._replace(batch_size=1).check(3, 1)
+
+
 def test_several_labels_of_no_images():
     target = ClassTarget.several([])
     target.check(3, 0)
@@ -299,3 +355,34 @@ def test_images_of_labels_are_those_of_the_batch(images, words):
     target = ClassTarget(torch.tensor([0, 1]), images, 2)
     with pytest.raises(ValueError, match=words):
         target.check(3, 2)
+
+
+_FLIP = dict(type='RandomFlip', prob=0.5, direction='horizontal')
+
+
+@pytest.mark.parametrize(
+    'pipelines, count',
+    [
+        ([[_FLIP]], None),
+        ([[_FLIP, dict(_FLIP, direction='vertical')]], 2),
+        ([[_FLIP], [_FLIP]], None),  # of two data sets
+        ([[_FLIP], [_FLIP] * 3], 3),
+        ([[dict(_FLIP, type='mmcv.transforms.RandomFlip')] * 2], 2),
+        ([[]], None),
+    ],
+)
+def test_a_second_flip_would_be_forgotten(pipelines, count):
+    sets = [dict(type='CustomDataset', pipeline=p) for p in pipelines]
+    config = Config(
+        dict(
+            train_dataloader=dict(
+                dataset=dict(type='ConcatDataset', datasets=sets)
+            ),
+            val_dataloader=dict(dataset=dict(pipeline=[_FLIP, _FLIP])),
+        )
+    )
+    if count is None:
+        check_flips_of(config.pretty_text)
+    else:
+        with pytest.raises(ValueError, match=f"follow'.*{count} times"):
+            check_flips_of(config.pretty_text)

@@ -43,6 +43,13 @@ def test_hard_labels_give_the_closed_form(mode):
     torch.testing.assert_close(loss(z, target, POINTS), 0.3 * expected)
 
 
+def test_the_defaults():
+    loss = U1Loss()
+    found = (loss.mode, loss.loss_weight, loss.kappa, loss.eps, loss.reduction)
+    assert found == ('cosine', 0.1, 1.0, 1e-3, 'mean')
+    assert loss.ignore_index == -100
+
+
 @every_mode
 @given(p=st.lists(st.floats(0, 1), min_size=4, max_size=4), seed=st.integers(0))
 def test_soft_targets_are_exact(mode, p, seed):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .moments import angle
 from .scales import as_floating, as_wide, scale_of, working_dtype
 
 #: ``rho`` of the method: how an activation enters the positive orthant.
@@ -123,8 +124,7 @@ def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
     mean = intensity.mean(dim, keepdim=True)
     along = mean.squeeze(dim) * intensity.size(dim) ** 0.5
     across = safe_norm(intensity - mean, dim)
-    is_zero = (along == 0) & (across == 0)
-    return torch.atan2(across, torch.where(is_zero, 1.0, along))
+    return angle(torch.stack([along, across], -1))
 
 
 def pooled_vector(intensity: Tensor) -> Tensor:
@@ -145,4 +145,4 @@ def pooled_vector(intensity: Tensor) -> Tensor:
     if intensity.dtype == torch.float16:  # no sum of it overflows in float32
         return intensity.mean(dims, dtype=dtype)
     scale = scale_of(intensity, dims)
-    return (intensity / scale).mean(dims, dtype=dtype) * scale[..., 0, 0]
+    return (intensity / scale).mean(dims, dtype=dtype) * scale.squeeze(dims)

@@ -16,7 +16,7 @@ from .scales import as_wide, scale_of, whole_number
 
 
 def _check_channels(channels: int) -> int:
-    channels = whole_number('channels', channels, 0)
+    channels = whole_number('channels', channels)
     if channels < 3:
         raise ValueError(
             f'channels={channels}: a plane orthogonal to the medial vector '
@@ -51,7 +51,7 @@ def fourier_basis(
     """
     channels = _check_channels(channels)
     winding = whole_number('winding', winding)
-    if not 1 <= winding < channels / 2:
+    if 2 * winding >= channels:
         raise ValueError(
             f'winding={winding}: {channels} channels have planes of the '
             f'windings 1..{(channels - 1) // 2}; choose one of them'
@@ -153,4 +153,4 @@ def pca_basis(vectors: Tensor) -> Tensor:
     rows = torch.linalg.svd(across, full_matrices=False).Vh[:2]
     peak = rows.gather(1, rows.abs().argmax(1, keepdim=True))
     # Rounding leaves a trace of m in the rows; the projection removes it.
-    return orthonormal_basis(rows * torch.where(peak < 0, -1.0, 1.0))
+    return orthonormal_basis(torch.where(peak < 0, -rows, rows))

@@ -84,8 +84,7 @@ def as_floating(field: str, values: Any, *dims: int) -> Tensor:
 def as_wide(field: str, values: Any, *dims: int) -> Tensor:
     """Values in float32 or wider; see :func:`check_real`."""
     check_real(field, values, *dims)
-    dtype = working_dtype(values.dtype)
-    return values if values.dtype == dtype else values.to(dtype)
+    return values.to(working_dtype(values.dtype))
 
 
 def power_of_two(values: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ class ClassAngles(OptionalStateModule):
         )
         self._constants = ConstantCache()
         self._table_of: Optional[Tensor] = None
-        self._table_version = -1
+        self._table_version: Optional[int] = None
 
     @property
     def num_classes(self) -> int:
@@ -186,6 +186,11 @@ class ClassAngles(OptionalStateModule):
         """Say so where a checkpoint's angles replace other ones."""
         loaded = state_dict.get(f'{prefix}angles')
         if loaded is not None:
+            if not bool(torch.isfinite(loaded).all()):
+                raise ValueError(
+                    f'{prefix}angles of the checkpoint are not all finite; '
+                    'train again, or remove the key from it'
+                )
             if loaded.shape != self.angles.shape:
                 _logger.warning(
                     'class_angles: the checkpoint has angles %s, this model '

@@ -82,7 +82,7 @@ def _by_similarity(rows: Any, classes: int, where: str) -> Tensor:
         return torch.arange(classes)
     # By a power of two, which changes no digit, so that no sum overflows.
     matrix = np.ldexp(matrix, -int(np.frexp(matrix.max())[1]))
-    matrix = (matrix + matrix.T) / 2
+    matrix = matrix + matrix.T
     np.fill_diagonal(matrix, 0)
     laplacian = np.diag(matrix.sum(1)) - matrix
     vectors = np.linalg.eigh(laplacian)[1]

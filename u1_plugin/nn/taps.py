@@ -257,7 +257,6 @@ class MapCollector:
         self.layers = [str(source.layer) for source in self._reader.sources]
 
     def __enter__(self) -> 'MapCollector':
-        self._reader.attach()
         self._reader.__enter__()
         return self
 

@@ -158,7 +158,7 @@ def _try(
         ValueError: If it takes none, with the likeliest run's error.
     """
     first: Optional[Exception] = None
-    like = next(model.parameters(), torch.empty(0))
+    like = next(model.parameters(), torch.empty(()))
     sizes = _sizes(model) or [(side, side) for side in sides]
     shapes = product(sizes, _channels(model))
     for size, channels in shapes:
@@ -195,11 +195,11 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
         ValueError: If it does not run.
     """
     seen: List[Seen] = []
-    pooled = [False]
+    pooled: List[nn.Module] = []
 
     def watcher(name: str):
         def hook(module, args, output) -> None:
-            automatic = not pooled[0] and not isinstance(module, _INSIDE_BLOCKS)
+            automatic = not pooled and not isinstance(module, _INSIDE_BLOCKS)
             parts = [
                 part._replace(value=torch.empty_like(part.value, device='meta'))
                 for part in parts_of(output)
@@ -209,11 +209,11 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
         return hook
 
     def pool(module, args) -> None:
-        pooled[0] = True
+        pooled.append(module)
 
     def restart() -> None:
         seen.clear()
-        pooled[0] = False
+        pooled.clear()
 
     handles = []
     for name, module in model.named_modules():
