@@ -5,6 +5,7 @@ import math
 import runpy
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -225,3 +226,12 @@ def test_no_baseline_gives_no_target(tool, results, tmp_path):
     with pytest.raises(SystemExit, match='--accuracy: .* no baseline'):
         tool(str(folder), 'out')
     tool(str(folder), 'out', '--accuracy', '50')
+
+
+def test_the_first_seeds_are_those_of_each_config(root):
+    select = runpy.run_path(str(root / 'tools/behaviour.py'))['select']
+    table = make_table({}, seeds=4)
+    later = table.assign(config='later', seed=table.seed + 1000)
+    both = pd.concat([table, later])
+    found = select(both, SimpleNamespace(arms=['one-hot'], seeds=2))
+    assert found.seed.tolist() == [0, 1, 1000, 1001]

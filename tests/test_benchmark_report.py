@@ -28,6 +28,7 @@ from u1_plugin.lab.benchmark.frames import (
 )
 from u1_plugin.lab.benchmark.table import (
     PairingError,
+    check_pairs,
     read_results,
     save_csv,
     write_plan,
@@ -438,3 +439,11 @@ def test_no_finished_run(report, tmp_path, capsys):
     with pytest.raises(SystemExit):
         report('results', 'page')
     assert 'has no finished run' in capsys.readouterr().err
+
+
+def test_arms_of_other_versions_are_no_pair():
+    table = make_table({}, seeds=3)
+    check_pairs(table)
+    table.loc[table.arm == 'u1-image', 'versions'] = '{"torch": "2.1.0"}'
+    with pytest.raises(PairingError, match='versions differs'):
+        check_pairs(table)

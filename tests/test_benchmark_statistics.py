@@ -2,14 +2,19 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 from u1_plugin.lab.benchmark.statistics import (
+    _generator,
     compare,
     detectable_gain,
     holm,
+    paired_power,
     seeds_needed,
 )
 
@@ -76,13 +81,22 @@ def test_no_true_difference_is_rarely_called_one():
 )
 def test_differences_without_a_spread(difference, verdict, p):
     base = np.array([90.1, 91.2, 92.3, 93.4])
-    result = compare(base + difference, base)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')  # of a bootstrap of equal numbers
+        result = compare(base + difference, base)
     assert result.verdict == verdict and result.sd == 0
     assert result.mean == pytest.approx(difference)
     for end in (result.low, result.high):
         assert math.isnan(end) == (difference != 0)
     # Of 16 sign flips two are as far from 0.
     assert result.permutation == pytest.approx(p)
+
+
+@pytest.mark.parametrize('n', [6, 7, 11])
+def test_the_mean_of_equal_floats_has_no_rounding(n):
+    base = np.random.default_rng(0).normal(0, 1, n)
+    result = compare(base + 0.3, base)
+    assert result.sd == 0 and math.isnan(result.low)
 
 
 def test_per_cents_of_float32_tie_as_counts_do():
@@ -166,7 +180,88 @@ def test_what_has_no_power(options, message):
 
 def test_what_no_number_of_pairs_shows():
     assert seeds_needed(5e-324, 1.0) == 2
-    with pytest.raises(ValueError, match='effect_size=1e-12.* tiny part of sd'):
+    with pytest.raises(ValueError, match='gain=1e-12 is so small a part of sd'):
         seeds_needed(1.0, 1e-12)
-    with pytest.raises(ValueError, match='power=0.01; .* above alpha'):
+    with pytest.raises(ValueError, match='power=0.01 .* above alpha'):
         detectable_gain(1.0, 5, power=0.01)
+
+
+@pytest.mark.parametrize('seed', [0, 5])
+def test_the_interval_is_scipy_s(seed):
+    d = np.random.default_rng(4).normal(1, 2, 9)
+    expected = stats.bootstrap(
+        (d,), np.mean, n_resamples=9999, **_generator(seed)
+    ).confidence_interval
+    result = compare(d, np.zeros(9), seed=seed)
+    assert (result.low, result.high) == pytest.approx(tuple(expected), rel=1e-9)
+    assert result.confidence == 0.95
+    assert seed or result == compare(d, np.zeros(9))
+    wide = compare(d, np.zeros(9), confidence=0.99, seed=seed)
+    assert wide.low < result.low and result.high < wide.high
+
+
+@pytest.mark.parametrize(
+    'version, name',
+    [
+        ('1.9.3', 'random_state'),
+        ('1.14.1', 'random_state'),
+        ('1.15.0rc1', 'rng'),
+        ('2.0.0', 'rng'),
+    ],
+)
+def test_scipy_names_its_generators_anew(version, name, monkeypatch):
+    monkeypatch.setattr('scipy.__version__', version)
+    ((found, generator),) = _generator(7).items()
+    expected = np.random.default_rng(7)
+    assert found == name and generator.random() == expected.random()
+
+
+def power_of(effect: float, n: int, alpha: float = 0.05) -> float:
+    """Of the two-sided paired t test, by the noncentral t distribution."""
+    edge, shift = stats.t.ppf(1 - alpha / 2, n - 1), effect * math.sqrt(n)
+    law = stats.nct(n - 1, shift)
+    return law.sf(edge) + law.cdf(-edge)
+
+
+@pytest.mark.parametrize('power, alpha', [(0.8, 0.05), (0.7, 0.1)])
+@pytest.mark.parametrize('n', [2, 3, 8, 9, 10, 11, 12, 40])
+def test_no_fewer_pairs_are_enough(n, power, alpha):
+    gain = detectable_gain(2.0, n, power, alpha)
+    assert power_of(gain / 2, n, alpha) == pytest.approx(power, abs=1e-5)
+    assert seeds_needed(2.0, gain * 1.001, power, alpha) == n
+    assert seeds_needed(2.0, gain * 0.999, power, alpha) == n + 1
+    if power == 0.8:
+        assert detectable_gain(2.0, n) == gain
+        assert seeds_needed(2.0, gain * 1.001) == n
+
+
+@pytest.mark.parametrize(
+    'n, arms', [(2, 1), (2, 5), (3, 10), (4, 20), (5, 20), (10, 20)]
+)
+def test_few_pairs_have_the_power_that_a_simulation_has(n, arms):
+    """Solvers of the noncentral t fail just where pilots are."""
+    alpha = 0.05 / arms
+    gain = detectable_gain(0.3, n, alpha=alpha)
+    d = np.random.default_rng(n).normal(gain, 0.3, (100_000, n))
+    t = d.mean(1) / (d.std(1, ddof=1) / math.sqrt(n))
+    seen = np.mean(abs(t) > stats.t.isf(alpha / 2, n - 1))
+    assert seen == pytest.approx(0.8, abs=0.006)  # four standard errors
+
+
+@pytest.mark.parametrize('ratio', [0.3, 1.0, 2.0, 4.0, 6.0, 1e6])
+@pytest.mark.parametrize('arms', [1, 10, 40])
+def test_so_many_seeds_are_the_fewest(ratio, arms):
+    n = seeds_needed(1.0, ratio, alpha=0.05 / arms)
+    assert paired_power(ratio, n, 0.05 / arms) >= 0.8
+    assert n == 2 or paired_power(ratio, n - 1, 0.05 / arms) < 0.8
+    gain = detectable_gain(1.0, n, alpha=0.05 / arms)
+    assert gain <= ratio * (1 + 1e-9)
+
+
+def test_power_is_statsmodels_where_that_holds():
+    known = TTestPower()
+    for n in (10, 40, 200):
+        for effect in (0.0, 0.1, 0.5):
+            expected = known.power(effect, n, 0.01)
+            found = paired_power(effect, n, 0.01)
+            assert found == pytest.approx(expected, abs=1e-6)

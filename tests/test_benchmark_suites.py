@@ -106,7 +106,11 @@ def test_measured_angles_come_from_another_seed(root):
     later = suite._replace(first_seed=30, seeds=3)
     runs += expand(later, Path('later'), root / 'configs')
     late = [r for r in runs if r.arm == 'u1-measured' and r.seed >= 30]
-    assert [run.needs.name for run in late] == ['seed31', 'seed32', 'seed30']
+    assert [run.needs.name for run in late] == ['seed31', 'seed30', 'seed31']
+    # More seeds change no run that is there.
+    more = expand(later._replace(seeds=5), Path('later'), root / 'configs')
+    needs = {(r.arm, r.seed): r.needs for r in more}
+    assert all(needs[r.arm, r.seed] == r.needs for r in late)
     for run in measured + late:
         other = next(r for r in runs if r.folder == run.needs)
         assert other.arm == 'one-hot' and other.measure

@@ -27,6 +27,7 @@ from u1_plugin.lab.cost import twins
 from u1_plugin.measure.probe import Probe
 from u1_plugin.mm.hooks.measure_class_angles_hook import (
     MeasureClassAnglesHook,
+    _loader_config,
 )
 from u1_plugin.networks import unwrapped
 
@@ -190,6 +191,15 @@ def test_class_angles_are_those_of_the_averaged_weights(config):
     again = class_angles(runner)
     for name in found:
         np.testing.assert_allclose(found[name], again[name], atol=1e-5)
+
+
+def test_angles_are_of_all_training_images(config):
+    """However little of the test split the config looks at."""
+    config.test_dataloader.num_batch_per_epoch = 1
+    runner = build(config, [dict(type='MeasureClassAnglesHook')])
+    loader = runner.build_dataloader(_loader_config(runner))
+    images = len(runner.train_dataloader.dataset)
+    assert sum(len(batch['inputs']) for batch in loader) == images > 0
 
 
 # Classes as types

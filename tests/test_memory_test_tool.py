@@ -243,12 +243,17 @@ def test_the_place_to_write_is_tried_before_the_work(
 
 
 def test_the_hook_of_any_config_is_found(module):
-    args = SimpleNamespace(shots=None, seed=0)
+    args = SimpleNamespace(shots=None, seed=None)
     for kind in ('MemoryBankHook', 'mmpretrain.MemoryBankHook', MemoryBankHook):
         hook = dict(type=kind, shots=7, seed=3, priority='LOW')
         config = Config(dict(custom_hooks=[dict(type='EMAHook'), hook]))
         made = module.hook_of(config, None, args)
         assert (made.shots, made.seed) == (7, 3)
+    other = module.hook_of(config, None, SimpleNamespace(shots=None, seed=5))
+    assert (other.shots, other.seed) == (7, 5)
+    del config.custom_hooks[1]['shots']
+    with pytest.raises(SystemExit, match='--seed=5 draws shots'):
+        module.hook_of(config, None, SimpleNamespace(shots=None, seed=5))
     built = SimpleNamespace(
         custom_hooks=[MemoryBankHook()], get=lambda _: [MemoryBankHook()]
     )

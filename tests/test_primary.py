@@ -7,6 +7,7 @@ from benchmark_results import make_table
 
 from u1_plugin.lab.benchmark.primary import Primary, read_primary
 from u1_plugin.lab.benchmark.primary_report import (
+    check_primary,
     load_primary,
     primary_frame,
     write_primary,
@@ -90,3 +91,18 @@ def test_a_comparison_without_pairs_counts_and_says_so():
     )
     assert list(frame.n) == ['0', '0']
     assert isinstance(frame, pd.DataFrame)
+
+
+def test_comparisons_are_named_before_the_runs(tmp_path):
+    first, second = Primary(PAIRS, 0.2), Primary(PAIRS[:1], 0.2)
+    check_primary(first, tmp_path, 0)
+    write_primary(first, tmp_path)
+    check_primary(first, tmp_path, 3)
+    check_primary(second, tmp_path, 0)  # nothing is known yet
+    for other in (second, first._replace(gain=0.5), Primary()):
+        with pytest.raises(ValueError, match='before the 3 finished runs'):
+            check_primary(other, tmp_path, 3)
+    (tmp_path / 'primary.csv').unlink()  # a folder of before
+    check_primary(Primary(), tmp_path, 3)
+    with pytest.raises(ValueError, match='before the 3 finished runs'):
+        check_primary(first, tmp_path, 3)

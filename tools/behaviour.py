@@ -60,7 +60,8 @@ def select(table: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
             )
         table = table[table.arm.isin(options.arms)]
     if options.seeds is not None:
-        table = table[table.seed < options.seeds]
+        first = table.groupby('config').seed.transform('min')
+        table = table[table.seed < first + options.seeds]
     return table
 
 

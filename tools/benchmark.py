@@ -22,7 +22,7 @@ from u1_plugin.files import check_writable
 from u1_plugin.lab.benchmark.folder import check_folder, locked
 from u1_plugin.lab.benchmark.plan import check_plan
 from u1_plugin.lab.benchmark.pool import run_all
-from u1_plugin.lab.benchmark.primary_report import write_primary
+from u1_plugin.lab.benchmark.primary_report import check_primary, write_primary
 from u1_plugin.lab.benchmark.runs import Run, expand
 from u1_plugin.lab.benchmark.slots import make_slots
 from u1_plugin.lab.benchmark.suite import Suite, load_suite
@@ -110,6 +110,7 @@ def main() -> None:
         runs = expand(suite, out, CONFIGS)
         slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
         finished = sum(run.record() is not None for run in runs)
+        check_primary(suite.primary, out, finished)
         check_plan(runs)
         if not args.dry_run:
             check_writable(out / 'results.csv', '--out', parents=True)

@@ -105,7 +105,14 @@ def hook_of(cfg: Config, layer: Optional[str], args) -> ProgressHook:
     if layer is not None:
         options['file'] = None  # it holds the bank of one layer
     if args.shots is not None:
-        options.update(shots=args.shots, seed=args.seed)
+        options.update(shots=args.shots, seed=args.seed or 0)
+    elif args.seed is not None:
+        if options.get('shots') is None:
+            raise SystemExit(
+                f'--seed={args.seed} draws shots, but there is no --shots and '
+                "the config's hook has none; give --shots, or leave it out"
+            )
+        options['seed'] = args.seed
     return ProgressHook(**options)
 
 
@@ -141,7 +148,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--split', choices=('val', 'test'), default='test')
     parser.add_argument('--shots', type=int, help='images a class, >= 1')
-    parser.add_argument('--seed', type=int, default=0, help='of --shots')
+    parser.add_argument('--seed', type=int, help='of --shots; 0')
     parser.add_argument('--out', type=Path, help='a new folder')
     parser.add_argument(
         '--draw', type=int, default=0, help='images to draw, with --out'

@@ -155,8 +155,12 @@ def chain(
     kills: int,
     rng: random.Random,
     counts: Counts,
-) -> None:
-    """Kill a command several times at random moments, and let it finish."""
+) -> int:
+    """Kill a command several times at random moments, and let it finish.
+
+    Returns:
+        int: Kills that struck while it ran.
+    """
     state, seconds = expected
     folder.mkdir()
     done = 0
@@ -181,6 +185,7 @@ def chain(
     assert not differing, f'{folder}: {differing} differ'
     assert not any(folder.rglob('.u1-*.part'))
     counts.add(command.name, chains=1)
+    return done
 
 
 def output(command: Command, folder: Path) -> tuple:

@@ -76,6 +76,6 @@ def test_kills(name, data, tmp_path, counts):
     while left > 0:
         kills = min(each, left)
         folder = tmp_path / f'chain{number}'
-        chain(command, folder, expected, kills, rng, counts)
-        left -= kills
+        # On a busy machine some come too late, and are made up for.
+        left -= chain(command, folder, expected, kills, rng, counts) or 1
         number += 1

@@ -168,7 +168,8 @@ def test_feature_plane(case, vectors):
 
 NECK = dict(
     layers=Kind(
-        lambda v: v == 'auto' or v == -1, st.sampled_from(['auto', -1])
+        lambda v: isinstance(v, (str, int, np.integer)) and v in ('auto', -1),
+        st.sampled_from(['auto', -1]),
     ),
     plane=choice('feature', 'image', 'joint'),
     of=choice('pooled', 'pixel'),

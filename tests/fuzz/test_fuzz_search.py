@@ -37,6 +37,7 @@ def far(queries: torch.Tensor, vectors: torch.Tensor, metric: str):
     return 1 - unit[0] @ unit[1].T
 
 
+ENGINES = ('exact', 'faiss:Flat', 'faiss:HNSW2')
 SEARCH = dict(metric=choice('cosine', 'l2'), chunk=COUNT, block=COUNT)
 
 
@@ -86,7 +87,7 @@ def test_exact_search(vectors, queries, case, k, offset):
 )
 def test_engines(vectors, queries, engine, metric):
     wrong = {}
-    if engine not in ('exact', 'faiss:Flat', 'faiss:HNSW2'):
+    if not isinstance(engine, str) or engine not in ENGINES:
         wrong = dict(engine=engine, factory=engine)
     if metric not in ('cosine', 'l2'):
         wrong = dict(wrong, metric=metric)

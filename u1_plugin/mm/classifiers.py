@@ -18,6 +18,7 @@ from ..nn.build import build_branch
 from ..nn.trial import count_logits
 from .old_layout import refuse_old_layout
 from .targets import (
+    check_flips_of,
     flips_of,
     smoothing_of,
     smooths_scores_otherwise,
@@ -54,6 +55,7 @@ class U1ClassifierMixin:
         super().__init__(*args, **kwargs)
         self._register_load_state_dict_pre_hook(refuse_old_layout)
         self.u1 = _branch(self, u1)
+        self._flips_of: Optional[str] = None
         self._smoothing = smoothing_of(
             _loss_module(self), self.u1.class_angles.num_classes
         )
@@ -93,8 +95,19 @@ class U1ClassifierMixin:
         flips = None
         if self.u1.neck.flip == 'follow':
             flips = flips_of(data_samples)
+            if not torch.compiler.is_compiling():
+                self._check_flips()
         losses.update(self.u1(target, flips))
         return losses
+
+    def _check_flips(self) -> None:
+        hub = MessageHub.get_current_instance()
+        config = hub.get_info('cfg')
+        if hub.get_info('loop_stage') != 'train' or not config:
+            return
+        if config is not self._flips_of:  # once a run
+            check_flips_of(config)
+            self._flips_of = config
 
     def _check_data_set(self) -> None:
         hub = MessageHub.get_current_instance()

@@ -1,5 +1,6 @@
 """The very targets of a classifier's one-hot loss, for the U(1) branch."""
 
+import ast
 from typing import Any, List, Optional, Sequence
 
 import torch
@@ -156,3 +157,48 @@ def _flip_row(meta: dict) -> list:
             f'sample is none of {tuple(rows)}'
         )
     return rows[direction]
+
+
+def check_flips_of(config: str) -> None:
+    """Refuse a training pipeline whose samples do not tell all their flips.
+
+    Args:
+        config (str): The run's config as MMEngine writes it.
+
+    Raises:
+        ValueError: If ``RandomFlip`` is there more than once: each overwrites
+            what the one before it told of the sample.
+    """
+    values = {
+        target.id: node.value
+        for node in ast.parse(config).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    loader = values.get('train_dataloader')
+    steps = ast.walk(loader) if loader is not None else ()
+    # Of one list at a time: data sets side by side have pipelines of their own.
+    count = max(
+        (
+            list(map(_type_of, node.elts)).count('RandomFlip')
+            for node in steps
+            if isinstance(node, (ast.List, ast.Tuple))
+        ),
+        default=0,
+    )
+    if count > 1:
+        raise ValueError(
+            f"u1.neck.flip='follow', but a pipeline of train_dataloader has "
+            f'{count} times RandomFlip, and a sample tells of the last one '
+            "alone; use one, such as dict(type='RandomFlip', prob=[0.25, "
+            "0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal'])"
+        )
+
+
+def _type_of(step: ast.expr) -> str:
+    """The type of a component in a config's text, without its package."""
+    for word in getattr(step, 'keywords', ()):
+        if word.arg == 'type' and isinstance(word.value, ast.Constant):
+            return str(word.value.value).rpartition('.')[2]
+    return ''

@@ -28,6 +28,27 @@ def write_primary(primary: Primary, out: Path) -> None:
     replace_csv(out / FILE, pd.DataFrame(rows, columns=_COLUMNS))
 
 
+def check_primary(primary: Primary, out: Path, finished: int) -> None:
+    """Raise unless the comparisons were named before the runs.
+
+    Args:
+        primary (Primary): Of the suite.
+        out (Path): A benchmark's folder.
+        finished (int): Its finished runs.
+
+    Raises:
+        ValueError: If there are some, and what was named is not this.
+    """
+    named = load_primary(out)
+    if finished and primary != named:
+        raise ValueError(
+            f'suite.primary={primary.pairs} with gain={primary.gain:g} is not '
+            f'what was named before the {finished} finished runs in '
+            f'{str(out)!r}: {named.pairs}, {named.gain:g}; ask it of new seeds '
+            'in another folder'
+        )
+
+
 def load_primary(out: Path) -> Primary:
     """What was asked; nothing in folders of earlier versions.
 

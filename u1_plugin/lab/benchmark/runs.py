@@ -258,7 +258,8 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
                 for arm in arms:
                     values = configs[entry.name, arm.name].to_dict()
                     values['randomness']['seed'] = seed
-                    other = suite.first_seed + (number + 1) % seeds
+                    # The same one when seeds are added later.
+                    other = suite.first_seed + (number - 1 if number else 1)
                     folder = out / entry.name
                     needs = (
                         folder / arm.measured / f'seed{other}'

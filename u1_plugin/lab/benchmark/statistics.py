@@ -18,12 +18,12 @@ from ..statistics import (
 with needs('lab'):
     import scipy
     from scipy import stats
-    from statsmodels.stats.power import TTestPower
+    from scipy.integrate import fixed_quad
+    from scipy.optimize import brentq
 
 _RESAMPLES = 9999
-#: Standard deviations that every test sees; beyond them, its power has no
-#: digits.
-_CLEAR = 1000.0
+#: Pairs of a suite beyond which nobody trains.
+_MOST_PAIRS = 10**9
 
 
 class Comparison(NamedTuple):
@@ -168,12 +168,22 @@ def seeds_needed(
     """
     if sd == 0:
         return 2
-    test, effect = TTestPower(), min(gain / sd, _CLEAR)
-    # The solver does not converge where a handful is enough.
-    for n in range(2, 10):
-        if test.power(effect, n, alpha) >= power:
-            return n
-    return math.ceil(_solved(effect_size=effect, alpha=alpha, power=power))
+    effect, most = min(gain / sd, 1e100), 2
+    while paired_power(effect, most, alpha) < power:
+        most *= 2
+        if most > _MOST_PAIRS:
+            raise ValueError(
+                f'gain={gain:g} is so small a part of sd={sd:g} that '
+                f'{_MOST_PAIRS:,} pairs do not show it; give a larger gain'
+            )
+    least = max(2, most // 2)
+    while least < most:
+        middle = (least + most) // 2
+        if paired_power(effect, middle, alpha) >= power:
+            most = middle
+        else:
+            least = middle + 1
+    return most
 
 
 @checked()
@@ -195,19 +205,40 @@ def detectable_gain(
         ValueError: If one of these is out of its range, or ``power`` not above
             ``alpha``.
     """
-    return sd * _solved(nobs=n, alpha=alpha, power=power)
-
-
-def _solved(**known: float) -> float:
-    """What is left of effect, pairs, level and power of a paired t test."""
-    try:
-        found = float(np.squeeze(TTestPower().solve_power(**known)))
-    except ValueError:  # the solver's: there is no solution
-        found = math.nan
-    if math.isnan(found):
-        words = ', '.join(f'{name}={value:g}' for name, value in known.items())
+    if power <= alpha:
         raise ValueError(
-            f'no paired t test has {words}; choose a power above alpha, and a '
-            'gain that is no tiny part of sd'
+            f'power={power} is the chance to see no gain at all with '
+            f'alpha={alpha}; choose a power above alpha'
         )
-    return found
+    high = 1.0
+    while paired_power(high, n, alpha) < power:
+        high *= 2
+    found = brentq(lambda e: paired_power(e, n, alpha) - power, 0, high)
+    return sd * float(found)
+
+
+def paired_power(effect: float, n: int, alpha: float) -> float:
+    """Chance that a two-sided paired t test sees a gain.
+
+    Student's t is a normal variable over the root s of an independent
+    ``chi^2 / df``, so that the chance is the mean over s of ``Phi(d - t s) +
+    Phi(-d - t s)`` with ``d = effect sqrt(n)``. Solvers that rest on the
+    noncentral t distribution fail for the few pairs of a pilot.
+
+    Args:
+        effect (float): The gain over the standard deviation, >= 0.
+        n (int): Pairs, >= 2.
+        alpha (float): Level, in (0, 1).
+    """
+    critical = stats.t.isf(alpha / 2, n - 1)
+    shift = effect * math.sqrt(n)
+    spread = stats.chi(n - 1, scale=1 / math.sqrt(n - 1))
+
+    def seen(share: np.ndarray) -> np.ndarray:
+        far = critical * spread.ppf(share)
+        return stats.norm.cdf(shift - far) + stats.norm.cdf(-shift - far)
+
+    # The integrand falls steeply where the test begins to miss the gain.
+    steep = min(max(spread.cdf(shift / critical), 1e-9), 1 - 1e-9)
+    parts = ((0.0, steep), (steep, 1.0))
+    return float(sum(fixed_quad(seen, *part, n=400)[0] for part in parts))

@@ -129,17 +129,18 @@ def _joined(hashes: List[str]) -> str:
 def check_pairs(table: pd.DataFrame) -> None:
     """Whether all arms of a config and seed started and went alike.
 
-    The backbone's initial weights, the order of the samples and the kind of
-    the random draws must be equal, and the initial weights of ``head.fc``
-    wherever the arm has that layer.
+    The backbone's initial weights, the order of the samples, the kind of the
+    random draws and the packages' versions must be equal, and the initial
+    weights of ``head.fc`` wherever the arm has that layer.
 
     Raises:
         PairingError: Naming config, seed, column and arms.
     """
     columns = ['initial_backbone', 'initial_head_fc', 'order']
-    if 'draws' in table:  # tables of earlier versions have none
-        columns.append('draws')
-        table = table.fillna({'draws': ''})
+    for column in ('draws', 'versions'):
+        if column in table:  # tables of earlier versions lack some
+            columns.append(column)
+            table = table.fillna({column: ''})
     for (config, seed), pair in table.groupby(['config', 'seed']):
         for column in columns:
             values = pair[['arm', column]].dropna()

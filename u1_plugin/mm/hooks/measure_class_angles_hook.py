@@ -195,7 +195,10 @@ def _loader_config(runner: Runner) -> dict:
     """Of the training images, each once and prepared for a test."""
     config = runner.cfg
     dataset = training_images(config, 'MeasureClassAnglesHook')
-    loader = config.get('test_dataloader') or config.get('val_dataloader')
+    loader = dict(config.get('test_dataloader') or config.val_dataloader)
+    # These would leave out images, or be a second sampler.
+    for name in ('num_batch_per_epoch', 'batch_sampler'):
+        loader.pop(name, None)
     # Not the distributed sampler: this process sees every image.
     sampler = dict(type='mmengine.DefaultSampler', shuffle=False)
     return dict(loader, dataset=dataset, sampler=sampler, drop_last=False)
