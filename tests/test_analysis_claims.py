@@ -1,6 +1,7 @@
 """A planted effect is found, none is not: claim by claim, on known data."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -26,9 +27,12 @@ from u1_plugin.measure.circular_tests import (
     rayleigh_pvalue,
 )
 from u1_plugin.measure.information import (
+    _blocks,
+    bootstrap,
     class_dependence,
     mutual_information,
     permutation_null,
+    table_between_share,
 )
 from u1_plugin.measure.profile import (
     concentration,
@@ -429,6 +433,54 @@ def test_the_adjusted_information_is_sklearns():
     )
     expected = adjusted_mutual_info_score(labels, cells, average_method='min')
     assert abs(found.information_share.value - expected) < 0.005
+
+
+def test_the_interval_of_the_dependence_by_hand():
+    """Normal, about what exceeds the permutations' mean, relative to all."""
+    table = planted(0.1, 300).table[:4]
+    found = class_dependence(table, 50, 40, 3)
+    rng = np.random.default_rng(3)
+    null, drawn = permutation_null(table, 50, rng), bootstrap(table, 40, rng)
+    shares = table.sum(1) / table.sum()
+    entropy = stats.entropy(shares)
+    information = mutual_information(table)
+    assert found.n == table.sum()
+    np.testing.assert_allclose(
+        found[1:4], [entropy, information, null[:, 0].mean()], rtol=1e-12
+    )
+    values = information, table_between_share(table)
+    for k, (value, most) in enumerate(zip(values, (entropy, 1))):
+        room = most - null[:, k].mean()
+        share = (value - null[:, k].mean()) / room
+        half = stats.norm.ppf(0.975) * drawn[:, k].std(ddof=1) / room
+        pvalue = (1 + (null[:, k] >= value - 1e-12).sum()) / 51
+        np.testing.assert_allclose(
+            found[4 + k], (share, share - half, share + half, pvalue)
+        )
+
+
+def test_draws_of_the_dependence_are_as_many_as_the_signature_says():
+    table = planted(0.1, 300).table
+    assert class_dependence(table) == class_dependence(table, 999, 200, 0)
+    assert class_dependence(table, 9) != class_dependence(table, 9, seed=1)
+
+
+def test_tables_are_drawn_in_blocks_of_64_mebibytes():
+    assert list(_blocks(10, 2**21)) == [4, 4, 2]
+    assert list(_blocks(3, 2**23 + 1)) == [1, 1, 1]
+    assert list(_blocks(5, 2**22 + 1)) == [1] * 5
+    assert list(_blocks(5, 360)) == [5]
+
+
+def test_where_chance_says_all_nothing_is_beyond_it():
+    """Each image has a class and a bin of its own, however they are dealt."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        found = class_dependence(np.eye(5, 7), 99)
+    assert math.isclose(found.chance, found.entropy)
+    assert math.isnan(found.information_share.value)
+    assert math.isnan(found.information_share.low)
+    assert found.information_share.pvalue == 1
 
 
 def test_correction_grows_with_the_number_of_layers():

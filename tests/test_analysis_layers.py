@@ -1,5 +1,8 @@
 """Which layers are bottlenecks, and how their padding is switched."""
 
+import math
+from collections import namedtuple
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,3 +79,143 @@ def test_same_padding_is_switched():
     set_padding(conv, 'circular')
     assert conv(x).shape == size
     torch.testing.assert_close(conv(rolled), conv(x).roll(1, -1))
+
+
+Out = namedtuple('Out', 'value factor')
+WRAPPINGS = dict(
+    tensor=lambda x: x,
+    dict=lambda x: dict(value=x),
+    named=lambda x: Out(x, 1.0),
+    tuple=lambda x: (x.mean((2, 3)), x, 1.0),
+    list=lambda x: [x],
+)
+
+
+def unwrapped(output) -> torch.Tensor:
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, dict):
+        return output['value']
+    value, *factors = output[-2:]
+    return math.prod(factors, start=value)
+
+
+class HandOn(nn.Module):
+    def forward(self, first, *others):
+        return first
+
+
+class Stage(nn.Module):
+    """A convolution whose map is wrapped."""
+
+    def __init__(self, wrap, channels, out_channels, stride=2):
+        super().__init__()
+        self.wrap = wrap
+        self.conv = nn.Conv2d(channels, out_channels, 3, stride, 1)
+
+    def forward(self, x):
+        return self.wrap(self.conv(x))
+
+
+class Chain(nn.Module):
+    """Maps of 8x16, 4x8, 2x16 and 2x8, and much that is none of them."""
+
+    def __init__(self, wrap=WRAPPINGS['tensor'], scale=1.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale = scale
+        self.backbone = Stage(wrap, 3, 1)
+        self.mid = nn.Conv2d(1, 1, 1)  # changes nothing, but could learn
+        nn.init.ones_(self.mid.weight), nn.init.zeros_(self.mid.bias)
+        self.still, self.note = HandOn(), HandOn()
+        self.twice = nn.Conv2d(1, 1, 1)
+        self.down = Stage(wrap, 1, 5)
+        self.beside = nn.Conv2d(5, 5, 1)  # in parallel to a shortcut
+        self.windows = nn.Conv2d(5, 5, 1)  # of 4x4 pixels, as more images
+        self.last = Stage(wrap, 5, 6, (2, 1))
+        self.up = nn.ConvTranspose2d(6, 6, (4, 2), (4, 2))
+        self.strip = nn.Conv2d(6, 6, (4, 1), (4, 1))
+        self.point = nn.Conv2d(6, 6, 1)
+        self.fc = nn.Linear(6, 3)
+        nn.init.zeros_(self.fc.weight[0])  # a score that is always the same
+
+    def forward(self, x):
+        self.note('of no tensor')
+        x = self.still(self.mid(unwrapped(self.backbone(x))), 1.0)
+        x = unwrapped(self.down(self.twice(self.twice(x))))
+        x = x + self.beside(x)
+        x = self.windows(
+            x.unflatten(3, (2, 4)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        )
+        x = x.unflatten(0, (-1, 2)).permute(0, 2, 3, 1, 4).flatten(3)
+        x = self.strip(self.up(unwrapped(self.last(x))))
+        x = self.fc(self.point(x.mean((2, 3), True)).flatten(1))
+        return dict(constant=torch.ones_like(x), scores=self.scale * x)
+
+
+BOTTLENECKS = ['mid', 'down', 'strip', 'last']
+
+
+def wide_images(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, 16, 32, generator=generator)
+
+
+@pytest.mark.parametrize('wrapping', WRAPPINGS)
+def test_what_is_a_map_and_what_is_none(wrapping):
+    model = Chain(WRAPPINGS[wrapping]).eval()
+    assert find_bottlenecks(model, wide_images(2)) == BOTTLENECKS
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize('scale', [1e-7, 1e7])
+def test_scores_of_any_scale_tell_the_same_bottlenecks(scale):
+    model = Chain(scale=scale).eval()
+    assert find_bottlenecks(model, wide_images(2)) == BOTTLENECKS
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_one_image_has_its_negative_to_differ_from(count):
+    assert find_bottlenecks(Chain().eval(), wide_images(count)) == BOTTLENECKS
+
+
+def test_a_head_that_refuses_is_not_asked():
+    class Unfilled(Chain):
+        def extract_feat(self, x):
+            return super().forward(x)
+
+        def forward(self, x):
+            raise ValueError('fill it first')
+
+    assert find_bottlenecks(Unfilled().eval(), wide_images(2)) == BOTTLENECKS
+
+
+def test_the_network_itself_is_none_of_its_modules():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
+    assert find_bottlenecks(model, images(2)) == ['0']
+
+
+def test_tokens_lie_in_the_grid_of_a_named_module():
+    class Embed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 8, 8)
+
+        def forward(self, x):
+            x = self.conv(x)
+            return x.flatten(2).transpose(1, 2), tuple(x.shape[2:])
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.mix = Embed(), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.mix(self.embed(x)[0]).mean(1)
+
+    torch.manual_seed(0)
+    model, pair = Tokens().eval(), wide_images(2)
+    # Eight tokens fill 2x4 pixels: without their grid, 2x2 and 4 others.
+    assert find_bottlenecks(model, pair) == ['embed']
+    assert find_bottlenecks(model, pair, token_grid='embed') == ['mix']

@@ -8,6 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
+from u1_plugin.measure.accumulators import EnergyAccumulator
+from u1_plugin.measure.estimate import NORMAL_QUANTILE, t_estimate
 from u1_plugin.measure.profile import (
     EnergySummary,
     concentration,
@@ -118,7 +120,9 @@ PROFILE = [2.0, 1.4, 0.7, 0.6, 1.1]
 
 @pytest.mark.parametrize(
     'radius, rings',
-    [(0.5, 2), (0.4, 2), (0.39, 1), (0.05, 1), (0.6, 3), (0.99, 4)],
+    [(0.5, 2), (0.4, 2), (0.39, 1), (0.05, 1), (0.6, 3), (0.99, 4)]
+    # Edges and radii are compared to nine digits.
+    + [(0.4 - 4e-10, 2), (0.4 - 4e-9, 1)],
 )
 def test_concentration_by_hand(radius, rings):
     summary = summary_of(PROFILE)
@@ -347,3 +351,49 @@ def test_a_covariance_of_rounding_has_no_negative_error():
 def test_rings_need_whole_sizes(sizes):
     with pytest.raises(ValueError, match='must be an integer >= 1'):
         make_rings(*sizes)
+
+
+@pytest.mark.parametrize('null', [0.0, 0.25])
+def test_an_estimate_of_one_degree_is_cauchy_s(null):
+    """Its quantile is a tangent, its distribution an arc tangent."""
+    found = t_estimate(0.4, 0.1, 1, null)
+    half = 0.1 * math.tan(math.pi * 0.475)
+    expected = 0.5 - math.atan((0.4 - null) / 0.1) / math.pi
+    np.testing.assert_allclose(
+        found, (0.4, 0.4 - half, 0.4 + half, expected), rtol=1e-9
+    )
+    assert null or found == t_estimate(0.4, 0.1, 1)
+    # Of many degrees the law is the normal one.
+    wide = t_estimate(0.4, 0.1, 1e12)
+    assert math.isclose(wide.high, 0.4 + 0.1 * NORMAL_QUANTILE, rel_tol=1e-9)
+    assert math.isclose(NORMAL_QUANTILE, stats.norm.ppf(0.975))
+
+
+@pytest.mark.parametrize(
+    'error, df, known',
+    [
+        (1e-7, 5, False),  # of rounding
+        (math.nextafter(1e-7, 1), 5, True),
+        (math.nan, 5, False),
+        (0.1, math.nextafter(1, 0), False),
+        (0.1, math.nan, False),
+    ],
+)
+def test_an_error_needs_a_spread(error, df, known):
+    found = t_estimate(0.4, error, df)
+    assert found.value == 0.4
+    assert math.isfinite(found.low) == known == math.isfinite(found.pvalue)
+    assert math.isfinite(found.high) == known
+
+
+def test_the_ends_of_chances_and_of_counts():
+    for radius in (5e-324, math.nextafter(1, 0)):
+        assert math.isfinite(concentration(summary_of(PROFILE), radius).share)
+    for radius in (0, 1, 1.5, -0.5):
+        with pytest.raises(ValueError, match='^radius='):
+            concentration(summary_of(PROFILE), radius)
+    for groups in (2, 2**31 - 1):
+        assert EnergyAccumulator(groups=groups).groups == groups
+    for groups in (1, 2**31):
+        with pytest.raises(ValueError, match='groups='):
+            EnergyAccumulator(groups=groups)

@@ -203,6 +203,8 @@ def test_images_without_an_angle_count_apart():
     found = total.summary()
     assert (found.n, found.skipped) == (4, 2)
     assert found.count.tolist() == [2, 2]
+    moduli = total.state()['modulus']
+    np.testing.assert_allclose(moduli, [0.6, 0.6], rtol=1e-6)
 
 
 def test_vectors_give_centre_and_plane():

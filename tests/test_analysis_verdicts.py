@@ -366,7 +366,10 @@ def test_options_of_permutations(options):
 
 
 @pytest.mark.parametrize(
-    'table', [np.ones(3), -np.ones((2, 3)), np.full((2, 3), np.nan)]
+    'table',
+    [np.ones(3), -np.ones((2, 3)), np.full((2, 3), np.nan)]
+    + [np.array([[1, 2], [-1, 3]]), np.array([[1, 2], [np.inf, 3]])]
+    + [np.array([[1, 2], [np.nan, 3]]), np.ones((2, 3), bool)],
 )
 def test_what_counts_nothing(table):
     with pytest.raises(ValueError, match='table=.* counts >= 0'):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from u1_plugin.geometry import energy
 from u1_plugin.memory import MemoryBank, Pixels, bottleneck_pixels
+from u1_plugin.memory.precise import square_root, unit
 from u1_plugin.nn.feature_plane import FeaturePlane
 
 IDENTITY = dict(weights='resnet', layer='layer4')
@@ -682,3 +684,119 @@ def test_pixels_are_cut_from_real_maps(maps):
     ids = torch.zeros(1).long()
     with pytest.raises(ValueError, match='^intensity'):
         bottleneck_pixels(maps, ids, ids, FeaturePlane(in_channels=3))
+
+
+@pytest.mark.parametrize(
+    'height, width, places',
+    [
+        (1, 1, [(0, 0)]),
+        (1, 2, [(-1, 0), (1, 0)]),
+        (2, 1, [(0, 1), (0, -1)]),
+        (1, 3, [(-1, 0), (0, 0), (1, 0)]),
+        # The corners of 3 x 2 lie at the distance sqrt(1 + 1/4).
+        (3, 2, np.array([(-1, 2), (1, 2), (-1, 0), (1, 0), (-1, -2), (1, -2)])),
+    ],
+)
+def test_places_on_the_smallest_maps(height, width, places):
+    maps, ids = torch.rand(1, 3, height, width), torch.zeros(1).long()
+    plane = FeaturePlane(in_channels=3).eval()
+    found = bottleneck_pixels(maps, ids, ids, plane).positions
+    places = torch.as_tensor(np.array(places)) / (5**0.5 if height > 2 else 1)
+    torch.testing.assert_close(found, places.float())
+
+
+@pytest.mark.parametrize('keep', [3, 4, 5, 2**31 - 1])
+def test_no_more_pixels_are_kept_than_there_are(keep):
+    generator = torch.Generator().manual_seed(0)
+    maps, ids = torch.rand(2, 3, 2, 2, generator=generator), torch.arange(2)
+    plane = FeaturePlane(in_channels=3).eval()
+    every = bottleneck_pixels(maps, ids, ids, plane)
+    found = bottleneck_pixels(maps, ids, ids, plane, keep=keep)
+    assert len(found.labels) == min(2 * keep, 8)
+    if keep > 3:
+        assert all(torch.equal(one, two) for one, two in zip(every, found))
+
+
+def test_numbers_at_the_ends_of_their_ranges():
+    """A place or a hue may be off by rounding, and by no more."""
+    pi = torch.tensor(np.pi).float()
+    for field, ends, beyond in (
+        ('positions', (-1.00005, 1.00005), (-1.0002, 1.0002)),
+        ('hues', (-pi, pi), (-3.1416, 3.1416)),
+        ('labels', (0, 2**63 - 1), (-1,)),
+        ('images', (0, 2**63 - 1), (-1,)),
+    ):
+        bank, whole = MemoryBank(), some_pixels()
+        values = getattr(whole, field)
+        for end in ends:
+            bank.append(whole._replace(**{field: changed(values, end)}))
+        assert len(bank) == 80
+        for wrong in beyond:
+            with pytest.raises(ValueError, match=f'the pixels: {field} '):
+                bank.append(whole._replace(**{field: changed(values, wrong)}))
+    bank = filled()
+    bank.check_labels(4), bank.check_labels(2**31 - 1)
+    assert bank.remove(images=[2**63 - 1]) == 0
+    assert torch.equal(
+        bank.vectors(torch.tensor([119]))[0], vectors_of(bank)[-1]
+    )
+
+
+@pytest.mark.parametrize(
+    'dtype, least',
+    [('float32', 2.0**-149), ('float16', 2.0**-14), ('uint8', 255 * 2.0**-126)],
+)
+def test_the_least_numbers_that_are_stored(dtype, least):
+    """Denormals of float16 and of scales have not all of their digits."""
+    pixels = some_pixels(1, 2)
+    bank = MemoryBank(dtype)
+    vectors = torch.tensor([[least, 0.0]], dtype=torch.float64)
+    bank.append(pixels._replace(vectors=vectors))
+    assert vectors_of(bank)[0, 0] == least
+    with pytest.raises(ValueError, match=f"'{dtype}' is not precise below"):
+        bank.append(pixels._replace(vectors=vectors * (1 - 1e-7)))
+
+
+def test_names_and_pieces_of_an_identity_have_their_lengths():
+    for identity in ({'n': ''}, {'n' * 64: 'p' * 1024}):
+        bank = MemoryBank(identity=identity)
+        assert (
+            MemoryBank.from_state(bank.state(), identity).identity == identity
+        )
+    for identity in ({'n' * 65: ''}, {'n': 'p' * 1025}):
+        with pytest.raises(ValueError, match='MemoryBank.identity'):
+            MemoryBank(identity=identity)
+
+
+@pytest.mark.parametrize('size', [2**20, 2**20 + 1])
+def test_metadata_is_a_mebibyte_at_most(size):
+    bank = filled()
+    state = bank.state()
+    text = state['metadata'].numpy().tobytes().ljust(size)
+    state['metadata'] = note_of(text)
+    if size == 2**20:
+        return assert_same(MemoryBank.from_state(state), bank)
+    with pytest.raises(ValueError, match=f'metadata: {size} bytes'):
+        MemoryBank.from_state(state)
+
+
+def test_roots_are_rounded_as_pythons():
+    values = torch.rand(
+        500, generator=torch.Generator().manual_seed(0)
+    ).double()
+    expected = [math.sqrt(value) for value in values.tolist()]
+    assert square_root(values).tolist() == expected
+    assert square_root(torch.ones(2, 3, device='meta')).shape == (2, 3)
+
+
+def test_unit_vectors_by_hand():
+    vectors = torch.tensor([[3.0, -4.0], [0, 0], [0, -1e-45], [3e38, 3e38]])
+    root = 0.5**0.5
+    expected = torch.tensor([[0.6, -0.8], [0, 0], [0, -1], [root, root]])
+    torch.testing.assert_close(
+        unit(vectors), expected.double(), atol=1e-7, rtol=0
+    )
+    length = unit(vectors).norm(dim=1)[[0, 2, 3]]
+    torch.testing.assert_close(
+        length, torch.ones(3).double(), atol=1e-15, rtol=0
+    )

@@ -1,12 +1,15 @@
 """Engines against brute force in float64."""
 
 import itertools
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from test_memory_bank import filled, some_pixels, vectors_of
 
@@ -23,6 +26,7 @@ from u1_plugin.memory import (
     coreset,
     vote,
 )
+from u1_plugin.memory.exact_search import _top
 from u1_plugin.memory.precise import distances, prepared, total
 from u1_plugin.memory.scores import Scores, sample_of
 
@@ -693,3 +697,257 @@ def test_numbers_of_numpy_are_numbers():
     Memory(filled(), shuffle=np.int64(3))
     found = coreset(filled(), np.float32(0.5), np.int64(2), np.int64(1))
     assert torch.equal(found, coreset(filled(), 0.5, 2, 1))
+
+
+@pytest.mark.parametrize('k', [1, 3, 10])
+@pytest.mark.parametrize('more', [-1, 0, 1, 63, 64, 700])
+def test_the_greatest_of_a_long_row(k, more):
+    """About the length from which groups of 64 are compared first."""
+    count = 64 * 4 * k + more
+    generator = torch.Generator().manual_seed(more)
+    rows = [torch.randperm(count, generator=generator) for _ in range(3)]
+    # The greatest side by side at either end, and one in each group.
+    rows += [torch.arange(count), torch.arange(count).flip(0)]
+    rows.append((torch.arange(count) % 64) * count + torch.arange(count) // 64)
+    scores = torch.stack(rows).double()
+    values, at = _top(scores, k)
+    expected = scores.topk(k, dim=1)
+    assert torch.equal(values, expected.values)
+    assert torch.equal(at, expected.indices)
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_rows_longer_than_any_candidates(metric):
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(4000, 5, generator=generator)
+    asked = torch.randn(9, 5, generator=generator)
+    found = ExactSearch(bank_of(vectors, 4000), metric).search(asked, 1)
+    assert_nearest(found, asked, vectors, metric, 1)
+
+
+@pytest.mark.parametrize('kappa', [0.0, 1.0, 100.0])
+def test_bounds_of_votes_hold_the_rounding_of_float64(kappa):
+    logs = -torch.tensor([0.0, 1e-9, 0.3, 1.0, 700.0]).double() * (1 + kappa)
+    given = bias(kappa=kappa)
+    upper, lower = given.bounds(logs, 1), given.bounds(logs, -1)
+    ulps = 4 * torch.from_numpy(np.spacing(logs.abs().numpy() + kappa))
+    assert (upper >= logs + ulps)[1:].all()
+    assert (lower <= logs - ulps)[1:].all()
+    assert upper[0] >= 0 >= lower[0]
+    narrow = 1e-11 * (logs.abs() + kappa)
+    assert (upper - logs <= narrow).all() and (logs - lower <= narrow).all()
+
+
+@pytest.mark.parametrize('error', [None, RuntimeError])
+def test_an_index_goes_to_the_gpus_where_it_can(error, monkeypatch):
+    faiss = pytest.importorskip('faiss')
+    moved = []
+
+    def move(index):
+        moved.append(index)
+        if error is not None:
+            raise error('no such type')
+        return faiss.clone_index(index)
+
+    monkeypatch.setattr(faiss, 'get_num_gpus', lambda: 1)
+    monkeypatch.setattr(faiss, 'index_cpu_to_all_gpus', move, raising=False)
+    search = FaissSearch(filled())
+    assert len(moved) == 1 and (search.index is moved[0]) == (error is not None)
+    found = search.search(queries(), 5)
+    assert_nearest(found, queries(), vectors_of(filled()), 'cosine', 5)
+
+
+def test_an_engine_that_is_missing_names_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'faiss', None)
+    for call in (
+        lambda: build_search(filled(), 'faiss:Flat'),
+        lambda: check_engine('faiss:HNSW8', 'l2', 6),
+    ):
+        with pytest.raises(ImportError, match=r"pip install 'u1_plugin\[faiss"):
+            call()
+
+
+@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('offset', [0.0, 50.0])
+@pytest.mark.parametrize('width', [None, 0.3, 1e9])
+def test_what_ranks_a_pixel_lies_between_its_bounds(metric, offset, width):
+    """Of pixels that are the query, and votes of nothing but the place too."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(120, 16, generator=generator) + offset
+    asked = torch.cat([vectors[:9], vectors[9:17] + 0.01])
+    vectors[20:24] = asked[-1] = 0
+    search = ExactSearch(bank_of(vectors), metric)
+    given = None if width is None else bias('image', width)
+    question = search._question(asked, slice(None), given)
+    # Of zeros, products of centred vectors say nothing.
+    known = question.asked.slack.isfinite()
+    assert known[:-1].all()
+    assert known[-1] == (metric == 'l2' or search.scores.plain)
+    candidates = search._candidates(question, 120)
+    assert (
+        candidates.indices.sort(dim=1).values.tolist() == [[*range(120)]] * 17
+    )
+    far = all_distances(asked, vectors, metric).gather(1, candidates.indices)
+    if given is None:
+        scaled = far
+        if metric == 'l2':
+            scaled = (far * search.scores.scale).square() / 2
+        truth = question.asked.base[:, None] - scaled
+    else:
+        rows = torch.arange(17)[:, None]
+        truth = given.of_pairs(rows, candidates.indices, far)
+    assert (search._least(question, candidates) < truth)[known].all()
+    assert (truth < candidates.most).all()
+    assert (candidates.most.diff(dim=1) <= 0)[known].all()
+
+
+@pytest.mark.parametrize('channels', [1, 16, 300])
+@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('offset', [0.0, 50.0])
+def test_bounds_are_no_narrower_than_the_law_and_hardly_wider(
+    channels, metric, offset
+):
+    """Products of C terms are off by C u |q| |v| at most, u = 2^-24."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(120, channels, generator=generator) + offset
+    scores = Scores(bank_of(vectors), metric)
+    assert scores.plain == (offset == 0)
+    asked = scores.asked(vectors[:9].double())
+    index = torch.arange(120)
+    span = scores.span(index, channels)
+    law, most = channels * 2.0**-24, (channels + 12) * 2.0**-24
+    if scores.plain and metric == 'cosine':
+        # Of unit vectors, whatever they are.
+        assert (asked.slack >= law).all() and (span == 0).all()
+        assert (asked.slack <= 2 * most).all() and (asked.base == 1).all()
+        return
+    # |q| |v| <= (|q|^2 + |v|^2) / 2, above and below the score.
+    queries_, moved = asked.vectors.double(), scores.moved(vectors).double()
+    squared = queries_.square().sum(1)
+    torch.testing.assert_close(asked.base, squared / 2, rtol=1e-5, atol=1e-30)
+    assert (asked.slack >= law * squared / 2).all()
+    assert (asked.slack <= 2 * most * squared + 1e-12).all()
+    squared = moved.square().sum(1)
+    assert (span >= law * squared).all() and (span <= 2 * most * squared).all()
+    # A score stands in the middle of its span, but for the rounding itself.
+    found = torch.cat([part for *_, part in scores.blocks(asked, 50)], dim=1)
+    above = found.double() - (queries_ @ moved.T - squared / 2)
+    if channels == 300:
+        torch.testing.assert_close(
+            (above / span).mean(), torch.tensor(0.5).double(), atol=0.1, rtol=0
+        )
+
+
+@pytest.mark.parametrize(
+    'factor, cosine, l2',
+    [
+        (1.0, True, True),
+        # Zeros have no direction, and small numbers do not matter beside 1.
+        *((0.0, True, True), (1e-30, False, True), (0.9e-15, False, True)),
+        *((1.1e-15, True, True), (0.9e15, True, True), (1.1e15, False, False)),
+    ],
+)
+def test_products_of_what_float32_holds_are_plain(factor, cosine, l2):
+    sides = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    bank = bank_of(torch.cat([sides, sides * factor]))
+    assert Scores(bank, 'cosine').plain == cosine
+    assert Scores(bank, 'l2').plain == l2
+    # Of small numbers alone lengths may leave float32 as well.
+    small = 0 < factor < 1e-15
+    assert Scores(bank_of(sides * factor), 'l2').plain == (l2 and not small)
+
+
+@pytest.mark.parametrize('offset, plain', [(2.6, True), (2.7, False)])
+@pytest.mark.parametrize('count', [4, 400])
+def test_an_offset_dwarfs_what_is_an_eighth_of_it(offset, plain, count):
+    """The mean square of the numbers is their spread's 1 + offset^2 times."""
+    turn = torch.arange(count) * 2 * torch.pi / count
+    circle = torch.stack([turn.cos(), turn.sin()], 1)
+    vectors = circle + torch.tensor([offset, 0.0])
+    assert Scores(bank_of(vectors, 400), 'l2').plain == plain
+
+
+def test_a_query_of_zeros_has_its_greatest_votes():
+    """All pixels are at the distance 1: places decide, early ones or late."""
+    asked, given = torch.zeros(17, 6), bias('image', 1.0)
+    search = ExactSearch(filled(), 'cosine', block=8)
+    found = search.search(asked, 5, given)
+    rows, columns = torch.arange(17)[:, None], torch.arange(120)[None]
+    logs = given.of_pairs(rows, columns, torch.ones(17, 120).double())
+    expected = logs.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(found.indices, expected.indices[:, :5])
+    torch.testing.assert_close(found.costs, -expected.values[:, :5])
+
+
+@pytest.mark.parametrize('width', [1, 3, 5, 6, None])
+def test_a_coreset_is_greedy_after_a_random_projection(width):
+    """Step by step, on Gaussian projections of the unit vectors."""
+    generator = torch.Generator().manual_seed(2)
+    channels = 6 if width else 200
+    vectors = torch.rand(50, channels, generator=generator) * 9
+    options = {} if width is None else dict(width=width, seed=7)
+    chosen = coreset(bank_of(vectors), 0.2, **options)
+    seed, width = options.get('seed', 0), width or 128
+    units = vectors.double() / vectors.double().norm(dim=1, keepdim=True)
+    generator = torch.Generator().manual_seed(seed)
+    if width < channels:
+        units = (
+            units @ torch.randn(channels, width, generator=generator).double()
+        )
+    apart = pairwise_distances(units.numpy())
+    generator = torch.Generator().manual_seed(seed)
+    taken = [int(torch.randint(50, (1,), generator=generator))]
+    while len(taken) < 10:
+        taken.append(int(apart[:, taken].min(1).argmax()))
+    assert chosen.tolist() == sorted(taken)
+
+
+def test_a_coreset_keeps_at_least_one():
+    bank = bank_of(torch.rand(20, 4))
+    first = torch.randint(20, (1,), generator=torch.Generator().manual_seed(3))
+    assert coreset(bank, 1e-9, seed=3).tolist() == first.tolist()
+    assert len(coreset(bank, 0.124)) == 2  # of 2.48
+    assert coreset(bank, 1.0).tolist() == list(range(20))
+
+
+@pytest.mark.parametrize('engine', ['exact', 'faiss:Flat', 'faiss:HNSW8'])
+def test_nothing_is_built_again_of_a_bank_that_stays(engine):
+    if engine != 'exact':
+        pytest.importorskip('faiss')
+    search = build_search(filled(), engine)
+    parts = 'scores' if engine == 'exact' else 'index'
+    before = getattr(search, parts)
+    search.search(queries(), 5), search.search(queries(), 7)
+    assert getattr(search, parts) is before
+
+
+@pytest.mark.parametrize('factory, count', [('Flat', 13), ('HNSW8', 5)])
+def test_an_index_is_asked_for_more_where_it_looks_at_all(factory, count):
+    pytest.importorskip('faiss')
+    search, asked = FaissSearch(filled(), factory), []
+    index = search.index
+
+    def find(vectors, k):
+        asked.append(k)
+        return index.search(vectors, k)
+
+    search.index = SimpleNamespace(search=find)
+    search.search(queries(), 5)
+    assert asked == [count]
+
+
+@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('k', [2, 3])
+def test_more_near_ties_than_candidates_are_told_apart(metric, k):
+    """Beside clear neighbours, 90 whose last bits alone differ."""
+    pytest.importorskip('faiss')
+    generator = torch.Generator().manual_seed(0)
+    asked = torch.randn(20, 6, generator=generator)
+    for one in asked:
+        ulps = torch.randint(-2, 3, (90, 6), generator=generator) * 2.0**-23
+        ties = (torch.randn(6, generator=generator) * (1 + ulps)).float()
+        near = one * (1 + 1e-3 * torch.arange(k - 1.0)[:, None])
+        vectors = torch.cat([ties[:50], near, ties[50:]])
+        bank = bank_of(vectors)
+        found = FaissSearch(bank, 'Flat', metric).search(one[None], k)
+        assert_nearest(found, one[None], vectors, metric, k)

@@ -253,7 +253,9 @@ def _of_constant(value: object) -> List[str]:
     if isinstance(value, bool):
         return [str(not value)]
     if isinstance(value, (int, float)):
-        return [repr(value + 1), repr(value - 1)]
+        # Of large floats, 1 more is the same.
+        found = (value + 1, value - 1)
+        return [repr(new) for new in found if new != value]
     return []
 
 

@@ -92,7 +92,7 @@ class EnergyAccumulator(Accumulator):
             return
         total = energy.sum((1, 2))
         valid = total.isfinite() & (total > 0)
-        mean = torch.where(valid, total, 1.0)[:, None, None] / pixels
+        mean = total[:, None, None] / pixels
         relative = torch.where(valid[:, None, None], energy / mean, 0.0)
         weight = valid.double()
         sums['skipped'] += (1 - weight).sum()
@@ -206,7 +206,7 @@ class AngleAccumulator(Accumulator):
         for k in (1, 2):
             columns += [(k * theta).cos(), (k * theta).sin()]
         cell = ((theta / (2 * torch.pi) + 0.5) * self.bins).long()
-        cell = labels * self.bins + cell.clamp(0, self.bins - 1)
+        cell = labels * self.bins + cell.clamp(max=self.bins - 1)
         sums = self._sums
         sums['skipped'] += len(valid) - len(theta)
         sums['table'] += torch.bincount(cell, minlength=sums['table'].numel())[

@@ -133,8 +133,8 @@ def find_bottlenecks(
 
     Args:
         model (nn.Module): A classifier of MMPretrain's, in eval mode.
-        inputs (Tensor): Preprocessed images, ``(B, C, H, W)``; of one alone,
-            its negative is the other.
+        inputs (Tensor): Preprocessed images, ``(B, C, H, W)``. The first and
+            its negative are two that differ.
         token_grid (str, optional): See
             :class:`~u1_plugin.nn.taps.MapCollector`.
 
@@ -144,10 +144,7 @@ def find_bottlenecks(
     Raises:
         ValueError: If there is no such map.
     """
-    pair = torch.cat([inputs[:1], torch.flip(inputs[1:2], (-1,))])
-    if len(pair) < 2:
-        # One image and its negative differ as well as two.
-        pair = torch.cat([inputs[:1], -inputs[:1]])
+    pair = torch.cat([inputs[:1], -inputs[:1]])
     by_size: Dict[Tuple[int, int], List[str]] = {}
     for name, size in _maps_in_order(model, pair, token_grid):
         by_size.setdefault(size, []).append(name)

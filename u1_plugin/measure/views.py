@@ -1,5 +1,6 @@
 """Reads one view of an image where a network sees several."""
 
+from itertools import takewhile
 from typing import Dict, Optional
 
 from torch import Tensor, nn
@@ -11,12 +12,9 @@ from ..nn.taps import MapCollector
 def is_augmented(model: nn.Module) -> bool:
     """Whether a model predicts each image from several views of it."""
     network = unwrapped(model)
-    for part in model.modules():
-        if part is network:
-            return False
-        if hasattr(part, 'merge_preds'):  # MMEngine's BaseTTAModel
-            return True
-    return False
+    around = takewhile(lambda part: part is not network, model.modules())
+    # As MMEngine's BaseTTAModel.
+    return any(hasattr(part, 'merge_preds') for part in around)
 
 
 class PlainView:
@@ -32,7 +30,7 @@ class PlainView:
     def __init__(self, network: nn.Module) -> None:
         self._network, self._handle = network, None
         self._kept: Optional[Dict[str, Tensor]] = None
-        self._is_read = True
+        self._is_read = True  # what is kept, which is nothing yet
 
     def attach(self, collector: MapCollector) -> None:
         """Listen to the network's passes."""
@@ -53,7 +51,7 @@ class PlainView:
         """Listen no longer."""
         if self._handle is not None:
             self._handle.remove()
-        self._handle, self._kept, self._is_read = None, None, True
+        self._handle, self._kept = None, None
 
     def maps(self) -> Dict[str, Tensor]:
         """Maps ``(B, C, H, W)`` by layer.

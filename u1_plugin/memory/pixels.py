@@ -99,7 +99,7 @@ def bottleneck_pixels(
     positions = _pixel_positions(height, width).to(vectors)
     index = torch.arange(count, device=vectors.device)
     index = index.expand(*batch, count)
-    if keep is not None and keep < count:
+    if keep is not None:
         index = _strongest(vectors, keep)
     chosen = index.size(1)
     vectors = vectors.gather(

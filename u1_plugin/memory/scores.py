@@ -216,8 +216,8 @@ def _lengths(vectors: Tensor) -> Tensor:
 
 
 def _power_of_two(longest: Tensor) -> float:
-    """The inverse of a length, but for less than a factor of 2."""
-    return 2.0 ** -int(torch.frexp(longest).exponent) if longest > 0 else 1.0
+    """The inverse of a length, but for less than a factor of 2; 1 for 0."""
+    return 2.0 ** -int(torch.frexp(longest).exponent)
 
 
 def product_error(channels: int) -> float:
