@@ -800,3 +800,30 @@ def test_unit_vectors_by_hand():
     torch.testing.assert_close(
         length, torch.ones(3).double(), atol=1e-15, rtol=0
     )
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float16', 'uint8'])
+def test_blocks_are_copies(dtype):
+    bank = filled(dtype)
+    before = vectors_of(bank)
+    for block in bank.blocks():
+        block.zero_()
+    assert torch.equal(vectors_of(bank), before) and before.any()
+
+
+def test_what_changes_a_filled_bank_is_named():
+    bank = filled()
+    bank.keep(torch.arange(100))  # of the filling
+    bank.finish()
+    bank.remove(labels=[99])
+    bank.keep(torch.arange(100))
+    assert bank.identity == IDENTITY  # as nothing went
+    bank.remove(labels=[2])
+    bank.append(some_pixels(first_image=50))
+    assert bank.identity == dict(IDENTITY, changes='append, remove')
+    with pytest.raises(ValueError, match="other changes .'append, remove'"):
+        MemoryBank.from_state(bank.state(), IDENTITY)
+    again = MemoryBank.from_state(filled().state(), IDENTITY)
+    again.keep([0, 1])
+    assert again.identity['changes'] == 'keep'
+    assert filled().changes != filled().changes

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.neighbors import KNeighborsClassifier
 
-from u1_plugin.memory import PRIORS, MemoryBank
+from u1_plugin.memory import PRIORS, Memory, MemoryBank, Queries
 
 CONFIG = 'configs/memory_bank/efficientnet-lite0_memory_digits.py'
 
@@ -521,3 +521,39 @@ def test_digits_by_memory_through_the_tool(root, environment, lite0):
     assert float(re.search(pattern, again.stdout)[1]) == accuracy
     refused = run('model.head.orthant=abs')
     assert refused.returncode and 'orthant' in refused.stdout
+
+
+NARROW = [
+    dict(width=1e-3),
+    dict(width=1e-3, metric='l2'),
+    dict(width=1e-3, prior_in='search', kappa=1.0),
+    dict(plane='position', sigma=1e-3),
+    dict(plane='radius', sigma=1e-3),
+    dict(kappa=1e4),
+]
+
+
+@pytest.mark.parametrize('options', NARROW, ids=str)
+def test_narrow_kernels_vote_for_a_class_that_is_there(options):
+    """Their votes are too small for a number, but of one class alone."""
+    head = small_head(mode='pixel', **options)
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(5, 8, 3, 3, generator=generator)
+    head.fill((maps[..., 1:],), torch.full((5,), 2), torch.arange(5))
+    asked = torch.rand(4, 8, 3, 3, generator=generator)
+    assert head((asked,)).softmax(1)[:, 2].allclose(torch.ones(4))
+
+
+def test_a_bank_put_in_the_place_of_another_answers():
+    heads = [small_head(), small_head()]
+    for label, head in enumerate(heads):
+        head.fill(unit_maps(*EVERY), torch.full((8,), label), torch.arange(8))
+    one, two = heads
+    assert (one(unit_maps(3)).argmax(1) == 0).all()
+    one.bank = two.bank
+    assert (one(unit_maps(3)).argmax(1) == 1).all()
+    search = Memory(two.bank)
+    search.bank = MemoryBank()
+    asked = Queries(torch.ones(1, 8), torch.zeros(1, 2), torch.zeros(1))
+    with pytest.raises(ValueError, match='the bank is empty'):
+        search.search(asked, 1)

@@ -642,3 +642,25 @@ def test_what_stops_one_rank_stops_all(root, environment, folder):
     assert 'images' in changed[0] and 'images' in changed[1]
     assert 'c/2.png cannot be read' in broken[0] and 'c/2.png' in broken[1]
     assert not list(folder.parent.glob('bank*'))
+
+
+@pytest.mark.parametrize('way', ['remove', 'keep', 'append'])
+def test_a_changed_bank_is_not_taken_for_the_whole(folder, tmp_path, way):
+    file = tmp_path / 'bank.safetensors'
+    own = {'custom_hooks.0.file': str(file), 'model.head.coreset': 0.5}
+    bank = filled(folder, own)
+    assert torch.equal(rows(filled(folder, own)), rows(bank))
+    if way == 'append':
+        head = MODELS.build(config_of(folder, **own).model.head)
+        head.set_bank(bank)
+        maps = (torch.rand(1, 64, 2, 2),)
+        head.fill(maps, torch.tensor([1]), torch.tensor([9]))
+    else:
+        getattr(bank, way)(dict(remove=[2], keep=range(5))[way])
+    bank.save(file)
+    with pytest.raises(ValueError, match=f"other changes .'{way}'"):
+        filled(folder, own)
+    # Whoever wants it gives it to a head.
+    head = MODELS.build(config_of(folder, **own).model.head)
+    head.set_bank(MemoryBank.load(file))
+    assert head((torch.rand(2, 64, 2, 2),)).isfinite().all()

@@ -115,8 +115,8 @@ def test_retrieval_is_average_precision_by_hand(model):
 def test_kernels_take_sigma():
     sites = Sites(torch.tensor([[[0.0, 0.0]]]), torch.zeros(1, 1))
     near = Sites(torch.tensor([[[0.3, 0.4]]]), torch.zeros(1, 1))
-    weight = Grid('position', [0.5], [1]).weights(sites, near, 0.5)
-    assert float(weight) == pytest.approx(np.exp(-0.5))
+    weight = Grid('position', [0.5], [1]).log_weights(sites, near, 0.5)
+    assert float(weight) == pytest.approx(-0.5)
 
 
 def test_cells_lie_where_their_pixels_do():

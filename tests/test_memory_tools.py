@@ -251,3 +251,18 @@ def test_faces_are_a_folder(root, environment, tmp_path):
         assert np.abs(pixels - images[number]).max() < 0.003
         seen.add(number)
     assert seen == set(range(200))
+
+
+@pytest.mark.parametrize('arm', ['position', 'radius'])
+def test_a_narrow_kernel_of_the_study_finds_a_class(study, arm):
+    """Its votes are too small for a number, but of one class alone."""
+    maps, labels, plane = planted()
+    memory = study.pixels_of(maps, labels, plane)
+    asked = memory.select(torch.arange(4))
+    far = memory.positions[:, 0].argmax().repeat(4, 1)
+    zeros = torch.zeros(4, 1).double()
+    found = study.Neighbours(zeros, far, zeros)
+    asked = asked._replace(positions=torch.full((4, 2), -0.1))
+    queries = study.Queries(asked, found, labels[:1])
+    predicted = study.scores_of(arm, 1e-3, 1, queries, memory, None)
+    assert predicted.tolist() == [memory.labels[far[0, 0]]]

@@ -1,5 +1,7 @@
 """Data configs as people write them: wrappers, classes, arrays, TTA."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from mmpretrain.datasets import (
 from mmpretrain.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
 
 from u1_plugin.mm import data
 from u1_plugin.mm.data_content import content_digests, gt_labels
@@ -282,3 +285,24 @@ def test_a_sampler_names_its_options():
         name, value = next(iter(options.items()))
         with pytest.raises(ValueError, match=f'MemorySampler.{name}={value}'):
             MemorySampler(labels, **options)
+
+
+def test_what_a_name_leads_to_is_described():
+    resize = dict(type='Resize', scale=8)
+    assert data.described(resize) == data.described(dict(resize, type=Resize))
+    for other in (transforms.Resize, 'torchvision/Resize', 'Unknown'):
+        others = data.described(dict(resize, type=other))
+        assert others != data.described(resize)
+    name = 'mmpretrain.Unknown'
+    assert data.described(dict(type=name)) == data.described(
+        dict(type='Unknown')
+    )
+    assert data.type_name(functools.partial(len)) == ''
+
+
+def test_functions_in_a_pipeline_count():
+    """Such as of two lambdas that are written alike."""
+    steps = [dict(type='Lambda', func=f) for f in (lambda x: x, lambda x: -x)]
+    one, two = map(data.described, steps)
+    assert one != two
+    assert one == data.described(dict(type='Lambda', func=lambda x: x))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from u1_plugin.memory import PRIORS, Sites, prior, vote
-from u1_plugin.memory.vote import log_prior
+from u1_plugin.memory.vote import log_prior, vote_shares
 
 NAN, INF = float('nan'), float('inf')
 
@@ -353,3 +353,49 @@ def test_sites_fit_each_other(memory):
     query = Sites(torch.ones(3, 2), torch.ones(3))
     with pytest.raises(ValueError, match=r'query.*\(3, 2\).*memory.*fit each'):
         prior(query, memory, 'image', 1.0)
+
+
+def test_shares_are_those_of_the_votes():
+    generator = torch.Generator().manual_seed(1)
+    distances = torch.rand(3, 2, generator=generator).double()
+    weights = torch.rand(3, 2, generator=generator).double()
+    scores = vote(distances, LABELS, IMAGES, 4, 3, weights, width=0.4)
+    shares = vote_shares(distances, LABELS, IMAGES, 4, 3, weights.log(), 0.4)
+    expected = scores[:2] / scores[:2].sum(1, keepdim=True)
+    torch.testing.assert_close(shares[:2], expected, rtol=1e-12, atol=0)
+    assert shares[2].tolist() == [0.25] * 4  # of an image without pixels
+    nothing = torch.full((3, 2), INF)
+    shares = vote_shares(nothing, LABELS, IMAGES, 3, 2)
+    assert shares.tolist() == [[1 / 3] * 3] * 2
+
+
+@pytest.mark.parametrize('far', [1.0, 1e3, 1e30])
+def test_votes_too_small_for_a_number_have_their_shares(far):
+    """Of two at d and one at d + ln 2 / d, all 1 wide, the last is half."""
+    distances = numbers([far, far, (far**2 + 2 * math.log(2)) ** 0.5, INF])
+    labels = torch.tensor([[1, 2, 2, 0]])
+    shares = vote_shares(distances, labels, IMAGES[:1], 4, 1, width=1.0)
+    last = 0.5 if far < 1e6 else 1.0  # the same number
+    expected = numbers([0, 1, 1 + last, 0]) / (2 + last)
+    torch.testing.assert_close(shares, expected, rtol=1e-8, atol=0)
+    logs = numbers([-5e3, -5e3, -5e3 - math.log(2), 0.0])
+    near = numbers([0, 0, 0, INF])
+    shares = vote_shares(near, labels, IMAGES[:1], 4, 1, logs)
+    expected = numbers([0, 1, 1.5, 0]) / 2.5
+    torch.testing.assert_close(shares, expected, rtol=1e-8, atol=0)
+
+
+def test_votes_beyond_logs_are_still_of_their_classes():
+    labels = torch.tensor([[1, 1]])
+    for far in (numbers([1.0, 2.0]), numbers([1.0, INF])):
+        shares = vote_shares(far, labels, IMAGES[:1], 3, 1, width=1e-300)
+        assert shares.tolist() == [[0, 1, 0]]
+
+
+def test_bad_log_weights_are_refused():
+    for value in (NAN, 0.1):
+        logs = torch.full((3, 2), value)
+        with pytest.raises(ValueError, match='log_weights must be'):
+            vote_shares(torch.zeros(3, 2), LABELS, IMAGES, 3, 2, logs)
+    with pytest.raises(ValueError, match='images holds 1'):
+        vote_shares(torch.zeros(3, 2), LABELS, IMAGES, 3, 1)

@@ -42,9 +42,8 @@ from u1_plugin.memory import (
     Sites,
     bottleneck_pixels,
     few_shot,
-    prior,
-    vote,
 )
+from u1_plugin.memory.vote import log_prior, vote_shares
 from u1_plugin.mm.memory_maps import read_maps
 
 with needs('lab'):
@@ -101,10 +100,10 @@ def scores_of(
     own = Sites(queries.pixels.positions[:, None], queries.pixels.hues[:, None])
     weights = None
     if arm in ('position', 'radius'):
-        weights = prior(own, near, arm, 0.0, sigma=strength)
+        weights = log_prior(own, near, arm, 0.0, sigma=strength)
     elif arm != 'pixel':
-        weights = prior(own, near, arm, strength)
-    votes = vote(
+        weights = log_prior(own, near, arm, strength)
+    shares = vote_shares(
         queries.found.distances[:, :k],
         memory.labels[index],
         queries.pixels.images,
@@ -112,7 +111,7 @@ def scores_of(
         len(queries.labels),
         weights,
     )
-    return votes.argmax(1).numpy()
+    return shares.argmax(1).numpy()
 
 
 def run_split(

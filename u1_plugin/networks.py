@@ -1,9 +1,15 @@
 """What several rooms ask of a network."""
 
+import functools
 import hashlib
-from typing import Any, Mapping
+import re
+import sys
+from contextlib import suppress
+from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any, Callable, Dict, Mapping, Set, Tuple
 
-from torch import Tensor, nn, uint8
+import numpy as np
+from torch import Tensor, nn, strided, uint8
 
 #: The children of wrappers (DDP, FSDP, compiled and averaged models, MMEngine's
 #: test-time augmentation), the wrapped model last.
@@ -70,8 +76,13 @@ def update_digest(digest: Any, module: nn.Module) -> None:
 def _update(digest: Any, tensors: Mapping[str, Tensor]) -> None:
     for name, value in sorted(tensors.items()):
         digest.update(name.encode())
-        raw = value.detach().cpu().contiguous().flatten().view(uint8)
-        digest.update(raw.numpy().tobytes())
+        digest.update(_raw(value))
+
+
+def _raw(value: Tensor) -> bytes:
+    dense = value if value.layout == strided else value.to_dense()
+    flat = dense.detach().cpu().resolve_conj().contiguous().flatten()
+    return flat.view(uint8).numpy().tobytes()
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -93,37 +104,161 @@ def weights_digest(module: nn.Module) -> str:
 #: Attributes of modules that say nothing of what they compute in evaluation.
 _ASIDE = {*vars(nn.Module()), 'init_cfg', '_is_init', '_params_init_info'}
 _ASIDE |= {'pretrained_cfg', 'default_cfg', '_compiled_call_impl'}
+#: Objects of these say where and when something runs, and not what.
+_ELSEWHERE = ('logging.', 'threading.', '_thread.', 'torch._C.', 'torch.device')
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_DATA = (*_PLAIN, list, tuple, dict, np.ndarray, Tensor, FunctionType)
 
 
 def structure_digest(module: nn.Module) -> str:
     """Name what a module computes beside its weights.
 
-    Classes, names and attributes (strides, dilations, which outputs are
-    given) of the module and of all inside it. PyTorch's own modules count by
-    their ``extra_repr``, which stays the same from release to release.
+    Classes, names and attributes (strides, heads, activation functions, which
+    outputs are given) of the module and of all inside it, see
+    :func:`description`. Of PyTorch's own modules only public attributes count,
+    which mostly stay the same from release to release.
 
     Args:
         module (nn.Module): Built from a config or by hand.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, part in module.named_modules():
-        kind = type(part)
-        if kind.__module__.startswith('torch.'):
-            says = part.extra_repr()
+    return _Describer().structure(module)
+
+
+def description(
+    value: Any, component: Callable[[Any], Any] = lambda kind: kind
+) -> str:
+    """A text that is the same for values that mean the same.
+
+    It is the same in every process. Data count by what they hold, classes and
+    functions by module and name, functions to which no name leads (lambdas) by
+    code, constants and what they enclose, other objects by class and
+    attributes. A list is like a tuple; the order of mappings and sets does not
+    matter.
+
+    Args:
+        value: Data, a config, or an object.
+        component (Callable): Of the value of a mapping's ``type``: what it
+            names.
+    """
+    return _Describer(component).text(value)
+
+
+class _Describer:
+    """Texts of values; an object in several places is looked at once."""
+
+    def __init__(self, component: Callable[[Any], Any] = lambda k: k) -> None:
+        self.component = component
+        # With the objects themselves, lest another gets the same id.
+        self._known: Dict[int, Tuple[Any, str]] = {}
+
+    def text(self, value: Any) -> str:
+        if isinstance(value, _PLAIN):
+            return repr(value)
+        if id(value) not in self._known:
+            self._known[id(value)] = value, 'itself'  # inside it
+            self._known[id(value)] = value, self._text(value)
+        return self._known[id(value)][1]
+
+    def structure(self, module: nn.Module) -> str:
+        """See :func:`structure_digest`."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, part in module.named_modules():
+            ours = not type(part).__module__.startswith('torch.')
+            own = {
+                key: value
+                for key, value in vars(part).items()
+                if key not in _ASIDE
+                and (ours or key[0] != '_' or key == '_code')  # of torch.fx
+            }
+            says = f'{name}: {_name(type(part))} {self.text(own)}\n'
+            digest.update(says.encode())
+        return digest.hexdigest()
+
+    def _text(self, value: Any) -> str:
+        if isinstance(value, Mapping):
+            items = [
+                f'{self.text(k)}: '
+                f'{self.text(self.component(v) if k == "type" else v)}'
+                for k, v in value.items()
+            ]
+            return f'{{{", ".join(sorted(items))}}}'
+        if isinstance(value, (list, tuple)):
+            return f'[{", ".join(map(self.text, value))}]'
+        if isinstance(value, (set, frozenset)):
+            return f'{{{", ".join(sorted(map(self.text, value)))}}}'
+        if isinstance(value, (Tensor, np.ndarray, np.generic)):
+            return self._numbers(value)
+        if isinstance(value, nn.Module):
+            return f'{self.structure(value)} {weights_digest(value)}'
+        return self._object(value)
+
+    def _numbers(self, value: Any) -> str:
+        if value.dtype == object:
+            return self.text(value.tolist())
+        kind = f'{value.dtype} {tuple(value.shape)}'
+        if isinstance(value, Tensor):
+            raw = b'' if value.is_meta else _raw(value)
         else:
-            own = {k: v for k, v in vars(part).items() if k not in _ASIDE}
-            says = _text(own)
-        digest.update(f'{name}: {kind.__name__} {says}\n'.encode())
-    return digest.hexdigest()
+            raw = value.tobytes()
+        return f'{kind} {hashlib.blake2b(raw, digest_size=16).hexdigest()}'
+
+    def _object(self, value: Any) -> str:
+        if isinstance(value, functools.partial):
+            parts = [value.func, value.args, value.keywords]
+            return f'partial {self.text(parts)}'
+        if isinstance(value, MethodType):
+            return f'method {self.text([value.__func__, value.__self__])}'
+        if isinstance(value, FunctionType) and not _is_found(value):
+            return f'{_name(value)} {self._function(value)}'
+        if isinstance(value, CodeType):
+            return self.text([value.co_code, value.co_names, value.co_consts])
+        if hasattr(value, '__qualname__'):  # a class, or a function
+            return _name(value)
+        kind = _name(type(value))
+        if kind.startswith(_ELSEWHERE):
+            return kind
+        return f'{kind} {self.text(_state(value))}'
+
+    def _function(self, function: FunctionType) -> str:
+        """What decides what a function gives, where its name does not."""
+        around = function.__globals__
+        names = _names(function.__code__)
+        used = {n: around[n] for n in names if n in around}
+        filled = [c for c in function.__closure__ or () if c != CellType()]
+        parts = [
+            function.__code__,
+            function.__defaults__,
+            function.__kwdefaults__,
+            [cell.cell_contents for cell in filled],
+            {n: v for n, v in used.items() if isinstance(v, _DATA)},
+        ]
+        return self.text(parts)
 
 
-def _text(value: Any) -> str:
-    """The same in every process: of other objects than data, their type."""
-    if isinstance(value, Mapping):
-        items = sorted((_text(k), _text(v)) for k, v in value.items())
-        return repr(items)
-    if isinstance(value, (list, tuple)):
-        return repr([_text(item) for item in value])
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return repr(value)
-    return getattr(value, '__qualname__', type(value).__qualname__)
+def _name(value: Any) -> str:
+    return f'{value.__module__}.{value.__qualname__}'
+
+
+def _state(value: Any) -> Any:
+    """What a copy of an object begins with: its attributes, no caches."""
+    own = getattr(type(value), '__getstate__', None)
+    with suppress(Exception):  # it may not be copied
+        if own is not getattr(object, '__getstate__', None):
+            return own(value)
+    if hasattr(value, '__dict__'):
+        return vars(value)
+    return re.sub(' at 0x[0-9A-Fa-f]+', '', repr(value))
+
+
+def _is_found(value: Any) -> bool:
+    """Whether its name leads to it."""
+    found = sys.modules.get(value.__module__)
+    for part in value.__qualname__.split('.'):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def _names(code: CodeType) -> Set[str]:
+    """Of all that is not local to some code, and of what is inside it."""
+    inside = [c for c in code.co_consts if isinstance(c, CodeType)]
+    return set(code.co_names).union(*map(_names, inside))

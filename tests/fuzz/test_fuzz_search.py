@@ -24,6 +24,7 @@ from strategies import (
 
 from u1_plugin import memory
 from u1_plugin.memory import Queries, Sites
+from u1_plugin.memory.vote import vote_shares
 
 DTYPES = choice('float32', 'float16', 'uint8')
 
@@ -234,6 +235,33 @@ def test_vote(distances, labels, images, case):
                 vote = 1 if h is None else np.exp(-((d / float(h)) ** 2) / 2)
                 wanted[images[row], labels[row, column]] += vote
     assert close(found, wanted)
+
+
+@fuzz(
+    'memory.vote_shares',
+    distances=tensors(3, 2, values=st.floats(0, 9, width=32) | st.just(np.inf)),
+    logs=tensors(3, 2, values=st.floats(-1e9, 0, width=32)),
+    labels=st.lists(st.integers(0, 2), min_size=6, max_size=6),
+    images=st.lists(st.integers(0, 1), min_size=3, max_size=3),
+    width=st.none() | st.floats(1e-3, 50),
+)
+def test_vote_shares(distances, logs, labels, images, width):
+    labels, images = torch.tensor(labels).reshape(3, 2), torch.tensor(images)
+    found = attempt(
+        lambda: vote_shares(distances, labels, images, 3, 2, logs, width)
+    )
+    votes = logs.double() - (
+        0 if width is None else (distances.double() / width) ** 2 / 2
+    )
+    votes[distances.isinf()] = -np.inf
+    for image in range(2):
+        own = votes[images == image].flatten()
+        own = (own - own.max()).exp() if own.isfinite().any() else own.exp()
+        near = labels[images == image].flatten()
+        wanted = [float(own[near == c].sum()) for c in range(3)]
+        total = sum(wanted)
+        wanted = [w / total if total else 1 / 3 for w in wanted]
+        assert close(found[image], wanted, 1e-9)
 
 
 @fuzz('memory.all_gather_rows', rows=tensors(SIZES, SIZES))

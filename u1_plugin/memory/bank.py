@@ -1,5 +1,6 @@
 """What the memory holds: vectors of pixels, and where and whose they are."""
 
+import itertools
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
@@ -17,8 +18,13 @@ from .storage import (
     check_pixels,
     decoded,
     encoded,
+    kept_mask,
     whole_numbers,
 )
+
+#: Of all banks: a bank in another's place is a change, too.
+_CHANGES = itertools.count()
+_ROWS = 16384  # copied at a time
 
 
 class MemoryBank:
@@ -31,7 +37,8 @@ class MemoryBank:
             ``'uint8'`` (255 levels between 0 and a vector's largest entry).
         identity (Mapping): What fills the bank, piece by piece: short strings
             such as digests of the weights, of the images and of the config.
-            :meth:`load` and :meth:`from_state` compare it.
+            :meth:`load` and :meth:`from_state` compare it. What changes a bank
+            that is filled is added to it as a piece of its own, ``'changes'``.
 
     Raises:
         ValueError: If an option is none of these.
@@ -46,18 +53,23 @@ class MemoryBank:
         self.dtype = dtype
         self.identity = check_identity(identity, 'MemoryBank.identity')
         self._blocks: List[Dict[str, Tensor]] = []
-        self._changes = 0
+        self._changes = next(_CHANGES)
+        self._finished = False
 
     def __len__(self) -> int:
         return sum(len(block['labels']) for block in self._blocks)
 
     @property
     def changes(self) -> int:
-        """How often the content has changed.
+        """Greater after each change, and never that of another bank.
 
         Who keeps something derived from the bank compares it.
         """
         return self._changes
+
+    def finish(self) -> None:
+        """Call the bank filled: its identity names what changes it later."""
+        self._finished = True
 
     @property
     def channels(self) -> Optional[int]:
@@ -67,11 +79,8 @@ class MemoryBank:
     @property
     def nbytes(self) -> int:
         """Bytes of everything stored."""
-        return sum(
-            t.numel() * t.element_size()
-            for block in self._blocks
-            for t in block.values()
-        )
+        values = [value for block in self._blocks for value in block.values()]
+        return sum(value.numel() * value.element_size() for value in values)
 
     @checked()
     def append(self, pixels: Pixels) -> None:
@@ -86,15 +95,22 @@ class MemoryBank:
         """
         check_pixels(pixels, self.channels)
         if len(pixels.vectors):
-            self._replace([*self._blocks, encoded(pixels, self.dtype)])
+            added = encoded(pixels, self.dtype)
+            self._replace([*self._blocks, added], 'append')
 
-    def _replace(self, blocks: List[Dict[str, Tensor]]) -> None:
-        self._blocks = blocks
-        self._changes += 1
+    def _replace(self, blocks: List[Dict[str, Tensor]], change: str) -> None:
+        before, self._blocks = len(self), blocks
+        self._changes = next(_CHANGES)
+        # A bank of unknown make stays one.
+        if self._finished and self.identity and len(self) != before:
+            known = self.identity.get('changes', change).split(', ')
+            self.identity['changes'] = ', '.join(sorted({*known, change}))
 
     def blocks(self) -> Iterator[Tensor]:
-        """The vectors, float32, a block ``(n, C)`` at a time."""
-        return map(decoded, self._blocks)
+        """Copies of the vectors, float32, some ``(n, C)`` at a time."""
+        for block in self._blocks:
+            for start in range(0, len(block['labels']), _ROWS):
+                yield decoded(block, slice(start, start + _ROWS), copy=True)
 
     @checked()
     def vectors(self, index: Tensor) -> Tensor:
@@ -157,12 +173,8 @@ class MemoryBank:
             ValueError: If neither is given, or one holds anything but integers
                 >= 0.
         """
-        given = dict(labels=labels, images=images)
-        numbers = {
-            name: whole_numbers(name, values)
-            for name, values in given.items()
-            if values is not None
-        }
+        given = dict(labels=labels, images=images).items()
+        numbers = {n: whole_numbers(n, v) for n, v in given if v is not None}
         if not numbers:
             raise ValueError(
                 'labels=None, images=None: name the labels or the images'
@@ -173,7 +185,7 @@ class MemoryBank:
             for name, values in numbers.items():
                 gone |= torch.isin(block[name], values)
             masks.append(~gone)
-        return self._select(masks)
+        return self._select(masks, 'remove')
 
     def keep(self, index: Union[Tensor, Iterable[int]]) -> None:
         """Forget all pixels but those of an index ``(n,)``.
@@ -184,29 +196,18 @@ class MemoryBank:
         Raises:
             ValueError: If it is anything else.
         """
-        index = whole_numbers('index', index)
-        ascending = bool((index.diff() > 0).all())
-        if not ascending or (len(index) and index[-1] >= len(self)):
-            raise ValueError(
-                f'index must ascend without doubles within 0..{len(self) - 1}, '
-                "the bank's pixels"
-            )
-        mask = torch.zeros(len(self), dtype=torch.bool)
-        mask[index] = True
-        self._select(
-            mask.split([len(block['labels']) for block in self._blocks])
-        )
+        sizes = [len(block['labels']) for block in self._blocks]
+        self._select(kept_mask(index, len(self)).split(sizes), 'keep')
 
-    def _select(self, masks: Iterable[Tensor]) -> int:
+    def _select(self, masks: Iterable[Tensor], change: str) -> int:
         """Keep the pixels of a mask a block; return how many went."""
         before = len(self)
-        self._replace(
-            [
-                {name: value[mask] for name, value in block.items()}
-                for block, mask in zip(self._blocks, masks)
-                if mask.any()
-            ]
-        )
+        blocks = [
+            {name: value[mask] for name, value in block.items()}
+            for block, mask in zip(self._blocks, masks)
+            if mask.any()
+        ]
+        self._replace(blocks, change)
         return before - len(self)
 
     def _contents(self) -> Contents:
@@ -256,7 +257,8 @@ class MemoryBank:
     @classmethod
     def _of(cls, contents: Contents) -> 'MemoryBank':
         bank = cls(contents.dtype, contents.identity)
-        bank._replace(contents.blocks)
+        bank._replace(contents.blocks, 'load')
+        bank.finish()
         return bank
 
     @checked()

@@ -58,9 +58,11 @@ def encoded(pixels: Pixels, dtype: str) -> Dict[str, Tensor]:
     return block
 
 
-def decoded(block: Dict[str, Tensor], index=slice(None)) -> Tensor:
-    """Vectors of a block, float32, ``(n, C)``."""
-    vectors = block['vectors'][index].float()
+def decoded(
+    block: Dict[str, Tensor], index=slice(None), copy: bool = False
+) -> Tensor:
+    """Vectors of a block, float32, ``(n, C)``; perhaps its own storage."""
+    vectors = block['vectors'][index].to(torch.float32, copy=copy)
     if 'scales' in block:
         vectors = vectors * block['scales'][index][:, None]
     return vectors
@@ -207,6 +209,24 @@ def whole_numbers(name: str, values: Union[Tensor, Iterable[int]]) -> Tensor:
                 f'{name} must be a list of integers >= 0, not {shown(value)}'
             )
     return torch.tensor([int(value) for value in values], dtype=torch.int64)
+
+
+def kept_mask(index: Union[Tensor, Iterable[int]], count: int) -> Tensor:
+    """Which pixels an index names, ``(count,)``, bool.
+
+    Raises:
+        ValueError: Unless it ascends strictly within ``0..count-1``.
+    """
+    index = whole_numbers('index', index)
+    ascending = bool((index.diff() > 0).all())
+    if not ascending or (len(index) and index[-1] >= count):
+        raise ValueError(
+            f'index must ascend without doubles within 0..{count - 1}, the '
+            "bank's pixels"
+        )
+    mask = torch.zeros(count, dtype=torch.bool)
+    mask[index] = True
+    return mask
 
 
 def check_index(index: Tensor, count: int) -> None:

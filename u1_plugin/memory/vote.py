@@ -131,7 +131,8 @@ def vote(
     """Scores: the sum over an image's pixels and their neighbours.
 
     Summed in float64 on the CPU in the order of queries and neighbours, so
-    that an image's scores do not depend on what else is in the batch.
+    that an image's scores do not depend on what else is in the batch. Votes
+    may be too small for a number; :func:`vote_shares` compares those, too.
 
     Args:
         distances (Tensor): ``(Q, k)``; infinite where there is no neighbour.
@@ -152,20 +153,93 @@ def vote(
             number is NaN, or a label or an image out of its range.
     """
     _check_votes(distances, labels, images, weights)
-    found = distances.isfinite()
-    votes = found.double()
-    if width is not None:
-        votes = torch.exp(-(distances.double() / width).square() / 2)
+    if weights is not None and weights.isinf().any():
+        raise ValueError('weights must be finite')
+    _check_below(images, num_images, 'images', 'num_images')
+    votes = _log_kernel(distances, width).exp()
     if weights is not None:
         votes = votes * weights
-    votes = votes[found].cpu()
-    _check_below(labels[found], num_classes, 'labels', 'num_classes')
-    _check_below(images, num_images, 'images', 'num_images')
-    cells = images.long().to(labels.device)[:, None] * num_classes + labels
-    cells = cells[found].cpu()
-    scores = torch.bincount(cells, votes, minlength=num_images * num_classes)
-    scores = scores.view(num_images, num_classes)
+    scores = _summed(votes, distances, labels, images, num_classes, num_images)
     return scores.to(distances.device, distances.dtype)
+
+
+@checked()
+def vote_shares(
+    distances: Tensor,
+    labels: Tensor,
+    images: Tensor,
+    num_classes: Count,
+    num_images: Index,
+    log_weights: Optional[Tensor] = None,
+    width: Optional[Positive] = None,
+) -> Tensor:
+    """Shares of the classes in an image's :func:`vote`.
+
+    Each image's votes are relative to its greatest one, so that shares are
+    right however small the votes are. Votes whose log is beyond float64 count
+    alike.
+
+    Args:
+        distances (Tensor): As the next four, of :func:`vote`.
+        labels (Tensor): ``(Q, k)``.
+        images (Tensor): ``(Q,)``.
+        num_classes (int): K.
+        num_images (int): B.
+        log_weights (Tensor, optional): ``(Q, k)``, from :func:`log_prior`.
+        width (float, optional): As of :func:`vote`.
+
+    Returns:
+        Tensor: ``(B, K)``, float64, on the distances' device; rows sum to 1.
+        Where there are no neighbours, all classes are equal.
+
+    Raises:
+        ValueError: As of :func:`vote`.
+    """
+    weights = None if log_weights is None else -log_weights
+    _check_votes(distances, labels, images, weights, 'minus log_weights')
+    _check_below(images, num_images, 'images', 'num_images')
+    logs = _log_kernel(distances, width)
+    if log_weights is not None:
+        logs = logs + log_weights
+    least = torch.finfo(logs.dtype).min
+    logs = logs.clamp_min(least)
+    rows = images.long().to(logs.device)[:, None].expand_as(logs)
+    greatest = logs.new_full((num_images,), least)
+    greatest.scatter_reduce_(0, rows.flatten(), logs.flatten(), 'amax')
+    votes = (logs - greatest[rows]).exp()
+    scores = _summed(votes, distances, labels, images, num_classes, num_images)
+    total = scores.sum(1, keepdim=True)
+    alike = torch.full_like(scores, 1 / num_classes)
+    shares = torch.where(total > 0, scores / total, alike)
+    return shares.to(distances.device)
+
+
+def _log_kernel(distances: Tensor, width: Optional[float]) -> Tensor:
+    """Log of ``w(d)``, float64; of no neighbour minus infinity."""
+    if width is None:
+        return distances.isfinite().double().log()
+    return -(distances.double() / width).square() / 2
+
+
+def _summed(
+    votes: Tensor,
+    distances: Tensor,
+    labels: Tensor,
+    images: Tensor,
+    num_classes: int,
+    num_images: int,
+) -> Tensor:
+    """Sums of votes ``(Q, k)`` by image and class, on the CPU, float64."""
+    found = distances.isfinite()
+    _check_below(labels[found], num_classes, 'labels', 'num_classes')
+    cells = images.long().to(labels.device)[:, None] * num_classes + labels
+    scores = torch.bincount(
+        cells[found].cpu(),
+        votes[found].cpu(),
+        minlength=num_images * num_classes,
+    )
+    # Of no votes torch counts integers.
+    return scores.double().view(num_images, num_classes)
 
 
 def _check_votes(
@@ -173,10 +247,11 @@ def _check_votes(
     labels: Tensor,
     images: Tensor,
     weights: Optional[Tensor],
+    weights_name: str = 'weights',
 ) -> None:
     shapes = dict(labels=labels.shape)
     if weights is not None:
-        shapes['weights'] = weights.shape
+        shapes[weights_name] = weights.shape
     for name, shape in shapes.items():
         if shape != distances.shape:
             raise ValueError(
@@ -188,13 +263,12 @@ def _check_votes(
             f'distances {tuple(distances.shape)} must be (Q, k) and images '
             f'{tuple(images.shape)} (Q,)'
         )
-    for name, values in dict(distances=distances, weights=weights).items():
+    numbers = {'distances': distances, weights_name: weights}
+    for name, values in numbers.items():
         if values is None:
             continue
         if not values.is_floating_point() or not (values >= 0).all():
             raise ValueError(f'{name} must be numbers >= 0, and not NaN')
-    if weights is not None and weights.isinf().any():
-        raise ValueError('weights must be finite')
     for name, values in dict(labels=labels, images=images).items():
         if values.dtype not in (torch.int64, torch.int32):
             raise ValueError(f'{name} of dtype {values.dtype} must be integers')

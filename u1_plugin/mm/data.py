@@ -7,12 +7,15 @@ its pipeline is the one that its loader builds, whatever variables there are.
 
 import copy
 import re
+from contextlib import suppress
 from typing import Any, Iterator, List, Mapping, Optional, Sequence
 
-import numpy as np
 from mmengine.config import ConfigDict
 from mmengine.dataset import ConcatDataset
+from mmpretrain.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
+
+from ..networks import description
 
 #: Loaders whose pipeline prepares images for a network under evaluation.
 _EVALUATED = ('test_dataloader', 'val_dataloader')
@@ -32,7 +35,7 @@ def type_name(config: Any) -> str:
         where a config has no ``type``.
     """
     kind = config.get('type', '') if isinstance(config, Mapping) else config
-    name = kind if isinstance(kind, str) else kind.__name__
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return re.split(r'[.:]', name)[-1]
 
 
@@ -279,22 +282,18 @@ def described(value: Any) -> str:
     """A text that is the same for configs that mean the same.
 
     A ``type`` may be a name or a class, a sequence a list or a tuple, and a
-    mapping in any order.
+    mapping in any order; see :func:`~u1_plugin.networks.description`.
 
     Args:
-        value: A config, or what is in one; transforms that are built already
-            count by their ``repr``.
+        value: A config, or what is in one, built or not.
     """
-    if isinstance(value, Mapping):
-        parts = [
-            f'{key!r}: {type_name(item) if key == "type" else described(item)}'
-            for key, item in sorted(value.items(), key=lambda i: str(i[0]))
-        ]
-        return '{' + ', '.join(parts) + '}'
-    if isinstance(value, (list, tuple)):
-        return '[' + ', '.join(map(described, value)) + ']'
-    if isinstance(value, (type, type(described))):
-        return value.__name__
-    if isinstance(value, np.ndarray):
-        return f'{value.dtype}{value.tolist()}'
-    return re.sub(r' at 0x[0-9a-f]+', '', repr(value))
+    return description(value, _component)
+
+
+def _component(kind: Any) -> Any:
+    """What a config's ``type`` names; an unknown name without its module."""
+    if not isinstance(kind, str):
+        return kind
+    with suppress(Exception):  # whatever importing by name raises
+        return TRANSFORMS.get(kind) or DATASETS.get(kind) or type_name(kind)
+    return type_name(kind)

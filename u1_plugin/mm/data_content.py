@@ -8,6 +8,7 @@ import torch
 from mmengine import fileio
 from torch import Tensor
 
+from ..networks import description
 from .data import leaves
 
 #: What says where an image stands in a data set, and nothing of the image.
@@ -105,11 +106,12 @@ def _info(dataset: Any, number: int) -> Dict[str, Any]:
 def _update(digest: Any, value: Any) -> None:
     """Feed a value to a hash, with what tells it from others."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
+        value = description(value)
     if isinstance(value, np.ndarray) and value.dtype.kind == 'O':
         value = value.tolist()
     if isinstance(value, Mapping):
-        value = [part for item in sorted(value.items()) for part in item]
+        items = sorted(value.items(), key=lambda item: str(item[0]))
+        value = [part for item in items for part in item]
     if isinstance(value, (list, tuple)):
         digest.update(f'[{len(value)}'.encode())
         for part in value:
@@ -120,7 +122,7 @@ def _update(digest: Any, value: Any) -> None:
         digest.update(f'{kind}{shape};'.encode())
         digest.update(value.tobytes())
     else:
-        raw = value if isinstance(value, bytes) else repr(value).encode()
+        raw = value if isinstance(value, bytes) else description(value).encode()
         digest.update(f'{type(value).__name__}{len(raw)};'.encode())
         digest.update(raw)
 

@@ -18,9 +18,8 @@ from ..memory import (
     bottleneck_pixels,
     check_engine,
     coreset,
-    prior,
-    vote,
 )
+from ..memory.vote import log_prior, vote_shares
 from ..options import Count, NonNegative, Positive, Seed, Share, checked
 from .memory_identity import check_bank, check_options, head_identity
 from .memory_inputs import (
@@ -136,12 +135,13 @@ class MemoryBankHead(ClsHead):
         self._memory = self._changes = None
 
     def condense(self) -> None:
-        """Reduce the bank to its coreset, if the config asks for one."""
+        """End the filling: reduce the bank to the config's coreset, if any."""
         if self.coreset is not None:
             index = coreset(
                 self.bank, self.coreset, seed=self.seed, sharded=self._sharded
             )
             self.bank.keep(index)
+        self.bank.finish()
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
         """The intensity map ``I = rho(A)`` of the last layer.
@@ -209,7 +209,8 @@ class MemoryBankHead(ClsHead):
             self._changes = self.bank.changes
         shuffle = self.seed if self.plane == 'shuffled' else None
         options = (self.engine, self.metric, self._sharded, shuffle)
-        if self._memory is None or self._options != options:
+        of_this = self._memory is not None and self._memory.bank is self.bank
+        if not of_this or self._options != options:
             self._memory = Memory(self.bank, *options)
             self._options = options
         return self._memory
@@ -248,17 +249,15 @@ class MemoryBankHead(ClsHead):
         query = self._pixels(feats, images, images, None)
         found = self._search(query)
         own = Sites(query.positions[:, None], query.hues[:, None])
-        scores = vote(
+        shares = vote_shares(
             found.distances,
             found.labels,
             query.images,
             self.num_classes,
             count,
-            prior(own, found.sites, self.plane, self.kappa, self.sigma),
+            log_prior(own, found.sites, self.plane, self.kappa, self.sigma),
             self.width,
-        )
-        total = scores.sum(1, keepdim=True)
-        shares = torch.where(total > 0, scores / total, 1.0).float()
+        ).float()
         return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def loss(self, feats, data_samples: List, **kwargs) -> dict:

@@ -21,9 +21,8 @@ from ..memory import (
     Queries,
     Sites,
     bottleneck_pixels,
-    prior,
-    vote,
 )
+from ..memory.vote import log_prior, vote_shares
 from .data_content import one_label_each
 from .memory_maps import LayerView
 
@@ -39,10 +38,12 @@ class Grid(NamedTuple):
     strengths: List[float]  # kappa, or sigma for the kernels
     ks: List[int]
 
-    def weights(self, query: Sites, memory: Sites, strength: float) -> Tensor:
+    def log_weights(
+        self, query: Sites, memory: Sites, strength: float
+    ) -> Tensor:
         if self.plane in KERNELS:
-            return prior(query, memory, self.plane, 0.0, sigma=strength)
-        return prior(query, memory, self.plane, strength)
+            return log_prior(query, memory, self.plane, 0.0, sigma=strength)
+        return log_prior(query, memory, self.plane, strength)
 
 
 def _ranked(sample: Mapping, count: int) -> Tensor:
@@ -199,17 +200,15 @@ def evaluate(
         scores = {}
         for strength, k in metrics.cells:
             near = Sites(*(field[:, :k] for field in found.sites))
-            votes = vote(
+            scores[strength, k] = vote_shares(
                 found.distances[:, :k],
                 found.labels[:, :k],
                 query.images,
                 head.num_classes,
                 len(labels),
-                grid.weights(own, near, strength),
+                grid.log_weights(own, near, strength),
                 head.width,
             )
-            total = votes.sum(1, keepdim=True)
-            scores[strength, k] = votes / total.clamp_min(1e-30)
         means = torch.zeros(len(labels), query.vectors.size(1))
         means.index_add_(0, query.images.cpu(), query.vectors.float().cpu())
         metrics.add(scores, means, labels)
