@@ -293,6 +293,8 @@ def test_long_names_keep_both_ends():
     assert len(text) == 20
     assert text.startswith('abcabc') and text.endswith('abcxyz')
     assert shortened('x' * 20, 20) == 'x' * 20
+    assert shortened('abcdefghij', 7) == 'abc…hij'
+    assert shortened('abcdefghij', 8) == 'abcd…hij'
 
 
 @settings(max_examples=100)

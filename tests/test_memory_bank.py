@@ -129,7 +129,7 @@ def assert_same(one: MemoryBank, two: MemoryBank) -> None:
 @pytest.mark.parametrize('dtype', DTYPES)
 def test_a_file_gives_the_bank_back(dtype, tmp_path):
     bank = filled(dtype)
-    file = tmp_path / 'sub/bank.safetensors'
+    file = tmp_path / 'new/folder/bank.safetensors'
     bank.save(file)
     bank.save(str(file))  # again: replaced as a whole
     assert [f.name for f in file.parent.iterdir()] == [file.name]

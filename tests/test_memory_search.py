@@ -951,3 +951,9 @@ def test_more_near_ties_than_candidates_are_told_apart(metric, k):
         bank = bank_of(vectors)
         found = FaissSearch(bank, 'Flat', metric).search(one[None], k)
         assert_nearest(found, one[None], vectors, metric, k)
+
+
+@pytest.mark.parametrize('engine', ['other:Flat', 'faiss:', 'faiss', 'Flat'])
+def test_engines_are_exact_or_of_faiss(engine):
+    with pytest.raises(ValueError, match=f"engine='{engine}' must be 'exact'"):
+        check_engine(engine, 'l2', 4)

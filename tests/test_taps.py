@@ -139,6 +139,18 @@ def test_copies_read_themselves():
         model.load_state_dict(state)
 
 
+def test_a_copy_made_in_a_pass_keeps_nothing_of_it():
+    """As EMA makes one of a network that was left in the middle of a pass."""
+    model = build(u1_config(neck=dict(layers=['backbone.layer3'])))
+    with model.u1.reading() as reader:
+        model(images())
+        assert reader.outputs
+        twin = copy.deepcopy(model)
+    assert not twin.u1.reading().outputs
+    twin(images())
+    assert not twin.u1.reading().outputs
+
+
 def test_nothing_is_kept_between_steps_or_in_evaluation():
     model = build(u1_config(neck=dict(layers=['backbone.layer3'])))
     reader = model.u1.reading()
