@@ -10,9 +10,6 @@ from torch.nn.functional import normalize
 from ..extras import needs
 from ..options import Count, Positive, checked
 
-with needs('lab'):
-    from scipy.linalg import helmert
-
 
 def simplex_corners(classes: int) -> Tensor:
     """Unit vectors whose cosines are all ``-1 / (K - 1)``.
@@ -24,6 +21,9 @@ def simplex_corners(classes: int) -> Tensor:
         Tensor: ``(K, K - 1)``, float32. The columns of Helmert's matrix, whose
         rows are orthonormal and orthogonal to ``(1, ..., 1)``.
     """
+    with needs('lab'):
+        from scipy.linalg import helmert
+
     corners = torch.from_numpy(helmert(classes)).T
     return normalize(corners, dim=1).float()
 
