@@ -61,10 +61,7 @@ class MemoryBank:
 
     @property
     def changes(self) -> int:
-        """Greater after each change, and never that of another bank.
-
-        Who keeps something derived from the bank compares it.
-        """
+        """For caches: greater after each change, never another bank's."""
         return self._changes
 
     def finish(self) -> None:
@@ -111,6 +108,10 @@ class MemoryBank:
         for block in self._blocks:
             for start in range(0, len(block['labels']), _ROWS):
                 yield decoded(block, slice(start, start + _ROWS), copy=True)
+
+    def lent_blocks(self) -> Iterator[Tensor]:
+        """The same without copies, for who changes none of it."""
+        return map(decoded, self._blocks)
 
     @checked()
     def vectors(self, index: Tensor) -> Tensor:

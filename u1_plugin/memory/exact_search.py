@@ -1,6 +1,6 @@
 """Exact nearest neighbours, mostly at the cost of a matrix product."""
 
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -10,22 +10,11 @@ from .bank import MemoryBank
 from .precise import distances, prepared
 from .scores import Asked, Scores
 from .search import Bias, Metric, Neighbours, check_bank, check_queries
-from .storage import decoded
 
 _GROUP = 64  # scores that one maximum stands for
 _SPARE = 8  # candidates beside the k that are asked for, at least
 _NUMBERS = 2**20  # in a temporary of float64, about
 _FEW = 64  # queries at a time that look at all pixels again
-
-
-class _Lent(MemoryBank):
-    """A bank whose blocks are no copies, for scores, which change none."""
-
-    def __init__(self, bank: MemoryBank) -> None:
-        vars(self).update(vars(bank))
-
-    def blocks(self) -> Iterator[Tensor]:
-        return map(decoded, self._blocks)
 
 
 class _Question(NamedTuple):
@@ -91,7 +80,7 @@ class ExactSearch:
 
     def _follow(self) -> None:
         check_bank(self.bank)
-        self.scores = Scores(_Lent(self.bank), self.metric)
+        self.scores = Scores(self.bank, self.metric)
         self._changes = self.bank.changes
 
     @torch.no_grad()

@@ -60,7 +60,7 @@ class Scores:
 
     def __init__(self, bank: MemoryBank, metric: str) -> None:
         self.bank, self.cosine = bank, metric == 'cosine'
-        lengths = torch.cat([_lengths(block) for block in bank.blocks()])
+        lengths = torch.cat([_lengths(block) for block in bank.lent_blocks()])
         longest = lengths.max()
         self._zeros = lengths == 0 if self.cosine else None
         self.scale = 1.0 if self.cosine else _power_of_two(longest)
@@ -90,7 +90,7 @@ class Scores:
             self._factors = 1 / lengths
             self._factors[lengths == 0] = 0
         halves, start = [], 0
-        for block in self.bank.blocks():
+        for block in self.bank.lent_blocks():
             rows = slice(start, start + len(block))
             moved = self.moved(block, rows)
             halves.append((_lengths(moved).square() / 2).float())
@@ -166,7 +166,7 @@ class Scores:
             their scores ``(Q, n)``, float32.
         """
         start = 0
-        for vectors in self.bank.blocks():
+        for vectors in self.bank.lent_blocks():
             for block in vectors.split(size):
                 rows = slice(start, start + len(block))
                 block = block.to(asked.vectors.device)
@@ -248,7 +248,7 @@ def sample_of(bank: MemoryBank, most: int) -> Tensor:
     """At most so many vectors, evenly over the bank, ``(n, C)``."""
     step = -(-len(bank) // most)
     parts, start = [], 0
-    for block in bank.blocks():
+    for block in bank.lent_blocks():
         parts.append(block[-start % step :: step])
         start += len(block)
     return torch.cat(parts)
