@@ -144,6 +144,22 @@ def test_glyphs_are_written_by_split_and_class(glyphs, faces, tmp_path):
     assert np.asarray(Image.open(files[0])).shape == (32, 32)
 
 
+def test_fonts_of_one_name_do_not_overwrite_each_other(
+    glyphs, faces, tmp_path
+):
+    twins = []
+    for face, kind in zip(faces, ('opentype', 'truetype')):
+        suffix = '.otf' if kind == 'opentype' else '.ttf'
+        file = tmp_path / kind / 'name' / f'Name{suffix}'
+        file.parent.mkdir(parents=True)
+        file.write_bytes(face.file.read_bytes())
+        twins.append(face._replace(file=file))
+    out = tmp_path / 'out'
+    written = glyphs.write(dict(train=twins), 'aB', out, 0)
+    assert written == dict(train=4)
+    assert len(list(out.rglob('*.png'))) == 4
+
+
 def test_no_fonts_is_an_error_that_names_the_folder(
     glyphs, tmp_path, monkeypatch, capsys
 ):

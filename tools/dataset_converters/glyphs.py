@@ -239,7 +239,8 @@ def write(
         for k in np.random.default_rng(seed).permutation(len(faces)):
             face = faces[k]
             font = sized(face.file)
-            stem = f'{face.file.parent.name}-{face.file.stem}'
+            # A folder of .otf and one of .ttf may share their names.
+            stem = f'{face.file.parent.name}-{face.file.name.replace(".", "-")}'
             for letter in letters:
                 full = used[letter] >= limits.get(split, len(faces))
                 if letter not in face.characters or full:
@@ -249,7 +250,8 @@ def write(
                     continue
                 folder = out / split / f'U+{ord(letter):04X}'
                 folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(255 - ink).save(folder / f'{stem}.png')
+                with (folder / f'{stem}.png').open('xb') as file:
+                    Image.fromarray(255 - ink).save(file, 'png')
                 used[letter] += 1
                 written[split] += 1
     return dict(written)
