@@ -214,7 +214,9 @@ def test_sphere_targets_lie_off_the_medial_vector(dimension):
 
 
 def test_targets_of_k_less_one_dimensions_are_a_simplex():
-    targets = build('SphereTargetLoss', dimension=K - 1).targets
+    targets = build('SphereTargetLoss', dimension=None).targets
+    same = build('SphereTargetLoss', dimension=K - 1).targets
+    torch.testing.assert_close(targets, same, atol=0, rtol=0)
     cosine = (targets @ targets.T)[~torch.eye(K, dtype=bool)]
     torch.testing.assert_close(cosine, torch.full((K * (K - 1),), -1 / (K - 1)))
 

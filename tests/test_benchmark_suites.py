@@ -30,7 +30,13 @@ from u1_plugin.lab.benchmark.table import (
 from u1_plugin.lab.outputs import top_accuracies
 
 SUITES = [
+    'recipe',
+    'weights',
     'pilot',
+    'glyphs62',
+    'glyphsk',
+    'emoji58',
+    'clipart',
     'quick',
     'mnist10k',
     'confirm',
@@ -41,7 +47,17 @@ SUITES = [
     'imagenet',
 ]
 CONFIG = 'digits/resnet18-narrow_1xb64_digits.py'
-AUXILIARY = ('center-loss', 'hyperspherical', 'random-plane')
+AUXILIARY = (
+    'center-loss',
+    'hyperspherical',
+    'random-plane',
+    'orthogonal-projection',
+    'superclasses',
+    'sphere-2',
+    'sphere-3',
+    'sphere-8',
+    'sphere-simplex',
+)
 #: Of the digits config, for a pure-Python one.
 CLASSES = {
     'ImageClassifier': 'mmpretrain.models',
@@ -67,6 +83,7 @@ def test_every_arm_of_every_suite_builds(name, root):
     suite = load_suite(root / f'configs/suites/{name}.yml')
     runs = expand(suite, Path('out'), root / 'configs')
     arms = len(suite.arms) * suite.seeds
+    arms += len(suite.exploratory) * suite.exploratory_seeds
     arms += len(suite.ablations) * suite.ablation_seeds
     assert len(runs) == arms * len(suite.entries)
     assert len({run.run_hash for run in runs}) == len(runs)
@@ -75,7 +92,8 @@ def test_every_arm_of_every_suite_builds(name, root):
     first = [
         r for r in runs if r.seed == suite.first_seed and r.config == entry
     ]
-    assert len(first) == len(suite.arms) + len(suite.ablations)
+    tested = (*suite.arms, *suite.exploratory)
+    assert len(first) == len(tested) + len(suite.ablations)
     u1_arms = {
         run.arm
         for run in first
@@ -85,7 +103,8 @@ def test_every_arm_of_every_suite_builds(name, root):
     }
     for run in first:
         model = dict(run.values['model'])
-        if run.needs:
+        angles = model.get('u1', {}).get('class_angles', {})
+        if 'file' in angles:  # of data, or of a run, that is not there
             model['u1']['class_angles'] = dict(mode='uniform')
         built = MODELS.build(model)
         assert hasattr(built, 'u1') == (run.arm in u1_arms)
@@ -115,6 +134,21 @@ def test_measured_angles_come_from_another_seed(root):
         other = next(r for r in runs if r.folder == run.needs)
         assert other.arm == 'one-hot' and other.measure
         assert other.seed != run.seed
+
+
+def test_exploratory_arms_come_later_with_fewer_seeds(root, tmp_path):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    more = dict(seeds=2, arms=['center-loss'])
+    content = dict(GOOD, seeds=3, exploratory=more, ablations={})
+    file.write_text(yaml.safe_dump(content))
+    runs = expand(load_suite(file), tmp_path / 'out', root / 'configs')
+    arms = [run.arm for run in runs]
+    assert set(arms[:-2]) == set(ARMS)
+    assert [(r.arm, r.seed) for r in runs[-2:]] == [
+        ('center-loss', 0),
+        ('center-loss', 1),
+    ]
+    assert all(run.test for run in runs)
 
 
 def test_variants_of_an_arm_change_what_they_name_alone(root, tmp_path):
@@ -282,6 +316,32 @@ GOOD = dict(
         (
             dict(ablations=dict(seeds=1, of={'arcface': 'x'})),
             "suite.ablations.of.arcface='x' must be a mapping",
+        ),
+        (
+            dict(exploratory=dict(seeds=9, arms=['center-loss'])),
+            'suite.exploratory.seeds=9 must be a number >= 1 and <= 2',
+        ),
+        (
+            dict(exploratory=dict(seeds=1, arms=['center-loss', 'u1-zero'])),
+            r"suite.exploratory.arms=.*remove \['u1-zero'\]",
+        ),
+        (
+            dict(
+                exploratory=dict(seeds=1, arms=['other']),
+                define={'other': dict(role='baseline')},
+            ),
+            'suite.exploratory.arms=.*remove the baseline',
+        ),
+        (
+            dict(
+                exploratory=dict(seeds=1, arms=['other']),
+                define={'other': dict(role='u1', measured='one-hot')},
+            ),
+            'suite.exploratory: other takes its angles from another',
+        ),
+        (
+            dict(exploratory=dict(seeds=1, arms=['center-loss'], gain=1)),
+            'suite.exploratory has the unknown',
         ),
         (dict(prepare=['digits.py']), r"suite.prepare\[0\]='digits.py' must"),
         (dict(prepare=[[]]), r'suite.prepare\[0\]=\[\] must'),

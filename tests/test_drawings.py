@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import math
 import sys
 import tarfile
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from u1_plugin.lab.drawings import common_classes, on_white, split_kinds
+from u1_plugin.nn import ClassAngles
 
 CONVERTERS = Path(__file__).resolve().parent.parent / 'tools/dataset_converters'
 FONTS = Path(matplotlib.get_data_path()) / 'fonts/ttf'
@@ -144,9 +146,7 @@ def test_glyphs_are_written_by_split_and_class(glyphs, faces, tmp_path):
     assert np.asarray(Image.open(files[0])).shape == (32, 32)
 
 
-def test_fonts_of_one_name_do_not_overwrite_each_other(
-    glyphs, faces, tmp_path
-):
+def test_fonts_of_one_name_do_not_overwrite_each_other(glyphs, faces, tmp_path):
     twins = []
     for face, kind in zip(faces, ('opentype', 'truetype')):
         suffix = '.otf' if kind == 'opentype' else '.ttf'
@@ -241,6 +241,23 @@ def test_emoji_are_divided_by_emoji_and_the_third_hand_is_apart(packages):
     assert (pixels[:, :30] == (0, 0, 255)).all() and (
         pixels[:, 34:] == 255
     ).all()
+
+
+def test_orders_of_emoji_are_read_as_class_angles(packages, tmp_path):
+    module, folder = packages
+    module.write_emoji(folder, folder / 'out')
+    for name in ('hierarchy', 'shuffled'):
+        file = str(folder / 'out' / f'{name}.json')
+        angles = ClassAngles(2, mode='ordered', file=file).angles
+        assert sorted(angles.tolist()) == pytest.approx([0, math.pi])
+    labels = [f'{k}.{n}' for n in range(8) for k in 'ab']
+    module.write_orders(tmp_path, labels, seed=3)
+    found = {}
+    for name in ('hierarchy', 'shuffled'):
+        file = str(tmp_path / f'{name}.json')
+        order = ClassAngles(16, mode='ordered', file=file).angles
+        found[name] = ''.join(labels[k][0] for k in order.argsort())
+    assert found['hierarchy'] == 'a' * 8 + 'b' * 8 != found['shuffled']
 
 
 def test_another_package_of_emoji_is_an_error(packages):

@@ -11,7 +11,8 @@ the packages MIT) are divided by emoji: no emoji is in two splits, and neither
 are those that differ in skin, gender or direction. ``drawer`` has the emoji of
 the test split as OpenMoji (CC BY-SA 4.0) draws them: nothing of that hand is
 trained on. MMPretrain's ``CustomDataset`` reads
-``OUT/{train,val,test,drawer}/CLASS/EMOJI-DRAWER.png``, 64 pixels, on white.
+``OUT/{train,val,test,drawer}/CLASS/EMOJI-DRAWER.png``, 64 pixels, on white;
+``hierarchy.json`` and ``shuffled.json`` are orders for ``class_angles.file``.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 
+import numpy as np
 from PIL import Image
 
 from u1_plugin.extras import needs
@@ -170,7 +172,29 @@ def write_emoji(folder: Path, out: Path, seed: int = 0) -> Dict[str, int]:
                     file = target / f'{emoji.code.lower()}-{drawer}.png'
                     on_white(image, SIDE).save(file)
                     counts[place] += 1
+        write_orders(part, sorted({emoji.label for emoji in every}), seed)
     return dict(counts)
+
+
+def write_orders(out: Path, labels: List[str], seed: int = 0) -> None:
+    """Write orders of the classes on the circle, for ``class_angles.file``.
+
+    ``hierarchy.json`` has Unicode's, in which subcategories of a category are
+    neighbours; ``shuffled.json`` is its control, an order without a meaning.
+
+    Args:
+        out (Path): Folder of the two files.
+        labels (List[str]): Of the classes, in their order.
+        seed (int): Of the control.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    orders = dict(
+        hierarchy=[label.split('.') for label in labels],
+        shuffled=[[f'{place:03d}'] for place in shuffled],
+    )
+    for name, paths in orders.items():
+        content = json.dumps(dict(hierarchy=paths))
+        (out / f'{name}.json').write_text(content)
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ that the classifier takes. Does a *circle* matter? Then a sphere of another
 dimension, or classes that were thrown together at random, must do less.
 """
 
+from typing import Optional
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -26,7 +28,8 @@ class SphereTargetLoss(AuxiliaryLoss):
     Args:
         num_classes (int): K.
         in_channels (int): C.
-        dimension (int): d, at least 2 and below C. Defaults to 2.
+        dimension (int, optional): d, at least 2 and below C; None is K - 1.
+            Defaults to 2.
         loss_weight (float): >= 0. Defaults to 0.1.
         seed (int): Of the directions and the targets.
 
@@ -39,15 +42,17 @@ class SphereTargetLoss(AuxiliaryLoss):
         self,
         num_classes: Count,
         in_channels: Count,
-        dimension: Count = 2,
+        dimension: Optional[Count] = 2,
         loss_weight: NonNegative = 0.1,
         seed: Seed = 0,
     ) -> None:
         super().__init__(num_classes, in_channels, loss_weight)
+        if dimension is None:
+            dimension = num_classes - 1
         if not 2 <= dimension < in_channels:
             raise ValueError(
                 f'model.auxiliary.dimension={dimension} must be at least 2 and '
-                f'below in_channels={in_channels}'
+                f'below in_channels={in_channels} (None is num_classes - 1)'
             )
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randn(dimension, in_channels, generator=generator)

@@ -233,22 +233,25 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
     """Every run of a suite, in the order of training.
 
     Seed by seed, so that whole pairs are there early; ablations last. Runs
-    that measure class angles come before those that need them.
+    that measure class angles come before those that need them, and
+    exploratory ones after those that the primary comparisons need.
 
     Args:
         suite (Suite): From :func:`~u1_plugin.lab.benchmark.suite.load_suite`.
         out (Path): Its folder for results.
         root (Path): The folder ``configs``.
     """
-    measuring = {arm.measured for arm in suite.arms}
+    tested = (*suite.arms, *suite.exploratory)
+    measuring = {arm.measured for arm in tested}
     configs = {
         (entry.name, arm.name): arm_config(root, entry, arm, 0)
         for entry in suite.entries
-        for arm in (*suite.arms, *suite.ablations)
+        for arm in (*tested, *suite.ablations)
     }
     runs = []
     parts = (
         (suite.seeds, suite.arms, True),
+        (suite.exploratory_seeds, suite.exploratory, True),
         (suite.ablation_seeds, suite.ablations, False),
     )
     for seeds, arms, test in parts:

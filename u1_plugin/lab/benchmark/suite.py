@@ -1,37 +1,22 @@
 """A benchmark suite: which arms, on which configs, with how many seeds."""
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
-from ...nn.base import check_choice
+from .arms import (
+    MOST_SEEDS,
+    Arm,
+    check_measured,
+    choose_arms,
+    read_ablations,
+    read_catalogue,
+    read_exploratory,
+)
 from .primary import Primary, read_primary
 from .suite_file import Fields, check_names, check_options, read_yaml
 
-#: ``control``: shares everything with U(1) but what is claimed to matter.
-ROLES = ('baseline', 'u1', 'rival', 'control', 'ablation')
-#: Whose variants ``ablations.set`` lists.
-_METHOD = 'u1-feature'
-#: Seeds, and processes of a run, beyond which a suite is a slip of the pen.
-_MOST = 10000
 #: NumPy's generators take no larger seed.
 _LAST_SEED = 2**32 - 1
-
-
-class Arm(NamedTuple):
-    """One training recipe.
-
-    Attributes:
-        name (str): A folder's name.
-        role (str): One of :data:`ROLES`.
-        set (dict): Options as of ``--cfg-options``, such as ``model.type``.
-        measured (str | None): The arm whose run of *another* seed measures
-            this arm's class angles.
-    """
-
-    name: str
-    role: str
-    set: Dict[str, Any] = {}
-    measured: Optional[str] = None
 
 
 class Entry(NamedTuple):
@@ -63,6 +48,8 @@ class Suite(NamedTuple):
         first_seed (int): The lowest seed.
         seeds (int): Of every arm: so many from ``first_seed`` on.
         arms (Tuple[Arm, ...]): Trained, and tested on the test split.
+        exploratory_seeds (int): Of every exploratory arm.
+        exploratory (Tuple[Arm, ...]): As ``arms``, with fewer seeds.
         ablation_seeds (int): Of every ablation.
         ablations (Tuple[Arm, ...]): Trained, and evaluated on the validation
             split alone, so that choosing among them leaves the test split
@@ -78,72 +65,11 @@ class Suite(NamedTuple):
     first_seed: int
     seeds: int
     arms: Tuple[Arm, ...]
+    exploratory_seeds: int
+    exploratory: Tuple[Arm, ...]
     ablation_seeds: int
     ablations: Tuple[Arm, ...]
     primary: Primary = Primary()
-
-
-def _arm(name: str, content: Any, where: str) -> Arm:
-    where = f'{where}.{name}'
-    read = Fields(where, content, ('role', 'set', 'measured'))
-    measured = read.content.get('measured')
-    arm = Arm(
-        name,
-        read.get('role', str),
-        check_options(f'{where}.set', read.get('set', dict, {})),
-        None if measured is None else read.get('measured', str),
-    )
-    check_choice(f'{where}.role', arm.role, ROLES)
-    return arm
-
-
-def _catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
-    """The arms of ``arms.yml`` beside the suite, and of ``define``."""
-    catalogue = file.parent / 'arms.yml'
-    known: Dict[str, Arm] = {}
-    for source, content in (
-        ('arms.yml', read_yaml(catalogue) if catalogue.is_file() else {}),
-        ('suite.define', read.get('define', dict, {})),
-    ):
-        if not isinstance(content, dict):
-            raise ValueError(f'{source}={content!r} must be a mapping of arms')
-        check_names(source, list(content))
-        for name, spec in content.items():
-            known[name] = _arm(name, spec, source)
-    return known
-
-
-def _chosen(where: str, names: list, known: Dict[str, Arm]) -> Tuple[Arm, ...]:
-    wrong = [n for n in names if not isinstance(n, str) or n not in known]
-    if wrong or len(set(names)) != len(names) or not names:
-        raise ValueError(
-            f'{where}={names} must be different names among {sorted(known)}; '
-            'define others under `define`'
-        )
-    return tuple(known[name] for name in names)
-
-
-def _check_measured(arms: Tuple[Arm, ...], seeds: int, where: str) -> None:
-    names = {arm.name for arm in arms}
-    for arm in arms:
-        if arm.measured is None:
-            continue
-        if arm.measured not in names:
-            raise ValueError(
-                f'{where}: {arm.name} has measured={arm.measured!r}, which is '
-                'not trained with it; add that arm to the list'
-            )
-        source = next(a for a in arms if a.name == arm.measured)
-        if source.measured is not None:
-            raise ValueError(
-                f'{where}: {arm.name} has measured={arm.measured!r}, whose '
-                'own angles are measured; name an arm without `measured`'
-            )
-        if seeds < 2:
-            raise ValueError(
-                f'{where}: {arm.name} takes its angles from another seed, but '
-                f'seeds={seeds}; use 2 or more'
-            )
 
 
 def _entries(read: Fields, root: Path) -> Tuple[Entry, ...]:
@@ -190,21 +116,23 @@ def load_suite(file: Path) -> Suite:
         FileNotFoundError: If there is no such file.
     """
     fields = ('name', 'prepare', 'processes', 'configs', 'seeds', 'arms')
-    fields += ('first_seed', 'define', 'ablations', 'primary')
+    fields += ('first_seed', 'define', 'exploratory', 'ablations', 'primary')
     read = Fields('suite', read_yaml(file), fields)
     name = read.get('name', str)
     check_names('suite.name', [name])
-    known = _catalogue(file, read)
-    seeds = read.between(1, _MOST, 'seeds')
-    arms = _chosen('suite.arms', read.get('arms', list), known)
+    known = read_catalogue(file, read)
+    seeds = read.between(1, MOST_SEEDS, 'seeds')
+    arms = choose_arms('suite.arms', read.get('arms', list), known)
     if [arm.role for arm in arms].count('baseline') != 1:
         raise ValueError(
             f'suite.arms={[arm.name for arm in arms]} must contain exactly '
             'one arm with role: baseline, which the others are paired with'
         )
-    _check_measured(arms, seeds, 'suite.arms')
-    ablation_seeds, ablations = _ablations(read, known)
-    check_names('suite', [arm.name for arm in (*arms, *ablations)], True)
+    check_measured(arms, arms, seeds, 'suite.arms')
+    fewer, exploratory = read_exploratory(read, known, arms, seeds)
+    ablation_seeds, ablations = read_ablations(read, known)
+    every = (*arms, *exploratory, *ablations)
+    check_names('suite', [arm.name for arm in every], True)
     first_seed = read.between(0, _LAST_SEED, 'first_seed', 0)
     if first_seed + max(seeds, ablation_seeds) - 1 > _LAST_SEED:
         raise ValueError(
@@ -215,11 +143,13 @@ def load_suite(file: Path) -> Suite:
         name,
         file,
         _prepare(read),
-        read.between(1, _MOST, 'processes', 1),
+        read.between(1, MOST_SEEDS, 'processes', 1),
         _entries(read, file.resolve().parent.parent),
         first_seed,
         seeds,
         arms,
+        fewer,
+        exploratory,
         ablation_seeds,
         ablations,
         _primary(read, arms),
@@ -246,44 +176,3 @@ def _prepare(read: Fields) -> Tuple[Tuple[str, ...], ...]:
             )
         commands.append(tuple(map(str, command)))
     return tuple(commands)
-
-
-def _ablations(
-    read: Fields, known: Dict[str, Arm]
-) -> Tuple[int, Tuple[Arm, ...]]:
-    """Variants of the arm u1-feature (``set``) and of any other (``of``)."""
-    content = read.get('ablations', dict, {})
-    if not content:
-        return 0, ()
-    part = Fields('suite.ablations', content, ('seeds', 'set', 'of'))
-    variants = part.get('set', dict, {})
-    arms = []
-    if variants:
-        arms += _variants('suite.ablations.set', _METHOD, variants, known, '')
-    for base, variants in part.get('of', dict, {}).items():
-        arms += _variants(
-            'suite.ablations.of', base, variants, known, f'{base}+'
-        )
-    return part.between(1, _MOST, 'seeds'), tuple(arms)
-
-
-def _variants(
-    where: str, base: str, variants: Any, known: Dict[str, Arm], prefix: str
-) -> List[Arm]:
-    (arm,) = _chosen(where, [base], known)
-    if not isinstance(variants, dict):
-        raise ValueError(
-            f'{where}.{base}={variants!r} must be a mapping of names to options'
-        )
-    check_names(f'{where}.{base}', list(variants))
-    return [
-        arm._replace(
-            name=f'{prefix}{name}',
-            role='ablation',
-            set={
-                **arm.set,
-                **check_options(f'{where}.{base}.{name}', options),
-            },
-        )
-        for name, options in variants.items()
-    ]

@@ -1,0 +1,180 @@
+"""The arms of a suite: recipes, their catalogue, and variants of them."""
+
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from ...nn.base import check_choice
+from .suite_file import Fields, check_names, check_options, read_yaml
+
+#: ``control``: shares everything with U(1) but what is claimed to matter.
+ROLES = ('baseline', 'u1', 'rival', 'control', 'ablation')
+#: Whose variants ``ablations.set`` lists.
+_METHOD = 'u1-feature'
+#: Seeds beyond which a suite is a slip of the pen.
+MOST_SEEDS = 10000
+
+
+class Arm(NamedTuple):
+    """One training recipe.
+
+    Attributes:
+        name (str): A folder's name.
+        role (str): One of :data:`ROLES`.
+        set (dict): Options as of ``--cfg-options``, such as ``model.type``.
+        measured (str | None): The arm whose run of *another* seed measures
+            this arm's class angles.
+    """
+
+    name: str
+    role: str
+    set: Dict[str, Any] = {}
+    measured: Optional[str] = None
+
+
+def _arm(name: str, content: Any, where: str) -> Arm:
+    where = f'{where}.{name}'
+    read = Fields(where, content, ('role', 'set', 'measured'))
+    measured = read.content.get('measured')
+    arm = Arm(
+        name,
+        read.get('role', str),
+        check_options(f'{where}.set', read.get('set', dict, {})),
+        None if measured is None else read.get('measured', str),
+    )
+    check_choice(f'{where}.role', arm.role, ROLES)
+    return arm
+
+
+def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
+    """The arms of ``arms.yml`` beside the suite, and of ``define``."""
+    catalogue = file.parent / 'arms.yml'
+    known: Dict[str, Arm] = {}
+    for source, content in (
+        ('arms.yml', read_yaml(catalogue) if catalogue.is_file() else {}),
+        ('suite.define', read.get('define', dict, {})),
+    ):
+        if not isinstance(content, dict):
+            raise ValueError(f'{source}={content!r} must be a mapping of arms')
+        check_names(source, list(content))
+        for name, spec in content.items():
+            known[name] = _arm(name, spec, source)
+    return known
+
+
+def choose_arms(
+    where: str, names: list, known: Dict[str, Arm]
+) -> Tuple[Arm, ...]:
+    wrong = [n for n in names if not isinstance(n, str) or n not in known]
+    if wrong or len(set(names)) != len(names) or not names:
+        raise ValueError(
+            f'{where}={names} must be different names among {sorted(known)}; '
+            'define others under `define`'
+        )
+    return tuple(known[name] for name in names)
+
+
+def check_measured(
+    arms: Tuple[Arm, ...], every: Tuple[Arm, ...], seeds: int, where: str
+) -> None:
+    """Raise ValueError unless measured class angles can be had.
+
+    Args:
+        arms (Tuple[Arm, ...]): To check.
+        every (Tuple[Arm, ...]): Trained with them, themselves included.
+        seeds (int): Of each of ``arms``.
+        where (str): The field, for messages.
+    """
+    names = {arm.name for arm in every}
+    for arm in arms:
+        if arm.measured is None:
+            continue
+        if arm.measured not in names:
+            raise ValueError(
+                f'{where}: {arm.name} has measured={arm.measured!r}, which is '
+                'not trained with it; add that arm to the list'
+            )
+        source = next(a for a in every if a.name == arm.measured)
+        if source.measured is not None:
+            raise ValueError(
+                f'{where}: {arm.name} has measured={arm.measured!r}, whose '
+                'own angles are measured; name an arm without `measured`'
+            )
+        if seeds < 2:
+            raise ValueError(
+                f'{where}: {arm.name} takes its angles from another seed, but '
+                f'seeds={seeds}; use 2 or more'
+            )
+
+
+def read_exploratory(
+    read: Fields, known: Dict[str, Arm], arms: Tuple[Arm, ...], seeds: int
+) -> Tuple[int, Tuple[Arm, ...]]:
+    """Arms that no primary comparison needs, with fewer seeds.
+
+    Args:
+        read (Fields): Of the suite.
+        known (Dict[str, Arm]): The catalogue.
+        arms (Tuple[Arm, ...]): That the suite trains with all of its seeds.
+        seeds (int): Of these.
+
+    Raises:
+        ValueError: If a field is missing or wrong, an arm is listed twice, or
+            has seeds that its baseline lacks.
+    """
+    content = read.get('exploratory', dict, {})
+    if not content:
+        return 0, ()
+    where = 'suite.exploratory'
+    part = Fields(where, content, ('seeds', 'arms'))
+    fewer = part.between(1, seeds, 'seeds')
+    more = choose_arms(f'{where}.arms', part.get('arms', list), known)
+    twice = sorted({a.name for a in arms} & {a.name for a in more})
+    if twice or any(arm.role == 'baseline' for arm in more):
+        raise ValueError(
+            f'{where}.arms={[a.name for a in more]} must name arms that '
+            'suite.arms does not, and no baseline; remove '
+            f'{twice or "the baseline"}'
+        )
+    check_measured(more, (*arms, *more), fewer, where)
+    return fewer, more
+
+
+def read_ablations(
+    read: Fields, known: Dict[str, Arm]
+) -> Tuple[int, Tuple[Arm, ...]]:
+    """Variants of the arm u1-feature (``set``) and of any other (``of``)."""
+    content = read.get('ablations', dict, {})
+    if not content:
+        return 0, ()
+    part = Fields('suite.ablations', content, ('seeds', 'set', 'of'))
+    variants = part.get('set', dict, {})
+    arms = []
+    if variants:
+        arms += _variants('suite.ablations.set', _METHOD, variants, known, '')
+    for base, variants in part.get('of', dict, {}).items():
+        arms += _variants(
+            'suite.ablations.of', base, variants, known, f'{base}+'
+        )
+    return part.between(1, MOST_SEEDS, 'seeds'), tuple(arms)
+
+
+def _variants(
+    where: str, base: str, variants: Any, known: Dict[str, Arm], prefix: str
+) -> List[Arm]:
+    (arm,) = choose_arms(where, [base], known)
+    if not isinstance(variants, dict):
+        raise ValueError(
+            f'{where}.{base}={variants!r} must be a mapping of names to options'
+        )
+    check_names(f'{where}.{base}', list(variants))
+    return [
+        arm._replace(
+            name=f'{prefix}{name}',
+            role='ablation',
+            set={
+                **arm.set,
+                **check_options(f'{where}.{base}.{name}', options),
+            },
+        )
+        for name, options in variants.items()
+    ]
