@@ -1,5 +1,6 @@
 """Suites: what is refused, what is trained, and what survives kill -9."""
 
+import copy
 import json
 import shutil
 import signal
@@ -102,7 +103,7 @@ def test_every_arm_of_every_suite_builds(name, root):
         and '+' not in run.arm
     }
     for run in first:
-        model = dict(run.values['model'])
+        model = copy.deepcopy(run.values['model'])
         angles = model.get('u1', {}).get('class_angles', {})
         if 'file' in angles:  # of data, or of a run, that is not there
             model['u1']['class_angles'] = dict(mode='uniform')
