@@ -86,7 +86,7 @@ def test_every_arm_of_every_suite_builds(name, root):
     arms = len(suite.arms) * suite.seeds
     arms += len(suite.exploratory) * suite.exploratory_seeds
     arms += len(suite.ablations) * suite.ablation_seeds
-    assert len(runs) == arms * len(suite.entries)
+    assert len(runs) == arms * len(suite.entries) + len(suite.anchors)
     assert len({run.run_hash for run in runs}) == len(runs)
     assert len({run.folder for run in runs}) == len(runs)
     entry = suite.entries[0].name

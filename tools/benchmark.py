@@ -19,6 +19,7 @@ from typing import List
 import u1_plugin  # noqa: F401  (lets configs inherit from u1_plugin::)
 import u1_plugin.lab  # noqa: F401  (whose parts a suite may name)
 from u1_plugin.files import check_writable
+from u1_plugin.lab.benchmark.anchors import write_anchors
 from u1_plugin.lab.benchmark.folder import check_folder, locked
 from u1_plugin.lab.benchmark.plan import check_plan
 from u1_plugin.lab.benchmark.pool import run_all
@@ -92,6 +93,7 @@ def train(
     prepare(suite)
     write_plan(runs, out)
     write_primary(suite.primary, out)
+    write_anchors(suite.anchors, out)
     failures = run_all(runs, slots, TOOLS, lock, report)
     try:
         print(f'Table: {write_table(runs, out)}')

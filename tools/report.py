@@ -24,6 +24,7 @@ from u1_plugin.lab.benchmark.analysis import (
     baseline_of,
     by_seed,
 )
+from u1_plugin.lab.benchmark.anchors import anchor_line, load_anchors
 from u1_plugin.lab.benchmark.frames import (
     ablation_lines,
     arms_frame,
@@ -100,6 +101,7 @@ def make_part(
     controls: Sequence[str],
     gain: float,
     primary: Primary,
+    anchors: Dict[str, float],
     out: Path,
 ) -> dict:
     """Tables and figures of one config.
@@ -110,13 +112,16 @@ def make_part(
         controls (Sequence[str]): Planned ones, finished or not.
         gain (float): To be seen, in points.
         primary (Primary): Comparisons that were named before the runs.
+        anchors (Dict[str, float]): Published top-1 by config, per cent.
         out (Path): Where figures and LaTeX tables go.
     """
     config = table.config.iloc[0]
     main = table[table.role != 'ablation']
     name = file_name(config)
     part: Dict[str, Any] = dict(title=escaped(config), address=link(name))
-    if primary.pairs:
+    if config in anchors:
+        part.update(anchor=anchor_line(main, anchors[config]))
+    elif primary.pairs:
         frame, lines = primary_frame(main, primary, 'test_top1')
         part.update(primary=markdown(frame), primary_lines=lines)
     if (main.role != 'baseline').any():
@@ -157,12 +162,15 @@ def write_report(
     plan = read_plan(options.results, table)
     controls = plan[plan.role == 'control'].arm.unique()
     primary = load_primary(options.results)
+    anchors = load_anchors(options.results)
     behaviour = None
     if options.behaviour:
         behaviour = read_csv(options.behaviour / 'behaviour.csv')
     with new_folder(options.out) as out:
         parts = [
-            make_part(runs, behaviour, controls, options.gain, primary, out)
+            make_part(
+                runs, behaviour, controls, options.gain, primary, anchors, out
+            )
             for _, runs in table.groupby('config', sort=False)
         ]
         page = PAGE.render(

@@ -19,14 +19,16 @@ initial weights and order of the samples, checked by their hashes. Differences
 are to {{ baseline }}: mean of the pairs with a {{ confidence }} % bootstrap
 interval (BCa), Wilcoxon's signed-rank test, the sign-flip permutation test of
 the mean, and Holm's correction of the latter over the arms of a table.
-{% if not parts[0].primary %}
+{% if not parts | selectattr('primary', 'defined') | list %}
 No comparison was named before the runs, so that all of this is exploratory.
 {% endif -%}
 An effect is claimed only where the interval excludes 0 and Holm's p is below
 {{ level }}; a gain is U(1)'s only where the arm beats every control as well.
 {% for part in parts %}
 ## {{ part.title }}
-{% if part.primary %}
+{% if part.anchor %}
+{{ part.anchor }}
+{% endif %}{% if part.primary %}
 ### Primary comparisons, named before the runs
 
 {% for line in part.primary_lines -%}

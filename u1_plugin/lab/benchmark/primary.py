@@ -30,13 +30,7 @@ def read_primary(content: Any, arms: Collection[str]) -> Primary:
     """
     where = 'suite.primary'
     read = Fields(where, content, ('gain', 'comparisons'))
-    gain = read.content.get('gain')
-    number = isinstance(gain, (int, float)) and not isinstance(gain, bool)
-    if not number or not 0 < gain <= 100:
-        raise ValueError(
-            f'{where}.gain={gain!r} must be the points of accuracy that the '
-            'seeds are to show, above 0 and at most 100'
-        )
+    gain = read.number('gain', 0, 100)
     pairs = []
     for i, pair in enumerate(read.get('comparisons', list)):
         two = isinstance(pair, list) and len(pair) == 2
@@ -52,4 +46,4 @@ def read_primary(content: Any, arms: Collection[str]) -> Primary:
             f'{where}.comparisons=[] is empty; name pairs of arms, or leave '
             'suite.primary out'
         )
-    return Primary(tuple(pairs), float(gain))
+    return Primary(tuple(pairs), gain)

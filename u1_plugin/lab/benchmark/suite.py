@@ -1,7 +1,7 @@
 """A benchmark suite: which arms, on which configs, with how many seeds."""
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .arms import (
     MOST_SEEDS,
@@ -27,11 +27,14 @@ class Entry(NamedTuple):
         set (dict): Options as of ``--cfg-options``, applied before the arm's.
         name (str): Of its folder and in tables; the config's stem unless the
             suite uses a config several times.
+        expected (float | None): Of an anchor: the top-1 in per cent that is
+            published for this recipe, where a wrong baseline shows.
     """
 
     config: str
     set: Dict[str, Any]
     name: str
+    expected: Optional[float] = None
 
 
 class Suite(NamedTuple):
@@ -55,6 +58,8 @@ class Suite(NamedTuple):
             split alone, so that choosing among them leaves the test split
             untouched.
         primary (Primary): Comparisons that are named before the runs.
+        anchors (Tuple[Entry, ...]): Configs of which the baseline alone is
+            trained, with one seed.
     """
 
     name: str
@@ -70,35 +75,50 @@ class Suite(NamedTuple):
     ablation_seeds: int
     ablations: Tuple[Arm, ...]
     primary: Primary = Primary()
+    anchors: Tuple[Entry, ...] = ()
 
 
-def _entries(read: Fields, root: Path) -> Tuple[Entry, ...]:
-    entries: List[Entry] = []
-    for i, content in enumerate(read.get('configs', list)):
-        where = f'suite.configs[{i}]'
-        item = Fields(where, content, ('config', 'name', 'set'))
-        config = item.get('config', str)
-        entry = Entry(
-            config,
-            check_options(f'{where}.set', item.get('set', dict, {})),
-            item.get('name', str, Path(config.split('::')[-1]).stem),
-        )
-        check_names(f'{where}.name', [entry.name])
-        if '::' not in config and not (root / config).is_file():
-            raise ValueError(
-                f'{where}.config={config!r} is no file in {root}; '
-                'name one of its configs, or one of MMPretrain as '
-                '"mmpretrain::resnet/resnet18_8xb16_cifar10.py"'
-            )
-        entries.append(entry)
-    names = [entry.name for entry in entries]
-    if len(set(names)) != len(names) or not names:
+def _entry(item: Fields, root: Path, expected: Optional[float]) -> Entry:
+    config = item.get('config', str)
+    entry = Entry(
+        config,
+        check_options(f'{item.where}.set', item.get('set', dict, {})),
+        item.get('name', str, Path(config.split('::')[-1]).stem),
+        expected,
+    )
+    check_names(f'{item.where}.name', [entry.name])
+    if '::' not in config and not (root / config).is_file():
         raise ValueError(
-            f'suite.configs={names} must be one or several different configs; '
-            'give a config that occurs twice a `name` of its own'
+            f'{item.where}.config={config!r} is no file in {root}; '
+            'name one of its configs, or one of MMPretrain as '
+            '"mmpretrain::resnet/resnet18_8xb16_cifar10.py"'
+        )
+    return entry
+
+
+def _entries(
+    read: Fields, root: Path
+) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
+    """Configs for every arm, and anchors."""
+    fields = ('config', 'name', 'set')
+    entries = tuple(
+        _entry(Fields(f'suite.configs[{i}]', content, fields), root, None)
+        for i, content in enumerate(read.get('configs', list))
+    )
+    anchors: List[Entry] = []
+    for i, content in enumerate(read.get('anchors', list, [])):
+        item = Fields(f'suite.anchors[{i}]', content, (*fields, 'expected'))
+        expected = item.number('expected', 0, 100)
+        anchors.append(_entry(item, root, expected))
+    names = [entry.name for entry in (*entries, *anchors)]
+    if len(set(names)) != len(names) or not entries:
+        raise ValueError(
+            f'suite.configs={names} must be one or several different configs '
+            '(with suite.anchors); give a config that occurs twice a `name` '
+            'of its own'
         )
     check_names('suite.configs', names)
-    return tuple(entries)
+    return entries, tuple(anchors)
 
 
 def load_suite(file: Path) -> Suite:
@@ -117,6 +137,7 @@ def load_suite(file: Path) -> Suite:
     """
     fields = ('name', 'prepare', 'processes', 'configs', 'seeds', 'arms')
     fields += ('first_seed', 'define', 'exploratory', 'ablations', 'primary')
+    fields += ('anchors',)
     read = Fields('suite', read_yaml(file), fields)
     name = read.get('name', str)
     check_names('suite.name', [name])
@@ -139,12 +160,13 @@ def load_suite(file: Path) -> Suite:
             f'suite.first_seed={first_seed} leaves no room for so many seeds '
             f'up to {_LAST_SEED}; begin lower'
         )
+    entries, anchors = _entries(read, file.resolve().parent.parent)
     return Suite(
         name,
         file,
         _prepare(read),
         read.between(1, MOST_SEEDS, 'processes', 1),
-        _entries(read, file.resolve().parent.parent),
+        entries,
         first_seed,
         seeds,
         arms,
@@ -153,6 +175,7 @@ def load_suite(file: Path) -> Suite:
         ablation_seeds,
         ablations,
         _primary(read, arms),
+        anchors,
     )
 
 

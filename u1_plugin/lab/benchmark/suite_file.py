@@ -57,6 +57,17 @@ class Fields:
             )
         return value
 
+    def number(self, field: str, above: float, most: float) -> float:
+        """A number of that range, the lower end left out."""
+        value = self.content.get(field)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not above < value <= most:
+            raise ValueError(
+                f'{self.where}.{field}={value!r} must be a number > {above:g} '
+                f'and <= {most:g}'
+            )
+        return float(value)
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML without the key that a mapping has twice."""

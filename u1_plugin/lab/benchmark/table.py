@@ -78,6 +78,7 @@ _HASHES = ('initial_backbone', 'initial_head_fc', 'order')
 MARKS = {
     'planned.csv': b'config,arm,role,seed\n',
     'primary.csv': b'arm,to,gain\n',
+    'anchors.csv': b'config,expected\n',
     'results.csv': b'suite,config,arm,role,seed,',
 }
 
