@@ -5,7 +5,6 @@ import math
 import runpy
 import shutil
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +25,7 @@ from u1_plugin.lab.benchmark.behaviour import (
     load_run,
     signals,
 )
+from u1_plugin.lab.benchmark.behaviour_runs import select
 from u1_plugin.lab.benchmark.images import split_images
 
 
@@ -228,10 +228,9 @@ def test_no_baseline_gives_no_target(tool, results, tmp_path):
     tool(str(folder), 'out', '--accuracy', '50')
 
 
-def test_the_first_seeds_are_those_of_each_config(root):
-    select = runpy.run_path(str(root / 'tools/behaviour.py'))['select']
+def test_the_first_seeds_are_those_of_each_config():
     table = make_table({}, seeds=4)
     later = table.assign(config='later', seed=table.seed + 1000)
     both = pd.concat([table, later])
-    found = select(both, SimpleNamespace(arms=['one-hot'], seeds=2))
+    found = select(both, arms=['one-hot'], seeds=2)
     assert found.seed.tolist() == [0, 1, 1000, 1001]

@@ -80,7 +80,9 @@ WRITERS = {
     'dataset_converters/mnist10k.py': ['FILE', 'OUT'],
     'dataset_converters/digits.py': ['OUT'],
     'dataset_converters/faces.py': ['OUT'],
-    'model_converters/efficientnet_lite0.py': ['OUT'],
+    'model_converters/efficientnet_lite.py': ['lite0', 'OUT'],
+    'model_converters/mobilenet_v2_keras.py': ['FILE', 'OUT'],
+    'model_converters/squeezenet.py': ['FILE', 'OUT'],
     'model_converters/u1_branch_layout.py': ['FILE', 'OUT'],
 }
 

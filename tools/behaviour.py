@@ -3,10 +3,35 @@
 Writes a new folder with ``behaviour.csv``, one row a run and quantity
 (``config, arm, role, seed, quantity, detail, value``), and ``command.txt``.
 From the runs' own records: epochs to a validation accuracy (99 % of the
-baseline's mean unless given) and calibration error. With the checkpoints:
-top-1 on corrupted test images, and how well softmax, off-axis angle and energy
-tell test images from those of other folders. Corrupted images are made once
-and shown to all runs.
+baseline's mean unless given) and calibration error; with ``--severity``, how
+bad the mistakes on the test split are: the share of them that leave the
+category, and the mean height of the lowest common ancestor of the true and the
+predicted class (Bertinetto et al., CVPR 2020), for classes that are named
+CATEGORY.SUBCATEGORY as emoji58's are. With the checkpoints:
+
+``--corruptions``
+    top-1 on corrupted test images.
+``--ood NAME=FOLDER``
+    how well softmax, off-axis angle and energy tell test images from those of
+    other folders.
+``--also NAME=FOLDER``
+    top-1 on the same classes in another folder, such as
+    ``drawer=data/emoji58/drawer``.
+``--collapse``
+    of the train and the test split, both in the test pipeline: neural collapse
+    NC1, class-distance normalised variance (CDNV) and class separation R^2 of
+    the vector that the classifier takes
+    (:class:`u1_plugin.measure.Collapse`, times 100), and the information that
+    the angle of the last map gives on the class beyond chance, in per cent of
+    what there is to say (:class:`u1_plugin.measure.Dependence`): in the
+    centred Fourier plane and in the image plane. Empty where not defined.
+``--transfer NAME=CONFIG``
+    top-1 of the frozen features on another data set, of that config's loaders
+    in its test pipeline: a memory of pooled vectors and one of pixels
+    (:class:`u1_plugin.mm.memory_bank_head.MemoryBankHead` as it comes), and a
+    linear probe, whose C its validation split chooses.
+
+Images are read once and shown to all runs.
 """
 
 import argparse
@@ -14,29 +39,44 @@ import math
 import shlex
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from rich.console import Console
-from rich.progress import track
 
 import u1_plugin  # noqa: F401
 from u1_plugin.extras import needs
 from u1_plugin.files import new_folder, new_path
-from u1_plugin.lab.benchmark.behaviour import (
-    accuracy,
-    detection,
-    load_run,
-    recorded,
-    signals,
+from u1_plugin.lab.benchmark.behaviour import load_run, recorded
+from u1_plugin.lab.benchmark.behaviour_images import (
+    check_colours,
+    check_folder,
+    check_splits,
+    trained_classes,
 )
-from u1_plugin.lab.benchmark.images import (
-    Images,
-    folder_images,
-    split_images,
+from u1_plugin.lab.benchmark.behaviour_rows import (
+    Shown,
+    Trained,
+    also_rows,
+    collapse_rows,
+    corruption_rows,
+    detection_rows,
+    row,
+    severity_rows,
+    transfer_rows,
 )
+from u1_plugin.lab.benchmark.behaviour_runs import (
+    check_files,
+    check_names,
+    checkpoint_of,
+    common_config,
+    keys_of,
+    select,
+    target_accuracy,
+)
+from u1_plugin.lab.benchmark.severity import categories
 from u1_plugin.lab.benchmark.table import read_results, save_csv
 from u1_plugin.lab.corrupt import CORRUPTIONS, Corrupt
 from u1_plugin.lab.markup import terminal
@@ -44,141 +84,87 @@ from u1_plugin.lab.markup import terminal
 with needs('lab'):
     import pandas as pd
 
-_KEYS = ['config', 'arm', 'role', 'seed']
-CORRUPTED = 'corrupted top-1, %'
+#: Options for which models look at images.
+_LOOKING = ('corruptions', 'ood', 'also', 'collapse', 'transfer')
 
 
-def select(table: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
-    """The runs to measure: those that saw the test split, as asked for."""
-    table = table[table.role != 'ablation']
-    if options.arms:
-        missing = sorted(set(options.arms) - set(table.arm))
-        if missing:
-            raise SystemExit(
-                f'--arms: no finished run of {missing}; there are '
-                f'{sorted(set(table.arm))}'
-            )
-        table = table[table.arm.isin(options.arms)]
-    if options.seeds is not None:
-        first = table.groupby('config').seed.transform('min')
-        table = table[table.seed < first + options.seeds]
-    return table
+class Group(NamedTuple):
+    """The runs of one config, and what they are measured with."""
+
+    runs: pd.DataFrame
+    target: float  # validation top-1 to reach, per cent
+    config: Optional[Config]  # of all; None if only their records are read
+    names: Sequence[str]  # of the classes, by label, if asked for
 
 
-def target_accuracy(runs: pd.DataFrame) -> float:
-    """99 % of the baseline's mean final validation top-1."""
-    found = 0.99 * runs[runs.role == 'baseline'].val_top1.mean()
-    if math.isnan(found):
-        raise SystemExit(
-            f'--accuracy: {runs.config.iloc[0]} has no baseline that was '
-            'validated; name the per cent to reach'
-        )
-    return found
-
-
-def records_rows(runs: pd.DataFrame, root: Path, target: float) -> List[dict]:
-    rows = []
-    for run in runs.itertuples():
-        found = recorded(root / run.folder, run.val_curve, target)
-        for quantity, value in found.items():
-            keys = {key: getattr(run, key) for key in _KEYS}
-            rows.append(dict(keys, quantity=quantity, detail='', value=value))
-    return rows
-
-
-def check_same_images(runs: pd.DataFrame, root: Path) -> Config:
-    """One test split and pipeline for all arms, or an error."""
-    first = None
-    for run in runs.itertuples():
-        config = Config.fromfile(root / run.folder / 'config.py')
-        dataset = config.test_dataloader.dataset
-        if first is None:
-            first, name = config, run.folder
-        elif dataset != first.test_dataloader.dataset:
-            raise SystemExit(
-                f'test_dataloader.dataset differs between {name} and '
-                f'{run.folder}; measure such arms apart with --arms'
-            )
-    return first
-
-
-def models_rows(
-    runs: pd.DataFrame, root: Path, options: argparse.Namespace
-) -> List[dict]:
-    """Corruption and detection: one data set at a time for all models."""
-    config = check_same_images(runs, root)
-    models = [
-        (
-            {key: getattr(run, key) for key in _KEYS},
-            load_run(root / run.folder, run.epochs),
-        )
-        for run in runs.itertuples()
-    ]
-    rows: List[dict] = []
-    if options.ood:
-        rows += detection_rows(models, config, options)
-    corruptions = [
-        (name, severity)
-        for name in options.corruptions
-        for severity in options.severities
-    ]
-    sums: Dict[int, List[float]] = {i: [] for i in range(len(models))}
-    for name, severity in track(corruptions, 'corruptions'):
-        images = split_images(config, name, severity, options.images)
-        for i, (keys, model) in enumerate(models):
-            found = signals(model, images.inputs, options.layer)
-            value = accuracy(found.logits, images.labels)
-            sums[i].append(value)
-            detail = f'{name}/{severity}'
-            rows.append(
-                dict(keys, quantity=CORRUPTED, detail=detail, value=value)
-            )
-    for i, (keys, _) in enumerate(models):
-        if sums[i]:
-            mean = sum(sums[i]) / len(sums[i])
-            rows.append(dict(keys, quantity=CORRUPTED, detail='', value=mean))
-    return rows
-
-
-def detection_rows(
-    models: list, config: Config, options: argparse.Namespace
-) -> List[dict]:
-    known = split_images(config, limit=options.images)
-    others: Dict[str, Images] = {
-        name: folder_images(config, Path(folder), options.images)
-        for name, folder in options.ood
-    }
-    rows = []
-    for keys, model in track(models, 'detection'):
-        inside = signals(model, known.inputs, options.layer)
-        for name, images in others.items():
-            outside = signals(model, images.inputs, options.layer)
-            for detector, value in detection(inside, outside).items():
-                quantity = f'AUROC against {name} by {detector}, %'
-                rows.append(
-                    dict(keys, quantity=quantity, detail='', value=value)
-                )
-    return rows
-
-
-def check_runs(options: argparse.Namespace) -> None:
-    """Whether the runs have what is read of them, before hours of work.
+def group_of(runs: pd.DataFrame, options: argparse.Namespace) -> Group:
+    """What is asked of the runs of one config, checked before the work.
 
     Raises:
-        ValueError: If a file is missing.
+        ValueError: If a run lacks something, or an option does not fit.
     """
-    for run in options.table.itertuples():
-        names = ['test_outputs.npz'] if run.role != 'ablation' else []
-        if names and (options.corruptions or options.ood):
-            names += ['config.py', f'epoch_{run.epochs}.pth']
-        for name in names:
-            file = options.results / run.folder / name
-            if not file.is_file():
-                raise ValueError(
-                    f'{file} is missing; train again with tools/benchmark.py, '
-                    'or leave out what needs it: --corruptions and --ood need '
-                    'the checkpoints'
-                )
+    target = options.accuracy or target_accuracy(runs)
+    runs, root = select(runs, options.arms, options.seeds), options.results
+    looking = [name for name in _LOOKING if getattr(options, name)]
+    check_files(runs, root, looking)
+    if not (looking or options.severity) or runs.empty:
+        return Group(runs, target, None, ())
+    config = common_config(runs, root, train=options.collapse)
+    names: Sequence[str] = ()
+    if options.severity:
+        first = next(runs.itertuples())
+        names = trained_classes(config, checkpoint_of(first, root)) or ()
+        categories(names, f'--severity: {first.config}')
+    for name, folder in options.also:
+        check_folder(config, Path(folder), f'--also {name}')
+    for name, other in options.transfer:
+        check_colours(config, other, f'--transfer {name}')
+    return Group(runs, target, config, names)
+
+
+def measured(group: Group, options: argparse.Namespace) -> List[dict]:
+    """All rows of the runs of one config."""
+    root, config = options.results, group.config
+    rows = [
+        row(keys_of(run), quantity, value)
+        for run in group.runs.itertuples()
+        for quantity, value in recorded(
+            root / run.folder, run.val_curve, group.target
+        ).items()
+    ]
+    if options.severity:
+        folders = [
+            (keys_of(run), root / run.folder) for run in group.runs.itertuples()
+        ]
+        rows += severity_rows(folders, group.names)
+    if config is not None and any(getattr(options, n) for n in _LOOKING):
+        rows += looking_rows(group, options)
+    return rows
+
+
+def looking_rows(group: Group, options: argparse.Namespace) -> List[dict]:
+    """What models make of images: one data set at a time for all."""
+    models = [
+        Trained(
+            keys_of(run), load_run(options.results / run.folder, run.epochs)
+        )
+        for run in group.runs.itertuples()
+    ]
+    shown = Shown(group.config, options.images, options.layer)
+    rows: List[dict] = []
+    if options.ood:
+        rows += detection_rows(models, shown, options.ood)
+    rows += also_rows(models, shown, options.also)
+    if options.corruptions:
+        corruptions = [
+            (name, level)
+            for name in options.corruptions
+            for level in options.severities
+        ]
+        rows += corruption_rows(models, shown, corruptions)
+    if options.collapse:
+        rows += collapse_rows(models, shown)
+    return rows + transfer_rows(models, shown, options.transfer)
 
 
 def _positive(text: str) -> int:
@@ -199,13 +185,18 @@ def _per_cent(text: str) -> float:
     return value
 
 
-def _named_folder(text: str) -> tuple:
-    name, _, folder = text.partition('=')
-    if not folder or not Path(folder).is_dir():
-        raise argparse.ArgumentTypeError(
-            f'{text!r} must be NAME=FOLDER with an existing folder of images'
-        )
-    return name, folder
+def _named(kind: str, exists: Callable[[Path], bool]) -> Callable[[str], tuple]:
+    """For argparse's ``type``: a name and something that exists."""
+
+    def parse(text: str) -> Tuple[str, str]:
+        name, _, place = text.partition('=')
+        if not name or not place or not exists(Path(place)):
+            raise argparse.ArgumentTypeError(
+                f'{text!r} must be NAME={kind} that exists'
+            )
+        return name, place
+
+    return parse
 
 
 def parse_args() -> argparse.Namespace:
@@ -213,12 +204,26 @@ def parse_args() -> argparse.Namespace:
         description='Measure what top-1 does not say, for the finished runs '
         'of a benchmark'
     )
+
+    def several(name: str, kind: str, exists: Callable, words: str) -> None:
+        parser.add_argument(
+            name,
+            type=_named(kind, exists),
+            nargs='*',
+            default=[],
+            metavar=f'NAME={kind}',
+            help=words,
+        )
+
     parser.add_argument('results', type=Path, help='folder of results.csv')
     parser.add_argument('out', type=new_path, help='a new folder')
     parser.add_argument('--arms', nargs='+', help='all unless given')
     parser.add_argument('--seeds', type=_positive, help='the first N only')
     parser.add_argument(
         '--accuracy', type=_per_cent, help='validation top-1 to reach, per cent'
+    )
+    parser.add_argument(
+        '--severity', action='store_true', help='of mistakes, by category'
     )
     parser.add_argument(
         '--corruptions',
@@ -231,13 +236,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--severities', type=int, nargs='+', default=[1, 2, 3, 4, 5]
     )
+    several('--ood', 'FOLDER', Path.is_dir, 'images of no trained class')
+    several('--also', 'FOLDER', Path.is_dir, 'other images of the classes')
+    several('--transfer', 'CONFIG', Path.is_file, 'of another data set')
     parser.add_argument(
-        '--ood',
-        type=_named_folder,
-        nargs='*',
-        default=[],
-        metavar='NAME=FOLDER',
-        help='images of no trained class',
+        '--collapse', action='store_true', help='of the features, by class'
     )
     parser.add_argument(
         '--images', type=_positive, help='so many of each split, evenly spaced'
@@ -250,34 +253,38 @@ def parse_args() -> argparse.Namespace:
     if 'all' in options.corruptions:
         options.corruptions = list(CORRUPTIONS)
     try:
+        for name in ('ood', 'also', 'transfer'):
+            check_names(f'--{name}', getattr(options, name))
         options.table = read_results(options.results)
         for name in options.corruptions:
-            for severity in options.severities:
-                Corrupt(name, severity)
-        check_runs(options)
+            for level in options.severities:
+                Corrupt(name, level)
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
     return options
 
 
-def measure(options: argparse.Namespace) -> List[dict]:
-    """All rows of the table."""
-    rows: List[dict] = []
-    for _, runs in options.table.groupby('config', sort=False):
-        target = options.accuracy or target_accuracy(runs)
-        runs = select(runs, options)
-        rows += records_rows(runs, options.results, target)
-        if options.corruptions or options.ood:
-            rows += models_rows(runs, options.results, options)
-    return rows
+def groups_of(options: argparse.Namespace) -> List[Group]:
+    """One a config; SystemExit if something is wrong."""
+    try:
+        options.transfer = [
+            (name, Config.fromfile(file)) for name, file in options.transfer
+        ]
+        for name, config in options.transfer:
+            check_splits(config, f'--transfer {name}')
+        by_config = options.table.groupby('config', sort=False)
+        return [group_of(runs, options) for _, runs in by_config]
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def main() -> None:
     options = parse_args()
     init_default_scope('mmpretrain')
     MMLogger.get_instance('behaviour', log_level='ERROR')
+    groups = groups_of(options)
     with new_folder(options.out) as part:
-        rows = measure(options)
+        rows = [r for group in groups for r in measured(group, options)]
         save_csv(pd.DataFrame(rows), part / 'behaviour.csv')
         command = shlex.join(['python', 'tools/behaviour.py', *sys.argv[1:]])
         (part / 'command.txt').write_text(command + '\n')

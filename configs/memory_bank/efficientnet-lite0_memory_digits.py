@@ -1,6 +1,6 @@
 # Digits by frozen ImageNet features: no training at all. The weights come from
-# `python tools/model_converters/efficientnet_lite0.py checkpoints/lite0.pth`;
-# then `python tools/test.py THIS checkpoints/lite0.pth`.
+# `python tools/model_converters/efficientnet_lite.py lite0 WEIGHTS.pth`; then
+# `python tools/test.py THIS WEIGHTS.pth`.
 _base_ = [
     '../_base_/datasets/digits.py',
     'mmpretrain::_base_/default_runtime.py',

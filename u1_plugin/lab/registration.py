@@ -16,6 +16,7 @@ from .permute_angles_hook import PermuteAnglesHook
 from .run_record_hook import RunRecordHook
 from .sample_seed_hook import SampleSeedHook
 from .simplex_head import SimplexClsHead
+from .squeezenet import SqueezeNet, SqueezeNetHead
 from .subsets import subset_dataset
 from .target_losses import (
     OrthogonalProjectionLoss,
@@ -34,6 +35,8 @@ COMPONENTS = (
             RandomPlaneLoss,
             SimplexClsHead,
             SphereTargetLoss,
+            SqueezeNet,
+            SqueezeNetHead,
             SuperclassLoss,
         ),
     ),

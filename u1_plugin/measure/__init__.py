@@ -7,6 +7,7 @@ from .circular_tests import (
     holm,
     summarize_class_angles,
 )
+from .collapse import Collapse, CollapseAccumulator
 from .estimate import Estimate
 from .information import (
     Dependence,
@@ -32,6 +33,8 @@ __all__ = [
     'Accumulator',
     'AngleAccumulator',
     'ClassAngleSummary',
+    'Collapse',
+    'CollapseAccumulator',
     'Concentration',
     'Dependence',
     'EnergyAccumulator',

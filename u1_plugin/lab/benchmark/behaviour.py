@@ -199,15 +199,23 @@ def load_run(folder: Path, epochs: int) -> nn.Module:
     checkpoint = folder / f'epoch_{epochs}.pth'
     if not checkpoint.is_file():
         raise FileNotFoundError(
-            f'{checkpoint} is missing; robustness and detection need the '
+            f'{checkpoint} is missing; what looks at images needs the '
             'checkpoints of the runs: train again, or leave these checks out'
         )
     config = Config.fromfile(folder / 'config.py')
     return mmpretrain.get_model(config, str(checkpoint)).eval()
 
 
-def _outputs(file: Path) -> Tuple[np.ndarray, np.ndarray]:
-    """Logits ``(N, K)`` and labels ``(N,)`` of a run's test split."""
+def recorded_outputs(folder: Path) -> Tuple[np.ndarray, np.ndarray]:
+    """Logits ``(N, K)`` and labels ``(N,)`` of a run's test split.
+
+    Args:
+        folder (Path): Of the run.
+
+    Raises:
+        ValueError: If ``test_outputs.npz`` is not of a benchmark.
+    """
+    file = folder / 'test_outputs.npz'
     try:
         with np.load(file, allow_pickle=False) as npz:
             logits, labels = npz['logits'], npz['labels']
@@ -256,7 +264,7 @@ def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:
     Raises:
         ValueError: If ``test_outputs.npz`` is not of a benchmark.
     """
-    error = calibration_error(*_outputs(folder / 'test_outputs.npz'))
+    error = calibration_error(*recorded_outputs(folder))
     return {
         'calibration error (ECE), %': error,
         f'epochs to {target:.2f} %': epochs_to(json.loads(curve), target),
