@@ -1,0 +1,160 @@
+"""What training did to the features that a classifier takes."""
+
+import math
+from typing import Dict, Iterator, List, NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...geometry import (
+    energy,
+    fourier_basis,
+    image_moment,
+    pooled_vector,
+    safe_norm,
+    to_positive_orthant,
+)
+from ...measure import CollapseAccumulator, class_dependence
+from ...mm.classifiers import num_classes_of
+from ...nn.taps import MapCollector
+from ...options import Count, checked
+from ..analysis.layer import COLOUR, angle_sums, project
+from .images import Images
+
+#: Draws of the null. Its mean alone is used, whose error is then far below
+#: the scatter over seeds.
+_PERMUTATIONS = 199
+
+
+class Features(NamedTuple):
+    """What a model makes of a batch.
+
+    Attributes:
+        vectors (Tensor): What the classifier takes, ``(B, C)``.
+        maps (Tensor): ``A`` of the layer, ``(B, C', H, W)``.
+    """
+
+    vectors: Tensor
+    maps: Tensor
+
+
+def _vectors(model: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        found = model.extract_feat(inputs, stage='pre_logits')
+    except (AssertionError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f'model.type={type(model).__name__} gives no features of the '
+            f'stage "pre_logits": {error}; measure an ImageClassifier whose '
+            'head has them'
+        ) from error
+    if not isinstance(found, Tensor) or found.ndim != 2:
+        raise ValueError(
+            f'model.head={type(model.head).__name__} gives no pooled vector '
+            '(B, C) as "pre_logits"; let model.neck pool the map'
+        )
+    return found
+
+
+@checked()
+def features(
+    model: nn.Module,
+    images: Tensor,
+    layer: Optional[str] = None,
+    batch_size: Count = 256,
+) -> Iterator[Features]:
+    """Vectors and maps, batch by batch.
+
+    Args:
+        model (nn.Module): A classifier of MMPretrain, in eval mode.
+        images (Tensor): ``(N, 3, H, W)``, as the pipeline packs them.
+        layer (str, optional): Module whose map is read, as in
+            ``model.named_modules()``; None takes the last map before pooling.
+        batch_size (int): Images at a time.
+
+    Raises:
+        ValueError: If the model has no pooled features, or the layer no map.
+    """
+    collector = MapCollector(model, [layer] if layer else 'auto')
+    for part in images.split(batch_size):
+        with torch.no_grad(), collector:
+            data = model.data_preprocessor(dict(inputs=part))
+            vectors = _vectors(model, data['inputs'])
+            (maps,) = collector.maps().values()
+        yield Features(vectors.float().cpu(), maps.float().cpu())
+
+
+def collapse_values(
+    model: nn.Module, images: Images, layer: Optional[str] = None
+) -> Dict[str, float]:
+    """Collapse of the classifier's features, and what angles tell of classes.
+
+    Collapse is :class:`~u1_plugin.measure.Collapse`, of the vectors that the
+    classifier takes. Angles are those of ``I = relu(A)`` of the layer: in the
+    Fourier plane, of the normalised pooled vectors less their mean over these
+    very images, and in the image plane; each with the information that it
+    gives on the class beyond what labels dealt at random give (see
+    :class:`~u1_plugin.measure.Dependence`).
+
+    Args:
+        model (nn.Module): A classifier of MMPretrain, in eval mode.
+        images (Images): With labels; of every class of the model.
+        layer (str, optional): See :func:`features`.
+
+    Returns:
+        Dict[str, float]: By name, 100 times the fractions, for a report of two
+        decimals; NaN for what is not defined or infinite.
+
+    Raises:
+        ValueError: If a class has no image, or a feature is not finite.
+    """
+    classes = num_classes_of(model) or int(images.labels.max()) + 1
+    labels = torch.from_numpy(images.labels)
+    collapse = CollapseAccumulator(classes)
+    pooled: List[Tensor] = []
+    moments: List[Tensor] = []
+    start = 0
+    for vectors, maps in features(model, images.inputs, layer):
+        rows = slice(start, start + len(vectors))
+        start = rows.stop
+        collapse.update(vectors, labels[rows])
+        intensity = to_positive_orthant(maps)
+        pooled.append(pooled_vector(intensity).double())
+        moments.append(image_moment(energy(intensity).double()))
+    found = collapse.summary()
+    planes = {'image plane': torch.cat(moments).numpy()}
+    if pooled[0].size(1) >= COLOUR:
+        planes['feature plane'] = _feature_moments(torch.cat(pooled))
+    return {
+        'NC1 (x 100)': _hundredfold(found.nc1),
+        'CDNV (x 100)': _hundredfold(found.cdnv),
+        'class separation R2 (x 100)': _hundredfold(found.separation),
+        **{
+            f'information of angle on class, {plane}, %': _information(
+                own, images.labels, classes
+            )
+            for plane, own in planes.items()
+        },
+    }
+
+
+def _hundredfold(value: float) -> float:
+    return 100 * value if math.isfinite(value) else math.nan
+
+
+def _feature_moments(pooled: Tensor) -> np.ndarray:
+    """Centred, in the Fourier plane, ``(N, 2)``; NaN for a zero vector."""
+    norm = safe_norm(pooled, 1)
+    some = norm > 0
+    units = pooled / torch.where(some, norm, math.nan)[:, None]
+    center = units[some].mean(0)
+    basis = fourier_basis(pooled.size(1), torch.float64)
+    return project(units.numpy(), basis.numpy(), center.numpy())
+
+
+def _information(moments: np.ndarray, labels: np.ndarray, k: int) -> float:
+    table = angle_sums(moments, labels, k).summary().table
+    if not table.sum():
+        return math.nan
+    found = class_dependence(table, permutations=_PERMUTATIONS, resamples=2)
+    return _hundredfold(found.information_share.value)

@@ -1,0 +1,141 @@
+"""Which finished runs are measured, and whether they can be."""
+
+import math
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Tuple
+
+from mmengine.config import Config
+
+from ...extras import needs
+from ...mm.data import described
+from .behaviour_images import train_dataset
+
+with needs('lab'):
+    import pandas as pd
+
+KEYS = ['config', 'arm', 'role', 'seed']
+
+
+def select(
+    table: pd.DataFrame,
+    arms: Optional[Sequence[str]] = None,
+    seeds: Optional[int] = None,
+) -> pd.DataFrame:
+    """The runs to measure: those that saw the test split, as asked for.
+
+    Args:
+        table (pd.DataFrame): Of a benchmark.
+        arms (Sequence[str], optional): Their names; None takes all.
+        seeds (int, optional): The first so many of each config; None takes
+            all.
+
+    Raises:
+        ValueError: If an arm has no finished run.
+    """
+    table = table[table.role != 'ablation']
+    if arms:
+        missing = sorted(set(arms) - set(table.arm))
+        if missing:
+            raise ValueError(
+                f'--arms: no finished run of {missing}; there are '
+                f'{sorted(set(table.arm))}'
+            )
+        table = table[table.arm.isin(arms)]
+    if seeds is not None:
+        first = table.groupby('config').seed.transform('min')
+        table = table[table.seed < first + seeds]
+    return table
+
+
+def target_accuracy(runs: pd.DataFrame) -> float:
+    """99 % of the baseline's mean final validation top-1.
+
+    Args:
+        runs (pd.DataFrame): Of one config.
+
+    Raises:
+        ValueError: If there is no baseline that was validated.
+    """
+    found = 0.99 * runs[runs.role == 'baseline'].val_top1.mean()
+    if math.isnan(found):
+        raise ValueError(
+            f'--accuracy: {runs.config.iloc[0]} has no baseline that was '
+            'validated; name the per cent to reach'
+        )
+    return found
+
+
+def keys_of(run: Any) -> dict:
+    """What names a run in the table's rows."""
+    return {key: getattr(run, key) for key in KEYS}
+
+
+def checkpoint_of(run: Any, root: Path) -> Path:
+    """The last checkpoint of a run; it may have been removed."""
+    return root / run.folder / f'epoch_{run.epochs}.pth'
+
+
+def check_names(option: str, pairs: Sequence[Tuple[str, Any]]) -> None:
+    """Raise ValueError if two things have one name."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f'{option}: {name} is there twice; give each a name of its own'
+            )
+
+
+def check_files(runs: pd.DataFrame, root: Path, options: List[str]) -> None:
+    """Whether the runs have what is read of them, before hours of work.
+
+    Args:
+        runs (pd.DataFrame): That are measured.
+        root (Path): The folder of the benchmark.
+        options (List[str]): The given ones for which models look at images.
+
+    Raises:
+        ValueError: If a file is missing.
+    """
+    for run in runs.itertuples():
+        files = [root / run.folder / 'test_outputs.npz']
+        if options:
+            files.append(root / run.folder / 'config.py')
+            files.append(checkpoint_of(run, root))
+        for file in files:
+            if not file.is_file():
+                words = ', '.join(f'--{name}' for name in options)
+                raise ValueError(
+                    f'{file} is missing; train again with tools/benchmark.py, '
+                    'or leave out what needs it'
+                    + (f': {words} look at images' if options else '')
+                )
+
+
+def common_config(runs: pd.DataFrame, root: Path, train: bool) -> Config:
+    """The config of the first run, whose data sets are those of all.
+
+    Args:
+        runs (pd.DataFrame): Of one config.
+        root (Path): The folder of the benchmark.
+        train (bool): Whether the train split is shown, too.
+
+    Raises:
+        ValueError: If the runs have different images or prepare them
+            differently.
+    """
+    first, found, name = None, {}, ''
+    for run in runs.itertuples():
+        config = Config.fromfile(root / run.folder / 'config.py')
+        own = dict(test_dataloader=config.test_dataloader.dataset)
+        if train:
+            own['train_dataloader'] = train_dataset(config)
+        own = {loader: described(data) for loader, data in own.items()}
+        if first is None:
+            first, found, name = config, own, run.folder
+        for loader, text in own.items():
+            if text != found[loader]:
+                raise ValueError(
+                    f'{loader}.dataset differs between {name} and '
+                    f'{run.folder}; measure such arms apart with --arms'
+                )
+    return first

@@ -1,0 +1,204 @@
+"""How far the vectors of a class have gathered about their mean.
+
+Three measures of the features that a classifier takes, by class: NC1 of
+neural collapse, the class-distance normalised variance, and the class
+separation R^2. All come from sums, so that batches, parts and ranks add up.
+"""
+
+import math
+from typing import Dict, Mapping, NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..geometry import safe_norm
+from ..options import checked
+from .estimate import Several
+from .sums import Accumulator, Size
+
+
+class Collapse(NamedTuple):
+    """What training did to the features, class by class.
+
+    With the classes' means ``mu_c``, their mean ``mu_G`` and the variances
+    ``var_c = mean |h - mu_c|^2``. All three are fractions.
+
+    Attributes:
+        n (int): Images.
+        nc1 (float): ``tr(S_W pinv(S_B)) / K`` with ``S_W``, the mean over the
+            images of ``(h - mu_c)(h - mu_c)^T``, and ``S_B``, the mean over
+            the classes of ``(mu_c - mu_G)(mu_c - mu_G)^T`` (Papyan, Han and
+            Donoho, PNAS 2020). >= 0; 0 for classes that have collapsed. NaN
+            where all classes have one mean.
+        cdnv (float): Class-distance normalised variance: the mean over pairs
+            of classes of ``(var_i + var_j) / (2 |mu_i - mu_j|^2)`` (Galanti,
+            Gyorgy and Hutter, ICLR 2022). >= 0; infinite or NaN where two
+            classes have one mean.
+        separation (float): Class separation ``R^2 = 1 - d_within / d_total``
+            of the cosine distances (Kornblith et al., NeurIPS 2021).
+            ``d_within`` is the mean over the classes of the mean over all
+            ordered pairs of a class's images, and ``d_total`` the mean over
+            all ordered pairs of classes of the mean over their pairs of
+            images; an image is a pair with itself, too. In ``[0, 1]``; 1 for
+            classes that have collapsed, about ``(K - 1) / (n - 1)`` for
+            labels at random. NaN where all vectors have one direction, or a
+            class has none.
+    """
+
+    n: int
+    nc1: float
+    cdnv: float
+    separation: float
+
+
+class CollapseAccumulator(Accumulator):
+    """Features by class, as :class:`Collapse` needs them.
+
+    Args:
+        num_classes (int): K >= 2.
+
+    Raises:
+        ValueError: If K is out of its range.
+    """
+
+    _measured = 'features of (C,) ='
+
+    @checked('CollapseAccumulator')
+    def __init__(self, num_classes: Several) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def _shapes(self, size: Size) -> Dict[str, Size]:
+        classes = (self.num_classes,)
+        return dict(
+            count=classes,
+            directed=classes,
+            total=classes + size,
+            squares=classes,
+            units=classes + size,
+            products=size * 2,
+        )
+
+    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
+        return np.shape(state['total'])[1:] if 'total' in state else None
+
+    @checked('CollapseAccumulator')
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            features (Tensor): ``h``, ``(B, C)``, finite; B may be 0. A vector
+                of norm 0 has no direction and no part in the separation.
+            labels (Tensor): ``(B,)``, integers in ``[0, K)``.
+
+        Raises:
+            ValueError: If the shapes or types do not fit, C differs from the
+                first batch's, a number is not finite, or a label is out of
+                range.
+        """
+        features = self._reals('features', features, 'BC')
+        labels = self._numbers('labels', labels, len(features))
+        labels = labels.to(features.device)
+        self._check(features, labels)
+        self._start(features.shape[1:], features.device)
+        norm = safe_norm(features, 1)
+        directed = norm > 0
+        unit = features / torch.where(directed, norm, 1.0)[:, None]
+        # A matrix product and no scatter: the same sum on every run.
+        by_class = torch.nn.functional.one_hot(labels, self.num_classes)
+        by_class = by_class.double().T
+        sums = self._sums
+        sums['count'] += by_class.sum(1)
+        sums['directed'] += by_class @ directed.double()
+        sums['total'] += by_class @ features
+        sums['squares'] += by_class @ features.square().sum(1)
+        sums['units'] += by_class @ unit
+        sums['products'] += features.T @ features
+
+    def _check(self, features: Tensor, labels: Tensor) -> None:
+        if not len(labels):
+            return
+        if not features.isfinite().all():
+            raise ValueError(
+                'features hold numbers that are not finite; check the '
+                "network's weights and the images"
+            )
+        low, high = labels.aminmax()
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(
+                f'labels are in [{int(low)}, {int(high)}], but '
+                f'num_classes={self.num_classes}; set num_classes to those of '
+                'the data set'
+            )
+
+    def summary(self) -> Collapse:
+        """The measures of the images so far.
+
+        Raises:
+            ValueError: If a class has no image.
+        """
+        sums = {n: torch.from_numpy(s) for n, s in self.state().items()}
+        count = sums['count']
+        missing = (count == 0).nonzero().flatten().tolist()
+        if missing:
+            raise ValueError(
+                f'num_classes={self.num_classes}, but {len(missing)} of them '
+                f'have no image, class {missing[0]} first; give images of '
+                'each class'
+            )
+        means = sums['total'] / count[:, None]
+        return Collapse(
+            int(count.sum()),
+            _nc1(means, sums),
+            _cdnv(means, sums),
+            _separation(sums),
+        )
+
+
+def _rounding(means: Tensor, count: Tensor) -> float:
+    """Distances between means below this are rounding of their sums."""
+    terms = max(means.size(1), float(count.max()))
+    largest = float(means.norm(dim=1).max())
+    return torch.finfo(means.dtype).eps * terms * largest
+
+
+def _nc1(means: Tensor, sums: Dict[str, Tensor]) -> float:
+    count = sums['count']
+    # S_B is between.T @ between; to square it first would lose half the
+    # digits.
+    between = (means - means.mean(0)) / math.sqrt(len(means))
+    _, scale, rows = torch.linalg.svd(between, full_matrices=False)
+    kept = scale > _rounding(means, count)
+    if not kept.any():
+        return math.nan
+    rows = rows[kept]
+    # The diagonal of S_W in these directions.
+    within = ((rows @ sums['products']) * rows).sum(1)
+    within = within - (means @ rows.T).square().T @ count
+    within = within.clamp_min(0) / count.sum()
+    return float((within / scale[kept].square()).sum() / len(means))
+
+
+def _cdnv(means: Tensor, sums: Dict[str, Tensor]) -> float:
+    count = sums['count']
+    variance = sums['squares'] / count - means.square().sum(1)
+    variance = variance.clamp_min(0)
+    apart = torch.pdist(means)  # by differences, for products would cancel
+    apart = torch.where(apart > _rounding(means, count), apart, 0.0)
+    first, second = torch.triu_indices(len(means), len(means), 1)
+    both = variance[first] + variance[second]
+    return float((both / (2 * apart.square())).mean())
+
+
+def _separation(sums: Dict[str, Tensor]) -> float:
+    directed = sums['directed']
+    if not directed.all():
+        return math.nan
+    # The mean cosine of all pairs is the square of the mean unit vector.
+    means = sums['units'] / directed[:, None]
+    total = 1 - float(means.mean(0).square().sum())
+    within = 1 - float(means.square().sum(1).mean())
+    if total <= torch.finfo(means.dtype).eps * float(directed.sum()):
+        return math.nan
+    return 1 - max(within, 0.0) / total
