@@ -8,6 +8,7 @@ import sys
 import torch
 
 from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
+from u1_plugin.measure.collapse import CollapseAccumulator
 from u1_plugin.measure.sums import Accumulator
 from u1_plugin.measure.vectors import VectorAccumulator
 
@@ -26,12 +27,14 @@ def accumulators(part: slice) -> dict:
         energy=EnergyAccumulator(),
         angle=AngleAccumulator(CLASSES),
         vector=VectorAccumulator(),
+        collapse=CollapseAccumulator(CLASSES),
     )
     own = torch.arange(IMAGES)[part]
     for index in own.split(16) if len(own) else []:
         totals['energy'].update(energy[index], index)
         totals['angle'].update(moments[index], labels[index])
         totals['vector'].update(vectors[index])
+        totals['collapse'].update(vectors[index], labels[index])
     return totals
 
 
