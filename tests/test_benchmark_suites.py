@@ -42,6 +42,7 @@ SUITES = [
     'mnist10k',
     'confirm',
     'scarce',
+    'scarce58',
     'tuning',
     'cifar',
     'finegrained',
@@ -83,10 +84,18 @@ ARMS = ['one-hot', 'u1-feature', 'u1-measured', 'u1-zero', 'arcface']
 def test_every_arm_of_every_suite_builds(name, root):
     suite = load_suite(root / f'configs/suites/{name}.yml')
     runs = expand(suite, Path('out'), root / 'configs')
-    arms = len(suite.arms) * suite.seeds
-    arms += len(suite.exploratory) * suite.exploratory_seeds
-    arms += len(suite.ablations) * suite.ablation_seeds
-    assert len(runs) == arms * len(suite.entries) + len(suite.anchors)
+    seeds = [
+        *((arm.name, suite.seeds) for arm in suite.arms),
+        *((arm.name, suite.exploratory_seeds) for arm in suite.exploratory),
+        *((arm.name, suite.ablation_seeds) for arm in suite.ablations),
+    ]
+    expected = len(suite.anchors) + sum(
+        number
+        for entry in suite.entries
+        for arm, number in seeds
+        if arm not in entry.without
+    )
+    assert len(runs) == expected
     assert len({run.run_hash for run in runs}) == len(runs)
     assert len({run.folder for run in runs}) == len(runs)
     entry = suite.entries[0].name
@@ -343,6 +352,22 @@ GOOD = dict(
         (
             dict(exploratory=dict(seeds=1, arms=['center-loss'], gain=1)),
             'suite.exploratory has the unknown',
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, without=['arcfac'])]),
+            r"without=\['arcfac'\] must be arms of the suite",
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, without=['one-hot'])]),
+            r"without=\['one-hot'\] must be arms of the suite but its",
+        ),
+        (
+            dict(
+                configs=[dict(config=CONFIG, without=['u1-zero'])],
+                arms=['one-hot', 'u1-zero', 'other'],
+                define={'other': dict(role='u1', measured='u1-zero')},
+            ),
+            'leaves out what measures the class angles of other',
         ),
         (dict(prepare=['digits.py']), r"suite.prepare\[0\]='digits.py' must"),
         (dict(prepare=[[]]), r'suite.prepare\[0\]=\[\] must'),

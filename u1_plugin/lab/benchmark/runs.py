@@ -256,6 +256,7 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
             (entry, arm, arm_config(root, entry, arm, 0))
             for entry in entries
             for arm in arms
+            if arm.name not in entry.without
         ]
         runs += [
             _run(

@@ -29,12 +29,15 @@ class Entry(NamedTuple):
             suite uses a config several times.
         expected (float | None): Of an anchor: the top-1 in per cent that is
             published for this recipe, where a wrong baseline shows.
+        without (Tuple[str, ...]): Arms that are left out here, such as one
+            that the recipe has already.
     """
 
     config: str
     set: Dict[str, Any]
     name: str
     expected: Optional[float] = None
+    without: Tuple[str, ...] = ()
 
 
 class Suite(NamedTuple):
@@ -101,10 +104,11 @@ def _entries(
 ) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
     """Configs for every arm, and anchors."""
     fields = ('config', 'name', 'set')
-    entries = tuple(
-        _entry(Fields(f'suite.configs[{i}]', content, fields), root, None)
-        for i, content in enumerate(read.get('configs', list))
-    )
+    entries: List[Entry] = []
+    for i, content in enumerate(read.get('configs', list)):
+        item = Fields(f'suite.configs[{i}]', content, (*fields, 'without'))
+        left_out = tuple(item.get('without', list, []))
+        entries.append(_entry(item, root, None)._replace(without=left_out))
     anchors: List[Entry] = []
     for i, content in enumerate(read.get('anchors', list, [])):
         item = Fields(f'suite.anchors[{i}]', content, (*fields, 'expected'))
@@ -118,7 +122,24 @@ def _entries(
             'of its own'
         )
     check_names('suite.configs', names)
-    return entries, tuple(anchors)
+    return tuple(entries), tuple(anchors)
+
+
+def _check_left_out(entry: Entry, every: Tuple[Arm, ...]) -> None:
+    names = [arm.name for arm in every if arm.role != 'baseline']
+    wrong = [name for name in entry.without if name not in names]
+    if wrong:
+        raise ValueError(
+            f'suite.configs: {entry.name}: without={wrong} must be arms of the '
+            f'suite but its baseline: {names}'
+        )
+    for arm in every:
+        if arm.measured in entry.without and arm.name not in entry.without:
+            raise ValueError(
+                f'suite.configs: {entry.name}: without={arm.measured!r} leaves '
+                f'out what measures the class angles of {arm.name}; leave '
+                'both out'
+            )
 
 
 def load_suite(file: Path) -> Suite:
@@ -161,6 +182,8 @@ def load_suite(file: Path) -> Suite:
             f'up to {_LAST_SEED}; begin lower'
         )
     entries, anchors = _entries(read, file.resolve().parent.parent)
+    for entry in entries:
+        _check_left_out(entry, every)
     return Suite(
         name,
         file,
