@@ -146,6 +146,31 @@ def test_measured_angles_come_from_another_seed(root):
         assert other.seed != run.seed
 
 
+def test_what_was_tuned_holds_for_all_arms_of_a_pattern(root, tmp_path):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    tuned = {
+        'u1-[fi]*': {'model.u1.loss.loss_weight': 0.7},
+        'center-loss': {'model.auxiliary.loss_weight': 0.7},
+    }
+    arms = ['one-hot', 'u1-feature', 'u1-image', 'u1-zero', 'center-loss']
+    content = dict(GOOD, arms=arms, tuned=tuned, ablations={})
+    file.write_text(yaml.safe_dump(content))
+    runs = expand(load_suite(file), tmp_path / 'out', root / 'configs')
+    weights = {
+        run.arm: run.values['model'].get(part, {}).get('loss_weight')
+        or run.values['model'].get(part, {}).get('loss', {}).get('loss_weight')
+        for run in runs
+        for part in ('u1', 'auxiliary')
+        if part in run.values['model']
+    }
+    assert weights == {
+        'u1-feature': 0.7,
+        'u1-image': 0.7,
+        'u1-zero': 0.0,
+        'center-loss': 0.7,
+    }
+
+
 def test_exploratory_arms_come_later_with_fewer_seeds(root, tmp_path):
     file = copied_suites(root, tmp_path) / 'mini.yml'
     more = dict(seeds=2, arms=['center-loss'])
@@ -369,6 +394,8 @@ GOOD = dict(
             ),
             'leaves out what measures the class angles of other',
         ),
+        (dict(tuned={'u2-*': {}}), r'suite.tuned.u2-\* matches none'),
+        (dict(tuned={'u1-*': [1]}), r'suite.tuned.u1-\*=\[1\] must be'),
         (dict(prepare=['digits.py']), r"suite.prepare\[0\]='digits.py' must"),
         (dict(prepare=[[]]), r'suite.prepare\[0\]=\[\] must'),
         (dict(prepare=[['a', {}]]), r'suite.prepare\[0\]=.*must'),

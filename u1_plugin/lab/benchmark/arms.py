@@ -1,5 +1,6 @@
 """The arms of a suite: recipes, their catalogue, and variants of them."""
 
+import fnmatch
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -46,7 +47,16 @@ def _arm(name: str, content: Any, where: str) -> Arm:
 
 
 def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
-    """The arms of ``arms.yml`` beside the suite, and of ``define``."""
+    """The arms that a suite may choose from.
+
+    Args:
+        file (Path): The suite. ``arms.yml`` beside it is the catalogue.
+        read (Fields): Of the suite: ``define`` adds arms, and ``tuned`` gives
+            options to all whose names match a pattern such as ``'u1-*'``.
+
+    Raises:
+        ValueError: If an arm is wrong, or a pattern matches none.
+    """
     catalogue = file.parent / 'arms.yml'
     known: Dict[str, Arm] = {}
     for source, content in (
@@ -58,6 +68,17 @@ def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
         check_names(source, list(content))
         for name, spec in content.items():
             known[name] = _arm(name, spec, source)
+    for pattern, options in read.get('tuned', dict, {}).items():
+        where = f'suite.tuned.{pattern}'
+        names = fnmatch.filter(known, str(pattern))
+        if not names:
+            raise ValueError(
+                f'{where} matches none of the arms {sorted(known)}'
+            )
+        options = check_options(where, options)
+        for name in names:
+            arm = known[name]
+            known[name] = arm._replace(set={**arm.set, **options})
     return known
 
 

@@ -147,7 +147,7 @@ def load_suite(file: Path) -> Suite:
 
     Args:
         file (Path): YAML. ``arms.yml`` beside it is the catalogue of arms;
-            ``define`` adds to it.
+            ``define`` adds to it, and ``tuned`` sets what validation chose.
 
     Returns:
         Suite: Complete and consistent, but for the configs' own contents.
@@ -158,7 +158,7 @@ def load_suite(file: Path) -> Suite:
     """
     fields = ('name', 'prepare', 'processes', 'configs', 'seeds', 'arms')
     fields += ('first_seed', 'define', 'exploratory', 'ablations', 'primary')
-    fields += ('anchors',)
+    fields += ('anchors', 'tuned')
     read = Fields('suite', read_yaml(file), fields)
     name = read.get('name', str)
     check_names('suite.name', [name])
