@@ -32,9 +32,11 @@ from u1_plugin.lab.outputs import top_accuracies
 
 SUITES = [
     'recipe',
+    'recipe_swin',
     'weights',
     'pilot',
     'glyphs62',
+    'glyphs62_swin',
     'glyphsk',
     'emoji58',
     'clipart',
