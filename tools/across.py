@@ -1,0 +1,231 @@
+"""Compare arms over the data sets of several benchmarks.
+
+    python tools/across.py work_dirs/benchmark/pilot docs/results/quick OUT
+
+Reads ``results.csv`` of ``tools/benchmark.py``, or ``runs.csv`` of a report,
+refuses runs that are no pairs, and writes a new folder: ``README.md``,
+``forest.png`` and ``across.csv``. What is compared is what the suites named
+before their runs (``primary.csv``), unless other comparisons are given.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+from rich.console import Console
+
+from u1_plugin.extras import needs
+from u1_plugin.files import new_folder, new_path
+from u1_plugin.lab.benchmark.across import Across, pool
+from u1_plugin.lab.benchmark.across_page import Part, csv_table, render
+from u1_plugin.lab.benchmark.across_runs import (
+    Pair,
+    Results,
+    make_set,
+    read_folder,
+    runs_of,
+)
+from u1_plugin.lab.benchmark.forest import forest
+from u1_plugin.lab.benchmark.frames import versions_line
+from u1_plugin.lab.benchmark.primary_report import (
+    FILE,
+    check_primary,
+    load_primary,
+)
+from u1_plugin.lab.benchmark.suite import load_suite
+from u1_plugin.lab.benchmark.table import save_csv
+from u1_plugin.lab.markup import code, terminal
+from u1_plugin.lab.markup import markdown as escaped
+
+with needs('lab'):
+    import pandas as pd
+
+#: What tells a run from all others.
+_RUN = ['results', 'config', 'arm', 'seed']
+
+
+def arms_of(text: str) -> Pair:
+    """For argparse: ``ARM:REFERENCE``."""
+    arm, _, reference = text.partition(':')
+    if not arm or not reference or arm == reference:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} must be ARM:REFERENCE, two different arms, such as '
+            'u1-image:one-hot'
+        )
+    return arm, reference
+
+
+def primary_pairs(
+    results: Sequence[Results], files: Sequence[Path]
+) -> Dict[Pair, List[str]]:
+    """What the suites named before their runs, and which of them.
+
+    Args:
+        results (Sequence[Results]): Whose folders may say so.
+        files (Sequence[Path]): Suites of some of them.
+
+    Raises:
+        ValueError: If a suite is of none of the results, names nothing, or
+            not what its folder says.
+    """
+    named = [(one.suite, load_primary(one.folder)) for one in results]
+    for file in files:
+        suite = load_suite(file)
+        own = [one for one in results if one.suite == suite.name]
+        if not own or not suite.primary.pairs:
+            why = 'names no comparison' if own else 'is the suite of no RESULTS'
+            raise ValueError(
+                f'--primary {file}: {suite.name!r} {why}; give --comparisons '
+                'ARM:REFERENCE, which the page calls exploratory'
+            )
+        for one in own:
+            if (one.folder / FILE).is_file():
+                check_primary(suite.primary, one.folder, len(one.table))
+        named.insert(0, (suite.name, suite.primary))
+    found: Dict[Pair, List[str]] = {}
+    for name, primary in named:
+        for pair in primary.pairs:
+            found.setdefault(pair, []).append(name)
+    return found
+
+
+def standing(pair: Pair, runs: pd.DataFrame, named: Sequence[str]) -> str:
+    """Whether a comparison was named before its runs."""
+    suites = runs.suite.unique()
+    primary = ' and '.join(code(name) for name in suites if name in named)
+    others = ' and '.join(code(name) for name in suites if name not in named)
+    if not primary:
+        return 'Exploratory: no suite names it as primary.'
+    rest = f'; exploratory in {others}' if others else ''
+    return f'A primary comparison of {primary}{rest}.'
+
+
+def compare_all(
+    results: Sequence[Results], chosen: Dict[Pair, List[str]]
+) -> Tuple[List[Part], pd.DataFrame]:
+    """Every comparison, and the runs that they rest on."""
+    parts, used = [], []
+    for pair, named in chosen.items():
+        found, left = runs_of(results, pair)
+        if not found:
+            arms = sorted({arm for one in results for arm in one.table.arm})
+            raise ValueError(
+                f'{":".join(pair)}: no RESULTS have test top-1 of both arms on '
+                f'one config; there are {", ".join(arms)}'
+            )
+        sets = [make_set(name, runs, pair) for name, runs in found.items()]
+        runs = pd.concat(found.values())
+        used.append(runs)
+        across = Across(*pair, sets, pool(sets))
+        parts.append(Part(across, standing(pair, runs, named), left))
+    return parts, pd.concat(used).drop_duplicates(_RUN)
+
+
+def warnings_of(results: Sequence[Results], used: pd.DataFrame) -> List[str]:
+    """What does not go together, and what is not finished, in Markdown."""
+    lines = []
+    for one in results:
+        if len(one.table) < one.planned:
+            lines.append(
+                f'Incomplete: {len(one.table)} of {one.planned} planned runs '
+                f'of {code(one.suite)} are finished, and nothing here is final.'
+            )
+    if used.hardware.nunique() > 1:
+        lines.append(
+            'The runs are of different processors: '
+            f'{escaped("; ".join(sorted(used.hardware.unique())))}.'
+        )
+    pairs = used.groupby(['results', 'config', 'seed']).hardware.nunique()
+    if (pairs > 1).any():
+        lines.append(
+            f'{(pairs > 1).sum()} of {len(pairs)} seeds have runs on more than '
+            'one kind of processor, so that pairs differ by more than the arm.'
+        )
+    known = used.reindex(columns=['versions']).dropna()
+    if known.versions.nunique() > 1:
+        several = versions_line(known).split(', ')
+        several = [text for text in several if ' and ' in text]
+        what = ', '.join(several) or 'not all name the same packages'
+        lines.append(f'The runs are of different versions: {escaped(what)}.')
+    return lines
+
+
+def results_frame(results: Sequence[Results]) -> pd.DataFrame:
+    """What was read, a row a folder."""
+    return pd.DataFrame(
+        {
+            'results': str(one.folder),
+            'suite': one.suite,
+            'runs': f'{len(one.table):,} of {one.planned:,}',
+            'hardware': ' and '.join(sorted(set(one.table.hardware))),
+            'versions': versions_line(one.table)
+            if 'versions' in one.table
+            else 'not in runs.csv',
+        }
+        for one in results
+    )
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        'results', type=Path, nargs='+', help='folders of results.csv, runs.csv'
+    )
+    parser.add_argument('out', type=new_path, help='a new folder')
+    parser.add_argument(
+        '--primary',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='SUITE.yml',
+        help='suites of the results, whose primary comparisons are taken',
+    )
+    parser.add_argument(
+        '--comparisons',
+        type=arms_of,
+        nargs='+',
+        default=[],
+        metavar='ARM:REFERENCE',
+        help='such as u1-image:one-hot; in place of what the results name',
+    )
+    options = parser.parse_args()
+    try:
+        options.results = [read_folder(folder) for folder in options.results]
+        named = primary_pairs(options.results, options.primary)
+        pairs = options.comparisons or named
+        options.chosen = {pair: named.get(pair, []) for pair in pairs}
+        if not options.chosen:
+            raise ValueError(
+                'the results name no comparison; give --comparisons '
+                'ARM:REFERENCE or --primary SUITE.yml'
+            )
+        options.parts, options.used = compare_all(
+            options.results, options.chosen
+        )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    return options
+
+
+def main() -> None:
+    options = parse_args()
+    found = [part.across for part in options.parts]
+    with new_folder(options.out) as out:
+        page = render(
+            options.parts,
+            results_frame(options.results),
+            warnings_of(options.results, options.used),
+            shlex.join(['python', 'tools/across.py', *sys.argv[1:]]),
+        )
+        (out / 'README.md').write_text(page, encoding='utf-8')
+        save_csv(csv_table(found), out / 'across.csv')
+        forest(found).savefig(out / 'forest.png', dpi=110)
+    Console().print(f'Page: {terminal(options.out / "README.md")}')
+
+
+if __name__ == '__main__':
+    main()
