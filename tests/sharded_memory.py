@@ -131,6 +131,16 @@ def refused_queries(own: Pixels, asked: Queries) -> list:
     )
 
 
+def refused_index(own: Pixels) -> list:
+    """Too many cells for the first rank's pixels, not for the last one's."""
+    if get_dist_info()[0] == 0:
+        own = own.select(slice(0, 20))
+    engine = dict(type='faiss', factory='IVF50,Flat', nprobe=9)
+    return refused(
+        lambda: Memory(bank_of(own), engine, sharded=True), 'engine.factory='
+    )
+
+
 def main() -> None:
     if 'RANK' in os.environ:
         # MMEngine's own start would bind each process to a GPU.
@@ -153,6 +163,7 @@ def main() -> None:
             index = torch.cat(all_gather_rows(index + part(PIXELS).start))
             found[f'{name} {width}'] = [index]
     found['refused'] = refused_queries(own, asked)
+    found['refused index'] = refused_index(own)
     if get_dist_info()[0] == 0:
         torch.save(found, sys.argv[1])
     if 'RANK' in os.environ:

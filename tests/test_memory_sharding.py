@@ -62,11 +62,11 @@ def test_two_ranks_answer_as_one(root, environment, tmp_path):
     run(tmp_path, environment, script, 'one.pt')
     run(tmp_path, environment, *TORCHRUN, '--master_port=29641', script, 'two')
     one, two = (torch.load(tmp_path / name) for name in ('one.pt', 'two'))
-    assert one.keys() == two.keys() and len(one) == 20
+    assert one.keys() == two.keys() and len(one) == 21
     for name in one:
         for first, second in zip(one[name], two[name]):
             assert torch.equal(first, second), name
-    for name in ('refused', 'emptied'):
+    for name in ('refused', 'refused index', 'emptied'):
         assert one[name][0].all(), name
     # The cases ask for different things.
     assert not torch.equal(one['biased'][1], one['cosine'][1])

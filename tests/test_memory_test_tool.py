@@ -12,6 +12,7 @@ import torch
 from helpers import images, memory_classifier
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
+from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from PIL import Image
 from rich.console import Console
@@ -24,7 +25,7 @@ from u1_plugin.lab.memory_drawing import (
     draw_matches,
 )
 from u1_plugin.lab.memory_test_report import as_picture, show, write_pictures
-from u1_plugin.memory import Sites
+from u1_plugin.memory import Kernel, Rule
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.mm.memory_evaluation import Grid, Metrics, evaluate
 from u1_plugin.mm.memory_maps import LayerView, hook_options, query_loader
@@ -113,10 +114,11 @@ def test_retrieval_is_average_precision_by_hand(model):
 
 
 def test_kernels_take_sigma():
-    sites = Sites(torch.tensor([[[0.0, 0.0]]]), torch.zeros(1, 1))
-    near = Sites(torch.tensor([[[0.3, 0.4]]]), torch.zeros(1, 1))
-    weight = Grid('position', [0.5], [1]).log_weights(sites, near, 0.5)
-    assert float(weight) == pytest.approx(-0.5)
+    kernel = Kernel('softmax', 0.07)
+    grid = Grid('position', [0.5], [1, 20], kernel)
+    assert grid.rule(0.2) == Rule('position', 0.0, 0.2, kernel)
+    assert Grid('both', [2.0], [1]).rule(2.0) == Rule('both', 2.0)
+    assert str(grid) == 'plane position, kernel softmax, T 0.07, k 1 20'
 
 
 def test_cells_lie_where_their_pixels_do():
@@ -204,6 +206,65 @@ def test_the_command_writes_a_report_once(tool):
             assert min(picture.size) > 300
     again = tool(*command)
     assert again.returncode and 'exists' in again.stderr
+
+
+def test_the_command_line_reaches_into_the_engine(tool):
+    """Also into a factory, whose comma MMEngine makes a list of."""
+    pytest.importorskip('faiss')
+    head = 'model.head.'
+    done = tool(
+        *('--k', '1', '3', '--out', 'cells', '--cfg-options'),
+        *(f'{head}engine.type=faiss', f'{head}engine.factory=IVF4,Flat'),
+        *(f'{head}engine.nprobe=2', f'{head}temperature=0.07'),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = ' '.join(done.stdout.split())
+    assert 'top-1 %, plane image, kernel softmax, T 0.07, k 1 3' in shown
+    line = 'kernel softmax, T 0.07, k 1 3; searched by faiss IVF4,Flat, nprobe'
+    assert f'last map: plane image, {line} 2 of 4 cells, recall@3' in shown
+    report = json.loads((tool.folder / 'cells/report.json').read_text())
+    (found,) = report['layers'].values()
+    assert found['engine'].startswith('faiss IVF4,Flat, nprobe 2 of 4 cells')
+    for one in (report, *found['rows']):
+        assert (one['kernel'], one['temperature']) == ('softmax', 0.07)
+    assert report['k'] == [1, 3] == [row['k'] for row in found['rows']]
+
+
+@pytest.mark.parametrize(
+    'engine, options, words',
+    [
+        (None, dict(nprobe=2), 'model.head.engine.type must be'),
+        ('exact', dict(nprobe=2), 'model.head.engine.nprobe=2 is no option'),
+        (
+            'faiss:HNSW8',
+            dict(nprobe=2),
+            "model.head.engine.nprobe=2 is not read by factory='HNSW8'",
+        ),
+        ('faiss:IVF4,Flat', dict(nprobe=0), 'model.head.engine.nprobe=0 must'),
+        ('faiss:IVF4,Flat', dict(nprobe=2), None),
+        (dict(type='faiss', factory='IVF4,Flat'), dict(nprobe=2), None),
+    ],
+)
+def test_an_engine_takes_options_of_the_command(
+    module, tmp_path, engine, options, words
+):
+    """Its short form as well, of which MMEngine alone would know none."""
+    pytest.importorskip('faiss')
+    file, text = tmp_path / 'config.py', CONFIG
+    if engine is not None:
+        text += f'model["head"]["engine"] = {engine!r}\n'
+    file.write_text(text)
+    options = {f'model.head.engine.{k}': v for k, v in options.items()}
+    args = SimpleNamespace(config=file, cfg_options=options)
+    head = module.read_config(args).model.head
+    if words is None:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            assert MODELS.build(head).engine == ('IVF4,Flat', 2, None)
+        return
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        with pytest.raises(ValueError) as caught:
+            MODELS.build(head)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

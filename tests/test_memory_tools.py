@@ -261,8 +261,9 @@ def test_a_narrow_kernel_of_the_study_finds_a_class(study, arm):
     asked = memory.select(torch.arange(4))
     far = memory.positions[:, 0].argmax().repeat(4, 1)
     zeros = torch.zeros(4, 1).double()
-    found = study.Neighbours(zeros, far, zeros)
+    own = (memory.labels, memory.images, memory.positions, memory.hues)
+    found = study.Matches(zeros, far, *(field[far] for field in own))
     asked = asked._replace(positions=torch.full((4, 2), -0.1))
-    queries = study.Queries(asked, found, labels[:1])
-    predicted = study.scores_of(arm, 1e-3, 1, queries, memory, None)
-    assert predicted.tolist() == [memory.labels[far[0, 0]]]
+    queries = study.Asked(asked, found, labels[:1])
+    guess = study.predicted(arm, 1e-3, 1, queries, memory, None)
+    assert guess.tolist() == [memory.labels[far[0, 0]]]

@@ -35,15 +35,17 @@ from u1_plugin.files import new_file
 from u1_plugin.geometry import pooled_vector
 from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.memory import (
-    ExactSearch,
+    Kernel,
+    Matches,
+    Memory,
     MemoryBank,
-    Neighbours,
     Pixels,
-    Sites,
+    Queries,
+    Rule,
     bottleneck_pixels,
+    class_shares,
     few_shot,
 )
-from u1_plugin.memory.vote import log_prior, vote_shares
 from u1_plugin.mm.memory_maps import read_maps
 
 with needs('lab'):
@@ -57,6 +59,7 @@ with needs('lab'):
 KS = (1, 5, 10, 20, 50)
 KAPPAS = (0.5, 1.0, 2.0, 4.0, 8.0)
 SIGMAS = (0.8, 0.4, 0.2, 0.1, 0.05, 0.025)
+KERNEL = Kernel()  # every arm's; the angle is what is asked about
 #: What each arm may choose on the validation images; the first, and weakest,
 #: of equals.
 STRENGTHS = dict(
@@ -74,11 +77,11 @@ STRENGTHS = dict(
 _LEAST = 5
 
 
-class Queries(NamedTuple):
+class Asked(NamedTuple):
     """Pixels of some images, their neighbours, and the images' labels."""
 
     pixels: Pixels
-    found: Neighbours
+    found: Matches
     labels: np.ndarray
 
 
@@ -88,28 +91,29 @@ def pixels_of(maps, labels, plane, mode='pixel') -> Pixels:
     return bottleneck_pixels(maps.float(), classes, numbers, plane, mode)
 
 
-def scores_of(
-    arm: str, strength: float, k: int, queries: Queries, memory: Pixels, order
+def rule_of(arm: str, strength: float) -> Rule:
+    """How the neighbours of an arm vote, at one kappa or sigma."""
+    if arm in ('position', 'radius'):
+        return Rule(arm, sigma=strength, kernel=KERNEL)
+    plane = 'image' if arm == 'pixel' else arm
+    return Rule(plane, strength, kernel=KERNEL)
+
+
+def predicted(
+    arm: str, strength: float, k: int, asked: Asked, memory: Pixels, order
 ) -> np.ndarray:
     """Predicted classes of one arm with one choice, ``(B,)``."""
-    index = queries.found.indices[:, :k]
-    positions = (
-        memory.positions[order] if arm == 'shuffled' else memory.positions
-    )
-    near = Sites(positions[index], memory.hues[index])
-    own = Sites(queries.pixels.positions[:, None], queries.pixels.hues[:, None])
-    weights = None
-    if arm in ('position', 'radius'):
-        weights = log_prior(own, near, arm, 0.0, sigma=strength)
-    elif arm != 'pixel':
-        weights = log_prior(own, near, arm, strength)
-    shares = vote_shares(
-        queries.found.distances[:, :k],
-        memory.labels[index],
-        queries.pixels.images,
-        int(memory.labels.max()) + 1,
-        len(queries.labels),
-        weights,
+    found = asked.found
+    if arm == 'shuffled':
+        found = found._replace(positions=memory.positions[order][found.indices])
+    classes = int(memory.labels.max()) + 1
+    shares = class_shares(
+        found,
+        asked.pixels,
+        classes,
+        len(asked.labels),
+        rule_of(arm, strength),
+        k,
     )
     return shares.argmax(1).numpy()
 
@@ -141,12 +145,13 @@ def run_split(
         memory = pixels_of(maps[train], labels[train], plane, mode)
         bank = MemoryBank()
         bank.append(memory)
-        search = ExactSearch(bank)
+        search = Memory(bank)
         parts = []
         for part in (val, test):
             pixels = pixels_of(maps[part], labels[part], plane, mode)
-            found = search.search(pixels.vectors, min(max(KS), len(bank)))
-            parts.append(Queries(pixels, found, labels[part]))
+            queries = Queries(pixels.vectors, pixels.positions, pixels.hues)
+            found = search.search(queries, max(KS))
+            parts.append(Asked(pixels, found, labels[part]))
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(bank), generator=generator)
         for arm in arms:
@@ -154,14 +159,14 @@ def run_split(
             choices = [(s, k) for s in STRENGTHS[name] for k in KS]
             accuracy = [
                 np.mean(
-                    scores_of(name, *choice, parts[0], memory, order)
+                    predicted(name, *choice, parts[0], memory, order)
                     == labels[val]
                 )
                 for choice in choices
             ]
             chosen[arm] = choices[int(np.argmax(accuracy))]
-            predicted = scores_of(name, *chosen[arm], parts[1], memory, order)
-            right[arm] = predicted == labels[test]
+            guess = predicted(name, *chosen[arm], parts[1], memory, order)
+            right[arm] = guess == labels[test]
     right.update(baselines(maps, labels, train, val, test))
     return right, chosen
 
@@ -220,7 +225,8 @@ def beyond_controls(summary: dict) -> Dict[str, dict]:
 
 def show(summary: dict, beyond: dict, console: Console) -> None:
     table = Table(
-        'arm', 'top-1 %', 'difference to pixel', 'gained', 'lost', 'p'
+        *('arm', 'top-1 %', 'difference to pixel', 'gained', 'lost', 'p'),
+        title=f'{KERNEL}; k, kappa and sigma of validation images',
     )
     for arm, row in summary.items():
         cells = ['', '', '', '']
@@ -276,6 +282,7 @@ def study(args: argparse.Namespace, file: Optional[Path]) -> None:
             summary=summary,
             image_less_control=beyond,
             chosen=[chosen for _, chosen in results],
+            kernel=KERNEL.name,
         )
         file.write_text(json.dumps(content, indent=2))
 

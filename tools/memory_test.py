@@ -8,6 +8,7 @@ judge: ``Accuracy``, ``SingleLabelMetric``, and ``RetrievalRecall`` and
 the mean of their stored vectors to the query's mean vector.
 
 Choose kappa and k with ``--split val``; the test images are for the last word.
+Of an approximate engine the recall on held-out pixels of the memory is shown.
 In one process; for many, run ``tools/test.py`` with a launcher.
 """
 
@@ -33,6 +34,7 @@ from u1_plugin.files import new_folder
 from u1_plugin.lab.markup import terminal
 from u1_plugin.lab.memory_test_report import show, write_pictures
 from u1_plugin.memory import PRIORS
+from u1_plugin.memory.engine_configs import engine_options
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
 from u1_plugin.mm.memory_evaluation import KERNELS, Grid, evaluate
@@ -177,7 +179,28 @@ def grid_of(head: MemoryBankHead, args) -> Grid:
         )
     strengths = getattr(args, used) or [getattr(head, used)]
     ks = args.k or [head.k]
-    return Grid(plane, list(dict.fromkeys(strengths)), list(dict.fromkeys(ks)))
+    return Grid(
+        plane,
+        list(dict.fromkeys(strengths)),
+        list(dict.fromkeys(ks)),
+        head.kernel,
+    )
+
+
+def read_config(args) -> Config:
+    """The config with ``--cfg-options``, which may reach into an engine.
+
+    Of an engine in its short form there is nothing to reach into, so that it
+    is written out first.
+    """
+    cfg = Config.fromfile(args.config)
+    options = args.cfg_options or {}
+    head = (cfg.get('model') or {}).get('head') or {}
+    name = 'model.head.engine'
+    if 'engine' in head and any(key.startswith(f'{name}.') for key in options):
+        head['engine'] = engine_options(head['engine'], name)
+    cfg.merge_from_dict(options)
+    return cfg
 
 
 def check(model: nn.Module) -> None:
@@ -203,8 +226,7 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
     """Fill, search, show; with a folder, write what was found into it."""
     init_default_scope('mmpretrain')
     MMLogger.get_current_instance().setLevel(logging.WARNING)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = mmpretrain.get_model(cfg, args.checkpoint or False, device=device)
     check(model)
@@ -222,7 +244,7 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
             hook.progress, hook.text = progress, f'{terminal(name)}: memorise'
             run = Run(view, cfg, MMLogger.get_current_instance())
             hook.fill(run)
-            text = f'{terminal(name)}: {args.split}'
+            text = f'{terminal(name)}: {args.split}, {terminal(grid)}'
             tracked = _Tracked(queries, progress, text)
             found = evaluate(view, tracked, grid, draw.tolist())
             bank = view.head.bank
@@ -234,9 +256,19 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
             )
     strength = 'sigma' if grid.plane in KERNELS else 'kappa'
     show(results, strength, grid, console)
+    for name, found in results.items():
+        line = f'{name}: {grid}; searched by {found["engine"]}'
+        console.print(terminal(line))
     if folder is not None:
         settings = {key: str(v) for key, v in vars(args).items() if v}
-        content = dict(settings=settings, strength=strength, plane=grid.plane)
+        content = dict(
+            settings=settings,
+            strength=strength,
+            plane=grid.plane,
+            k=grid.ks,
+            kernel=grid.kernel.name,
+            **grid.kernel.options,
+        )
         memory = hook.images(run)
         write_pictures(results, queries.dataset, memory, is_bgr(cfg), folder)
         content['layers'] = results

@@ -35,17 +35,31 @@ from u1_plugin.mm.memory_sampler import MemorySampler
 from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
 
 ORTHANT = choice(*ORTHANT_MAPS)
+ENGINES = (
+    *('exact', 'faiss:Flat', dict(type='exact', dtype='bfloat16')),
+    dict(type='faiss', factory='IVF1,Flat', nprobe=1),
+)
 HEAD = dict(
     num_classes=whole(3, 5),
     in_channels=whole(4, 4),
     k=COUNT,
     mode=choice('pixel', 'pooled'),
     metric=choice('cosine', 'l2'),
-    engine=choice('exact', 'faiss:Flat'),
+    engine=Kind(
+        lambda value: (
+            any(value is one or value == one for one in ENGINES)
+            if isinstance(value, (str, dict))
+            else False
+        ),
+        st.sampled_from(ENGINES),
+    ),
     plane=choice(*PRIORS),
     kappa=NON_NEGATIVE,
     sigma=POSITIVE,
+    kernel=optional(choice('uniform', 'gaussian', 'softmax')),
     width=optional(POSITIVE),
+    temperature=optional(POSITIVE),
+    protocol=optional(choice('dino')),
     prior_in=choice('vote', 'search'),
     orthant=ORTHANT,
     keep=optional(COUNT),
@@ -64,15 +78,15 @@ HEAD = dict(
 def test_memory_bank_head(case, maps):
     given, wrong = case
     given['in_channels'] = wrong.get('in_channels', 4)
-    searches = given.get('prior_in') == 'search'
-    fits = given.get('engine', 'exact') == 'exact' and given.get('width')
+    others = [] if wrong else _misfits(given)
     head = attempt(
         lambda: MemoryBankHead(**given),
-        wrong or (dict(prior_in='search') if searches and not fits else {}),
-        also=['prior_in'] if searches else [],
+        wrong or dict.fromkeys(others, None),
+        also=others or [n for n in _TOGETHER if n in given],
     )
     if head is REFUSED:
         return
+    assert not others
     maps = maps.abs() + 0.1
     bank, asked = maps[:3], maps[3:]
     labels = torch.arange(3)
@@ -83,12 +97,42 @@ def test_memory_bank_head(case, maps):
     # Logs of shares; where nobody votes, all are equal.
     shares = found.softmax(1)
     assert close(shares.log().diff(dim=1), found.diff(dim=1), 1e-3)
-    plain = given.get('kappa', 0) == 0 and not searches
-    plain = plain and given.get('width') is None and not given.get('coreset')
+    plain = given.get('kappa', 0) == 0 and head.prior_in == 'vote'
+    plain = plain and head.kernel.name == 'uniform'
+    plain = plain and not given.get('coreset')
     plane = given.get('plane', 'image')
     if plain and plane not in ('position', 'radius'):
         wanted = _vote(bank, asked, given)
         assert close(shares, wanted, 1e-3)
+
+
+#: What may be refused for another option instead of the wrong one.
+_TOGETHER = ('protocol', 'prior_in', 'width', 'temperature', 'metric')
+_DINO = dict(
+    *[dict(mode='pooled', k=20, metric='cosine', kernel='softmax')],
+    **dict(temperature=0.07, kappa=0, plane='image', prior_in='vote'),
+)
+
+
+def _misfits(given) -> list:
+    """Options of a head that do not fit each other, if any."""
+    dino = given.get('protocol') == 'dino'
+    if dino and any(given.get(k, v) != v for k, v in _DINO.items()):
+        return ['head.protocol']
+    given = {**given, **_DINO} if dino else given
+    temperature = given.get('temperature')
+    there = [n for n in ('width', 'temperature') if given.get(n) is not None]
+    reads = dict(gaussian='width', softmax='temperature')
+    kernel = given.get('kernel')
+    wanted = [reads[kernel]] if kernel in reads else []
+    if (there != wanted) if kernel else len(there) > 1:
+        return ['width', 'temperature']
+    if temperature is not None and given.get('metric') == 'l2':
+        return ['metric']
+    exact = given.get('engine', 'exact') in ('exact', ENGINES[2])
+    if given.get('prior_in') == 'search' and not (exact and there):
+        return ['prior_in']
+    return []
 
 
 def _vote(bank, asked, given) -> np.ndarray:

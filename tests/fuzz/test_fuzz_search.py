@@ -13,9 +13,11 @@ from strategies import (
     SHARE,
     SIZES,
     VECTORS,
+    Kind,
     bank_of,
     choice,
     close,
+    optional,
     options,
     pixels_of,
     smooth,
@@ -23,7 +25,7 @@ from strategies import (
 )
 
 from u1_plugin import memory
-from u1_plugin.memory import Queries, Sites
+from u1_plugin.memory import Kernel, Matches, Queries, Rule, Sites
 from u1_plugin.memory.vote import vote_shares
 
 DTYPES = choice('float32', 'float16', 'uint8')
@@ -38,8 +40,25 @@ def far(queries: torch.Tensor, vectors: torch.Tensor, metric: str):
     return 1 - unit[0] @ unit[1].T
 
 
-ENGINES = ('exact', 'faiss:Flat', 'faiss:HNSW2')
-SEARCH = dict(metric=choice('cosine', 'l2'), chunk=COUNT, block=COUNT)
+FLAT = 'IVF1,Flat'  # of one cell, which is all there is
+#: With what each is when parsed; all but HNSW look at everything.
+ENGINES = [
+    ('exact', ('float32',)),
+    (dict(type='exact'), ('float32',)),
+    (dict(type='exact', dtype='float16'), ('float16',)),
+    ('faiss:Flat', ('Flat', None, None)),
+    (['faiss:IVF1', 'Flat'], (FLAT, None, None)),
+    (dict(type='faiss', factory=FLAT), (FLAT, None, None)),
+    (dict(type='faiss', factory=FLAT, nprobe=3), (FLAT, 3, None)),
+    (dict(type='faiss', factory=FLAT, recall=1), (FLAT, None, 1.0)),
+    ('faiss:HNSW2', ('HNSW2', None, None)),
+]
+SEARCH = dict(
+    metric=choice('cosine', 'l2'),
+    chunk=COUNT,
+    block=COUNT,
+    dtype=choice('float32', 'float16', 'bfloat16'),
+)
 
 
 @fuzz(
@@ -80,20 +99,20 @@ def test_exact_search(vectors, queries, case, k, offset):
     share=0.5,
     vectors=VECTORS,
     queries=smooth(3, 4),
-    engine=st.sampled_from(
-        ['exact', 'faiss:Flat', 'faiss:HNSW2', 'faiss:PQ999', 'faiss:']
-    )
+    engine=st.sampled_from([given for given, _ in ENGINES])
+    | st.sampled_from(['faiss:PQ999', 'faiss:'])
     | JUNK,
     metric=st.sampled_from(['cosine', 'l2', 'L2', None]),
+    k=COUNT.right,
 )
-def test_engines(vectors, queries, engine, metric):
+def test_engines(vectors, queries, engine, metric, k):
     wrong = {}
-    if not isinstance(engine, str) or engine not in ENGINES:
+    if not any(_equal(engine, known) for known, _ in ENGINES):
         wrong = dict(engine=engine, factory=engine)
     if metric not in ('cosine', 'l2'):
         wrong = dict(wrong, metric=metric)
     search = attempt(
-        lambda: memory.build_search(bank_of(vectors), engine, metric), wrong
+        lambda: memory.build_search(bank_of(vectors), engine, metric, k), wrong
     )
     if search is REFUSED:
         return
@@ -101,6 +120,84 @@ def test_engines(vectors, queries, engine, metric):
     wanted = far(queries, vectors, metric).amin(1)
     if engine != 'faiss:HNSW2':
         assert close(found.distances[:, 0], wanted, 1e-6)
+
+
+def _equal(one, two) -> bool:
+    return type(one) is type(two) and one == two
+
+
+ENGINE = dict(
+    type=choice('exact', 'faiss'),
+    factory=Kind(
+        lambda v: (isinstance(v, str) and v) or _strings(v),
+        st.sampled_from(['Flat', 'IVF1,Flat', 'x', ['IVF1', 'Flat']]),
+    ),
+    nprobe=optional(COUNT),
+    recall=optional(SHARE),
+    dtype=choice('float32', 'float16', 'bfloat16'),
+)
+
+
+def _strings(value) -> bool:
+    listed = isinstance(value, (list, tuple)) and len(value) > 0
+    return listed and all(isinstance(part, str) for part in value)
+
+
+@fuzz('memory.parse_engine', case=options(ENGINE, ('type',)))
+def test_parse_engine(case):
+    given, wrong = case
+    others = []
+    if 'type' not in wrong:
+        faiss = given['type'] == 'faiss'
+        own = (
+            {'type', 'factory', 'nprobe', 'recall'}
+            if faiss
+            else {
+                'type',
+                'dtype',
+            }
+        )
+        others = [f'engine.{name}' for name in given.keys() - own]
+        if faiss and 'factory' not in given:
+            others.append('engine.factory=None')
+        numbers = [given.get(name) for name in ('nprobe', 'recall')]
+        if faiss and None not in numbers:
+            others.append('engine.recall')
+    expected = wrong or dict.fromkeys(others, None)
+    found = attempt(
+        lambda: memory.parse_engine(given),
+        expected,
+        also=others,
+    )
+    if found is not REFUSED:
+        assert memory.parse_engine(found) == found
+        kind = memory.FaissEngine if faiss else memory.ExactEngine
+        assert isinstance(found, kind)
+        for name in given.keys() - {'type', 'factory'}:
+            assert getattr(found, name) == given[name]
+
+
+@fuzz(
+    'memory.least_nprobe',
+    share=0.5,
+    vectors=VECTORS,
+    case=options(
+        dict(
+            recall=SHARE,
+            queries=COUNT,
+            seed=SEED,
+            k=COUNT,
+            metric=choice('cosine', 'l2'),
+        )
+    ),
+)
+def test_least_nprobe(vectors, case):
+    given, wrong = case
+    bank = bank_of(vectors)
+    found = attempt(lambda: memory.least_nprobe(bank, FLAT, **given), wrong)
+    if found is not REFUSED:
+        assert (found.nprobe, found.cells, found.share) == (1, 1, 1.0)
+        assert found.queries == min(int(given.get('queries', 256)), len(bank))
 
 
 @fuzz(
@@ -195,64 +292,121 @@ def test_prior(case, places):
     assert close(found, wanted.exp())
 
 
+KERNEL = dict(
+    kernel=optional(choice('uniform', 'gaussian', 'softmax')),
+    width=optional(POSITIVE),
+    temperature=optional(POSITIVE),
+)
+
+
+def unread(given) -> list:
+    """Options of which a kernel reads none, or that it lacks."""
+    own = dict(gaussian='width', softmax='temperature')
+    there = [n for n in ('width', 'temperature') if given.get(n) is not None]
+    kernel = given.get('kernel')
+    if kernel is None:
+        return there if len(there) > 1 else []
+    read = own.get(kernel)
+    return [n for n in there if n != read] + [
+        n for n in (read,) if n and n not in there
+    ]
+
+
+def weights_of(given, distances) -> np.ndarray:
+    """By the formulas of METHOD, in float64."""
+    distances = distances.double().numpy()
+    width, temperature = (given.get(n) for n in ('width', 'temperature'))
+    if width is not None:
+        return np.exp(-((distances / float(width)) ** 2) / 2)
+    if temperature is not None:
+        return np.exp((1 - distances) / float(temperature))
+    return np.isfinite(distances).astype(float)
+
+
+@fuzz('memory.kernel_of', case=options(KERNEL))
+def test_kernel_of(case):
+    given, wrong = case
+    others = [] if wrong else unread(given)
+    found = attempt(
+        lambda: memory.kernel_of(**given),
+        wrong or dict.fromkeys(others, None),
+        also=[*others, 'width', 'temperature', 'kernel'],
+    )
+    if found is not REFUSED:
+        assert not others
+        assert given.get('kernel') in (None, found.name)
+        assert memory.kernel_of(**found.options) == found
+
+
 @fuzz(
     'memory.vote',
     distances=tensors(
         3,
         2,
-        values=st.floats(0, 9, width=32) | st.sampled_from([np.inf, np.nan]),
+        values=st.floats(0, 2, width=32) | st.sampled_from([np.inf, np.nan]),
     ),
     labels=st.lists(st.integers(-1, 3), min_size=6, max_size=6),
     images=st.lists(st.integers(-1, 2), min_size=3, max_size=3),
-    case=options(dict(width=POSITIVE)),
+    case=options(KERNEL),
 )
 def test_vote(distances, labels, images, case):
     given, wrong = case
-    if wrong.get('width', 0) is None:
-        return
     labels = torch.tensor(labels).reshape(3, 2)
     near = distances.isfinite()
     named = labels[near]
+    others = [] if wrong else unread(given)
+    wrong = dict(wrong, **dict.fromkeys(others, None))
+    also = [*others, *('width', 'temperature') * bool(wrong)]
     if distances.isnan().any():
         wrong = dict(wrong, distances=distances)
     if ((named < 0) | (named > 2)).any():
         wrong = dict(wrong, labels=labels)
     if not all(0 <= i < 2 for i in images):
         wrong = dict(wrong, images=images)
+    votes = np.zeros((2, 3))
+    with np.errstate(over='ignore', invalid='ignore'):
+        if not wrong:
+            weights = weights_of(given, distances)
+            for row, column in near.nonzero().tolist():
+                own = images[row], labels[row, column]
+                votes[own] += weights[row, column]
+        if not (votes < torch.finfo(distances.dtype).max).all():
+            wrong = dict(temperature=float(given['temperature']))
     found = attempt(
         lambda: memory.vote(
             distances, labels, torch.tensor(images), 3, 2, **given
         ),
         wrong,
+        also=also,
     )
-    if found is REFUSED:
-        return
-    wanted = np.zeros((2, 3))
-    for row in range(3):
-        for column in range(2):
-            if near[row, column]:
-                d, h = float(distances[row, column]), given.get('width')
-                vote = 1 if h is None else np.exp(-((d / float(h)) ** 2) / 2)
-                wanted[images[row], labels[row, column]] += vote
-    assert close(found, wanted)
+    if found is not REFUSED:
+        assert close(found, votes)
 
 
 @fuzz(
-    'memory.vote_shares',
-    distances=tensors(3, 2, values=st.floats(0, 9, width=32) | st.just(np.inf)),
-    logs=tensors(3, 2, values=st.floats(-1e9, 0, width=32)),
+    'memory.vote_shares, class_shares',
+    distances=tensors(3, 2, values=st.floats(0, 2, width=32) | st.just(np.inf)),
+    hues=tensors(3, 2, values=st.floats(-3, 3, width=32)),
+    kappa=st.floats(0, 1e9),
     labels=st.lists(st.integers(0, 2), min_size=6, max_size=6),
     images=st.lists(st.integers(0, 1), min_size=3, max_size=3),
-    width=st.none() | st.floats(1e-3, 50),
+    kernel=st.just(Kernel())
+    | st.builds(
+        Kernel, st.sampled_from(['gaussian', 'softmax']), st.floats(1e-3, 50)
+    ),
 )
-def test_vote_shares(distances, logs, labels, images, width):
+def test_vote_shares(distances, hues, kappa, labels, images, kernel):
     labels, images = torch.tensor(labels).reshape(3, 2), torch.tensor(images)
+    logs = kappa * (hues.double().cos() - 1)
+    options = kernel.options
     found = attempt(
-        lambda: vote_shares(distances, labels, images, 3, 2, logs, width)
+        lambda: vote_shares(distances, labels, images, 3, 2, logs, **options)
     )
-    votes = logs.double() - (
-        0 if width is None else (distances.double() / width) ** 2 / 2
-    )
+    votes = logs.clone()
+    if 'width' in options:
+        votes -= (distances.double() / options['width']) ** 2 / 2
+    if 'temperature' in options:
+        votes += (1 - distances.double()) / options['temperature']
     votes[distances.isinf()] = -np.inf
     for image in range(2):
         own = votes[images == image].flatten()
@@ -261,7 +415,16 @@ def test_vote_shares(distances, logs, labels, images, width):
         wanted = [float(own[near == c].sum()) for c in range(3)]
         total = sum(wanted)
         wanted = [w / total if total else 1 / 3 for w in wanted]
-        assert close(found[image], wanted, 1e-9)
+        assert close(found[image], wanted, 1e-6)
+    # The same by places: the query's hue is 0.
+    places = torch.zeros(3, 2, 2)
+    matches = Matches(distances, labels, labels, labels, places, hues)
+    asked = pixels_of(torch.zeros(3, 1))._replace(
+        images=images, positions=places[:, 0], hues=torch.zeros(3)
+    )
+    rule = Rule('feature', kappa, kernel=kernel)
+    again = attempt(lambda: memory.class_shares(matches, asked, 3, 2, rule))
+    assert close(again, found, 1e-5)
 
 
 @fuzz('memory.all_gather_rows', rows=tensors(SIZES, SIZES))

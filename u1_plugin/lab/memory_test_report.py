@@ -22,7 +22,7 @@ def show(results: dict, strength: str, grid, console: Console) -> None:
         console (Console): Where to print.
     """
     names = [f'{strength} {value:g}' for value in grid.strengths]
-    table = Table('layer', 'k', *names, title=f'top-1 %, plane {grid.plane}')
+    table = Table('layer', 'k', *names, title=f'top-1 %, {grid}')
     for layer, found in results.items():
         for k in grid.ks:
             cells = [

@@ -46,9 +46,7 @@ class MemoryBank:
 
     @checked('MemoryBank')
     def __init__(
-        self,
-        dtype: StorageDtype = 'float32',
-        identity: Mapping[str, str] = {},
+        self, dtype: StorageDtype = 'float32', identity: Mapping[str, str] = {}
     ) -> None:
         self.dtype = dtype
         self.identity = check_identity(identity, 'MemoryBank.identity')
@@ -76,12 +74,11 @@ class MemoryBank:
     @property
     def nbytes(self) -> int:
         """Bytes of everything stored."""
-        values = [value for block in self._blocks for value in block.values()]
-        return sum(value.numel() * value.element_size() for value in values)
+        return sum(v.nbytes for b in self._blocks for v in b.values())
 
     @checked()
     def append(self, pixels: Pixels) -> None:
-        """Add copies of pixels; their order of arrival is their index.
+        """Add copies of pixels, in the order of their index.
 
         Raises:
             ValueError: If C differs, shapes do not fit, a number is not finite
@@ -105,13 +102,16 @@ class MemoryBank:
 
     def blocks(self) -> Iterator[Tensor]:
         """Copies of the vectors, float32, some ``(n, C)`` at a time."""
-        for block in self._blocks:
-            for start in range(0, len(block['labels']), _ROWS):
-                yield decoded(block, slice(start, start + _ROWS), copy=True)
+        return self._parts(_ROWS, copy=True)
 
-    def lent_blocks(self) -> Iterator[Tensor]:
-        """The same without copies, for who changes none of it."""
-        return map(decoded, self._blocks)
+    def lent_blocks(self, rows: int = _ROWS) -> Iterator[Tensor]:
+        """At most so many, in the bank's storage if that is float32."""
+        return self._parts(rows)
+
+    def _parts(self, rows: int, copy=False) -> Iterator[Tensor]:
+        for block in self._blocks:
+            for start in range(0, len(block['labels']), rows):
+                yield decoded(block, slice(start, start + rows), copy)
 
     @checked()
     def vectors(self, index: Tensor) -> Tensor:

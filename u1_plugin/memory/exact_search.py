@@ -7,12 +7,15 @@ from torch import Tensor
 
 from ..options import Count, checked
 from .bank import MemoryBank
+from .engine_configs import ExactEngine
 from .precise import distances, prepared
-from .scores import Asked, Scores
+from .scores import Asked, ScoreDtype, Scores
 from .search import Bias, Metric, Neighbours, check_bank, check_queries
 
 _GROUP = 64  # scores that one maximum stands for
 _SPARE = 8  # candidates beside the k that are asked for, at least
+#: Times as many of them, where scores are that coarse.
+_MORE = dict(float32=1, float16=16, bfloat16=64)
 _NUMBERS = 2**20  # in a temporary of float64, about
 _FEW = 64  # queries at a time that look at all pixels again
 
@@ -46,10 +49,10 @@ class _Candidates(NamedTuple):
 class ExactSearch:
     """Blocked matrix products, and float64 for what they cannot tell.
 
-    Products in float32, with a bound on their error, leave a few candidates
-    for each query. Their distances are those of float64, and so is their
-    order; at equal distances the smaller index comes first. A query of which
-    more pixels than usual may be among the nearest looks at all of those.
+    Products in float32 or narrower, with a bound on their error, leave a few
+    candidates for each query. Their distances are those of float64, and so is
+    their order; at equal distances the smaller index comes first. A query of
+    which more pixels than usual may be among the nearest looks at all of those.
 
     Beside the bank it needs ``chunk * block`` scores, one number a pixel and
     one block in float32. Runs where the queries are.
@@ -59,6 +62,10 @@ class ExactSearch:
         metric (str): ``'cosine'`` or ``'l2'``.
         chunk (int): Queries at a time.
         block (int): Pixels at a time.
+        dtype (str): Of the products: ``'float32'``, ``'float16'`` or
+            ``'bfloat16'``. The answer is the same; coarser products leave
+            more pixels to compare, and pay where the hardware multiplies
+            them so much faster.
 
     Raises:
         ValueError: If an option is out of its range or the bank empty.
@@ -71,16 +78,21 @@ class ExactSearch:
         metric: Metric = 'cosine',
         chunk: Count = 1024,
         block: Count = 16384,
+        dtype: ScoreDtype = 'float32',
     ) -> None:
         self.bank = bank
         self.metric = metric
+        self.dtype = dtype
         self.chunk = chunk
         self.block = block
         self._follow()
 
+    def __str__(self) -> str:
+        return str(ExactEngine(self.dtype))
+
     def _follow(self) -> None:
         check_bank(self.bank)
-        self.scores = Scores(self.bank, self.metric)
+        self.scores = Scores(self.bank, self.metric, self.dtype)
         self._changes = self.bank.changes
 
     @torch.no_grad()
@@ -98,7 +110,7 @@ class ExactSearch:
         k = check_queries(self.bank, queries, k, bias)
         chunk = self.chunk
         if bias is not None:
-            bias.check(len(queries), len(self.bank))
+            bias.check(len(queries), len(self.bank), self.metric)
             chunk = -(-chunk // 8)  # votes need several temporaries of float64
         found = Neighbours.none(queries, k)
         with torch.autocast(queries.device.type, enabled=False):
@@ -121,6 +133,7 @@ class ExactSearch:
 
     def _search(self, question: _Question, k: int) -> Neighbours:
         count = min(k + max(_SPARE, k // 4), len(self.bank))
+        count = min(count * _MORE[self.dtype], len(self.bank))
         candidates = self._candidates(question, count)
         # A pixel whose bound lies below this one is not among the k nearest.
         needed = self._least(question, candidates).topk(k, dim=1).values[:, -1:]

@@ -1,25 +1,24 @@
 """Nearest neighbours by faiss, whose answers are compared in float64."""
 
-import re
+import logging
 from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from ..options import Index, checked, shown
+from ..options import Count, Seed, Share, checked, shown
 from .bank import MemoryBank
 from .exact_search import ExactSearch
+from .faiss_index import cells_of, check_faiss, load_faiss, reason
 from .precise import distances, prepared, total, unit
+from .recall import HeldOut, Recall, least
 from .scores import MOST_SQUARED, product_error, sample_of
 from .search import Bias, Metric, Neighbours, check_queries
 
+_logger = logging.getLogger('u1_plugin')
+_RECALL = 0.95  # that is tried for where nobody says how far to look
 _TRAINING = 2**18  # vectors that faiss learns cells and codes from, at most
 _SPARE = 8  # candidates of an exhaustive index beside the k asked for
-# Graphs of at most one edge, and numbers of 0, end the process in faiss; its
-# maps of numbers need numbers that a bank does not give.
-_REFUSED = re.compile(
-    r'(HNSW|NSG)0*1(?![0-9])|(?<![0-9])0+(?![0-9])|IDMap|[^ -~]'
-)
 
 
 class FaissSearch:
@@ -28,7 +27,9 @@ class FaissSearch:
     The distances of what it finds are those of float64, and so is their order;
     at equal distances the smaller index comes first. ``'Flat'`` finds what
     :class:`ExactSearch` does: queries of which float32 cannot tell the k
-    nearest are left to that. Other indices find what they find.
+    nearest are left to that. Of other indices the recall is measured on pixels
+    held out from the bank, and logged; a warning, where it is below what was
+    asked for, or below 0.95.
 
     Cells and codes are learnt from at most 2**18 vectors. The index goes to
     the GPUs where faiss has been built for them and its type exists there.
@@ -39,12 +40,22 @@ class FaissSearch:
         factory (str): Such as ``'Flat'``, ``'HNSW32'``, ``'IVF256,Flat'`` or
             ``'IVF256,PQ32'``.
         metric (str): ``'cosine'`` or ``'l2'``.
-        nprobe (int, optional): Cells that an IVF index visits.
+        nprobe (int, optional): Cells that an index with cells (IVF) visits.
+        recall (float, optional): Share of the k nearest that an index with
+            cells must find on held-out pixels; the least nprobe that does is
+            taken. With neither, 0.95 is tried instead of faiss' one cell.
+        k (int): Of which the recall is measured.
+        queries (int): How many pixels are held out.
+        seed (int): Of their draw.
 
     Raises:
         ImportError: Without faiss.
         ValueError: If faiss does not know the name, or cannot build such an
-            index of this bank; or another option is out of its range.
+            index of this bank; if an option is out of its range or not read
+            by the index; or if no nprobe reaches a recall that is given.
+
+    Attributes:
+        measured (Recall): None of an exhaustive index.
     """
 
     @checked()
@@ -53,37 +64,111 @@ class FaissSearch:
         bank: MemoryBank,
         factory: str = 'Flat',
         metric: Metric = 'cosine',
-        nprobe: Index = 0,
+        nprobe: Optional[Count] = None,
+        recall: Optional[Share] = None,
+        k: Count = 10,
+        queries: Count = 256,
+        seed: Seed = 0,
     ) -> None:
         self.bank = bank
         self.factory = factory
         self.metric = metric
-        self.nprobe = nprobe
+        self.nprobe, self.recall = nprobe, recall
+        self.k, self.queries, self.seed = k, queries, seed
         self._build()
+
+    def __str__(self) -> str:
+        found = '' if self.measured is None else f', {self.measured}'
+        return f'faiss {self.factory}{found}'
 
     def _build(self) -> None:
         self._exact = ExactSearch(self.bank, self.metric)
-        self.index = empty_index(self.factory, self.metric, self.bank.channels)
-        faiss = _faiss(self.factory)
+        self.index = check_faiss(
+            self.factory,
+            self.nprobe,
+            self.recall,
+            self.metric,
+            self.bank.channels,
+        )
+        faiss = load_faiss(self.factory)
         self._exhaustive = isinstance(self.index, faiss.IndexFlat)
         try:
             if not self.index.is_trained:
                 self.index.train(self._moved(sample_of(self.bank, _TRAINING)))
             for block in self.bank.blocks():
                 self.index.add(self._moved(block))
-            if self.nprobe:
-                faiss.extract_index_ivf(self.index).nprobe = self.nprobe
         except (RuntimeError, MemoryError) as error:
             raise ValueError(
-                f'factory={shown(self.factory)} with nprobe={self.nprobe} does '
-                f'not fit {len(self.bank)} vectors: {_reason(error)}'
+                f'factory={shown(self.factory)} does not fit {len(self.bank)} '
+                f'vectors: {reason(error)}'
             ) from error
+        self.measured = None if self._exhaustive else self._measure()
         if faiss.get_num_gpus():
             try:
                 self.index = faiss.index_cpu_to_all_gpus(self.index)
             except RuntimeError:  # a type that has no GPU version, as HNSW
                 pass
         self._changes = self.bank.changes
+
+    def _measure(self) -> Recall:
+        """Choose nprobe, if nobody did, and say what is found with it."""
+        cells = cells_of(self.index)
+        by_image = cells is not None
+        held = HeldOut(self._exact, self.k, self.queries, self.seed, by_image)
+        if cells is None:
+            nprobe, share = None, self._share(held)
+        elif self.nprobe is not None:
+            nprobe, share = self.nprobe, self._share(held, self.nprobe)
+        else:
+            nprobe, share = least(
+                lambda cells: self._share(held, cells),
+                cells.nlist,
+                self.recall or _RECALL,
+            )
+            cells.nprobe = nprobe
+        found = Recall(
+            share,
+            self.k,
+            len(held.vectors),
+            nprobe,
+            None if cells is None else cells.nlist,
+        )
+        self._report(found)
+        return found
+
+    def _share(self, held: HeldOut, nprobe: Optional[int] = None) -> float:
+        if nprobe is not None:
+            cells_of(self.index).nprobe = nprobe
+        vectors = held.vectors
+        _, where = self.index.search(self._moved(vectors), held.depth)
+        return held.share(
+            torch.from_numpy(where),
+            lambda query, index: self._distances(vectors, query, index),
+        )
+
+    def _report(self, found: Recall) -> None:
+        """Log what an index finds, or refuse it."""
+        line = (
+            f'memory: factory={shown(self.factory)}: {found}, on '
+            f'{found.queries} pixels held out from the bank'
+        )
+        if found.share >= (self.recall or _RECALL):
+            _logger.info(line)
+            return
+        if self.recall is not None:
+            raise ValueError(
+                f'recall={self.recall} is not reached by factory='
+                f'{shown(self.factory)}: {found}, and there are no more; '
+                'take a finer code, such as Flat, or a lower recall'
+            )
+        remedy = "take another factory, or engine='exact'"
+        if found.nprobe is not None and found.nprobe < found.cells:
+            remedy = f'set a greater nprobe, or recall={_RECALL}'
+        _logger.warning(
+            '%s: votes come from other pixels than the nearest; %s',
+            line,
+            remedy,
+        )
 
     def _moved(self, vectors: Tensor):
         """Where float32 tells them apart, ``(n, C)``, for faiss."""
@@ -163,39 +248,37 @@ class FaissSearch:
         return torch.cat(far)
 
 
-def _faiss(factory: str):
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError(
-            f"engine='faiss:{factory}' needs faiss; pip install 'u1_plugin"
-            "[faiss]', or take engine='exact'"
-        ) from error
-    return faiss
+@checked()
+def least_nprobe(
+    bank: MemoryBank,
+    factory: str,
+    recall: Share = 0.95,
+    queries: Count = 256,
+    seed: Seed = 0,
+    k: Count = 10,
+    metric: Metric = 'cosine',
+) -> Recall:
+    """The least nprobe with which an index finds a share of the k nearest.
 
+    Measured on pixels drawn from the bank, without those of their own image,
+    against the exact engine; the index is built for it.
 
-def empty_index(factory: str, metric: str, channels: int):
-    """An index of faiss without vectors.
+    Args:
+        bank (MemoryBank): Not empty.
+        factory (str): Of an index with cells, such as ``'IVF1024,Flat'``.
+        recall (float): The share to reach, in (0, 1].
+        queries (int): How many pixels.
+        seed (int): Of their draw.
+        k (int): Neighbours.
+        metric (str): ``'cosine'`` or ``'l2'``.
+
+    Returns:
+        Recall: With ``nprobe`` and the share reached.
 
     Raises:
         ImportError: Without faiss.
-        ValueError: If faiss has no such index for vectors of this dimension.
+        ValueError: If an option is out of its range, the index has no cells
+            or does not fit the bank, or no nprobe reaches the share.
     """
-    faiss = _faiss(factory)
-    inner = faiss.METRIC_INNER_PRODUCT
-    kind = inner if metric == 'cosine' else faiss.METRIC_L2
-    reason = 'no number may be 0, nor a graph have one edge'
-    if not _REFUSED.search(factory):
-        try:
-            return faiss.index_factory(channels, factory, kind)
-        except (RuntimeError, MemoryError) as error:
-            reason = _reason(error)
-    raise ValueError(
-        f'factory={shown(factory)} is no index of faiss for {metric!r} and '
-        f"{channels} channels ({reason}); see faiss' index factory"
-    )
-
-
-def _reason(error: Exception) -> str:
-    """The end of faiss' message, without its source's places."""
-    return re.sub(r'^.*?\.cpp:\d+: ', '', str(error), flags=re.S)[:200]
+    search = FaissSearch(bank, factory, metric, None, recall, k, queries, seed)
+    return search.measured

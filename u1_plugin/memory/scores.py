@@ -4,7 +4,7 @@ A score alone may rank wrongly. With a bound on what rounding did to it, it
 says which pixels can be among the nearest; those are then compared in float64.
 """
 
-from typing import Iterator, NamedTuple, Tuple
+from typing import Iterator, Literal, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 from .bank import MemoryBank
 from .precise import total, unit
 
+#: In which vectors may be multiplied.
+ScoreDtype = Literal['float32', 'float16', 'bfloat16']
 _ROUNDOFF = 2.0**-24  # of float32
 _SAMPLE = 4096  # vectors from which the centre is taken
 _SAFE = 1e15  # squares of larger numbers may leave float32, in sums
@@ -51,15 +53,20 @@ class Scores:
 
     The bounds hold for sums in any order (Higham, *Accuracy and Stability of
     Numerical Algorithms*, 2002, section 3.1): with u = 2^-24, a product of C
-    terms is off by at most ``C u / (1 - C u) |q| |v|``.
+    terms is off by at most ``C u / (1 - C u) |q| |v|``. Vectors of half the
+    width are rounded before they are multiplied, each scaled to a largest
+    entry of 1, and their products are summed in float32.
 
     Args:
         bank (MemoryBank): Not empty.
         metric (str): ``'cosine'`` or ``'l2'``.
+        dtype (str): Of the vectors that are multiplied.
     """
 
-    def __init__(self, bank: MemoryBank, metric: str) -> None:
-        self.bank, self.cosine = bank, metric == 'cosine'
+    def __init__(
+        self, bank: MemoryBank, metric: str, dtype: ScoreDtype = 'float32'
+    ) -> None:
+        self.bank, self.cosine, self.dtype = bank, metric == 'cosine', dtype
         lengths = torch.cat([_lengths(block) for block in bank.lent_blocks()])
         longest = lengths.max()
         self._zeros = lengths == 0 if self.cosine else None
@@ -134,8 +141,10 @@ class Scores:
             usable &= queries.any(1)
         vectors = torch.where(usable[:, None], vectors, 0.0).float()
         channels = vectors.size(1)
-        product = product_error(channels)
+        product = product_error(channels, self.dtype)
         underflow = channels * 2.0**-125
+        if self.dtype != 'float32':  # a small scale, then a large one
+            underflow *= _SAFE
         if self.plain and self.cosine:
             base = torch.ones_like(half)
             slack = base * (product + 6 * _ROUNDOFF + underflow * _SAFE)
@@ -147,10 +156,9 @@ class Scores:
                 slack += 4 * _ROUNDOFF * bool(self._zeros.any())
         return Asked(vectors, base, torch.where(usable, slack, torch.inf))
 
-    @staticmethod
-    def _error(channels: int) -> float:
+    def _error(self, channels: int) -> float:
         """Of a score, in units of ``|q|^2 + |v|^2``."""
-        return product_error(channels) / 2 + 6 * _ROUNDOFF
+        return product_error(channels, self.dtype) / 2 + 6 * _ROUNDOFF
 
     def blocks(
         self, asked: Asked, size: int
@@ -166,20 +174,19 @@ class Scores:
             their scores ``(Q, n)``, float32.
         """
         start = 0
-        for vectors in self.bank.lent_blocks():
-            for block in vectors.split(size):
-                rows = slice(start, start + len(block))
-                block = block.to(asked.vectors.device)
-                yield start, block, self._score(asked, block, rows)
-                start = rows.stop
+        for block in self.bank.lent_blocks(size):
+            rows = slice(start, start + len(block))
+            block = block.to(asked.vectors.device)
+            yield start, block, self._score(asked, block, rows)
+            start = rows.stop
 
     def _score(self, asked: Asked, block: Tensor, rows: slice) -> Tensor:
         device = block.device
         if self.plain and self.cosine:
-            scores = asked.vectors @ block.T
+            scores = products(asked.vectors, block, self.dtype)
             return scores.div_(self._lengths[rows].to(device))
         moved = block if self.plain else self.moved(block, rows)
-        scores = asked.vectors @ moved.T
+        scores = products(asked.vectors, moved, self.dtype)
         share = 1 - 2 * self._error(block.size(1))
         scores -= self._halves[rows].to(device) * share
         if self.cosine and bool(self._zeros[rows].any()):
@@ -220,11 +227,46 @@ def _power_of_two(longest: Tensor) -> float:
     return 2.0 ** -int(torch.frexp(longest).exponent)
 
 
-def product_error(channels: int) -> float:
-    """Of a product of float32 vectors, in units of ``|q| |v|``."""
+def products(queries: Tensor, vectors: Tensor, dtype: str) -> Tensor:
+    """Of all pairs ``(Q, C)`` and ``(n, C)``: ``(Q, n)``, float32.
+
+    Args:
+        queries (Tensor): float32.
+        vectors (Tensor): float32.
+        dtype (str): To which they are rounded, each in a scale of its own.
+    """
+    long = dtype == 'float16' and vectors.size(1) > 2**15  # its sums overflow
+    if dtype == 'float32' or long:
+        return queries @ vectors.T
+    (first, own), (second, others) = (
+        _narrow(part, getattr(torch, dtype)) for part in (queries, vectors)
+    )
+    if first.device.type == 'cuda':
+        scores = torch.mm(first, second.T, out_dtype=torch.float32)
+    else:
+        scores = (first @ second.T).float()
+    return scores.mul_(own[:, None]).mul_(others)
+
+
+def _narrow(vectors: Tensor, dtype: torch.dtype) -> Tuple[Tensor, Tensor]:
+    """Vectors whose largest entry is 1, and what they were divided by."""
+    largest = vectors.abs().amax(1)
+    largest = torch.where(largest > 0, largest, 1.0)
+    return (vectors / largest[:, None]).to(dtype), largest
+
+
+def product_error(channels: int, dtype: str = 'float32') -> float:
+    """Of a product of vectors, in units of ``|q| |v|``."""
     error = channels * _ROUNDOFF / (1 - channels * _ROUNDOFF)
     # TensorFloat32 and bfloat16 round what they multiply to 8 bits or more.
-    return error + (0 if _products_are_float32() else 2.0**-7)
+    error += 0 if _products_are_float32() else 2.0**-7
+    if dtype == 'float32':
+        return error
+    # Both vectors are rounded, and on a CPU their product; entries below the
+    # least normal number of float16 to a multiple of 2^-24.
+    unit_roundoff = torch.finfo(getattr(torch, dtype)).eps / 2
+    narrow = 4 * unit_roundoff + 2.0**-22 * channels**0.5
+    return error * (1 + narrow) + narrow
 
 
 def _products_are_float32() -> bool:

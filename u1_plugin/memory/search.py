@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple, Optional, Protocol
 import torch
 from torch import Tensor
 
-from ..options import Count, Positive, check, fits, shown
+from ..options import Count, check, fits, shown
 from .bank import MemoryBank
+from .kernels import Kernel, kernel_of
 from .vote import Sites, log_prior
 
 Metric = Literal['cosine', 'l2']
@@ -69,7 +70,8 @@ class Neighbours(NamedTuple):
 class Bias(NamedTuple):
     """Lets the prior into the search: the k greatest votes, not the k nearest.
 
-    The vote of a pixel is ``w(d) prior``, with ``w(d) = exp(-d^2 / 2 h^2)``.
+    The vote of a pixel is ``w(d) prior``, with the ``w(d)`` of a kernel that
+    falls with the distance: gaussian by a width, softmax by a temperature.
 
     Attributes:
         query (Sites): ``(Q, 2)`` and ``(Q,)``.
@@ -77,7 +79,9 @@ class Bias(NamedTuple):
         plane (str): See :func:`~.vote.prior`, as kappa and sigma.
         kappa (float): >= 0.
         sigma (float): > 0.
-        width (float): h, > 0.
+        width (float, optional): h of ``w(d) = exp(-d^2 / 2 h^2)``, > 0.
+        temperature (float, optional): T of ``w(d) = exp((1 - d) / T)``, > 0,
+            instead of a width; for cosine distances.
     """
 
     query: Sites
@@ -85,16 +89,28 @@ class Bias(NamedTuple):
     plane: str
     kappa: float
     sigma: float
-    width: float
+    width: Optional[float] = None
+    temperature: Optional[float] = None
 
-    def check(self, queries: int, pixels: int) -> None:
+    @property
+    def kernel(self) -> Kernel:
+        """Of the distance."""
+        return kernel_of(None, self.width, self.temperature)
+
+    def check(self, queries: int, pixels: int, metric: Metric) -> None:
         """Check shapes, sites and options.
 
         Raises:
             ValueError: If one is wrong.
         """
         log_prior(*_NOWHERE, self.plane, self.kappa, self.sigma)
-        check('width', self.width, Positive)
+        kernel = self.kernel
+        if kernel.name == 'uniform':
+            raise ValueError(
+                "the bias' width=None and temperature=None: one of them must "
+                'say how distance and place are weighed against each other'
+            )
+        check_kernel(kernel, metric)
         check_sites(self.query, queries, "the bias' query")
         check_sites(self.memory, pixels, "the bias' memory")
 
@@ -116,7 +132,7 @@ class Bias(NamedTuple):
             for sites, at in ((self.query, query), (self.memory, index))
         ]
         place = log_prior(*near, self.plane, self.kappa, self.sigma)
-        return place - (distances / self.width).square() / 2
+        return place + self.kernel.log(distances)
 
     def bounds(self, log_votes: Tensor, sign: int) -> Tensor:
         """Log votes with the error of float64 added, or subtracted."""
@@ -147,6 +163,25 @@ def check_bank(bank: MemoryBank) -> None:
     """Check that there is something to search."""
     if not len(bank):
         raise ValueError('the bank is empty; fill it before searching')
+
+
+def check_kernel(kernel: Kernel, metric: str, name: str = '') -> None:
+    """Check that a kernel can read a metric's distances.
+
+    Args:
+        kernel (Kernel): Of the vote.
+        metric (str): ``'cosine'`` or ``'l2'``.
+        name (str): What has the options, such as ``'head.'``, for messages.
+
+    Raises:
+        ValueError: If it takes cosines, and there are none.
+    """
+    if kernel.name == 'softmax' and metric != 'cosine':
+        raise ValueError(
+            f'{name}metric={metric!r} has no cosine, which {name}kernel='
+            f"'softmax' (temperature={kernel.scale:g}) takes; set metric="
+            "'cosine', or kernel='gaussian'"
+        )
 
 
 def check_sites(sites: Sites, count: int, name: str) -> None:

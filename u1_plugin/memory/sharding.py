@@ -1,11 +1,11 @@
 """One memory, or the parts of one that the ranks hold."""
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from ..dist import all_gather, get_rank, get_world_size
+from ..dist import all_gather, all_gather_object, get_rank, get_world_size
 from ..options import Count, Seed, checked
 from .bank import MemoryBank
 from .engines import build_search
@@ -86,11 +86,13 @@ class Memory:
     Args:
         bank (MemoryBank): Of this rank; empty only if sharded. It may change:
             the next search answers from what it then holds.
-        engine (str): See :func:`~.engines.build_search`.
+        engine (dict | str): See :func:`~.engine_configs.parse_engine`.
         metric (str): ``'cosine'`` or ``'l2'``.
         sharded (bool): Whether the bank is one rank's part.
         shuffle (int, optional): Seed by which the whole memory's positions
             are permuted once (a control).
+        k (int): Neighbours that will be asked for; see
+            :func:`~.engines.build_search`.
 
     Raises:
         ValueError: If an option is out of its range, the whole memory is
@@ -101,15 +103,19 @@ class Memory:
     def __init__(
         self,
         bank: MemoryBank,
-        engine: str = 'exact',
+        engine: Any = 'exact',
         metric: Metric = 'cosine',
         sharded: bool = False,
         shuffle: Optional[Seed] = None,
+        k: Count = 10,
     ) -> None:
         self.sharded = sharded and get_world_size() > 1
-        self.bank = bank
+        self.bank, self.k = bank, k
         self.engine, self.metric, self.shuffle = engine, metric, shuffle
         self._build()
+
+    def __str__(self) -> str:
+        return 'no pixels here' if self._search is None else str(self._search)
 
     def _build(self) -> None:
         bank = self.bank
@@ -136,11 +142,29 @@ class Memory:
             torch.zeros(0),
         ]
         if len(bank):
-            self._search = build_search(bank, self.engine, self.metric)
             fields = ('labels', 'images', 'positions', 'hues')
             self._places = [bank.field(name) for name in fields]
+        self._build_search()
         if self.shuffle is not None:
             self._shuffle(self.shuffle)
+
+    def _build_search(self) -> None:
+        """Where an engine does not fit one rank's part, all ranks say so."""
+        problem = None
+        if len(self.bank):
+            options = (self.engine, self.metric, self.k)
+            try:
+                self._search = build_search(self.bank, *options)
+            except ValueError as error:
+                problem = error
+        problems = [problem]
+        if self.sharded:
+            problems = all_gather_object(problem and str(problem))
+        for rank, other in enumerate(problems):
+            if other is not None and problem is None:
+                raise ValueError(f'{other} (on rank {rank})')
+        if problem is not None:
+            raise problem
 
     def _shuffle(self, seed: int) -> None:
         positions = self._places[_POSITIONS]

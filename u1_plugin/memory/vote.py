@@ -1,11 +1,12 @@
 """From neighbours to class scores: METHOD's vote and its controls."""
 
-from typing import Literal, NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
 
 from ..options import Count, Index, NonNegative, Positive, checked
+from .kernels import Kernel, KernelName, kernel_of
 from .precise import square_root
 
 #: What may weight a neighbour beside its distance. The last three are
@@ -127,12 +128,15 @@ def vote(
     num_images: Index,
     weights: Optional[Tensor] = None,
     width: Optional[Positive] = None,
+    temperature: Optional[Positive] = None,
+    kernel: Union[None, KernelName, Kernel] = None,
 ) -> Tensor:
     """Scores: the sum over an image's pixels and their neighbours.
 
     Summed in float64 on the CPU in the order of queries and neighbours, so
     that an image's scores do not depend on what else is in the batch. Votes
     may be too small for a number; :func:`vote_shares` compares those, too.
+    Without a kernel, one is taken that reads what is given.
 
     Args:
         distances (Tensor): ``(Q, k)``; infinite where there is no neighbour.
@@ -142,25 +146,38 @@ def vote(
         num_classes (int): K.
         num_images (int): B.
         weights (Tensor, optional): ``(Q, k)``, from :func:`prior`.
-        width (float, optional): h of ``w(d) = exp(-d^2 / 2 h^2)``, > 0. None
-            counts every neighbour as 1.
+        width (float, optional): h of ``w(d) = exp(-d^2 / 2 h^2)``, > 0, the
+            gaussian kernel.
+        temperature (float, optional): T of ``w(d) = exp(s / T)``, > 0, with
+            the cosine ``s = 1 - d``: the softmax kernel.
+        kernel (str, optional): ``'uniform'``, ``'gaussian'`` or
+            ``'softmax'``; None is uniform without a width or a temperature.
 
     Returns:
         Tensor: ``(B, K)``, >= 0, not normalised, of the distances' dtype.
 
     Raises:
-        ValueError: If an option is out of its range, shapes do not fit, a
-            number is NaN, or a label or an image out of its range.
+        ValueError: If an option is out of its range or not read by the
+            kernel, shapes do not fit, a number is NaN, a label or an image
+            out of its range, or a sum too great for the distances' dtype.
     """
+    chosen = kernel_of(kernel, width, temperature)
     _check_votes(distances, labels, images, weights)
     if weights is not None and weights.isinf().any():
         raise ValueError('weights must be finite')
     _check_below(images, num_images, 'images', 'num_images')
-    votes = _log_kernel(distances, width).exp()
+    votes = (chosen.log(distances) + chosen.log_greatest).exp()
     if weights is not None:
         votes = votes * weights
     scores = _summed(votes, distances, labels, images, num_classes, num_images)
-    return scores.to(distances.device, distances.dtype)
+    found = scores.to(distances.device, distances.dtype)
+    if not found.isfinite().all():
+        raise ValueError(
+            f'sums of votes with {chosen.options} are too great for '
+            f'{distances.dtype}; take a greater temperature, smaller weights '
+            'or vote_shares'
+        )
+    return found
 
 
 @checked()
@@ -172,6 +189,8 @@ def vote_shares(
     num_images: Index,
     log_weights: Optional[Tensor] = None,
     width: Optional[Positive] = None,
+    temperature: Optional[Positive] = None,
+    kernel: Union[None, KernelName, Kernel] = None,
 ) -> Tensor:
     """Shares of the classes in an image's :func:`vote`.
 
@@ -186,7 +205,9 @@ def vote_shares(
         num_classes (int): K.
         num_images (int): B.
         log_weights (Tensor, optional): ``(Q, k)``, from :func:`log_prior`.
-        width (float, optional): As of :func:`vote`.
+        width (float, optional): As the next two, of :func:`vote`.
+        temperature (float, optional): T of the softmax kernel.
+        kernel (str, optional): Its name.
 
     Returns:
         Tensor: ``(B, K)``, float64, on the distances' device; rows sum to 1.
@@ -198,7 +219,7 @@ def vote_shares(
     weights = None if log_weights is None else -log_weights
     _check_votes(distances, labels, images, weights, 'minus log_weights')
     _check_below(images, num_images, 'images', 'num_images')
-    logs = _log_kernel(distances, width)
+    logs = kernel_of(kernel, width, temperature).log(distances)
     if log_weights is not None:
         logs = logs + log_weights
     least = torch.finfo(logs.dtype).min
@@ -212,13 +233,6 @@ def vote_shares(
     alike = torch.full_like(scores, 1 / num_classes)
     shares = torch.where(total > 0, scores / total, alike)
     return shares.to(distances.device)
-
-
-def _log_kernel(distances: Tensor, width: Optional[float]) -> Tensor:
-    """Log of ``w(d)``, float64; of no neighbour minus infinity."""
-    if width is None:
-        return distances.isfinite().double().log()
-    return -(distances.double() / width).square() / 2
 
 
 def _summed(

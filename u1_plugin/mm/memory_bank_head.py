@@ -1,6 +1,7 @@
 """A classification head without parameters: neighbours in a memory vote."""
 
-from typing import List, Literal, Optional, Sequence
+import logging
+from typing import Any, List, Literal, Optional, Sequence
 
 import torch
 from mmpretrain.models.heads import ClsHead
@@ -9,18 +10,21 @@ from torch import Tensor
 from ..geometry import to_positive_orthant
 from ..memory import (
     Bias,
+    FaissEngine,
     Matches,
     Memory,
     MemoryBank,
     Pixels,
     Queries,
+    Rule,
     Sites,
     bottleneck_pixels,
-    check_engine,
+    class_shares,
     coreset,
+    kernel_of,
 )
-from ..memory.vote import log_prior, vote_shares
 from ..options import Count, NonNegative, Positive, Seed, Share, checked
+from .memory_checkpoint import BankInState
 from .memory_identity import check_bank, check_options, head_identity
 from .memory_inputs import (
     check_finite,
@@ -28,9 +32,12 @@ from .memory_inputs import (
     full_precision,
     last_map,
 )
+from .memory_options import check_vote, memory_of, with_protocol
+
+_logger = logging.getLogger('u1_plugin')
 
 
-class MemoryBankHead(ClsHead):
+class MemoryBankHead(BankInState, ClsHead):
     """Classifies by the k nearest bottleneck pixels of the training images.
 
     Score of class c: the sum over an image's pixels and their neighbours of
@@ -44,17 +51,26 @@ class MemoryBankHead(ClsHead):
         k (int): Neighbours of each pixel.
         mode (str): ``'pixel'`` or ``'pooled'`` (one vector an image).
         metric (str): ``'cosine'`` or ``'l2'``.
-        engine (str): ``'exact'`` or ``'faiss:FACTORY'``.
+        engine (dict): ``dict(type='exact')`` or ``dict(type='faiss',
+            factory='IVF1024,Flat', nprobe=16)``, with ``recall=0.95`` instead
+            of an nprobe; short, ``'exact'`` or ``'faiss:FACTORY'``. See
+            :class:`u1_plugin.memory.FaissEngine`.
         plane (str): Which angle biases the vote: ``'image'``, ``'feature'``,
             ``'both'``; or a control: ``'position'``, ``'radius'`` (these two
             ignore kappa) or ``'shuffled'``, the bank's positions permuted once.
         kappa (float): >= 0; 0 is the plain vote.
         sigma (float): Kernel width of the controls, in half diagonals.
-        width (float, optional): Kernel width of the distance; None counts all
-            neighbours alike.
+        kernel (str, optional): ``w(d)``: ``'uniform'``, ``'gaussian'`` (of a
+            ``width``) or ``'softmax'`` (of a ``temperature``); None takes the
+            one that reads what is given.
+        width (float, optional): h of ``exp(-d^2 / 2 h^2)``, > 0.
+        temperature (float, optional): T of ``exp(s / T)``, > 0, with the
+            cosine s.
+        protocol (str, optional): ``'dino'`` sets the weighted vote of DINO:
+            pooled, k = 20, cosine, softmax kernel, T = 0.07, kappa = 0.
         prior_in (str): ``'vote'`` weights the k nearest; ``'search'`` takes
             the k greatest votes of the whole memory (exact engine, with a
-            ``width``).
+            width or a temperature).
         orthant (str): ``rho``.
         keep (int, optional): Store the so many most energetic pixels of each
             training image; None stores all.
@@ -66,10 +82,11 @@ class MemoryBankHead(ClsHead):
         in_checkpoint (bool): Whether checkpoints hold the bank.
 
     Raises:
-        ValueError: If an option is none of its kind or out of its range, or
-            faiss does not know the engine.
+        ValueError: If an option is none of its kind or out of its range, does
+            not fit another, or is not read; or faiss does not know the engine.
     """
 
+    @with_protocol
     @checked('head')
     def __init__(
         self,
@@ -78,13 +95,16 @@ class MemoryBankHead(ClsHead):
         k: Count = 10,
         mode: Literal['pixel', 'pooled'] = 'pixel',
         metric: Literal['cosine', 'l2'] = 'cosine',
-        engine: str = 'exact',
+        engine: Any = 'exact',
         plane: Literal[
             'image', 'feature', 'both', 'position', 'radius', 'shuffled'
         ] = 'image',
         kappa: NonNegative = 0.0,
         sigma: Positive = 0.5,
+        kernel: Optional[Literal['uniform', 'gaussian', 'softmax']] = None,
         width: Optional[Positive] = None,
+        temperature: Optional[Positive] = None,
+        protocol: Optional[Literal['dino']] = None,
         prior_in: Literal['vote', 'search'] = 'vote',
         orthant: Literal['relu', 'abs', 'softplus', 'identity'] = 'relu',
         keep: Optional[Count] = None,
@@ -96,20 +116,12 @@ class MemoryBankHead(ClsHead):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        try:
-            check_engine(engine, metric, in_channels)
-        except ValueError as error:
-            raise ValueError(f'head.{error}') from error
-        if prior_in == 'search' and (engine != 'exact' or width is None):
-            raise ValueError(
-                f"head.prior_in='search' needs engine='exact' (is {engine!r}) "
-                f'and a width (is {width}), by which distance and place are '
-                'weighed against each other'
-            )
+        weight = kernel_of(kernel, width, temperature, 'head.')
+        self.engine = check_vote(engine, weight, metric, prior_in, in_channels)
         self.num_classes, self.in_channels = num_classes, in_channels
         self.k, self.mode, self.metric = k, mode, metric
-        self.engine, self.plane, self.kappa = engine, plane, kappa
-        self.sigma, self.width = sigma, width
+        self.plane, self.kappa, self.sigma = plane, kappa, sigma
+        self.kernel, self.protocol = weight, protocol
         self.prior_in, self.in_checkpoint = prior_in, in_checkpoint
         self.orthant, self.keep, self.dtype = orthant, keep, dtype
         self.coreset, self.seed = coreset, seed
@@ -131,8 +143,16 @@ class MemoryBankHead(ClsHead):
                 a head of other options filled it.
         """
         check_bank(self, bank)
+        self._take_bank(bank, sharded)
+
+    def _take_bank(self, bank: MemoryBank, sharded: bool) -> None:
         self.bank, self._sharded = bank, sharded
         self._memory = self._changes = None
+
+    @property
+    def rule(self) -> Rule:
+        """How neighbours vote."""
+        return Rule(self.plane, self.kappa, self.sigma, self.kernel)
 
     def condense(self) -> None:
         """End the filling: reduce the bank to the config's coreset, if any."""
@@ -209,10 +229,15 @@ class MemoryBankHead(ClsHead):
             self._changes = self.bank.changes
         shuffle = self.seed if self.plane == 'shuffled' else None
         options = (self.engine, self.metric, self._sharded, shuffle)
+        if isinstance(self.engine, FaissEngine):
+            options += (self.k,)  # of which its recall is measured
         of_this = self._memory is not None and self._memory.bank is self.bank
         if not of_this or self._options != options:
-            self._memory = Memory(self.bank, *options)
+            self._memory = memory_of(self.bank, *options)
             self._options = options
+            line = 'memory: %d pixels, %s; k %d, metric %s, %s'
+            args = (self._memory.size, self._memory, self.k, self.metric)
+            _logger.info(line, *args, self.rule)
         return self._memory
 
     def _search(self, query: Pixels) -> Matches:
@@ -220,8 +245,9 @@ class MemoryBankHead(ClsHead):
         bias = None
         if self.prior_in == 'search':
             here = Sites(*asked[1:])  # Memory puts in its own
+            kernel = self.kernel.options
             bias = Bias(
-                here, here, self.plane, self.kappa, self.sigma, self.width
+                here, here, self.plane, self.kappa, self.sigma, **kernel
             )
         return self._current_memory().search(asked, self.k, bias)
 
@@ -248,15 +274,8 @@ class MemoryBankHead(ClsHead):
         images = torch.arange(count)
         query = self._pixels(feats, images, images, None)
         found = self._search(query)
-        own = Sites(query.positions[:, None], query.hues[:, None])
-        shares = vote_shares(
-            found.distances,
-            found.labels,
-            query.images,
-            self.num_classes,
-            count,
-            log_prior(own, found.sites, self.plane, self.kappa, self.sigma),
-            self.width,
+        shares = class_shares(
+            found, query, self.num_classes, count, self.rule
         ).float()
         return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
@@ -269,30 +288,4 @@ class MemoryBankHead(ClsHead):
         raise RuntimeError(
             'model.head=MemoryBankHead has nothing to train; run tools/test.py '
             "with custom_hooks=[dict(type='MemoryBankHook')]"
-        )
-
-    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.in_checkpoint and len(self.bank):
-            for name, value in self.bank.state().items():
-                destination[f'{prefix}bank.{name}'] = value
-
-    def _load_from_state_dict(
-        self, state_dict, prefix, metadata, strict, missing, unexpected, errors
-    ) -> None:
-        start = f'{prefix}bank.'
-        tensors = {
-            name[len(start) :]: state_dict.pop(name)
-            for name in list(state_dict)
-            if name.startswith(start)
-        }
-        if tensors:
-            bank = MemoryBank.from_state(tensors, name=f'checkpoint: {start}')
-            # The plane's own state is loaded after this, and compared before
-            # the first answer.
-            check_bank(self, bank, aside=('feature_plane',))
-            self.bank, self._sharded = bank, False
-            self._memory = self._changes = None
-        super()._load_from_state_dict(
-            state_dict, prefix, metadata, strict, missing, unexpected, errors
         )

@@ -16,15 +16,16 @@ from torch.nn.functional import normalize
 
 from ..geometry import energy
 from ..memory import (
-    Memory,
+    Kernel,
     MemoryBank,
     Queries,
-    Sites,
+    Rule,
     bottleneck_pixels,
+    class_shares,
 )
-from ..memory.vote import log_prior, vote_shares
 from .data_content import one_label_each
 from .memory_maps import LayerView
+from .memory_options import memory_of
 
 KERNELS = ('position', 'radius')  # these take a sigma instead of a kappa
 _RECALLS = (1, 5, 10)
@@ -35,15 +36,18 @@ class Grid(NamedTuple):
     """What is tried on one search."""
 
     plane: str
-    strengths: List[float]  # kappa, or sigma for the kernels
+    strengths: List[float]  # kappa, or sigma for the kernels of the place
     ks: List[int]
+    kernel: Kernel = Kernel()
 
-    def log_weights(
-        self, query: Sites, memory: Sites, strength: float
-    ) -> Tensor:
-        if self.plane in KERNELS:
-            return log_prior(query, memory, self.plane, 0.0, sigma=strength)
-        return log_prior(query, memory, self.plane, strength)
+    def __str__(self) -> str:
+        ks = ' '.join(map(str, self.ks))
+        return f'plane {self.plane}, {self.kernel}, k {ks}'
+
+    def rule(self, strength: float) -> Rule:
+        """How neighbours vote at one kappa, or one sigma."""
+        name = 'sigma' if self.plane in KERNELS else 'kappa'
+        return Rule(self.plane, kernel=self.kernel, **{name: strength})
 
 
 def _ranked(sample: Mapping, count: int) -> Tensor:
@@ -85,6 +89,7 @@ class Metrics:
             for strength in grid.strengths
             for k in grid.ks
         }
+        self.kernel = grid.kernel
         self.numbers, image = bank.field('images').unique(return_inverse=True)
         count = len(self.numbers)
         sums = torch.zeros(count, bank.channels)
@@ -130,7 +135,13 @@ class Metrics:
 
     def result(self) -> dict:
         rows = [
-            dict(strength=strength, k=k, **evaluator.evaluate(self.count))
+            dict(
+                strength=strength,
+                k=k,
+                kernel=self.kernel.name,
+                **self.kernel.options,
+                **evaluator.evaluate(self.count),
+            )
             for (strength, k), evaluator in self.cells.items()
         ]
         return dict(rows=rows, retrieval=self.retrieval.evaluate(self.count))
@@ -180,10 +191,14 @@ def evaluate(
         loader (Iterable): Of the query images.
         grid (Grid): Of votes.
         draw (List[int]): Numbers of images whose matches are returned.
+
+    Returns:
+        dict: The metrics, ``matches``, and ``engine``, what searched in words.
     """
     head = view.head
     shuffle = head.seed if grid.plane == 'shuffled' else None
-    memory = Memory(head.bank, head.engine, head.metric, shuffle=shuffle)
+    options = (head.engine, head.metric, False, shuffle, max(grid.ks))
+    memory = memory_of(head.bank, *options)
     metrics, matches, first = Metrics(grid, head.bank, head.num_classes), [], 0
     for batch in loader:
         data = view.data_preprocessor(batch, False)
@@ -196,19 +211,17 @@ def evaluate(
         )
         asked = Queries(query.vectors, query.positions, query.hues)
         found = memory.search(asked, max(grid.ks))
-        own = Sites(query.positions[:, None], query.hues[:, None])
-        scores = {}
-        for strength, k in metrics.cells:
-            near = Sites(*(field[:, :k] for field in found.sites))
-            scores[strength, k] = vote_shares(
-                found.distances[:, :k],
-                found.labels[:, :k],
-                query.images,
+        scores = {
+            (strength, k): class_shares(
+                found,
+                query,
                 head.num_classes,
                 len(labels),
-                grid.log_weights(own, near, strength),
-                head.width,
+                grid.rule(strength),
+                k,
             )
+            for strength, k in metrics.cells
+        }
         means = torch.zeros(len(labels), query.vectors.size(1))
         means.index_add_(0, query.images.cpu(), query.vectors.float().cpu())
         metrics.add(scores, means, labels)
@@ -222,4 +235,4 @@ def evaluate(
                     dict(number=number, true=true, voted=guess, **drawn)
                 )
         first += len(labels)
-    return dict(metrics.result(), matches=matches)
+    return dict(metrics.result(), matches=matches, engine=str(memory))

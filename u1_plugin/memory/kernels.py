@@ -1,0 +1,121 @@
+"""What a neighbour's distance weighs: METHOD's kernels, by name."""
+
+from typing import Literal, NamedTuple, Optional, Union
+
+from torch import Tensor
+
+from ..options import Positive, checked, shown
+
+KernelName = Literal['uniform', 'gaussian', 'softmax']
+#: By name: the option that a kernel reads, if any.
+KERNELS = dict(uniform=None, gaussian='width', softmax='temperature')
+_MEANING = dict(width='h of exp(-d^2 / 2 h^2)', temperature='T of exp(s / T)')
+#: A cosine distance ends at 2; float32 may round it up.
+_FARTHEST = 2 + 1e-5
+
+
+class Kernel(NamedTuple):
+    """``w(d)`` of a neighbour at distance d.
+
+    ``'uniform'``: 1; ``'gaussian'``: ``exp(-d^2 / 2 h^2)``; ``'softmax'``:
+    ``exp(s / T)`` of the cosine ``s = 1 - d``.
+
+    Attributes:
+        name (str): One of :data:`KERNELS`.
+        scale (float): h or T; nothing of a uniform one.
+    """
+
+    name: str = 'uniform'
+    scale: Optional[float] = None
+
+    def __str__(self) -> str:
+        symbol = dict(gaussian=', h', softmax=', T').get(self.name)
+        number = '' if symbol is None else f'{symbol} {self.scale:g}'
+        return f'kernel {self.name}{number}'
+
+    @property
+    def options(self) -> dict:
+        """What it reads, as a config names it, such as ``width=0.3``."""
+        read = KERNELS[self.name]
+        return {} if read is None else {read: self.scale}
+
+    @property
+    def log_greatest(self) -> float:
+        """Log of the weight at distance 0."""
+        return 1 / self.scale if self.name == 'softmax' else 0.0
+
+    def log(self, distances: Tensor) -> Tensor:
+        """Log of the weight, less that at distance 0.
+
+        Args:
+            distances (Tensor): >= 0; of a softmax kernel ``1 - s``, with the
+                cosine s. Infinite where there is no neighbour.
+
+        Returns:
+            Tensor: The same shape, float64, <= 0; of no neighbour minus
+            infinity.
+
+        Raises:
+            ValueError: If a softmax kernel gets more than 2, which is no
+                cosine distance.
+        """
+        if self.name == 'uniform':
+            return distances.isfinite().double().log()
+        if self.name == 'gaussian':
+            return -(distances.double() / self.scale).square() / 2
+        wrong = distances[distances.isfinite() & (distances > _FARTHEST)]
+        if len(wrong):
+            raise ValueError(
+                f"distances holds {wrong[0].item():g}, but kernel='softmax' "
+                'takes cosine distances, in [0, 2]; search with metric='
+                "'cosine', or take kernel='gaussian'"
+            )
+        return -(distances.double() / self.scale)
+
+
+@checked()
+def kernel_of(
+    kernel: Union[None, KernelName, Kernel] = None,
+    width: Optional[Positive] = None,
+    temperature: Optional[Positive] = None,
+    name: str = '',
+) -> Kernel:
+    """The kernel that options name.
+
+    Args:
+        kernel (str, optional): One of :data:`KERNELS`. None takes the one
+            that reads what is given: ``'gaussian'`` with a width,
+            ``'softmax'`` with a temperature, else ``'uniform'``. A
+            :class:`Kernel` is handed back.
+        width (float, optional): h of ``exp(-d^2 / 2 h^2)``, > 0.
+        temperature (float, optional): T of ``exp(s / T)``, > 0.
+        name (str): What has the options, such as ``'head.'``, for messages.
+
+    Raises:
+        ValueError: If the kernel lacks its option, or one is given that it
+            does not read.
+    """
+    given = dict(width=width, temperature=temperature)
+    given = {key: value for key, value in given.items() if value is not None}
+    if isinstance(kernel, Kernel) and not given:
+        return kernel
+    if kernel is None:
+        reads = [k for k, option in KERNELS.items() if option in given]
+        kernel = reads[0] if reads else 'uniform'
+    chosen = kernel.name if isinstance(kernel, Kernel) else kernel
+    read = KERNELS[chosen]
+    for option, value in given.items():
+        if option != read or isinstance(kernel, Kernel):
+            other = [k for k, reads in KERNELS.items() if reads == option][0]
+            raise ValueError(
+                f'{name}{option}={shown(value)} is not read by {name}kernel='
+                f'{chosen!r}; leave it out, or take kernel={other!r}'
+            )
+    if read is None:
+        return Kernel()
+    if read not in given:
+        raise ValueError(
+            f'{name}{read}=None, but {name}kernel={chosen!r} needs it, '
+            f'{_MEANING[read]}; give a number > 0'
+        )
+    return Kernel(chosen, float(given[read]))

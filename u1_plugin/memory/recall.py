@@ -1,0 +1,142 @@
+"""What an approximate index finds of the nearest, on pixels of its bank."""
+
+from typing import Callable, NamedTuple, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..options import Count, Seed, checked
+from .exact_search import ExactSearch
+
+
+class Recall(NamedTuple):
+    """How much an index finds, and how far it looks for it.
+
+    Attributes:
+        share (float): Of the exact k nearest neighbours that are found, in
+            [0, 1]. What lies no farther than the k-th counts as found.
+        k (int): Neighbours of each held-out pixel.
+        queries (int): How many held-out pixels.
+        nprobe (int, optional): Cells that are visited; None without cells.
+        cells (int, optional): How many there are.
+    """
+
+    share: float
+    k: int
+    queries: int
+    nprobe: Optional[int] = None
+    cells: Optional[int] = None
+
+    def __str__(self) -> str:
+        visited = ''
+        if self.cells is not None:
+            visited = f'nprobe {self.nprobe} of {self.cells} cells, '
+        return f'{visited}recall@{self.k} {self.share:.3f}'
+
+
+class HeldOut:
+    """Pixels drawn from a bank, and their nearest among the others.
+
+    The pixels of a query's own image are left out, as a new image has none in
+    the memory; in a bank of one image, the query itself alone.
+
+    Args:
+        exact (ExactSearch): Of the bank.
+        k (int): Neighbours; fewer where there are fewer pixels.
+        queries (int): How many pixels; all of a smaller bank.
+        seed (int): Of the draw.
+        by_image (bool): Whether a whole image is left out, for which an index
+            is asked for so many neighbours more.
+
+    Attributes:
+        vectors (Tensor): Of the queries, ``(Q, C)``.
+        depth (int): Neighbours to ask for, so that k remain.
+    """
+
+    @checked()
+    def __init__(
+        self,
+        exact: ExactSearch,
+        k: Count,
+        queries: Count,
+        seed: Seed,
+        by_image: bool = True,
+    ) -> None:
+        bank, count = exact.bank, len(exact.bank)
+        generator = np.random.default_rng(seed)
+        drawn = generator.choice(count, min(queries, count), replace=False)
+        drawn = torch.from_numpy(np.sort(drawn))
+        self._owners = torch.arange(count)
+        if by_image:
+            images = bank.field('images')
+            if (images != images[0]).any():
+                self._owners = images
+        self._own = self._owners[drawn]
+        _, which, sizes = self._owners.unique(
+            return_inverse=True, return_counts=True
+        )
+        self.k = k
+        self.vectors = bank.vectors(drawn)
+        self.depth = min(k + int(sizes[which[drawn]].max()), count)
+        found = exact.search(self.vectors, self.depth)
+        kept = self._first(found.indices)
+        self._wanted = kept.sum(1)
+        far = torch.where(kept, found.distances, -torch.inf)
+        self._limits = far.amax(1)
+
+    def _first(self, indices: Tensor) -> Tensor:
+        """Which are the k first of others, ``(Q, depth)``, bool."""
+        others = self._owners[indices.clamp_min(0)] != self._own[:, None]
+        others &= indices >= 0
+        return others & (others.cumsum(1) <= self.k)
+
+    def share(
+        self, indices: Tensor, far: Callable[[Tensor, Tensor], Tensor]
+    ) -> float:
+        """Recall of what an index found.
+
+        Args:
+            indices (Tensor): Its pixels for :attr:`vectors`, best first,
+                ``(Q, depth)``; -1 where there is none.
+            far (Callable): Exact distances of pairs: numbers of queries and
+                indices, both ``(P,)``.
+
+        Returns:
+            float: 1 where there is nothing to find.
+        """
+        query, column = self._first(indices).nonzero(as_tuple=True)
+        near = far(query, indices[query, column]) <= self._limits[query]
+        wanted = int(self._wanted.sum())
+        return float(near.sum()) / wanted if wanted else 1.0
+
+
+def least(
+    share_at: Callable[[int], float], most: int, wanted: float
+) -> Tuple[int, float]:
+    """The least number at which a share is reached.
+
+    By doubling, then by halving: where the share does not grow with the
+    number everywhere, one less does not reach it.
+
+    Args:
+        share_at (Callable): The share at a number in ``1..most``.
+        most (int): The greatest number.
+        wanted (float): The share to reach.
+
+    Returns:
+        tuple: The number and its share; ``most`` where none reaches it.
+    """
+    below, number = 0, 1
+    share = share_at(number)
+    while share < wanted and number < most:
+        below, number = number, min(2 * number, most)
+        share = share_at(number)
+    while share >= wanted and number - below > 1:
+        middle = (below + number) // 2
+        found = share_at(middle)
+        if found >= wanted:
+            number, share = middle, found
+        else:
+            below = middle
+    return number, share

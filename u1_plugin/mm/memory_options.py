@@ -1,0 +1,120 @@
+"""Options of a memory's head that must fit each other, and its protocols."""
+
+import functools
+import inspect
+from typing import Any, Callable, Dict, Optional
+
+from ..memory import ExactEngine, Kernel, Memory, MemoryBank, check_engine
+from ..memory.search import check_kernel
+from ..options import shown
+
+#: Votes that are known by a name, as options of the head. ``'dino'``: the
+#: weighted k nearest neighbours of DINO (Caron et al., "Emerging Properties in
+#: Self-Supervised Vision Transformers", ICCV 2021), which lightly has as well:
+#: exp(s / T) of the cosine s of pooled vectors, summed by class.
+PROTOCOLS: Dict[str, Dict[str, Any]] = dict(
+    dino=dict(
+        mode='pooled',
+        k=20,
+        metric='cosine',
+        kernel='softmax',
+        temperature=0.07,
+        kappa=0.0,
+        plane='image',
+        prior_in='vote',
+    )
+)
+
+
+def with_protocol(function: Callable) -> Callable:
+    """Give a head's constructor the options of its ``protocol``.
+
+    Raises:
+        ValueError: From what it decorates: if an option beside the protocol
+            is another than the protocol's; the message names every one.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(self, *args, **kwargs):
+        names = list(signature.parameters)[1 : 1 + len(args)]
+        given = {**dict(zip(names, args)), **kwargs}
+        name = given.get('protocol')
+        known = isinstance(name, str) and name in PROTOCOLS
+        preset = PROTOCOLS[name] if known else {}
+        others = {
+            key: given[key]
+            for key, value in preset.items()
+            if key in given and not _same(given[key], value)
+        }
+        if others:
+            words = ', '.join(f'head.{k}={shown(v)}' for k, v in others.items())
+            own = ', '.join(f'{key}={preset[key]!r}' for key in others)
+            raise ValueError(
+                f'{words}: head.protocol={name!r} has {own}; take that, or '
+                'leave the protocol out'
+            )
+        missing = {k: v for k, v in preset.items() if k not in given}
+        return function(self, *args, **kwargs, **missing)
+
+    return call
+
+
+def _same(value: Any, preset: Any) -> bool:
+    plain = isinstance(value, (str, int, float)) and value is not True
+    return plain and value == preset
+
+
+def check_vote(
+    engine: Any,
+    kernel: Kernel,
+    metric: str,
+    prior_in: str,
+    channels: Optional[int],
+) -> Any:
+    """Check what searches and votes of a head.
+
+    Args:
+        engine (dict | str): See :func:`~u1_plugin.memory.parse_engine`.
+        kernel (Kernel): Of the distance.
+        metric (str): ``'cosine'`` or ``'l2'``.
+        prior_in (str): ``'vote'`` or ``'search'``.
+        channels (int): C.
+
+    Returns:
+        Engine: Its config.
+
+    Raises:
+        ImportError: If it needs faiss, which is missing.
+        ValueError: If an option is wrong or does not fit another; the message
+            names it.
+    """
+    check_kernel(kernel, metric, 'head.')
+    found = check_engine(engine, metric, channels, 'model.head.engine')
+    exact = isinstance(found, ExactEngine)
+    if prior_in == 'search' and (not exact or kernel.name == 'uniform'):
+        width, temperature = map(kernel.options.get, ('width', 'temperature'))
+        raise ValueError(
+            f"head.prior_in='search' needs engine='exact' (is {shown(engine)}) "
+            f'and a width (is {width}) or a temperature (is {temperature}), by '
+            'which distance and place are weighed against each other'
+        )
+    return found
+
+
+def memory_of(bank: MemoryBank, *options: Any) -> Memory:
+    """A memory; its errors name the engine as the config does.
+
+    Args:
+        bank (MemoryBank): Its pixels.
+        *options: Of :class:`~u1_plugin.memory.Memory`.
+
+    Raises:
+        ValueError: If the engine does not fit the bank, or it is empty.
+    """
+    try:
+        return Memory(bank, *options)
+    except ValueError as error:
+        if str(error).startswith('engine'):
+            raise ValueError(f'model.head.{error}') from error
+        raise
