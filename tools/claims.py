@@ -1,0 +1,219 @@
+"""Claims C1 to C4 on several networks and data sets: one table of verdicts.
+
+    python tools/claims.py docs/results/claims/claims.yml work_dirs/claims
+
+Reads a plan (:mod:`u1_plugin.lab.analysis.claims_plan`), measures each cell,
+one network on one set of images, in one pass, and writes ``OUT/README.md``,
+``claims.csv`` and ``claims.png``. Cells lie in ``OUT/cells``: a call that was
+interrupted goes on, and a cell whose plan, images or weights have changed is
+measured again. ``--only`` tabulates what is there.
+
+C1 to C3 are the tests of ``analyze_bottleneck.py`` on the plan's layer, by
+default the last map. C4 is ``memory_study.py`` on the same maps, and a control
+of its own: the plain vote of the central pixels alone, the maps cropped to
+the middle half of their height and width.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import shlex
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Sequence
+
+import torch
+from mmengine.logging import MMLogger
+from rich.console import Console
+
+from u1_plugin.extras import needs
+from u1_plugin.files import check_own_folder, replaced_file
+from u1_plugin.lab.analysis.claims_cell import (
+    Measured,
+    from_json,
+    to_json,
+)
+from u1_plugin.lab.analysis.claims_figure import draw
+from u1_plugin.lab.analysis.claims_images import digest, images_of
+from u1_plugin.lab.analysis.claims_lines import Page
+from u1_plugin.lab.analysis.claims_measure import measure
+from u1_plugin.lab.analysis.claims_page import render
+from u1_plugin.lab.analysis.claims_plan import (
+    Cell,
+    Plan,
+    load_plan,
+)
+from u1_plugin.lab.analysis.claims_table import (
+    accuracy_table,
+    csv_table,
+    judge_table,
+)
+from u1_plugin.lab.analysis.figures import png
+from u1_plugin.lab.benchmark.table import save_csv
+from u1_plugin.lab.markup import file_name, terminal
+
+with needs('lab'):
+    import pandas as pd
+
+#: Of the file by which the tool knows its own folder.
+PLAN, MARK = 'claims.yml', b'# Claims of u1_plugin by network and data.'
+
+
+def load_study() -> Any:
+    """``memory_study.py``, which is a script beside this one."""
+    file = Path(__file__).with_name('memory_study.py')
+    spec = importlib.util.spec_from_file_location('memory_study', file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def identity(plan: Plan, cell: Cell, images: str) -> Dict[str, Any]:
+    """What a cell's numbers rest on: files by their content, not their place.
+
+    Args:
+        plan (Plan): Of which the cell is.
+        cell (Cell): Which.
+        images (str): Hash of its images.
+    """
+    net = plan.networks[cell.network]
+    weights = None
+    if cell.weights == 'trained':
+        weights = sha256(Path(net.checkpoint).read_bytes()).hexdigest()
+    basis = dict(
+        cell=cell._asdict(),
+        network=net._replace(checkpoint=weights)._asdict(),
+        settings=plan.settings._asdict(),
+        memory=cell not in plan.without_memory,
+        images=images,
+    )
+    return json.loads(json.dumps(basis))  # as it is read back
+
+
+class Runner:
+    """Measures the cells of a plan that are not there yet.
+
+    Args:
+        plan (Plan): Which.
+        out (Path): Where they lie, in ``cells``.
+        device (str): Of the networks.
+        only (bool): Measure nothing.
+    """
+
+    def __init__(self, plan: Plan, out: Path, device: str, only: bool) -> None:
+        self.plan, self.out = plan, out
+        self.device, self.only = device, only
+        self.study, self.console = load_study(), Console()
+
+    def run(self) -> List[Measured]:
+        """All cells that are there, or are there now; table by table."""
+        found: List[Measured] = []
+        for name, cells in self.plan.tables.items():
+            for data in dict.fromkeys(cell.data for cell in cells):
+                own = [cell for cell in cells if cell.data == data]
+                found += self.run_data(name, data, own)
+        return found
+
+    def run_data(
+        self, table: str, data: str, cells: Sequence[Cell]
+    ) -> Iterator[Measured]:
+        """Cells of one set of images."""
+        plan = self.plan
+        with images_of(plan.data[data], plan.settings) as folder:
+            images = digest(folder)
+            for cell in cells:
+                file = self.out / 'cells' / f'{file_name(cell.title)}.json'
+                basis = identity(plan, cell, images)
+                stored = read_cell(file, basis)
+                if stored is None and not self.only:
+                    begin = time.monotonic()
+                    stored = measure(
+                        plan, cell, folder, self.study, self.device
+                    )
+                    write_cell(file, basis, stored)
+                    took = time.monotonic() - begin
+                    title = terminal(f'{table}: {cell.title}')
+                    self.console.print(f'{title}, {took:.0f} s')
+                if stored is not None:
+                    yield stored
+
+
+def read_cell(file: Path, basis: Dict[str, Any]):
+    """A finished cell, or None if there is none of this basis."""
+    if not file.is_file():
+        return None
+    content = json.loads(file.read_text(encoding='utf-8'))
+    return from_json(content) if content['basis'] == basis else None
+
+
+def write_cell(file: Path, basis: Dict[str, Any], cell: Measured) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = dict(basis=basis, **to_json(cell))
+    with replaced_file(file) as part:
+        part.write_text(json.dumps(content, indent=1, allow_nan=False))
+
+
+def save(out: Path, name: str, content: bytes) -> None:
+    with replaced_file(out / name) as part:
+        part.write_bytes(content)
+
+
+def write_page(plan: Plan, out: Path, cells: Sequence[Measured]) -> None:
+    """``README.md``, ``claims.csv``, ``accuracy.csv`` and ``claims.png``."""
+    measured = {one.cell: one for one in cells}
+    verdicts, rows = {}, []
+    for name, planned in plan.tables.items():
+        own = [measured[cell] for cell in planned if cell in measured]
+        found = judge_table(own)
+        verdicts.update(found)
+        rows.append(csv_table(name, own, found))
+    said = [word for word in sys.argv[1:] if word != '--only']
+    command = shlex.join(['python', 'tools/claims.py', *said])
+    page = Page(plan, measured, verdicts, command)
+    save(out, 'README.md', f'{render(page)}\n'.encode())
+    with replaced_file(out / 'claims.csv') as part:
+        save_csv(pd.concat(rows), part)
+    with replaced_file(out / 'accuracy.csv') as part:
+        save_csv(accuracy_table(cells), part)
+    first = next(iter(plan.tables.values()))
+    drawn = draw([cell for cell in first if cell in measured], verdicts)
+    save(out, 'claims.png', png(drawn, 110))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add = parser.add_argument
+    add('plan', type=Path, help='a file of YAML')
+    add('out', type=Path, help='a new folder, or one of an earlier call')
+    add('--only', action='store_true', help='tabulate, and measure nothing')
+    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    args = parser.parse_args()
+    try:
+        check_own_folder(args.out, PLAN, MARK, 'out')
+        args.asked = load_plan(args.plan)
+        text = args.plan.read_bytes()
+        args.out.mkdir(parents=True, exist_ok=True)
+        # The question lies beside the answer, and marks the folder as ours.
+        save(args.out, PLAN, MARK + b'\n' + text.replace(MARK + b'\n', b''))
+    except (OSError, TypeError, ValueError) as error:
+        parser.error(str(error))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    cells = Runner(args.asked, args.out, args.device, args.only).run()
+    if not cells:
+        raise SystemExit(f'{args.out}: no cell of this plan is measured')
+    write_page(args.asked, args.out, cells)
+    Console().print(f'Page: {terminal(args.out / "README.md")}')
+
+
+if __name__ == '__main__':
+    main()

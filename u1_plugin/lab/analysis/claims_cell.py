@@ -1,0 +1,146 @@
+"""What a cell of the table of claims showed, and C4's part of it."""
+
+import math
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from ...measure.estimate import Estimate
+from ..statistics import paired_difference
+from .claims_plan import Cell
+from .verdicts import Test
+
+#: The arm of C4 that sees the central pixels alone.
+CENTRE = 'centre'
+
+#: Percentage points of top-1: less is no gain, however significant.
+MIN_GAIN = 0.5
+
+#: C4: each aspect's arm, and the arm that it must beat.
+COMPARISONS = {
+    'image angle over the plain vote': ('image', 'pixel'),
+    'image angle beyond position': ('image', 'position'),
+    'image angle beyond radius': ('image', 'radius'),
+    'image angle beyond the central pixels': ('image', CENTRE),
+    'image angle beyond shuffled angles': ('image', 'shuffled'),
+    'feature angle over the plain vote': ('feature', 'pixel'),
+    'position over the plain vote': ('position', 'pixel'),
+}
+
+
+class Measured(NamedTuple):
+    """What a cell showed.
+
+    Attributes:
+        cell (Cell): Which.
+        images (int): Of the pass.
+        classes (int): 0 without labels, and then C3 and C4 are not asked.
+        shape (Tuple[int, ...]): Of the layer's map, ``(C, H, W)``.
+        tests (List[Test]): Of all claims.
+        input_excess (Estimate): C1's number of the input images.
+        accuracy (Dict[str, List[float]]): Top-1 of each arm of C4 in each
+            split, per cent; empty without labels.
+        hardware (str): Where it was measured.
+        versions (Dict[str, str]): Of the packages, by name.
+    """
+
+    cell: Cell
+    images: int
+    classes: int
+    shape: Tuple[int, ...]
+    tests: List[Test]
+    input_excess: Estimate
+    accuracy: Dict[str, List[float]]
+    hardware: str
+    versions: Dict[str, str]
+
+
+def memory_tests(
+    accuracy: Mapping[str, Sequence[float]], images: int
+) -> List[Test]:
+    """C4: does an angle help a memory's vote, and more than its controls?
+
+    Args:
+        accuracy (Mapping[str, Sequence[float]]): Top-1 of each arm in each
+            split, per cent.
+        images (int): Of memory, validation and test together.
+
+    Returns:
+        List[Test]: One a comparison, in points; paired over splits, Student's
+        interval and one-sided p. Splits share images, so that both are a
+        little too sure.
+    """
+    tests = []
+    for aspect, (arm, other) in COMPARISONS.items():
+        found = paired_difference(accuracy[arm], accuracy[other])
+        half = found.pvalue / 2
+        estimate = Estimate(
+            found.mean,
+            found.low,
+            found.high,
+            half if found.mean > 0 else 1 - half,
+        )
+        name = f'top-1 of {arm} less {other}, points'
+        tests.append(Test('C4', aspect, name, images, estimate, MIN_GAIN))
+    return tests
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no infinite number and no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return value
+
+
+def _number(value: Any) -> float:
+    return float(value)
+
+
+def to_json(measured: Measured) -> Dict[str, Any]:
+    """What :func:`from_json` reads."""
+    tests = [
+        dict(
+            test._asdict(),
+            estimate=[_plain(v) for v in test.estimate],
+            least=_plain(test.least),
+        )
+        for test in measured.tests
+    ]
+    return dict(
+        cell=list(measured.cell),
+        images=measured.images,
+        classes=measured.classes,
+        shape=list(measured.shape),
+        tests=tests,
+        input_excess=[_plain(v) for v in measured.input_excess],
+        accuracy=measured.accuracy,
+        hardware=measured.hardware,
+        versions=measured.versions,
+    )
+
+
+def from_json(content: Mapping[str, Any]) -> Measured:
+    """A cell as it was measured."""
+    tests = [
+        Test(
+            **dict(
+                row,
+                estimate=Estimate(*map(_number, row['estimate'])),
+                least=_number(row['least']),
+            )
+        )
+        for row in content['tests']
+    ]
+    return Measured(
+        Cell(*content['cell']),
+        content['images'],
+        content['classes'],
+        tuple(content['shape']),
+        tests,
+        Estimate(*map(_number, content['input_excess'])),
+        content['accuracy'],
+        content['hardware'],
+        content['versions'],
+    )

@@ -1,0 +1,82 @@
+"""The images of a plan of claims: few, the same ones for every network."""
+
+import shutil
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatch
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Dict, Iterator, List, Sequence
+
+from .built_in import image_folder
+from .claims_plan import Settings, Source
+from .images import subset_index
+from .pictures import find_pictures
+
+
+def choose_images(source: Source, settings: Settings) -> Dict[str, List[Path]]:
+    """Images of each class, the same for every network.
+
+    Args:
+        source (Source): Folders.
+        settings (Settings): How many.
+
+    Returns:
+        Dict[str, List[Path]]: By class, sorted: evenly spaced in the order of
+        the files' names, so that what has a common beginning is not all
+        taken, or left out.
+
+    Raises:
+        ValueError: If a folder has no classes, or no file is of the pattern.
+    """
+    found: Dict[str, List[Path]] = {}
+    for folder in source.folders:
+        pictures = find_pictures(Path(folder), 'folders')
+        if pictures.classes is None or pictures.labels is None:
+            raise ValueError(
+                f'folders={folder!r} holds pictures, but no folder of a class; '
+                'give one folder a class'
+            )
+        for file, label in zip(pictures.files, pictures.labels):
+            if fnmatch(file.name, source.pattern):
+                found.setdefault(pictures.classes[label], []).append(file)
+    if not found:
+        raise ValueError(
+            f'pattern={source.pattern!r}: no picture of {source.folders} has '
+            'such a name'
+        )
+    names = sorted(found)
+    names = [names[k] for k in subset_index(len(names), settings.classes)]
+    each = max(1, settings.images // len(names))
+    return {name: _spaced(found[name], each) for name in names}
+
+
+def _spaced(files: Sequence[Path], count: int) -> List[Path]:
+    ordered = sorted(files, key=lambda file: (file.name, str(file)))
+    return [ordered[k] for k in subset_index(len(ordered), count)]
+
+
+@contextmanager
+def images_of(source: Source, settings: Settings) -> Iterator[Path]:
+    """The chosen images of a data set as a folder, for a block."""
+    with ExitStack() as stack:
+        if source.built_in:
+            yield stack.enter_context(image_folder(source.built_in))
+            return
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        for label, files in choose_images(source, settings).items():
+            (folder / label).mkdir()
+            for number, file in enumerate(files):
+                # Two folders may hold files of one name.
+                target = folder / label / f'{number:05d}-{file.name}'
+                shutil.copyfile(file, target)
+        yield folder
+
+
+def digest(folder: Path) -> str:
+    """Hash of the files in a folder: their names and contents."""
+    found = sha256()
+    for path in sorted(p for p in folder.rglob('*') if p.is_file()):
+        found.update(path.relative_to(folder).as_posix().encode())
+        found.update(sha256(path.read_bytes()).digest())
+    return found.hexdigest()

@@ -1,0 +1,123 @@
+"""Measures one cell of the table of claims, in one pass over its images."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Dict, List
+
+import numpy as np
+import torch
+
+from ...geometry import to_positive_orthant
+from ...mm.memory_inputs import feature_plane_of
+from ...nn.taps import MapCollector
+from ..surroundings import hardware, package_versions
+from .claims_cell import CENTRE, Measured, memory_tests
+from .claims_plan import ZEROS, Cell, Net, Plan
+from .images import Images, class_names, make_dataset, make_loader
+from .preparation import input_channels
+from .sources import Network, load_network, set_padding
+from .survey import JUDGED, survey
+from .verdicts import angle_tests, concentration_tests, sombrero_tests
+
+_ORTHANT = 'relu'
+
+
+def centre(maps: torch.Tensor) -> torch.Tensor:
+    """The middle half of a map's height and width, ``(N, C, h, w)``.
+
+    As many pixels are cut from one side as from the other, and one is left.
+    """
+    height, width = maps.shape[2:]
+    top, left = (
+        min(int(length / 4 + 0.5), (length - 1) // 2)
+        for length in (height, width)
+    )
+    return maps[:, :, top : height - top, left : width - left]
+
+
+def vote(study: Any, maps, labels: np.ndarray, splits: int) -> Dict[str, Any]:
+    """C4's accuracies: every arm of the study, and the central pixels."""
+    plane = feature_plane_of({}, maps.size(1), 'image').eval()
+    rights = []
+    for seed in range(splits):
+        right, _ = study.run_split(maps, labels, plane, seed)
+        middle, _ = study.run_split(centre(maps), labels, plane, seed)
+        rights.append(dict(right, **{CENTRE: middle['pixel']}))
+    return {
+        arm: row['accuracy'] for arm, row in study.summarise(rights).items()
+    }
+
+
+def read(network: Network, dataset: Images, net: Net, batch_size: int) -> tuple:
+    """One pass: what the survey found, and the maps in the orthant.
+
+    Returns:
+        tuple: :class:`~.survey.Survey` of the input and the layer, whose
+        stored vectors are gone; ``(N, C, H, W)``.
+    """
+    classes = dataset.metainfo.get('classes') and class_names(dataset)
+    maps: List[torch.Tensor] = []
+    with (
+        TemporaryDirectory() as scratch,
+        MapCollector(network.model, [net.layer]) as collector,
+    ):
+
+        def keep(done: int) -> None:
+            found = collector.maps()[net.layer]
+            maps.append(to_positive_orthant(found, _ORTHANT).cpu())
+
+        found = survey(
+            network.model,
+            make_loader(dataset, batch_size),
+            [net.layer],
+            Path(scratch),
+            classes,
+            _ORTHANT,
+            planes=JUDGED,
+            progress=keep,
+        )
+    return found, torch.cat(maps)
+
+
+def measure(
+    plan: Plan, cell: Cell, folder: Path, study: Any, device: str
+) -> Measured:
+    """One cell: a pass over the images, and the tests of all claims.
+
+    Args:
+        plan (Plan): Of which the cell is.
+        cell (Cell): Which.
+        folder (Path): Its images, of one folder a class or without classes.
+        study (module): ``tools/memory_study.py``.
+        device (str): Of the network.
+    """
+    net, settings = plan.networks[cell.network], plan.settings
+    seed = settings.seed if cell.weights == 'untrained' else None
+    network = load_network(net.config, net.checkpoint, seed)
+    if cell.padding != ZEROS:
+        set_padding(network.model, cell.padding)
+    network.model.to(device)
+    dataset = make_dataset(
+        network.config, str(folder), net.size, input_channels(network.model)
+    )
+    found, maps = read(network, dataset, net, settings.batch_size)
+    data, layer = found.layers
+    tests = concentration_tests(layer.energy) + sombrero_tests(layer.energy)
+    accuracy: Dict[str, List[float]] = {}
+    if found.classes:
+        planes = {name: layer.planes[key] for key, name in JUDGED.items()}
+        tests += angle_tests(planes, settings.permutations)
+        if cell not in plan.without_memory:
+            accuracy = vote(study, maps, found.labels, settings.splits)
+            tests += memory_tests(accuracy, len(found.labels))
+    return Measured(
+        cell,
+        len(found.labels),
+        len(found.classes or ()),
+        tuple(maps.shape[1:]),
+        tests,
+        concentration_tests(data.energy)[0].estimate,
+        accuracy,
+        hardware(),
+        package_versions(),
+    )

@@ -1,0 +1,300 @@
+"""Which networks are asked for which claims, and on which images.
+
+A plan is YAML::
+
+    settings: {classes: 30, images: 300, splits: 5, permutations: 9999}
+    networks:
+      lite0:
+        config: configs/pretrained/efficientnet-lite0_memory_folder.py
+        checkpoint: checkpoints/lite0.pth
+        size: 160
+    data:
+      photos: {built_in: photos}
+      emoji58: {folders: [data/emoji58/train, data/emoji58/test]}
+    tables:
+      trained: [{networks: [lite0], data: [photos, emoji58]}]
+
+A table is a list of blocks, and a block is all cells of its networks, data,
+``weights`` (``trained``, ``untrained``) and ``padding`` (``zeros``,
+``reflect``, ``circular``, ``replicate``); ``memory: false`` leaves C4 out,
+which takes most of the time.
+"""
+
+from itertools import product
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
+
+from ...measure.estimate import Several
+from ...options import Count, Seed, checked
+from ..benchmark.suite_file import Fields, read_yaml
+from .built_in import BUILT_IN
+from .sources import PADDINGS
+
+WEIGHTS = ('trained', 'untrained')
+ZEROS = 'zeros'
+_PARTS = ('settings', 'networks', 'data', 'tables')
+_BLOCK = ('networks', 'data', 'weights', 'padding', 'memory')
+
+
+class Settings(NamedTuple):
+    """What all cells have in common.
+
+    Attributes:
+        classes (int): At most so many of a data set, evenly spaced in the
+            order of their names.
+        images (int): At most so many in all, equally many a class.
+        splits (int): Of the memory's images, for C4.
+        permutations (int): Of each permutation test of C3.
+        batch_size (int): Images at a time.
+        seed (int): Of untrained weights.
+    """
+
+    classes: int = 30
+    images: int = 300
+    splits: int = 5
+    permutations: int = 9999
+    batch_size: int = 32
+    seed: int = 0
+
+
+class Net(NamedTuple):
+    """A network.
+
+    Attributes:
+        config (str): File of a config, or ``timm:NAME``.
+        checkpoint (str, optional): Its trained weights.
+        size (int, optional): Of the square that it sees, pixels.
+        layer (str): Module whose map is measured and memorised.
+    """
+
+    config: str
+    checkpoint: Optional[str] = None
+    size: Optional[int] = None
+    layer: str = 'backbone'
+
+
+class Source(NamedTuple):
+    """Images.
+
+    Attributes:
+        folders (List[str]): Of one folder a class each; classes of one name
+            are one. Empty for built-in ones.
+        pattern (str): Of the files' names.
+        built_in (str, optional): Name of such.
+        of (str, optional): Name of the data of which these are a variant,
+            beside which the page puts them.
+    """
+
+    folders: List[str] = []
+    pattern: str = '*'
+    built_in: Optional[str] = None
+    of: Optional[str] = None
+
+
+class Cell(NamedTuple):
+    """One network on one set of images.
+
+    Attributes:
+        network, data (str): Names in the plan.
+        weights (str): One of :data:`WEIGHTS`.
+        padding (str): ``'zeros'``, as the network was trained, or another.
+    """
+
+    network: str
+    data: str
+    weights: str = WEIGHTS[0]
+    padding: str = ZEROS
+
+    @property
+    def variant(self) -> str:
+        """Weights, and padding if it is not the network's own."""
+        if self.padding == ZEROS:
+            return self.weights
+        return f'{self.weights}, padding {self.padding}'
+
+    @property
+    def title(self) -> str:
+        """For messages and files."""
+        return '-'.join(self)
+
+
+class Plan(NamedTuple):
+    """What :func:`load_plan` read.
+
+    Attributes:
+        settings (Settings): Of all cells.
+        networks (Dict[str, Net]): By name.
+        data (Dict[str, Source]): By name.
+        tables (Dict[str, List[Cell]]): Cells of each table; tables share none.
+        without_memory (Set[Cell]): Of which C4 is not asked.
+    """
+
+    settings: Settings
+    networks: Dict[str, Net]
+    data: Dict[str, Source]
+    tables: Dict[str, List[Cell]]
+    without_memory: Set[Cell]
+
+    def twin(self, cell: Cell) -> Cell:
+        """The cell that another varies: trained, with zeros, as the data are.
+
+        It is the cell itself if that varies nothing.
+        """
+        return Cell(cell.network, self.data[cell.data].of or cell.data)
+
+    @property
+    def cells(self) -> List[Cell]:
+        """Of all tables, in order."""
+        return [cell for cells in self.tables.values() for cell in cells]
+
+
+@checked('settings')
+def _settings(
+    classes: Several = 30,
+    images: Count = 300,
+    splits: Several = 5,
+    permutations: Count = 9999,
+    batch_size: Count = 32,
+    seed: Seed = 0,
+) -> Settings:
+    return Settings(classes, images, splits, permutations, batch_size, seed)
+
+
+def _net(
+    config: str,
+    checkpoint: Optional[str] = None,
+    size: Optional[Count] = None,
+    layer: str = 'backbone',
+) -> Net:
+    return Net(config, checkpoint, size, layer)
+
+
+def _source(
+    folders: List[str] = [],
+    pattern: str = '*',
+    built_in: Optional[str] = None,
+    of: Optional[str] = None,
+) -> Source:
+    return Source(list(folders), pattern, built_in, of)
+
+
+def _named(content: Any, where: str, make: Any) -> Dict[str, Any]:
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f'{where}={content!r} must be a mapping of names')
+    found = {}
+    for name, options in content.items():
+        field = f'{where}.{name}'
+        if not isinstance(options, dict):
+            raise ValueError(f'{field}={options!r} must be a mapping')
+        found[str(name)] = checked(field)(make)(**options)
+    return found
+
+
+def _check_sources(data: Mapping[str, Source]) -> None:
+    for name, source in data.items():
+        if bool(source.folders) == bool(source.built_in):
+            raise ValueError(
+                f'data.{name} must have folders or built_in, one of the two'
+            )
+        for field, known in (('built_in', BUILT_IN), ('of', data)):
+            value = getattr(source, field)
+            if value is not None and value not in known:
+                raise ValueError(
+                    f'data.{name}.{field}={value!r} must be one of '
+                    f'{sorted(known)}'
+                )
+
+
+def _block(where: str, content: Any, plan: Plan) -> List[Cell]:
+    """All cells of a block."""
+    fields = Fields(where, content, _BLOCK)
+    choices = dict(
+        networks=list(plan.networks),
+        data=list(plan.data),
+        weights=WEIGHTS,
+        padding=(ZEROS, *PADDINGS),
+    )
+    chosen = []
+    for field, known in choices.items():
+        default = known[:1] if field in ('weights', 'padding') else None
+        value = fields.content.get(field, default)
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError(f'{where}.{field}={value!r} must be a list')
+        for name in value:
+            if name not in known:
+                raise ValueError(
+                    f'{where}.{field} has {name!r}, which must be one of '
+                    f'{list(known)}'
+                )
+        chosen.append([str(name) for name in value])
+    cells = [Cell(*names) for names in product(*chosen)]
+    memory = fields.content.get('memory', True)
+    if not isinstance(memory, bool):
+        raise ValueError(f'{where}.memory={memory!r} must be true or false')
+    if not memory:
+        plan.without_memory.update(cells)
+    return cells
+
+
+def _content(file: Path) -> Any:
+    if not file.is_file():
+        raise FileNotFoundError(
+            f'plan={str(file)!r} does not exist; name one such as '
+            'docs/results/claims/claims.yml'
+        )
+    try:
+        return read_yaml(file)
+    except ValueError as error:
+        raise ValueError(str(error).replace('suite=', 'plan=', 1)) from None
+
+
+def _add_tables(plan: Plan, tables: Any) -> None:
+    if not isinstance(tables, dict) or not tables:
+        raise ValueError(f'tables={tables!r} must be a mapping of names')
+    seen: Dict[Cell, str] = {}
+    for name, blocks in tables.items():
+        where = f'tables.{name}'
+        if not isinstance(blocks, list) or not blocks:
+            raise ValueError(f'{where}={blocks!r} must be a list of blocks')
+        cells = sum((_block(where, block, plan) for block in blocks), [])
+        for cell in cells:
+            if cell in seen:
+                raise ValueError(
+                    f'{where}: the cell {cell.title} is in {seen[cell]} '
+                    'already; a verdict is corrected once'
+                )
+            seen[cell] = where
+            net = plan.networks[cell.network]
+            if cell.weights == WEIGHTS[0] and net.checkpoint is None:
+                raise ValueError(
+                    f'networks.{cell.network} needs a checkpoint, for {where} '
+                    'asks for its trained weights'
+                )
+        plan.tables[str(name)] = cells
+
+
+def load_plan(file: Path) -> Plan:
+    """Read a plan, and check it before the work.
+
+    Args:
+        file (Path): YAML, see above.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If something in it is wrong; the message names the field.
+    """
+    fields = Fields(str(file), _content(file), _PARTS)
+    common = fields.content.get('settings', {})
+    if not isinstance(common, dict):
+        raise ValueError(f'settings={common!r} must be a mapping')
+    plan = Plan(
+        _settings(**common),
+        _named(fields.content.get('networks'), 'networks', _net),
+        _named(fields.content.get('data'), 'data', _source),
+        {},
+        set(),
+    )
+    _check_sources(plan.data)
+    _add_tables(plan, fields.content.get('tables'))
+    return plan
