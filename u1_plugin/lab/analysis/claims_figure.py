@@ -5,7 +5,7 @@ from typing import Dict, Sequence
 
 from ...extras import needs
 from ..markup import mathtext
-from .claims_plan import Cell
+from .claims_plan import WEIGHTS, Cell
 from .claims_table import Verdicts
 from .verdicts import REFUTED, SUPPORTED, UNDECIDED
 
@@ -56,7 +56,7 @@ def draw(cells: Sequence[Cell], verdicts: Verdicts) -> Figure:
         for side in ('top', 'right', 'left'):
             ax.spines[side].set_visible(False)
         _stripes(ax, cells)
-    names = [mathtext(f'{cell.network}  {cell.data}') for cell in cells]
+    names = [mathtext(_name(cell)) for cell in cells]
     axes[0].set_yticks([-place for place in range(len(cells))], names)
     axes[0].set_ylim(0.7 - len(cells), 0.7)
     handles = [
@@ -71,6 +71,13 @@ def draw(cells: Sequence[Cell], verdicts: Verdicts) -> Figure:
         fontsize=_SMALL,
     )
     return figure
+
+
+def _name(cell: Cell) -> str:
+    plain = cell.variant == WEIGHTS[0]
+    return f'{cell.network}  {cell.data}' + (
+        '' if plain else f', {cell.variant}'
+    )
 
 
 def _row(ax: Axes, y: float, verdict) -> None:
