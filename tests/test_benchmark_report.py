@@ -278,6 +278,24 @@ def test_page(report, tmp_path, capsys):
     assert 'exists' in capsys.readouterr().err
 
 
+def test_arms_with_fewer_seeds_have_a_table_of_their_own(report, tmp_path):
+    """And no gain must be shown against five pairs of a control."""
+    table = make_table({'u1-feature': 1.0})
+    few = (table.arm == 'u1-zero') | (table.arm == 'label-smoothing')
+    table = table[~few | (table.seed < 5)]
+    table = table[table.role != 'ablation']
+    write_results(tmp_path / 'results', table)
+    report('results', 'page')
+    page = (tmp_path / 'page/README.md').read_text()
+    main, exploratory = page.split('### Exploratory arms')
+    assert '**u1-feature**: higher than the baseline and than every' in main
+    assert '| label-smoothing | rival |' not in main
+    assert '| label-smoothing | rival | 5 |' in exploratory
+    assert '| one-hot | baseline | 5 |' in exploratory
+    assert '5 pairs give no permutation p below' in exploratory
+    assert 'without seeds' not in page
+
+
 NAMES = {
     'u1-feature': '_u1 | $x$ [a](http://b.org)',
     'u1-permuted': '*control* <b> `c`',

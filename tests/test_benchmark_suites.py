@@ -151,7 +151,7 @@ def test_measured_angles_come_from_another_seed(root):
 def test_what_was_tuned_holds_for_all_arms_of_a_pattern(root, tmp_path):
     file = copied_suites(root, tmp_path) / 'mini.yml'
     tuned = {
-        'u1-[fi]*': {'model.u1.loss.loss_weight': 0.7},
+        'u1-*': {'model.u1.loss.loss_weight': 0.7},
         'center-loss': {'model.auxiliary.loss_weight': 0.7},
     }
     arms = ['one-hot', 'u1-feature', 'u1-image', 'u1-zero', 'center-loss']
@@ -382,11 +382,22 @@ GOOD = dict(
         ),
         (
             dict(configs=[dict(config=CONFIG, without=['arcfac'])]),
-            r"without=\['arcfac'\] must be arms of the suite",
+            r"without=\['arcfac'\] must be arms of the suite, each once",
         ),
         (
             dict(configs=[dict(config=CONFIG, without=['one-hot'])]),
-            r"without=\['one-hot'\] must be arms of the suite but its",
+            r"without=\['one-hot'\] must be arms of the suite, each once",
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, without=['u1-zero'] * 2)]),
+            r"without=\['u1-zero'\] must be arms of the suite, each once",
+        ),
+        (
+            dict(
+                configs=[dict(config=CONFIG, without=['u1-zero'])],
+                primary=dict(gain=1, comparisons=[['u1-zero', 'one-hot']]),
+            ),
+            r"without=\['u1-zero'\] .* but its baseline and those of primary",
         ),
         (
             dict(

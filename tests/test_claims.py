@@ -169,15 +169,17 @@ def test_cells_are_stored_as_they_are():
 
 
 def test_no_gain_of_half_a_point_is_no_support():
-    accuracy = dict.fromkeys(
-        ('image', 'pixel', 'position', 'radius', 'shuffled', 'feature'),
-        [50.0, 60.0, 70.0],
-    )
+    others = ('pixel', 'position', 'radius', 'shuffled', 'feature')
+    accuracy = dict.fromkeys(others, [50.0, 60.0, 70.0])
+    accuracy['image'] = [50.1, 60.0, 70.0]
     accuracy['centre'] = [40.0, 50.0, 61.0]
     cell = cell_of('d', {})._replace(tests=memory_tests(accuracy, 100))
     own = judge_table([cell])[cell.cell]
     kinds = {column: verdict.verdict for column, verdict in own.items()}
     assert kinds.pop('C4 image angle beyond the central pixels') == 'supported'
+    # Two arms that agree in every split are not compared at all.
+    assert kinds.pop('C4 feature angle over the plain vote') == 'undecided'
+    assert kinds.pop('C4 position over the plain vote') == 'undecided'
     assert set(kinds.values()) == {'not supported'}
 
 
@@ -220,6 +222,7 @@ def test_sentences_are_computed(page):
     assert "networks' means: +2.00 [-10.71, +14.71]." in again
     assert (
         '**untrained** (1 cells): C1 0.450 → -0.300 (supported 0 → 0); '
+        'C3 feature plane 1.000 → 1.000 (supported 1 → 1); '
         'C3 image plane 1.000 → 1.000 (supported 1 → 1).'
     ) in text
     assert 'Incomplete: 1 of 4 planned cells' in text

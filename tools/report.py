@@ -8,9 +8,10 @@ pairs, and writes a new folder: ``README.md``, LaTeX tables, figures and
 import argparse
 import math
 import shlex
+import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from rich.console import Console
 
@@ -38,6 +39,7 @@ from u1_plugin.lab.benchmark.frames import (
 )
 from u1_plugin.lab.benchmark.page import PAGE
 from u1_plugin.lab.benchmark.primary import Primary
+from u1_plugin.lab.benchmark.primary_report import FILE as PRIMARY
 from u1_plugin.lab.benchmark.primary_report import load_primary, primary_frame
 from u1_plugin.lab.benchmark.table import (
     check_pairs,
@@ -77,6 +79,31 @@ def _arms_part(
     )
 
 
+def tiers(plan: pd.DataFrame, config: str) -> Tuple[List[str], List[str]]:
+    """Arms that have all seeds of the baseline, and those with fewer."""
+    planned = plan[(plan.config == config) & (plan.role != 'ablation')]
+    seeds = planned.groupby('arm', sort=False).seed.nunique()
+    most = seeds[planned[planned.role == 'baseline'].arm.iloc[0]]
+    return list(seeds[seeds >= most].index), list(seeds[seeds < most].index)
+
+
+def _exploratory_part(
+    table: pd.DataFrame, arms: Sequence[str], seeds: Sequence[int], out: Path
+) -> dict:
+    """What arms with fewer seeds show, beside the baseline of these seeds."""
+    chosen = table.arm.isin(arms) | (table.role == 'baseline')
+    few = table[chosen & table.seed.isin(seeds)]
+    results = arm_results(few, 'test_top1')
+    name = file_name(table.config.iloc[0])
+    frame = arms_frame(results, 'top-1 %')
+    controls = few[few.role == 'control'].arm.unique()
+    return dict(
+        few=_save_table(frame, out / f'{name}-exploratory.tex'),
+        few_lines=conclusions(few, results, 'test_top1', controls),
+        few_floor=floor_line(results),
+    )
+
+
 def _ablations_part(table: pd.DataFrame, out: Path) -> dict:
     """What the choices show on the validation split.
 
@@ -98,7 +125,7 @@ def _ablations_part(table: pd.DataFrame, out: Path) -> dict:
 def make_part(
     table: pd.DataFrame,
     behaviour: Optional[pd.DataFrame],
-    controls: Sequence[str],
+    plan: pd.DataFrame,
     gain: float,
     primary: Primary,
     anchors: Dict[str, float],
@@ -109,7 +136,8 @@ def make_part(
     Args:
         table (pd.DataFrame): Its runs.
         behaviour (pd.DataFrame, optional): Of ``tools/behaviour.py``.
-        controls (Sequence[str]): Planned ones, finished or not.
+        plan (pd.DataFrame): Runs, finished or not. A gain must be shown
+            against the controls that have all seeds.
         gain (float): To be seen, in points.
         primary (Primary): Comparisons that were named before the runs.
         anchors (Dict[str, float]): Published top-1 by config, per cent.
@@ -124,8 +152,15 @@ def make_part(
     elif primary.pairs:
         frame, lines = primary_frame(main, primary, 'test_top1')
         part.update(primary=markdown(frame), primary_lines=lines)
-    if (main.role != 'baseline').any():
-        part.update(_arms_part(main, controls, gain, out))
+    full, few = tiers(plan, config)
+    whole = main[main.arm.isin(full)]
+    if (whole.role != 'baseline').any():
+        own = plan[(plan.config == config) & plan.arm.isin(full)]
+        controls = own[own.role == 'control'].arm.unique()
+        part.update(_arms_part(whole, controls, gain, out))
+    if main.arm.isin(few).any():
+        seeds = plan[(plan.config == config) & plan.arm.isin(few)].seed
+        part.update(_exploratory_part(main, few, seeds.unique(), out))
     if (table.role == 'ablation').any():
         part.update(_ablations_part(table, out))
     if behaviour is not None:
@@ -160,7 +195,6 @@ def write_report(
 ) -> None:
     check_pairs(table)
     plan = read_plan(options.results, table)
-    controls = plan[plan.role == 'control'].arm.unique()
     primary = load_primary(options.results)
     anchors = load_anchors(options.results)
     behaviour = None
@@ -169,7 +203,7 @@ def write_report(
     with new_folder(options.out) as out:
         parts = [
             make_part(
-                runs, behaviour, controls, options.gain, primary, anchors, out
+                runs, behaviour, plan, options.gain, primary, anchors, out
             )
             for _, runs in table.groupby('config', sort=False)
         ]
@@ -190,6 +224,9 @@ def write_report(
         (out / 'README.md').write_text(page, encoding='utf-8')
         bulky = ['val_curve', 'versions', 'folder']
         save_csv(table.drop(columns=bulky), out / 'runs.csv')
+        for name in (PRIMARY, 'planned.csv'):  # for comparisons over data sets
+            if (options.results / name).is_file():
+                shutil.copyfile(options.results / name, out / name)
 
 
 def main() -> None:

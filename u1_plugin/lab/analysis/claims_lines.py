@@ -17,6 +17,7 @@ from .verdicts import REFUTED, SUPPORTED, UNDECIDED
 #: What a variant is told of.
 TOLD = (
     'C1',
+    'C3 feature plane',
     'C3 image plane',
     'C4 image angle over the plain vote',
     'C4 position over the plain vote',

@@ -46,13 +46,19 @@ def _arm(name: str, content: Any, where: str) -> Arm:
     return arm
 
 
+def _tuned(own: Dict[str, Any], options: Dict[str, Any]) -> Dict[str, Any]:
+    more = {name: v for name, v in options.items() if name not in own}
+    return {**own, **more}
+
+
 def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
     """The arms that a suite may choose from.
 
     Args:
         file (Path): The suite. ``arms.yml`` beside it is the catalogue.
         read (Fields): Of the suite: ``define`` adds arms, and ``tuned`` gives
-            options to all whose names match a pattern such as ``'u1-*'``.
+            options to all whose names match a pattern such as ``'u1-*'``,
+            but for what an arm sets by the very same name.
 
     Raises:
         ValueError: If an arm is wrong, or a pattern matches none.
@@ -78,7 +84,8 @@ def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
         options = check_options(where, options)
         for name in names:
             arm = known[name]
-            known[name] = arm._replace(set={**arm.set, **options})
+            # What an arm sets by that very name is what it is: lambda = 0.
+            known[name] = arm._replace(set=_tuned(arm.set, options))
     return known
 
 

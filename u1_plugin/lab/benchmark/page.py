@@ -71,6 +71,17 @@ over the number of compared arms, which is what Holm asks of the smallest p);
 and how many seeds it takes to see +{{ gain }} points.
 
 {{ part.seeds }}
+{% endif %}{% if part.few %}
+### Exploratory arms, with fewer seeds
+
+Beside the baseline of the same seeds; Holm over this table.
+
+{% for line in part.few_lines -%}
+- {{ line }}
+{% endfor %}
+{{ part.few }}
+
+{{ part.few_floor }}
 {% endif %}{% if part.ablations %}
 ### Ablations, on the validation split
 

@@ -125,13 +125,22 @@ def _entries(
     return tuple(entries), tuple(anchors)
 
 
-def _check_left_out(entry: Entry, every: Tuple[Arm, ...]) -> None:
+def _check_left_out(
+    entry: Entry, every: Tuple[Arm, ...], primary: Primary
+) -> None:
+    asked = {name for pair in primary.pairs for name in pair}
     names = [arm.name for arm in every if arm.role != 'baseline']
-    wrong = [name for name in entry.without if name not in names]
+    left_out = entry.without
+    wrong = [
+        name
+        for n, name in enumerate(left_out)
+        if name not in names or name in left_out[:n] or name in asked
+    ]
     if wrong:
         raise ValueError(
             f'suite.configs: {entry.name}: without={wrong} must be arms of the '
-            f'suite but its baseline: {names}'
+            f'suite, each once, but its baseline and those of primary '
+            f'comparisons: {names}'
         )
     for arm in every:
         if arm.measured in entry.without and arm.name not in entry.without:
@@ -181,9 +190,10 @@ def load_suite(file: Path) -> Suite:
             f'suite.first_seed={first_seed} leaves no room for so many seeds '
             f'up to {_LAST_SEED}; begin lower'
         )
+    primary = _primary(read, arms)
     entries, anchors = _entries(read, file.resolve().parent.parent)
     for entry in entries:
-        _check_left_out(entry, every)
+        _check_left_out(entry, every, primary)
     return Suite(
         name,
         file,
@@ -197,7 +207,7 @@ def load_suite(file: Path) -> Suite:
         exploratory,
         ablation_seeds,
         ablations,
-        _primary(read, arms),
+        primary,
         anchors,
     )
 
