@@ -67,8 +67,8 @@ C4, top-1 in per cent (mean over the splits) and differences in points:
   linear probe. Each takes its k and strength from validation images.
   Differences are paired over the splits (Student's t). Splits share images,
   which makes the intervals a little too narrow, and variants of one drawing may
-  lie on both sides. Arms that agree in every split are undecided; less than {{ gain }} points are
-  no gain.
+  lie on both sides. Arms that agree in every split are undecided;
+  less than {{ gain }} points are no gain.
 - *Variants*: arrows lead from the trained network with its own padding, on the
   data that are varied, to the variant; means over the cells of that line.
 
