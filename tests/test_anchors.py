@@ -13,7 +13,7 @@ from u1_plugin.lab.benchmark.anchors import (
     load_anchors,
     write_anchors,
 )
-from u1_plugin.lab.benchmark.runs import expand
+from u1_plugin.lab.benchmark.expand import expand
 from u1_plugin.lab.benchmark.suite import load_suite
 
 CONFIG = 'digits/resnet18-narrow_1xb64_digits.py'

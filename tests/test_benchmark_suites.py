@@ -17,9 +17,9 @@ from helpers import copied_suites
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
+from u1_plugin.lab.benchmark.expand import expand
 from u1_plugin.lab.benchmark.folder import check_folder, locked
 from u1_plugin.lab.benchmark.plan import check_plan
-from u1_plugin.lab.benchmark.runs import expand
 from u1_plugin.lab.benchmark.slots import make_slots
 from u1_plugin.lab.benchmark.suite import load_suite
 from u1_plugin.lab.benchmark.table import (

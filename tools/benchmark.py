@@ -20,11 +20,12 @@ import u1_plugin  # noqa: F401  (lets configs inherit from u1_plugin::)
 import u1_plugin.lab  # noqa: F401  (whose parts a suite may name)
 from u1_plugin.files import check_writable
 from u1_plugin.lab.benchmark.anchors import write_anchors
+from u1_plugin.lab.benchmark.expand import expand
 from u1_plugin.lab.benchmark.folder import check_folder, locked
 from u1_plugin.lab.benchmark.plan import check_plan
 from u1_plugin.lab.benchmark.pool import run_all
 from u1_plugin.lab.benchmark.primary_report import check_primary, write_primary
-from u1_plugin.lab.benchmark.runs import Run, expand
+from u1_plugin.lab.benchmark.runs import Run
 from u1_plugin.lab.benchmark.slots import make_slots
 from u1_plugin.lab.benchmark.suite import Suite, load_suite
 from u1_plugin.lab.benchmark.table import write_plan, write_table

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from ...extras import needs
+from .kept import read_kept
 from .suite import Entry
-from .table import read_csv, replace_csv
+from .table import replace_csv
 
 with needs('lab'):
     import pandas as pd
@@ -32,14 +33,9 @@ def load_anchors(out: Path) -> Dict[str, float]:
         ValueError: If the file is no table of anchors.
     """
     file = out / FILE
-    if not file.is_file():
+    table = read_kept(file, _COLUMNS)
+    if table is None:
         return {}
-    table = read_csv(file)
-    if list(table.columns) != _COLUMNS:
-        raise ValueError(
-            f'{file} has the columns {list(table.columns)}, not {_COLUMNS}; '
-            'write it again with tools/benchmark.py'
-        )
     expected = pd.to_numeric(table.expected, errors='coerce')
     if expected.isna().any():
         raise ValueError(

@@ -10,9 +10,10 @@ from typing import List, Optional, Tuple
 from ...extras import needs
 from ..markup import markdown as escaped
 from .analysis import LEVEL, by_seed, interval, paired
+from .kept import read_kept
 from .primary import Primary
 from .statistics import Comparison, detectable_gain, holm, seeds_needed
-from .table import read_csv, replace_csv
+from .table import replace_csv
 
 with needs('lab'):
     import pandas as pd
@@ -56,14 +57,9 @@ def load_primary(out: Path) -> Primary:
         ValueError: If the file is no table of comparisons.
     """
     file = out / FILE
-    if not file.is_file():
+    table = read_kept(file, _COLUMNS)
+    if table is None:
         return Primary()
-    table = read_csv(file)
-    if list(table.columns) != _COLUMNS:
-        raise ValueError(
-            f'{file} has the columns {list(table.columns)}, not {_COLUMNS}; '
-            'write it again with tools/benchmark.py'
-        )
     pairs = tuple(zip(table.arm.astype(str), table.to.astype(str)))
     return Primary(pairs, float(table.gain.iloc[0]) if pairs else 0.0)
 
