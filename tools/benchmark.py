@@ -16,6 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import List
 
+# Before torch counts the GPUs: runs are forks, which CUDA must not precede.
+os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
+
 import u1_plugin  # noqa: F401  (lets configs inherit from u1_plugin::)
 import u1_plugin.lab  # noqa: F401  (whose parts a suite may name)
 from u1_plugin.files import check_writable

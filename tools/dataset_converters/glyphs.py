@@ -4,6 +4,7 @@
     dpkg-deb -x texlive-fonts-extra_*.deb fonts
     python tools/dataset_converters/glyphs.py fonts data/glyphs62
     python tools/dataset_converters/glyphs.py fonts data/glyphsk --set scripts
+    python tools/dataset_converters/glyphs.py fonts data/glyphs62_64 --side 64
 
 Any folder with OpenType and TrueType fonts will do; the figures of this project
 are of Debian's ``texlive-fonts-extra`` 2022.20230122-4. Its fonts have free
@@ -14,8 +15,9 @@ Cyrillic and Greek, at most 20 images each to train on and to test. A *family*
 is never divided between the splits; fonts of one name in one folder are a
 family, and so are fonts that look the same, whatever they are called (copies,
 and weights of what two foundries sell). MMPretrain's ``CustomDataset`` reads
-``OUT/{train,val,test}/CLASS/FONT.png``, 32 pixels high and wide, black on
-white, capitals of 17 pixels on one base line.
+``OUT/{train,val,test}/CLASS/FONT.png``, 32 pixels high and wide (``--side``),
+black on white, capitals of 17 pixels on one base line. Fonts and splits do not
+depend on the size.
 """
 
 import argparse
@@ -38,6 +40,8 @@ ALNUM = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 #: Letters of each script among the 500.
 SCRIPTS = dict(LATIN=220, CYRILLIC=150, GREEK=130)
 SIDE, CAPITAL, BASE_LINE = 32, 17, 23
+#: Sides that can be written; letters are drawn at :data:`_FINER` times 32.
+SIDES = (32, 64)
 _FINER = 4
 #: Cosine of two fonts' letters above which they are of one family.
 _SAME = 0.97
@@ -70,18 +74,25 @@ class Face(NamedTuple):
     letters: np.ndarray
 
 
-def draw(font: ImageFont.FreeTypeFont, text: str) -> Optional[np.ndarray]:
-    """Ink of one character, ``(32, 32)`` uint8, if it lies in the square."""
-    side = SIDE * _FINER
-    image = Image.new('L', (side, side))
-    where = side // 2, BASE_LINE * _FINER
+def draw(
+    font: ImageFont.FreeTypeFont, text: str, side: int = SIDE
+) -> Optional[np.ndarray]:
+    """Ink of one character, ``(side, side)`` uint8, if it lies in the square.
+
+    ``font`` is of :func:`sized`; ``side`` one of :data:`SIDES`, in pixels.
+    """
+    whole = SIDE * _FINER
+    image = Image.new('L', (whole, whole))
+    where = whole // 2, BASE_LINE * _FINER
     left, top, right, bottom = font.getbbox(text, anchor='ms')
-    inside = left + where[0] >= 0 and right + where[0] <= side
-    if not inside or top + where[1] < 0 or bottom + where[1] > side:
+    inside = left + where[0] >= 0 and right + where[0] <= whole
+    if not inside or top + where[1] < 0 or bottom + where[1] > whole:
         return None
     ImageDraw.Draw(image).text(where, text, fill=255, font=font, anchor='ms')
-    ink = np.asarray(image.reduce(_FINER))
-    return ink if ink.max() > 64 else None
+    # Too thin at 32 pixels is left out at every size.
+    if np.asarray(image.reduce(_FINER)).max() <= 64:
+        return None
+    return np.asarray(image.reduce(whole // side))
 
 
 def sized(file: Path) -> Optional[ImageFont.FreeTypeFont]:
@@ -121,11 +132,7 @@ def read_face(file: Path) -> Optional[Face]:
 def merge_families(faces: Sequence[Face]) -> List[Face]:
     """Families whose letters look the same become one.
 
-    Args:
-        faces (Sequence[Face]): All fonts.
-
-    Returns:
-        List[Face]: In the same order.
+    The order of the fonts stays.
     """
     ink = np.stack([face.letters.ravel() for face in faces]).astype(np.float32)
     ink /= np.linalg.norm(ink, axis=1, keepdims=True)
@@ -219,7 +226,11 @@ def pick_letters(faces: Sequence[Face]) -> List[str]:
 
 
 def write(
-    splits: Dict[str, List[Face]], letters: Sequence[str], out: Path, seed: int
+    splits: Dict[str, List[Face]],
+    letters: Sequence[str],
+    out: Path,
+    seed: int,
+    side: int = SIDE,
 ) -> Dict[str, int]:
     """Draw every letter of every font.
 
@@ -228,6 +239,7 @@ def write(
         letters (Sequence[str]): The classes.
         out (Path): Where the folder goes.
         seed (int): Of the order in which fonts are used up to the limit.
+        side (int): Of the images, in pixels.
 
     Returns:
         Dict[str, int]: Images of each split.
@@ -245,7 +257,7 @@ def write(
                 full = used[letter] >= limits.get(split, len(faces))
                 if letter not in face.characters or full:
                     continue
-                ink = draw(font, letter)
+                ink = draw(font, letter, side)
                 if ink is None:
                     continue
                 folder = out / split / f'U+{ord(letter):04X}'
@@ -264,6 +276,9 @@ def main() -> None:
     parser.add_argument('fonts', type=Path, help='folder with .otf and .ttf')
     parser.add_argument('out', type=Path, help='a new folder')
     parser.add_argument('--set', choices=list(SPLITS), default='alnum')
+    parser.add_argument(
+        '--side', type=int, choices=SIDES, default=SIDE, help='in pixels'
+    )
     parser.add_argument('--seed', type=int, default=0, help='of the splits')
     args = parser.parse_args()
     if args.out.exists():
@@ -274,7 +289,7 @@ def main() -> None:
             faces = find_faces(args.fonts, args.seed)
             letters = pick_letters(faces) if args.set == 'scripts' else ALNUM
             splits = split_families(faces, SPLITS[args.set], args.seed)
-            written = write(splits, letters, part, args.seed)
+            written = write(splits, letters, part, args.seed, args.side)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     families = {s: len({f.family for f in each}) for s, each in splits.items()}

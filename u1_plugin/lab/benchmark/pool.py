@@ -40,9 +40,9 @@ def _train_forked(
 class Job:
     """A run on its slot.
 
-    On CPUs the benchmark forks itself, because importing torch and MMPretrain
-    takes as long as a small training; on GPUs, which do not survive a fork,
-    and for several processes it starts the tool anew.
+    The benchmark forks itself, because importing torch and MMPretrain takes as
+    long as a small training; for several processes, and where CUDA has been
+    started already, it starts the tool anew.
     """
 
     def __init__(self, run: Run, slot: Slot, tools: Path, lock: int) -> None:

@@ -10,6 +10,16 @@ import torch
 from .runs import Run
 
 
+def forks_find_gpus() -> bool:
+    """Whether a fork of this process could still start CUDA.
+
+    Counting GPUs as torch does by default starts CUDA, which a fork does not
+    survive; NVIDIA's management library counts them without.
+    """
+    asked_nvml = os.environ.get('PYTORCH_NVML_BASED_CUDA_CHECK') == '1'
+    return asked_nvml and not torch.cuda.is_initialized()
+
+
 class Slot(NamedTuple):
     """Where one run at a time is trained.
 
@@ -27,7 +37,7 @@ class Slot(NamedTuple):
     def forks(self) -> bool:
         """Whether a run is a fork of the benchmark."""
         alone = self.processes == 1 and self.partition is None
-        return alone and self.gpus is None and not torch.cuda.is_available()
+        return alone and (forks_find_gpus() or not torch.cuda.is_available())
 
     @staticmethod
     def options(run: Run, config: Path) -> List[str]:

@@ -1,0 +1,3 @@
+_base_ = './resnet18_1xb128_glyphs62-64px.py'
+
+model = dict(type='u1_plugin.U1ImageClassifier')
