@@ -33,6 +33,7 @@ from u1_plugin.lab.outputs import top_accuracies
 SUITES = [
     'recipe',
     'recipe_swin',
+    'recipe_wide',
     'weights',
     'pilot',
     'glyphs62',
@@ -45,6 +46,7 @@ SUITES = [
     'confirm',
     'scarce',
     'scarce58',
+    'wide',
     'tuning',
     'cifar',
     'finegrained',

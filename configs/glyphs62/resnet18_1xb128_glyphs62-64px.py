@@ -7,11 +7,11 @@ _base_ = [
 model = dict(head=dict(num_classes=62))
 
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.3, momentum=0.9, weight_decay=5e-4)
+    optimizer=dict(type='SGD', lr=1.0, momentum=0.9, weight_decay=5e-4)
 )
 param_scheduler = dict(
     type='OneCycleLR',
-    eta_max=0.3,
+    eta_max=1.0,
     by_epoch=True,
     convert_to_iter_based=True,
     total_steps=10,
