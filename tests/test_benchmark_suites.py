@@ -566,6 +566,17 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path):
         check_folder(tmp_path / 'anything')
 
 
+def test_runs_fork_on_gpus_that_were_counted_without_cuda(monkeypatch):
+    slots = make_slots(1, '0,0', 1, None)
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.delenv('PYTORCH_NVML_BASED_CUDA_CHECK', raising=False)
+    assert not any(slot.forks for slot in slots)
+    monkeypatch.setenv('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
+    assert all(slot.forks for slot in slots)
+    monkeypatch.setattr('torch.cuda.is_initialized', lambda: True)
+    assert not any(slot.forks for slot in slots)
+
+
 def test_slots():
     assert [s.gpus for s in make_slots(2, '0,1,2', 1, None)] == ['0', '1', '2']
     assert [s.gpus for s in make_slots(1, '0,1,2,3', 2, None)] == ['0,1', '2,3']

@@ -146,6 +146,25 @@ def test_glyphs_are_written_by_split_and_class(glyphs, faces, tmp_path):
     assert np.asarray(Image.open(files[0])).shape == (32, 32)
 
 
+def test_larger_letters_are_the_same_letters(glyphs, faces, tmp_path):
+    """Twice the size, reduced by two, is the size; nothing else changes."""
+    splits = dict(train=faces[:2], test=faces[2:3])
+    for side in glyphs.SIDES:
+        glyphs.write(splits, 'aB', tmp_path / f'{side}', 0, side)
+    small, large = (
+        {f.relative_to(tmp_path / f'{side}'): f for f in found}
+        for side in glyphs.SIDES
+        for found in [sorted((tmp_path / f'{side}').rglob('*.png'))]
+    )
+    assert set(small) == set(large) and len(small) == 6
+    for name, file in large.items():
+        image = Image.open(file)
+        assert image.size == (64, 64)
+        reduced = np.asarray(image.reduce(2), dtype=int)
+        drawn = np.asarray(Image.open(small[name]), dtype=int)
+        assert abs(reduced - drawn).max() <= 2  # rounded twice
+
+
 def test_fonts_of_one_name_do_not_overwrite_each_other(glyphs, faces, tmp_path):
     twins = []
     for face, kind in zip(faces, ('opentype', 'truetype')):
