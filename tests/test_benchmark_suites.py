@@ -115,6 +115,7 @@ def test_every_arm_of_every_suite_builds(name, root):
         or run.role == 'ablation'
         and '+' not in run.arm
     }
+    heads = {}
     for run in first:
         model = copy.deepcopy(run.values['model'])
         angles = model.get('u1', {}).get('class_angles', {})
@@ -125,6 +126,10 @@ def test_every_arm_of_every_suite_builds(name, root):
         assert hasattr(built, 'auxiliary') == (
             run.arm.partition('+')[0] in AUXILIARY
         )
+        if hasattr(built.head, 'fc'):
+            heads[run.arm] = built.head.fc.weight.shape
+    # What is called so is compared: arms of a seed begin with the same.
+    assert len(set(heads.values())) <= 1, heads
     kinds = {run.config_hash for run in first}
     assert len(kinds) == len(first)
     assert all(run.test != (run.role == 'ablation') for run in runs)

@@ -58,7 +58,9 @@ class SimplexClsHead(LinearClsHead):
                 f'model.head.num_classes={num_classes} must be at least 2'
             )
         super().__init__(num_classes, in_channels, **kwargs)
-        self.fc = nn.Linear(in_channels, num_classes - 1)
+        # Not `fc`, which arms of a comparison start alike: it is another layer.
+        del self.fc
+        self.projection = nn.Linear(in_channels, num_classes - 1)
         # Made from K alone: no checkpoint needs to carry it.
         corners = radius * simplex_corners(num_classes)
         self.register_buffer('corners', corners, persistent=False)
@@ -72,4 +74,4 @@ class SimplexClsHead(LinearClsHead):
         Returns:
             Tensor: ``(B, K)``.
         """
-        return self.fc(self.pre_logits(feats)) @ self.corners.T
+        return self.projection(self.pre_logits(feats)) @ self.corners.T
