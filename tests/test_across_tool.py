@@ -180,44 +180,17 @@ def test_unfinished_benchmarks_are_said(tool, tmp_path):
     assert not (tmp_path / 'none').exists()
 
 
-SUITE = """
-name: {name}
-configs: [{{config: config.py, name: digits}}]
-seeds: 10
-define:
-  one-hot: {{role: baseline}}
-  u1-image: {{role: u1}}
-  u1-zero: {{role: control}}
-arms: [one-hot, u1-image, u1-zero]
-"""
-PRIMARY = 'primary: {gain: 0.2, comparisons: [[u1-image, u1-zero]]}\n'
-
-
-def suite(path: Path, text: str) -> None:
-    (path / 'suites').mkdir(exist_ok=True)
-    (path / 'config.py').touch()
-    (path / 'suites/suite.yml').write_text(text)
-
-
-def test_comparisons_of_a_suite(tool, tmp_path):
+def test_comparisons_named_before_the_runs(tool, tmp_path):
     as_report(folder(tmp_path / 'a'))
-    given = ['--primary', 'suites/suite.yml', '--', 'a']
     assert 'the results name no comparison' in tool('a', 'none')
-    suite(tmp_path, SUITE.format(name='first') + PRIMARY)
-    page = tool(*given, 'out')
+    write_primary(Primary((('u1-image', 'u1-zero'),), 0.2), tmp_path / 'a')
+    page = tool('a', 'out')
     assert '## u1-image less u1-zero' in page
     assert 'A primary comparison of `first`.' in page
     # Others are explored, and are those that the page has.
-    page = tool('--comparisons', 'u1-feature:one-hot', *given, 'explored')
+    page = tool('--comparisons', 'u1-feature:one-hot', '--', 'a', 'explored')
     assert 'Exploratory: no suite names it' in page
     assert 'u1-image' not in page.partition('## Definitions')[0]
-    # What a folder says was named before its runs.
-    write_primary(Primary((PAIR,), 0.2), tmp_path / 'a')
-    assert 'is not what was named before' in tool(*given, 'changed')
-    suite(tmp_path, SUITE.format(name='first'))
-    assert "'first' names no comparison" in tool(*given, 'nothing')
-    suite(tmp_path, SUITE.format(name='other') + PRIMARY)
-    assert "'other' is the suite of no RESULTS" in tool(*given, 'other')
 
 
 def test_holm_is_over_the_comparisons_of_the_page(tool, tmp_path):

@@ -29,12 +29,7 @@ from u1_plugin.lab.benchmark.across_runs import (
 )
 from u1_plugin.lab.benchmark.forest import forest
 from u1_plugin.lab.benchmark.frames import versions_line
-from u1_plugin.lab.benchmark.primary_report import (
-    FILE,
-    check_primary,
-    load_primary,
-)
-from u1_plugin.lab.benchmark.suite import load_suite
+from u1_plugin.lab.benchmark.primary_report import load_primary
 from u1_plugin.lab.benchmark.table import save_csv
 from u1_plugin.lab.markup import code, terminal
 from u1_plugin.lab.markup import markdown as escaped
@@ -57,37 +52,16 @@ def arms_of(text: str) -> Pair:
     return arm, reference
 
 
-def primary_pairs(
-    results: Sequence[Results], files: Sequence[Path]
-) -> Dict[Pair, List[str]]:
+def primary_pairs(results: Sequence[Results]) -> Dict[Pair, List[str]]:
     """What the suites named before their runs, and which of them.
 
-    Args:
-        results (Sequence[Results]): Whose folders may say so.
-        files (Sequence[Path]): Suites of some of them.
-
-    Raises:
-        ValueError: If a suite is of none of the results, names nothing, or
-            not what its folder says.
+    A suite's own file may have been changed since; what ``benchmark.py`` wrote
+    beside the runs has not.
     """
-    named = [(one.suite, load_primary(one.folder)) for one in results]
-    for file in files:
-        suite = load_suite(file)
-        own = [one for one in results if one.suite == suite.name]
-        if not own or not suite.primary.pairs:
-            why = 'names no comparison' if own else 'is the suite of no RESULTS'
-            raise ValueError(
-                f'--primary {file}: {suite.name!r} {why}; give --comparisons '
-                'ARM:REFERENCE, which the page calls exploratory'
-            )
-        for one in own:
-            if (one.folder / FILE).is_file():
-                check_primary(suite.primary, one.folder, len(one.table))
-        named.insert(0, (suite.name, suite.primary))
     found: Dict[Pair, List[str]] = {}
-    for name, primary in named:
-        for pair in primary.pairs:
-            found.setdefault(pair, []).append(name)
+    for one in results:
+        for pair in load_primary(one.folder).pairs:
+            found.setdefault(pair, []).append(one.suite)
     return found
 
 
@@ -177,14 +151,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('out', type=new_path, help='a new folder')
     parser.add_argument(
-        '--primary',
-        type=Path,
-        nargs='+',
-        default=[],
-        metavar='SUITE.yml',
-        help='suites of the results, whose primary comparisons are taken',
-    )
-    parser.add_argument(
         '--comparisons',
         type=arms_of,
         nargs='+',
@@ -195,13 +161,13 @@ def parse_args() -> argparse.Namespace:
     options = parser.parse_args()
     try:
         options.results = [read_folder(folder) for folder in options.results]
-        named = primary_pairs(options.results, options.primary)
+        named = primary_pairs(options.results)
         pairs = options.comparisons or named
         options.chosen = {pair: named.get(pair, []) for pair in pairs}
         if not options.chosen:
             raise ValueError(
                 'the results name no comparison; give --comparisons '
-                'ARM:REFERENCE or --primary SUITE.yml'
+                'ARM:REFERENCE'
             )
         options.parts, options.used = compare_all(
             options.results, options.chosen
