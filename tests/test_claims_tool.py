@@ -241,6 +241,13 @@ def test_what_changed_is_measured_again(tool, world, made, tmp_path):
         assert again() == []
         torch.save(dict(state_dict={}), moved)
         assert again() == ['trained']
+        # The same config elsewhere, and then another.
+        config = tmp_path / 'small.py'
+        config.write_text(f'_base_ = {plan["networks"]["small"]["config"]!r}')
+        plan['networks']['small']['config'] = str(config)
+        assert again() == []
+        config.write_text(f'{config.read_text()}\nmodel = dict(neck=None)')
+        assert again() == ['trained', 'untrained']
         plan['settings']['permutations'] = 100
         assert again() == ['trained', 'untrained']
         # One image more.

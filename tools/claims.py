@@ -5,8 +5,8 @@
 Reads a plan (:mod:`u1_plugin.lab.analysis.claims_plan`), measures each cell,
 one network on one set of images, in one pass, and writes ``OUT/README.md``,
 ``claims.csv`` and ``claims.png``. Cells lie in ``OUT/cells``: a call that was
-interrupted goes on, and a cell whose plan, images or weights have changed is
-measured again. ``--only`` tabulates what is there.
+interrupted goes on, and a cell whose plan, images, config or weights have
+changed is measured again. ``--only`` tabulates what is there.
 
 C1 to C3 are the tests of ``analyze_bottleneck.py`` on the plan's layer, by
 default the last map. C4 is ``memory_study.py`` on the same maps, and a control
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from rich.console import Console
 
@@ -52,6 +53,7 @@ from u1_plugin.lab.analysis.claims_table import (
     judge_table,
 )
 from u1_plugin.lab.analysis.figures import png
+from u1_plugin.lab.analysis.sources import TIMM
 from u1_plugin.lab.benchmark.table import save_csv
 from u1_plugin.lab.markup import file_name, terminal
 
@@ -71,6 +73,15 @@ def load_study() -> Any:
     return module
 
 
+def config_digest(config: str) -> str:
+    """Hash of what a config says, inherited parts included; timm's name."""
+    if config.startswith(TIMM):
+        return config
+    values = Config.fromfile(config).to_dict()
+    text = json.dumps(values, sort_keys=True, default=repr)
+    return sha256(text.encode()).hexdigest()
+
+
 def identity(plan: Plan, cell: Cell, images: str) -> Dict[str, Any]:
     """What a cell's numbers rest on: files by their content, not their place.
 
@@ -83,9 +94,10 @@ def identity(plan: Plan, cell: Cell, images: str) -> Dict[str, Any]:
     weights = None
     if cell.weights == 'trained':
         weights = sha256(Path(net.checkpoint).read_bytes()).hexdigest()
+    network = net._replace(config=config_digest(net.config), checkpoint=weights)
     basis = dict(
         cell=cell._asdict(),
-        network=net._replace(checkpoint=weights)._asdict(),
+        network=network._asdict(),
         settings=plan.settings._asdict(),
         memory=cell not in plan.without_memory,
         images=images,
