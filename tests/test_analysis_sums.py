@@ -110,7 +110,7 @@ def test_two_ranks_are_one(root, environment, tmp_path):
     script = str(root / 'tests/analysis_ranks.py')
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-        + ['--master_port=29647', script, str(tmp_path / 'two')],
+        + ['--standalone', script, str(tmp_path / 'two')],
         env=environment,
         capture_output=True,
         text=True,

@@ -432,6 +432,8 @@ model.num_batches_tracked += get_rank() + 5
 share_buffers(model)
 assert model.running_mean.tolist() == [1.0] * 3
 assert model.num_batches_tracked == 5
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 

@@ -158,7 +158,7 @@ def test_compiled_it_gives_the_same_loss_and_gradient():
 def test_two_ranks_train_as_one(root, environment, tmp_path):
     script = str(root / 'tests/timm_ranks.py')
     command = ['-m', 'torch.distributed.run', '--nproc_per_node=2']
-    command += ['--master_port=29667', script, 'two.pt']
+    command += ['--standalone', script, 'two.pt']
     done = subprocess.run(
         [sys.executable, *command],
         cwd=tmp_path,

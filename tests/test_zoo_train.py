@@ -143,7 +143,7 @@ def test_two_processes(name, root, sample, tmp_path, environment):
     output = run(
         [
             *('-m', 'torch.distributed.run', '--nproc_per_node=2'),
-            *('--master_port=0', '--standalone', root / 'tools/train.py'),
+            *('--standalone', root / 'tools/train.py'),
             *(config, '--launcher', 'pytorch'),
             *('--work-dir', tmp_path / 'work'),
         ],
@@ -200,6 +200,8 @@ runner = FlexibleRunner(
 )
 runner.train()
 print('trained', type(runner.strategy.model).__name__)
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 

@@ -133,6 +133,20 @@ def _run_train(tool: Path) -> None:
     module.main()
 
 
+def _leave_process_group() -> None:
+    """End the process group that this process is in, if it is in one.
+
+    The threads of a group that is left alive abort the process at its exit,
+    now and then. After an exception nothing is left: other ranks may be in the
+    midst of a collective, and to wait for them could take forever.
+    """
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        # A rank that ends while another still talks to it may abort.
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def run_mmpretrain_tool(name: str) -> None:
     """Run a tool of MMPretrain on ``sys.argv`` as if called directly.
 
@@ -141,7 +155,8 @@ def run_mmpretrain_tool(name: str) -> None:
     ``--launcher pytorch`` and ``slurm`` talk through gloo and ``--amp`` means
     bfloat16; MMEngine alone refuses all of them there. ``train.py`` writes
     checkpoints with
-    :class:`~u1_plugin.mm.hooks.whole_checkpoint_hook.WholeCheckpointHook`.
+    :class:`~u1_plugin.mm.hooks.whole_checkpoint_hook.WholeCheckpointHook`. Of
+    several ranks, each ends when all are done.
 
     Args:
         name (str): Such as ``train.py``.
@@ -160,3 +175,4 @@ def run_mmpretrain_tool(name: str) -> None:
         _run_train(tool)
     else:
         runpy.run_path(str(tool), run_name='__main__')
+    _leave_process_group()
