@@ -50,7 +50,7 @@ custom_hooks = [
 val_evaluator = [dict(type='Accuracy'), dict(type='SymmetryBreaking')]
 test_evaluator = val_evaluator
 default_hooks = dict(checkpoint=dict(
-    interval=1, save_best='u1/resultant_length', rule='greater'))
+    interval=1, save_best='u1/class_information', rule='greater'))
 visualizer = dict(type='UniversalVisualizer', vis_backends=[
     dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 train_cfg = dict(max_epochs=2, val_interval=1)
@@ -61,6 +61,19 @@ train_dataloader = dict(batch_size=16, dataset=dict(
 val_dataloader = dict(batch_size=8, **some)
 test_dataloader = dict(batch_size=8, dataset=dict(
     data_prefix='val', **some['dataset']))
+"""
+
+# Runs a tool, and notes whether its process group outlives it.
+WATCHED = """
+import atexit, os, runpy, sys, torch
+
+def note():
+    with open('group-' + os.environ['RANK'], 'w') as file:
+        file.write(str(torch.distributed.is_initialized()))
+
+atexit.register(note)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
 """
 
 
@@ -98,9 +111,9 @@ def only(folder: Path, pattern: str) -> Path:
 def test_a_real_training_logs_scalars_pictures_and_files(trained):
     folder, log = trained
     work = folder / 'train'
-    values = re.findall(r'u1/resultant_length: (\S+)', log)
-    assert len(values) == 2 and 0 < float(values[0]) <= 1
-    assert (work / 'best_u1_resultant_length_epoch_2.pth').exists() == (
+    values = re.findall(r'u1/class_information: (\S+)', log)
+    assert len(values) == 2 and float(values[0]) <= 1
+    assert (work / 'best_u1_class_information_epoch_2.pth').exists() == (
         float(values[1]) > float(values[0])
     )
     run = only(work, '2*')
@@ -112,7 +125,7 @@ def test_a_real_training_logs_scalars_pictures_and_files(trained):
     }
     events = EventAccumulator(str(run / 'vis_data')).Reload()
     scalars = events.Tags()['scalars']
-    for name in ('u1/resultant_length', 'u1/backbone/feature/shared_length'):
+    for name in ('u1/class_information', 'u1/backbone/feature/shared_length'):
         assert [event.step for event in events.Scalars(name)] == [1, 2]
     drift = events.Scalars('u1/backbone/image/drift_angle')
     assert [event.step for event in drift] == [2]
@@ -129,15 +142,23 @@ def test_a_real_training_logs_scalars_pictures_and_files(trained):
 def test_metric_and_hook_agree(trained):
     folder, log = trained
     run = only(folder / 'train', '2*')
-    logged = re.findall(r'u1/(\w+): ([-\d.]+)', log)
+    logged = dict(re.findall(r'u1/(\w+): ([-\d.]+)', log))  # the last
     file = run / 'u1/angles_val_epoch_2/summary.json'
-    found = json.loads(file.read_text())['sources']['backbone/feature']
-    last = {name: float(value) for name, value in logged[-4:]}
+    summary = json.loads(file.read_text())
+    found = summary['sources']['backbone/feature']
     assert found['n'] == 51
-    for name in ('resultant_length', 'shared_length'):
-        assert abs(last[name] - found[name]) < 1e-4
-    for name in ('between_share', 'class_information'):
-        assert abs(last[name] - found[name]['value']) < 1e-4
+    expected = dict(
+        summary['layers']['backbone'],
+        resultant_length=found['resultant_length'],
+        shared_length=found['shared_length'],
+        between_share=found['between_share']['value'],
+        class_information=found['class_information']['value'],
+        class_information_p=found['class_information']['pvalue'],
+    )
+    assert expected.pop('n') == 51
+    assert logged.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(logged[name]) == pytest.approx(value, abs=1e-4), name
 
 
 def test_two_ranks_test_as_one(root, environment, trained):
@@ -145,6 +166,7 @@ def test_two_ranks_test_as_one(root, environment, trained):
     checkpoint = 'train/epoch_2.pth'
     arguments = (checkpoint, '--work-dir')
     tool(root, environment, folder, 'test', *arguments, 'one')
+    (folder / 'watched.py').write_text(WATCHED)
     launch = ('-m', 'torch.distributed.run', '--nproc_per_node=2')
     tool(
         root,
@@ -154,8 +176,10 @@ def test_two_ranks_test_as_one(root, environment, trained):
         *arguments,
         'two',
         '--launcher=pytorch',
-        prefix=(*launch, '--master_port=29653'),
+        prefix=(*launch, '--standalone', 'watched.py'),
     )
+    for rank in range(2):  # or a thread of it may abort the process
+        assert (folder / f'group-{rank}').read_text() == 'False'
     states = []
     for name in ('one', 'two'):
         run = only(folder / name, '2*')
@@ -183,8 +207,11 @@ def test_two_ranks_test_as_one(root, environment, trained):
             np.testing.assert_allclose(
                 sums_two[name], value, rtol=1e-4, atol=1e-4, err_msg=name
             )
+    assert metrics.keys() == metrics_two.keys()
     for name in ('u1/resultant_length', 'u1/shared_length', 'accuracy/top1'):
         assert abs(metrics[name] - metrics_two[name]) < 1e-4
+    for name in ('u1/nc1', 'u1/cdnv', 'u1/class_separation'):
+        assert metrics_two[name] == pytest.approx(metrics[name], rel=1e-3)
     # The test set is the validation set here.
     run = only(folder / 'train', '2*')
     with np.load(run / 'u1/energy_val_epoch_2/sums.npz') as npz:
@@ -218,9 +245,9 @@ class Spy(Hook):
         self._count(runner)
 
 
-def loader(count: int, batch: int) -> dict:
+def loader(count: int, batch: int, size: int = 32) -> dict:
     return dict(
-        dataset=Pictures(count),
+        dataset=Pictures(count, size),
         batch_size=batch,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='pseudo_collate'),
@@ -228,9 +255,16 @@ def loader(count: int, batch: int) -> dict:
 
 
 def make_runner(
-    folder, hooks, metrics=(), epochs=1, neck=None, **settings
+    folder,
+    hooks,
+    metrics=(),
+    epochs=1,
+    neck=None,
+    model=None,
+    size=32,
+    **settings,
 ) -> Runner:
-    model = u1_config(neck=neck)
+    model = Config(model or u1_config(neck=neck))._cfg_dict
     model.data_preprocessor = dict(
         type='ClsDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3
     )
@@ -238,13 +272,13 @@ def make_runner(
         model=model,
         work_dir=str(folder),
         experiment_name=f'{Path(folder).name}-{len(Visualizer._instance_dict)}',
-        train_dataloader=loader(12, 12),
+        train_dataloader=loader(12, 12, size),
         train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
-        val_dataloader=loader(23, 5),
+        val_dataloader=loader(23, 5, size),
         val_cfg=dict(),
         val_evaluator=[dict(type='Accuracy'), *metrics],
-        test_dataloader=loader(23, 5),
+        test_dataloader=loader(23, 5, size),
         test_cfg=dict(),
         test_evaluator=[dict(type='Accuracy'), *metrics],
         custom_hooks=list(hooks),
@@ -268,7 +302,8 @@ def test_nothing_is_attached_but_while_validating(tmp_path):
     runner = make_runner(tmp_path, hooks, [dict(type='SymmetryBreaking')], 2)
     runner.train()
     # The model's own U(1) branch has one, which listens in training only.
-    assert spy.counts == [1, *[4] * 5, 1] * 2
+    # The metric reads what the hook measures, and hooks nothing itself.
+    assert spy.counts == [1, *[3] * 5, 1] * 2
     runner.test()
     modules = runner.model.modules()
     assert sum(len(module._forward_hooks) for module in modules) == 1
@@ -345,17 +380,44 @@ def test_the_metric_names_several_sources(tmp_path):
         layers=['backbone', 'backbone.layer3'],
         plane='joint',
     )
-    metrics = make_runner(tmp_path, [], [metric]).test()
+    hooks = [dict(type='AngleStatsHook')]  # of the last map alone
+    metrics = make_runner(tmp_path, hooks, [metric]).test()
     names = {name for name in metrics if name.startswith('u1/')}
-    assert len(names) == 16
+    assert len(names) == 2 * (2 * 5 + 3)
     assert 'u1/backbone.layer3/image/between_share' in names
+    assert 'u1/backbone.layer3/nc1' in names
+
+
+@pytest.mark.parametrize(
+    'options, hooked',
+    [
+        (dict(layers='backbone'), 3),  # read by the second hook anyway
+        (dict(layers=['backbone'], plane='image'), 3),
+        (dict(layers='backbone', orthant='abs'), 4),
+        (dict(layers='backbone', bins=9), 4),
+    ],
+)
+def test_what_a_hook_measures_is_not_measured_again(options, hooked, tmp_path):
+    spy = Spy()
+    hooks = [dict(type='AngleStatsHook', plane='feature', bins=8)]
+    hooks += [dict(type='AngleStatsHook', layers='backbone'), spy]
+    metric = dict(type='SymmetryBreaking', **options)
+    runner = make_runner(tmp_path / 'a', hooks, [metric])
+    runner.train()
+    assert spy.counts == [1, *[hooked] * 5, 1]
+    metrics = runner.test()
+    alone = dict(options, type='AngleStatsHook')
+    again = make_runner(tmp_path / 'b', [alone], [metric])
+    again.model.load_state_dict(runner.model.state_dict())
+    assert metrics == pytest.approx(again.test())
 
 
 def test_two_runners_read_their_own_networks(tmp_path):
     """The latest model that was built is not the first runner's."""
+    hooks = [dict(type='AngleStatsHook')]
     metric = [dict(type='SymmetryBreaking')]
-    first = make_runner(tmp_path / 'a', [], metric)
-    second = make_runner(tmp_path / 'b', [], metric)
+    first = make_runner(tmp_path / 'a', hooks, metric)
+    second = make_runner(tmp_path / 'b', hooks, metric)
     second.model.backbone.layer4[-1].conv2.weight.data.neg_()
     values = [runner.test() for runner in (first, second)]
     again = first.test()
@@ -363,7 +425,10 @@ def test_two_runners_read_their_own_networks(tmp_path):
     assert values[0]['u1/shared_length'] != values[1]['u1/shared_length']
 
 
-def test_a_metric_without_a_network_says_so():
+def test_a_metric_without_a_network_says_so(tmp_path):
+    runner = make_runner(tmp_path, [], [dict(type='SymmetryBreaking')])
+    with pytest.raises(RuntimeError, match="type='AngleStatsHook'"):
+        runner.test()
     metric = Evaluator(dict(type='SymmetryBreaking')).metrics[0]
     with pytest.raises(RuntimeError, match='attach'):
         metric.process(None, [sample.to_dict() for sample in samples()])
@@ -372,7 +437,15 @@ def test_a_metric_without_a_network_says_so():
     with torch.no_grad():
         model(images())
     metric.process(None, [sample.to_dict() for sample in samples()])
-    assert metric.evaluate(4)['u1/resultant_length'] == pytest.approx(1)
+    found = metric.evaluate(4)
+    assert found['u1/resultant_length'] == pytest.approx(1)
+    # One image a class says all of it and more than chance does nothing.
+    assert found['u1/nc1'] == pytest.approx(0, abs=1e-6)
+    metric.process(None, [sample.to_dict() for sample in samples()])
+    assert metric.evaluate(4) == pytest.approx(found, nan_ok=True)
+    metric.process(None, [sample.to_dict() for sample in samples()])
+    with pytest.raises(ValueError, match='seen 4 images of 3'):
+        metric.evaluate(3)
     metric.detach()
     assert not any(module._forward_hooks for module in model.modules())
 

@@ -27,9 +27,9 @@ from u1_plugin.lab.analysis.pictures import find_pictures
 from u1_plugin.lab.analysis.preparation import (
     first_inputs,
     input_channels,
-    photograph,
 )
 from u1_plugin.lab.analysis.sources import load_network
+from u1_plugin.measure.hue import photograph
 
 LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 

@@ -32,12 +32,12 @@ from u1_plugin.lab.analysis.preparation import (
     first_inputs,
     holds_rgb,
     input_channels,
-    photograph,
 )
 from u1_plugin.lab.analysis.sources import load_network
 from u1_plugin.lab.analysis.survey import OPTIONS
 from u1_plugin.lab.markup import file_name
 from u1_plugin.measure.bottlenecks import find_bottlenecks, run
+from u1_plugin.measure.hue import photograph
 from u1_plugin.measure.naming import written_as
 from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.nn.taps import MapCollector

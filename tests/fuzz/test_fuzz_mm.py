@@ -30,6 +30,7 @@ from u1_plugin.mm.hooks.angle_stats_hook import AngleStatsHook
 from u1_plugin.mm.hooks.energy_map_hook import EnergyMapHook
 from u1_plugin.mm.hooks.measure_class_angles_hook import MeasureClassAnglesHook
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
+from u1_plugin.mm.hooks.visualization_hook import U1VisualizationHook
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
 from u1_plugin.mm.memory_sampler import MemorySampler
 from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
@@ -64,6 +65,7 @@ HEAD = dict(
     orthant=ORTHANT,
     keep=optional(COUNT),
     coreset=optional(SHARE),
+    coreset_sample=optional(SHARE),
     dtype=choice('float32'),
     seed=SEED,
     in_checkpoint=SWITCH,
@@ -132,6 +134,11 @@ def _misfits(given) -> list:
     exact = given.get('engine', 'exact') in ('exact', ENGINES[2])
     if given.get('prior_in') == 'search' and not (exact and there):
         return ['prior_in']
+    if given.get('mode') == 'pooled' and given.get('keep') is not None:
+        return ['head.keep']
+    share, sample = given.get('coreset'), given.get('coreset_sample')
+    if sample is not None and (share is None or sample < share):
+        return ['head.coreset_sample']
     return []
 
 
@@ -187,6 +194,12 @@ HOOKS = {
         layers=NAMES,
         orthant=optional(ORTHANT),
         radial_bins=whole(2, 9, 10**300),
+    ),
+    U1VisualizationHook: dict(
+        layers=NAMES,
+        orthant=optional(ORTHANT),
+        interval=COUNT,
+        palette=choice('hsv', 'twilight'),
     ),
     MeasureClassAnglesHook: dict(orthant=optional(ORTHANT)),
     MemoryBankHook: dict(shots=optional(COUNT), seed=SEED),

@@ -33,9 +33,16 @@ ARMS = {
     'plain': ([], []),
     'EnergyMapHook': ([dict(type='EnergyMapHook')], []),
     'AngleStatsHook': ([dict(type='AngleStatsHook')], []),
-    'SymmetryBreaking': ([], [dict(type='SymmetryBreaking')]),
+    'with SymmetryBreaking': (
+        [dict(type='AngleStatsHook')],
+        [dict(type='SymmetryBreaking')],
+    ),
     'all': (
-        [dict(type='EnergyMapHook'), dict(type='AngleStatsHook')],
+        [
+            dict(type='EnergyMapHook'),
+            dict(type='AngleStatsHook'),
+            dict(type='U1VisualizationHook', enable=True, interval=32),
+        ],
         [dict(type='SymmetryBreaking')],
     ),
 }

@@ -1,6 +1,6 @@
 """MMPretrain's classifiers with the U(1) branch beside them."""
 
-from typing import List, Optional
+from typing import Any, List, Mapping, Optional
 
 import torch
 from mmengine.logging import MessageHub
@@ -13,6 +13,7 @@ from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from ..networks import unwrapped
 from ..nn import U1Branch
 from ..nn.build import build_branch
 from ..nn.trial import count_logits
@@ -178,6 +179,28 @@ def num_classes_of(classifier: nn.Module) -> Optional[int]:
             return value
     # Some heads keep no such number; without a head there are no logits.
     return None if head is None else count_logits(classifier)
+
+
+def class_names(model: nn.Module, metainfo: Mapping[str, Any]) -> List[str]:
+    """Names of the classes, of the data set or numbered as the head does.
+
+    Args:
+        model (nn.Module): A classifier.
+        metainfo (Mapping[str, Any]): Of the data set.
+
+    Raises:
+        ValueError: If neither knows how many there are.
+    """
+    names = metainfo.get('classes')
+    if names:
+        return [str(name) for name in names]
+    count = num_classes_of(unwrapped(model))
+    if not count:
+        raise ValueError(
+            'the data set names no classes and model.head has no num_classes; '
+            "set the data set's metainfo=dict(classes=[...])"
+        )
+    return [str(index) for index in range(count)]
 
 
 class U1ImageClassifier(U1ClassifierMixin, ImageClassifier):

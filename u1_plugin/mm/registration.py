@@ -17,6 +17,7 @@ from .hooks.angle_stats_hook import AngleStatsHook
 from .hooks.energy_map_hook import EnergyMapHook
 from .hooks.measure_class_angles_hook import MeasureClassAnglesHook
 from .hooks.memory_bank_hook import MemoryBankHook
+from .hooks.visualization_hook import U1VisualizationHook
 from .hooks.whole_checkpoint_hook import WholeCheckpointHook
 from .memory_bank_head import MemoryBankHead
 from .memory_sampler import MemorySampler
@@ -44,6 +45,7 @@ COMPONENTS = (
             EnergyMapHook,
             MeasureClassAnglesHook,
             MemoryBankHook,
+            U1VisualizationHook,
             WholeCheckpointHook,
         ),
     ),

@@ -1,102 +1,69 @@
 """How far the angles of the classes differ, as a metric."""
 
-import inspect
-import math
 from typing import Any, Dict, List, Literal, Optional, Sequence
 
-import torch
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from torch import nn
 
-from ..measure.accumulators import AngleAccumulator
-from ..measure.circular_tests import ClassAngleSummary
-from ..measure.information import class_dependence
 from ..measure.probe import (
     Layers,
     Orthant,
     Plane,
     Planes,
-    Probe,
     check_options,
-    class_labels,
 )
+from ..nn.bottleneck_angle_neck import PLANES
 from ..options import Count, checked
-
-_KEYS = (
-    *('resultant_length', 'shared_length'),
-    *('between_share', 'class_information'),
-)
-
-
-def _building_runner() -> Optional[Runner]:
-    """The runner that is building its evaluator right now.
-
-    MMEngine hands a metric the predictions and nothing of the network. Its
-    runner is the caller, some frames up, which tells apart several runners in
-    one process as no list of living objects could.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        owner = frame.f_locals.get('self')
-        if isinstance(owner, Runner):
-            return owner
-        frame = frame.f_back
-    return None
-
-
-class _ProbeHook(Hook):
-    """Attaches the metric's probe while a loop evaluates."""
-
-    priority = 'LOW'  # after EMA has put its weights in place
-
-    def __init__(self, metric: 'SymmetryBreaking') -> None:
-        self.metric = metric
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        self.metric.attach(runner.model)
-
-    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
-        self.metric.detach()
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        self.metric.attach(runner.model)
-
-    def after_test_epoch(self, runner: Runner, metrics=None) -> None:
-        self.metric.detach()
+from .angle_measure import AngleMeasure, AngleOptions, collapse_values
+from .classifiers import class_names
 
 
 class SymmetryBreaking(BaseMetric):
-    """Resultant length, shared length and class information of the angles.
+    """Class information of the angles, and collapse of the features.
 
-    Beside the accuracy::
+    It logs beside the accuracy, and so that ``save_best`` finds it, what an
+    :class:`~u1_plugin.mm.hooks.angle_stats_hook.AngleStatsHook` measures::
 
+        custom_hooks = [dict(type='AngleStatsHook')]
         val_evaluator = [
             dict(type='Accuracy'),
             dict(type='SymmetryBreaking'),
         ]
         default_hooks = dict(
-            checkpoint=dict(save_best='u1/between_share', rule='greater')
+            checkpoint=dict(save_best='u1/class_information', rule='greater')
         )
 
     MMEngine knows the rule of its own metrics only, so ``rule`` must be given.
+    One such hook is enough, whatever its options: where the metric's are not
+    among the hook's, the hook measures them as well.
 
     Logged are, for one layer and plane, or under ``u1/LAYER/PLANE/`` for
     several:
 
-    - ``u1/resultant_length``: mean R of the classes, in ``[0, 1]``. It is high
-      as well where all classes share one angle, which breaks no symmetry;
-    - ``u1/shared_length``: R of all images together, which tells;
+    - ``u1/class_information``: mutual information of angle and class beyond
+      its mean over permuted labels, as a share of the most that it can be:
+      about 0 where the angle says nothing of the class, 1 where it says the
+      class. This is what a broken symmetry means;
+    - ``u1/class_information_p``: its permutation p-value;
     - ``u1/between_share``: share of the circular variance that the classes'
-      means explain;
-    - ``u1/class_information``: mutual information of angle and class, in
-      shares of the labels' entropy. Both are adjusted for chance.
+      means explain, adjusted in the same way;
+    - ``u1/resultant_length``: mean R of the classes, in ``[0, 1]``. It is high
+      as well where all classes share one angle, which breaks no symmetry, so
+      that no checkpoint should be chosen by it;
+    - ``u1/shared_length``: R of all images together, which tells.
+
+    And for one layer, or under ``u1/LAYER/`` for several layers or planes, of
+    the map's mean over its pixels, in the classes that have images
+    (:class:`~u1_plugin.measure.Collapse`): ``u1/nc1``, ``u1/cdnv`` and
+    ``u1/class_separation``.
 
     All are NaN where no image has an angle (dead maps, weights not finite).
+    MMPretrain's ``EMAHook`` with ``evaluate_on_origin`` evaluates twice; these
+    are of the first time, with the averaged weights.
 
-    A runner that builds the metric lets it read the network. An evaluator
-    made by hand does not: call :meth:`attach` before the first batch.
+    A Runner without that hook, and an evaluator made by hand, must call
+    :meth:`attach` before the first batch.
 
     Args:
         layers (str | Sequence[str], optional): Names of modules, such as
@@ -110,12 +77,14 @@ class SymmetryBreaking(BaseMetric):
         token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
         bins (int): Of the angle, for mutual information.
         permutations (int): Of the labels, every time.
-        collect_device, prefix, collect_dir: As in every metric of MMEngine.
+        collect_device, collect_dir: Taken as by every metric of MMEngine, and
+            not needed: sums are added up, no results collected.
+        prefix (str, optional): As in every metric of MMEngine.
 
     Raises:
         ValueError: If an option is out of its range; when a loop starts, if a
             layer is not in the model; later, if an image has no class.
-        RuntimeError: If no network is attached when predictions arrive.
+        RuntimeError: If nothing measures when predictions arrive.
     """
 
     default_prefix = 'u1'
@@ -136,93 +105,131 @@ class SymmetryBreaking(BaseMetric):
     ) -> None:
         super().__init__(collect_device, prefix, collect_dir)
         check_options('SymmetryBreaking', layers, feature_plane)
-        self._options = dict(
-            layers=layers,
-            plane=plane,
-            feature_plane=feature_plane,
-            orthant=orthant,
-            token_grid=token_grid,
-            field='SymmetryBreaking',
+        self.options = AngleOptions(
+            layers,
+            plane,
+            feature_plane,
+            orthant,
+            token_grid,
+            bins,
+            permutations,
         )
-        self.bins, self.permutations = bins, permutations
-        self._probe: Optional[Probe] = None
-        self._names: List[str] = []
-        runner = _building_runner()
-        if runner is not None:
-            runner.register_hook(_ProbeHook(self))
+        self._measure: Optional[AngleMeasure] = None
+        self._is_own = False  # attached by hand
+        self._has_read = False
 
     def attach(self, model: nn.Module) -> None:
-        """Read this network from now on.
+        """Read this network from now on; for evaluations made by hand.
 
         Args:
             model (nn.Module): That gives the predictions.
+
+        Raises:
+            ValueError: If a layer is not in the model, or neither the data
+                set's ``classes`` nor the model's head say how many classes
+                there are.
         """
         self.detach()
-        self._probe = Probe(model, **self._options)
-        sources = self._probe.sources
-        single = len(sources) == 1
-        self._names = ['' if single else f'{source}/' for source in sources]
-        self._probe.attach()
+        probe = self.options.probe(model, 'SymmetryBreaking')
+        names = class_names(model, self.dataset_meta or {})
+        self._measure = AngleMeasure(probe, names, self.options)
+        self._is_own = True
+        probe.attach()
 
     def detach(self) -> None:
         """Leave the network as it was."""
-        if self._probe is not None:
-            self._probe.detach()
-            self._probe = None
+        if self._is_own:
+            self._measure.probe.detach()
+            self._measure, self._is_own = None, False
+
+    def read(self, measure: AngleMeasure) -> None:
+        """Take the numbers of the next evaluation from here.
+
+        Args:
+            measure (AngleMeasure): Of at least the metric's own layers and
+                planes. Whoever made it updates it.
+        """
+        self.detach()
+        self._measure, self._has_read = measure, False
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep label and moments of every image of the batch.
+        """Measure a batch, where :meth:`attach` was called; else the hook does.
 
         Args:
             data_batch: Not used.
             data_samples (Sequence[dict]): With ``gt_label``.
         """
-        if self._probe is None:
+        if self._is_own:
+            self._measure.update(data_samples, len(data_samples))
+        elif self._measure is None and not self._has_read:
             raise RuntimeError(
-                'SymmetryBreaking has no network to read; let a Runner build '
-                'the evaluator, or call attach(model) first'
+                'SymmetryBreaking has nothing that measures for it; add '
+                "dict(type='AngleStatsHook') to custom_hooks, or call "
+                'attach(model) first'
             )
-        labels = class_labels(data_samples)
-        if labels.min() < 0:
-            raise ValueError(
-                f'SymmetryBreaking: an image has the label {labels.min()}, '
-                'which is no class; leave out images without one'
-            )
-        moments = torch.stack(list(self._probe.moments().values()), 1).cpu()
-        if len(moments) != len(labels):
-            raise ValueError(
-                f'SymmetryBreaking.layers={self._probe.layers} gave '
-                f'{len(moments)} maps for {len(labels)} images; choose layers '
-                'with one map an image'
-            )
-        # Numbers and no tensors: a pickled view carries its whole storage.
-        self.results.extend(zip(labels.tolist(), moments.tolist()))
 
-    def compute_metrics(self, results: list) -> Dict[str, float]:
+    def evaluate(self, size: int) -> Dict[str, float]:
         """Of all images, each once.
 
         Args:
-            results (list): Label and moments, ``(sources, 2)``, an image.
-        """
-        labels = torch.tensor([label for label, _ in results])
-        moments = torch.tensor([moment for _, moment in results])
-        metrics = {}
-        for k, name in enumerate(self._names):
-            angles = AngleAccumulator(int(labels.max()) + 1, self.bins)
-            angles.update(moments[:, k], labels)
-            values = self._values(angles.summary())
-            metrics.update(
-                {name + key: value for key, value in zip(_KEYS, values)}
-            )
-        return metrics
+            size (int): Images of the data set.
 
-    def _values(self, summary: ClassAngleSummary) -> List[float]:
-        if not summary.n:  # no image has an angle: dead maps, NaN weights
-            return [math.nan] * len(_KEYS)
-        found = class_dependence(summary.table, self.permutations, resamples=2)
-        return [
-            summary.resultant_length,
-            summary.shared_length,
-            found.between_share.value,
-            found.information_share.value,
-        ]
+        Raises:
+            ValueError: If more were measured: ranks that share a data set see
+                some images twice, which a hook knows and :meth:`attach` not.
+        """
+        measure = self._measure
+        if measure is None:
+            return {}  # a second time in one epoch
+        totals = measure.totals()  # by all ranks
+        metrics: List[Any] = [None]
+        if is_main_process():
+            found = self.compute_metrics([measure])
+            if self.prefix:
+                found = {f'{self.prefix}/{k}': v for k, v in found.items()}
+            metrics = [found]
+        broadcast_object_list(metrics)
+        if self._is_own:
+            self._go_on()
+            total = next(iter(totals.values()))
+            state = total.state()
+            seen = int(state['table'].sum() + state['skipped'])
+            if seen > size:
+                raise ValueError(
+                    f'SymmetryBreaking has seen {seen} images of {size}; add '
+                    "dict(type='AngleStatsHook') to custom_hooks, which counts "
+                    'each image once'
+                )
+        else:
+            self._measure, self._has_read = None, True
+        return metrics[0]
+
+    def _go_on(self) -> None:
+        """The next evaluation begins anew."""
+        old = self._measure
+        self._measure = AngleMeasure(old.probe, old.names, self.options)
+
+    def compute_metrics(self, results: list) -> Dict[str, float]:
+        """The values of the metric's own layers and planes.
+
+        Args:
+            results (list): One :class:`AngleMeasure`.
+        """
+        (measure,) = results
+        stats = {
+            source: found
+            for source, found in measure.stats().items()
+            if source.plane in PLANES[self.options.plane]
+        }
+        single = len(stats) == 1
+
+        def named(owner: Any, values: Dict[str, float]) -> Dict[str, float]:
+            start = '' if single else f'{owner}/'
+            return {start + name: value for name, value in values.items()}
+
+        metrics: Dict[str, float] = {}
+        for source, found in stats.items():
+            metrics.update(named(source, found.values()))
+        for layer, collapse in measure.collapse().items():
+            metrics.update(named(layer, collapse_values(collapse)))
+        return metrics

@@ -8,7 +8,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Dict,
-    List,
     Mapping,
     Optional,
     Sequence,
@@ -20,39 +19,14 @@ import torch
 from mmengine.dist import get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch import nn
 
 from ...files import new_folder
 from ...measure.probe import Probe, check_options
 from ...measure.sums import Accumulator
-from ...networks import unwrapped
-from ..classifiers import num_classes_of
 from ..pictures import to_array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def class_names(model: nn.Module, metainfo: Mapping[str, Any]) -> List[str]:
-    """Names of the classes, of the data set or numbered as the head does.
-
-    Args:
-        model (nn.Module): A classifier.
-        metainfo (Mapping[str, Any]): Of the data set.
-
-    Raises:
-        ValueError: If neither knows how many there are.
-    """
-    names = metainfo.get('classes')
-    if names:
-        return [str(name) for name in names]
-    count = num_classes_of(unwrapped(model))
-    if not count:
-        raise ValueError(
-            'the data set names no classes and model.head has no num_classes; '
-            "set the data set's metainfo=dict(classes=[...])"
-        )
-    return [str(index) for index in range(count)]
 
 
 def without_nan(value: Any) -> Any:
@@ -150,7 +124,7 @@ class AnalysisHook(Hook):
         if self._probe is not None:  # the epoch before was interrupted
             self._probe.detach()
         self._probe = Probe(runner.model, **self._options)
-        self._data = f'{loop}_dataloader.dataset'
+        self._loop, self._data = loop, f'{loop}_dataloader.dataset'
         self._tag = self._own_tag(runner)
         self._size = len(loader.dataset)
         self._seen = 0
@@ -179,7 +153,7 @@ class AnalysisHook(Hook):
 
     def _end(self, runner: Runner, loop: str) -> None:
         self._probe.detach()
-        totals = {key: own.reduce() for key, own in self._sums().items()}
+        totals = self._totals()
         if is_main_process():
             self._report(runner, loop, totals)
         self._probe = None
@@ -193,7 +167,8 @@ class AnalysisHook(Hook):
         """Add the first ``samples`` of a batch of ``count``."""
         raise NotImplementedError
 
-    def _sums(self) -> Dict[str, Accumulator]:
+    def _totals(self) -> Dict[Any, Accumulator]:
+        """Sums of all ranks together."""
         raise NotImplementedError
 
     def _report(self, runner: Runner, loop: str, totals: dict) -> None:

@@ -1,7 +1,7 @@
 """Follows the angle of every class, layer by layer, epoch by epoch."""
 
 import math
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -9,19 +9,18 @@ from mmengine.runner import Runner
 
 from ...measure.accumulators import AngleAccumulator
 from ...measure.circular_tests import ClassAngleSummary
-from ...measure.information import class_dependence
-from ...measure.probe import (
-    Layers,
-    Orthant,
-    Plane,
-    Planes,
-    Source,
-    class_labels,
-)
-from ...networks import unwrapped
+from ...measure.probe import Layers, Orthant, Plane, Planes, Source
 from ...options import Count, checked
+from ..angle_measure import (
+    AngleMeasure,
+    AngleOptions,
+    AngleStats,
+    collapse_values,
+)
+from ..classifiers import class_names
 from ..pictures import angle_picture
-from .analysis_hook import AnalysisHook, class_names, step_of
+from ..symmetry_breaking import SymmetryBreaking
+from .analysis_hook import AnalysisHook, step_of
 
 
 class AngleStatsHook(AnalysisHook):
@@ -32,17 +31,25 @@ class AngleStatsHook(AnalysisHook):
     turned, and its resultant length changed. The reference is part of the
     checkpoint. Scalars under ``u1/LAYER/PLANE/``:
 
+    - ``class_information``: mutual information of angle and class beyond its
+      mean over permuted labels, as a share of the most that it can be
+      (:func:`u1_plugin.measure.class_dependence`). This is what a broken
+      symmetry means; choose checkpoints by it, with a
+      :class:`~u1_plugin.mm.symmetry_breaking.SymmetryBreaking` in the
+      evaluator, which logs the numbers that this hook measures;
+    - ``class_information_p``: its permutation p-value;
+    - ``between_share``: how far the classes' means explain the circular
+      variance, adjusted for chance in the same way;
     - ``resultant_length``: mean R of the classes; high as well where all
       share one angle, so read it beside ``shared_length``, R of all images;
-    - ``between_share`` and ``class_information``: how far the angle depends
-      on the class, in shares of the circular variance and of the labels'
-      entropy, adjusted for chance
-      (:func:`u1_plugin.measure.class_dependence`);
-    - ``class_information_p``: permutation p-value of the latter;
     - ``rayleigh_share``: share of the classes that the Rayleigh test finds
       not uniform, after Holm;
     - ``drift_angle`` (radians) and ``drift_length``: means over the classes
       of the moduli.
+
+    And under ``u1/LAYER/`` the collapse of the layer's features, its map's
+    mean over the pixels (:class:`~u1_plugin.measure.Collapse`): ``nc1``,
+    ``cdnv`` and ``class_separation``.
 
     Args:
         layers (str | Sequence[str], optional): Names of modules, such as
@@ -77,51 +84,85 @@ class AngleStatsHook(AnalysisHook):
         permutations: Count = 199,
     ) -> None:
         super().__init__(layers, plane, feature_plane, orthant, token_grid)
-        self.bins, self.permutations = bins, permutations
+        self.options = AngleOptions(
+            layers,
+            plane,
+            feature_plane,
+            orthant,
+            token_grid,
+            bins,
+            permutations,
+        )
+        self._measures: List[AngleMeasure] = []
 
     def _start(self, runner: Runner, loader) -> None:
-        model = unwrapped(runner.model)
+        for other in self._measures[1:]:  # the epoch before was interrupted
+            other.probe.detach()
         metainfo = getattr(loader.dataset, 'metainfo', {})
-        self._names = class_names(model, metainfo)
-        self._angles = {
-            source: AngleAccumulator(len(self._names), self.bins)
-            for source in self._probe.sources
-        }
+        names = class_names(runner.model, metainfo)
+        own = AngleMeasure(self._probe, names, self.options, self._data)
+        self._measures = [own]
+        for metric in self._served(runner):
+            measure = own
+            if not self.options.cover(metric.options):
+                probe = metric.options.probe(runner.model, 'SymmetryBreaking')
+                measure = AngleMeasure(probe, names, metric.options, self._data)
+                self._measures.append(measure)
+                probe.attach()
+            metric.read(measure)
+
+    def _served(self, runner: Runner) -> Iterator[SymmetryBreaking]:
+        """The metrics of this loop that read this hook.
+
+        Of several hooks, that is the first which measures what they ask for
+        anyway, or otherwise the first.
+        """
+        loop = runner.val_loop if self._loop == 'val' else runner.test_loop
+        hooks = [h for h in runner.hooks if isinstance(h, AngleStatsHook)]
+        for metric in getattr(loop.evaluator, 'metrics', ()):
+            if isinstance(metric, SymmetryBreaking):
+                fit = [h for h in hooks if h.options.cover(metric.options)]
+                if (fit or hooks)[0] is self:
+                    yield metric
 
     def _update(
         self, samples: Sequence[Any], index: torch.Tensor, count: int
     ) -> None:
-        labels = class_labels(samples)
-        if labels.min() < 0 or labels.max() >= len(self._names):
-            raise ValueError(
-                f'{self._data}: labels from {labels.min()} to {labels.max()}, '
-                f'but {len(self._names)} classes; set its metainfo.classes to '
-                'one name for each class'
-            )
-        for source, moments in self._probe.moments().items():
-            own = self._first(moments, count, len(samples))
-            self._angles[source].update(own, labels)
+        for measure in self._measures:
+            measure.update(samples, count)
 
-    def _sums(self) -> Dict[Source, AngleAccumulator]:
-        return self._angles
+    def _totals(self) -> Dict[Source, AngleAccumulator]:
+        return self._measures[0].totals()
+
+    def _end(self, runner: Runner, loop: str) -> None:
+        for measure in self._measures[1:]:
+            measure.probe.detach()
+        super()._end(runner, loop)
+        self._measures = []
 
     def _report(
         self, runner: Runner, loop: str, totals: Dict[Source, AngleAccumulator]
     ) -> None:
-        sources = {}
-        for source, total in totals.items():
-            summary = total.summary()
-            if not summary.n:  # dead maps, weights that are not finite
+        measure = self._measures[0]
+        sources, layers = {}, {}
+        for source, stats in measure.stats().items():
+            if stats.dependence is None:
                 runner.logger.warning(f'class angles: {source} has no angle')
                 continue
-            found = describe_angles(summary, self._names, self.permutations)
+            found = describe_angles(stats, measure.names)
             if loop == 'val':
-                found['drift'] = self._drift(runner, source, summary)
+                found['drift'] = self._drift(runner, source, stats.summary)
             sources[str(source)] = found
-            self._scalars(runner, loop, _scalars(source, found))
-            figure = angle_picture(summary, self._names, str(source))
+            self._scalars(runner, loop, _scalars(source, stats, found))
+            figure = angle_picture(stats.summary, measure.names, str(source))
             self._picture(runner, loop, str(source), figure)
-        folder = self._write(runner, loop, dict(sources=sources), totals)
+        for layer, collapse in measure.collapse().items():
+            values = collapse_values(collapse)
+            layers[layer] = dict(values, n=collapse.n)
+            named = {f'{layer}/{name}': v for name, v in values.items()}
+            self._scalars(runner, loop, named)
+        content = dict(sources=sources, layers=layers)
+        folder = self._write(runner, loop, content, totals)
         runner.logger.info(f'class angles: {folder}')
 
     def _drift(
@@ -156,11 +197,9 @@ def _mean_modulus(values: np.ndarray) -> float:
     return float(abs(known).mean()) if len(known) else math.nan
 
 
-def describe_angles(
-    summary: ClassAngleSummary, names: Sequence[str], permutations: int
-) -> dict:
-    """What ``summary.json`` says of a layer in a plane."""
-    found = class_dependence(summary.table, permutations, resamples=100)
+def describe_angles(stats: AngleStats, names: Sequence[str]) -> dict:
+    """What ``summary.json`` says of a layer in a plane that has angles."""
+    summary, found = stats.summary, stats.dependence
     columns = ('count', 'mean', 'half_width', 'length', 'pvalue', 'corrected')
     tested = ~np.isnan(summary.corrected)
     significant = summary.corrected[tested] < 0.05
@@ -179,14 +218,10 @@ def describe_angles(
     )
 
 
-def _scalars(source: Source, found: dict) -> Dict[str, float]:
-    values = {
-        name: found[name]
-        for name in ('resultant_length', 'shared_length', 'rayleigh_share')
-    }
-    values['between_share'] = found['between_share']['value']
-    values['class_information'] = found['class_information']['value']
-    values['class_information_p'] = found['class_information']['pvalue']
+def _scalars(
+    source: Source, stats: AngleStats, found: dict
+) -> Dict[str, float]:
+    values = dict(stats.values(), rayleigh_share=found['rayleigh_share'])
     drift = found.get('drift')
     if drift is not None:
         values['drift_angle'] = drift['mean_angle']

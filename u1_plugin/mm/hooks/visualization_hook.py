@@ -1,0 +1,213 @@
+"""Hue maps of validation images, beside MMPretrain's ``VisualizationHook``."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
+
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+from mmpretrain.datasets import CIFAR10
+from torch import Tensor
+
+from ...files import replaced_file
+from ...measure.hue import Palette, hue_figure, hue_map, photograph
+from ...measure.probe import Layers, Orthant, Planes
+from ...measure.sums import Accumulator
+from ...options import Count, NonNegative, checked
+from ..data import leaves
+from ..pictures import to_array
+from .analysis_hook import AnalysisHook, step_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class U1VisualizationHook(AnalysisHook):
+    """Hue maps of every ``interval``-th image that is validated or tested.
+
+    A picture shows the image as the network gets it, and each layer's hue map
+    beside it: the hue of a pixel is its feature angle, its saturation the
+    off-axis angle, its brightness the norm of ``I`` relative to the largest of
+    the map, which stands above it; the wheel is the legend. It goes through
+    the runner's visualizer to all its back ends (``LocalVisBackend``,
+    ``TensorboardVisBackend``, ``WandbVisBackend``), by the number and name of
+    the image file::
+
+        custom_hooks = [
+            dict(type='U1VisualizationHook', enable=True, interval=100)
+        ]
+        visualizer = dict(
+            type='UniversalVisualizer',
+            vis_backends=[
+                dict(type='LocalVisBackend'),
+                dict(type='TensorboardVisBackend'),
+            ],
+        )
+
+    Of several ranks the first one draws, of the images that it evaluates.
+
+    Args:
+        enable (bool): Whether to draw at all, as in MMPretrain's
+            ``VisualizationHook``.
+        interval (int): Of the images' numbers in the data set; image 0 is the
+            first that is drawn.
+        show (bool): Show each picture in a window too.
+        wait_time (float): Seconds that a window stays; 0 waits for a key.
+        out_dir (str, optional): Write ``NAME_STEP.png`` here, and not to the
+            back ends.
+        layers (str | Sequence[str], optional): Names of modules, such as
+            ``'backbone.layer4'``. None: those of the model's U(1) branch, or
+            without one the last map before pooling.
+        feature_plane (dict | Sequence[dict], optional): Config of
+            ``FeaturePlane``, or one a layer. None: the branch's own for layers
+            that it measures, the Fourier plane without a centre elsewhere.
+        orthant (str, optional): ``rho``. None: the branch's, or ``'relu'``.
+        token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
+        palette (str): ``'twilight'``, which readers who do not see all colours
+            can tell apart, or ``'hsv'``, the hues of colour science.
+
+    Raises:
+        ValueError: If an option is out of its range; when a loop starts, if a
+            layer is not in the model.
+    """
+
+    name = 'hue'
+
+    @checked('U1VisualizationHook')
+    def __init__(
+        self,
+        enable: bool = False,
+        interval: Count = 5000,
+        show: bool = False,
+        wait_time: NonNegative = 0,
+        out_dir: Optional[str] = None,
+        layers: Layers = None,
+        feature_plane: Planes = None,
+        orthant: Optional[Orthant] = None,
+        token_grid: Optional[str] = None,
+        palette: Palette = 'twilight',
+    ) -> None:
+        super().__init__(layers, 'feature', feature_plane, orthant, token_grid)
+        self.enable, self.interval, self.show = enable, interval, show
+        self.wait_time, self.out_dir = wait_time, out_dir
+        self.palette = palette
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Attach to the layers, where pictures are asked for."""
+        if self.enable:
+            super().before_val_epoch(runner)
+
+    def after_val_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ) -> None:
+        """Draw what of the batch is to be drawn."""
+        self._runner, self._batch = runner, data_batch
+        super().after_val_iter(runner, batch_idx, data_batch, outputs)
+
+    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
+        """Detach."""
+        if self.enable:
+            super().after_val_epoch(runner, metrics)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """As for validation."""
+        if self.enable:
+            super().before_test_epoch(runner)
+
+    def after_test_iter(
+        self, runner, batch_idx, data_batch=None, outputs=None
+    ) -> None:
+        """As for validation."""
+        self._runner, self._batch = runner, data_batch
+        super().after_test_iter(runner, batch_idx, data_batch, outputs)
+
+    def after_test_epoch(self, runner: Runner, metrics=None) -> None:
+        """As for validation."""
+        if self.enable:
+            super().after_test_epoch(runner, metrics)
+
+    def _start(self, runner: Runner, loader) -> None:
+        self._rgb = any(isinstance(d, CIFAR10) for d in leaves(loader.dataset))
+        metainfo = getattr(loader.dataset, 'metainfo', {})
+        self._classes = list(metainfo.get('classes') or ())
+
+    def _update(
+        self, samples: Sequence[Any], index: Tensor, count: int
+    ) -> None:
+        chosen = (index % self.interval == 0).nonzero().flatten().tolist()
+        if not chosen or not is_main_process():
+            return
+        maps = self._probe.maps()
+        for activation in maps.values():
+            self._first(activation, count, len(samples))
+        views = _plain_view(self._batch)
+        for place in chosen:
+            own = {layer: found[place] for layer, found in maps.items()}
+            self._draw(samples[place], int(index[place]), views[place], own)
+
+    def _draw(
+        self, sample: Any, number: int, image: Tensor, maps: Dict[str, Tensor]
+    ) -> None:
+        hues = {
+            layer: hue_map(
+                activation,
+                partial(self._probe.feature_moment, layer),
+                self._probe.orthant,
+            )
+            for layer, activation in maps.items()
+        }
+        path = sample.get('img_path')
+        name = f'{number}_{Path(path).name}' if path else str(number)
+        figure = hue_figure(
+            photograph(image.cpu(), self._rgb),
+            hues,
+            palette=self.palette,
+            brightness='norm',
+            opacity=1.0,
+            title=f'{name}: {self._said(sample)}',
+        )
+        if self.out_dir is None:
+            self._picture(self._runner, self._loop, name, figure)
+        else:
+            self._save(name, figure)
+        if self.show:
+            self._runner.visualizer.show(to_array(figure), name, self.wait_time)
+
+    def _save(self, name: str, figure: 'Figure') -> None:
+        step = step_of(self._runner)[1]
+        file = Path(self.out_dir) / f'{name}_{step}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(file) as part:
+            figure.savefig(part, format='png')
+
+    def _said(self, sample: Any) -> str:
+        """The image's class and the predicted one, where it has them."""
+        found = {}
+        for field, word in (('gt_label', 'class'), ('pred_label', 'predicted')):
+            label = sample.get(field)
+            if label is not None and label.numel() == 1:
+                number = int(label)
+                known = 0 <= number < len(self._classes)
+                found[word] = self._classes[number] if known else number
+        return ', '.join(f'{word} {name}' for word, name in found.items())
+
+    def _totals(self) -> Dict[str, Accumulator]:
+        return {}
+
+    def _report(self, runner: Runner, loop: str, totals: dict) -> None:
+        """Nothing is left to say after the last picture."""
+
+
+def _plain_view(batch: Mapping[str, Any]) -> Sequence[Tensor]:
+    """The images of a batch as they are measured.
+
+    Under test-time augmentation, the batch has a list of images and samples
+    for each view, and the first view without a mirrored image is measured.
+    """
+    inputs, samples = batch['inputs'], batch['data_samples']
+    if not len(samples) or not isinstance(samples[0], (list, tuple)):
+        return inputs
+    for view, own in zip(inputs, samples):
+        if not any(sample.metainfo.get('flip', False) for sample in own):
+            return view
+    return inputs[0]  # the probe has refused it already
