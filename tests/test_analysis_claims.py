@@ -171,7 +171,9 @@ def verdicts(tests) -> dict:
 @pytest.mark.parametrize(
     'mean_map, c1, c2',
     [
-        (sombrero(3.0, 4.0, 2.0), 'supported', 'supported'),
+        (sombrero(4.0, 4.0, 2.0), 'supported', 'supported'),
+        # Its brim is there, and too low to count.
+        (sombrero(3.0, 4.5, 2.5), 'supported', 'not supported'),
         # Falls all the way: no trough within the map.
         (sombrero(0.0, 1.5, 2.0), 'supported', 'not supported'),
         # Upside down.

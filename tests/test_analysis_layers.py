@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from helpers import build, images, plain_config
 from torch import nn
 
+from u1_plugin.lab.analysis.layer import LayerState
 from u1_plugin.lab.analysis.sources import load_network, set_padding
 from u1_plugin.measure.bottlenecks import _all_passes_through, find_bottlenecks
+from u1_plugin.nn.taps import MapCollector
 
 
 def test_bottlenecks_are_the_last_maps_before_downsampling():
@@ -216,6 +218,100 @@ def test_tokens_lie_in_the_grid_of_a_named_module():
 
     torch.manual_seed(0)
     model, pair = Tokens().eval(), wide_images(2)
-    # Eight tokens fill 2x4 pixels: without their grid, 2x2 and 4 others.
-    assert find_bottlenecks(model, pair) == ['embed']
-    assert find_bottlenecks(model, pair, token_grid='embed') == ['mix']
+    # Eight tokens fill 2x4 pixels, which the embedding's map tells.
+    for named in ({}, dict(token_grid='embed')):
+        assert find_bottlenecks(model, pair, **named) == ['mix']
+
+
+def timm_model(name: str, **options) -> nn.Module:
+    import timm
+
+    torch.manual_seed(0)
+    return timm.create_model(name, pretrained=False, **options).eval()
+
+
+SMALL = dict(embed_dim=32, depth=2, num_heads=2, img_size=32, patch_size=8)
+SWIN = dict(
+    img_size=32,
+    patch_size=2,
+    window_size=4,
+    embed_dim=16,
+    depths=(1, 1, 1),
+    num_heads=(1, 2, 4),
+)
+
+
+@pytest.mark.parametrize(
+    'name, options, shapes',
+    [
+        # A class token; with a distillation token; with four registers.
+        ('deit_tiny_patch16_224', SMALL, [(32, 4, 4)]),
+        ('deit_tiny_distilled_patch16_224', SMALL, [(32, 4, 4)]),
+        ('vit_small_patch14_reg4_dinov2', SMALL, [(32, 4, 4)]),
+        # Patches alone.
+        (
+            'vit_tiny_patch16_224',
+            dict(SMALL, class_token=False, global_pool='avg'),
+            [(32, 4, 4)],
+        ),
+        # Channels last.
+        (
+            'swin_tiny_patch4_window7_224',
+            SWIN,
+            [(16, 16, 16), (32, 8, 8), (64, 4, 4)],
+        ),
+    ],
+)
+def test_layouts_that_the_network_tells(name, options, shapes):
+    """Without an option, and as the network's own pooling sees the maps."""
+    model = timm_model(name, **options)
+    pair = images(2, 32)
+    found = find_bottlenecks(model, pair)
+    with MapCollector(model, found) as collector, torch.no_grad():
+        tokens = model.forward_features(pair)
+        maps = collector.maps()
+    assert [tuple(maps[n].shape[1:]) for n in found] == shapes
+    last = maps[found[-1]]
+    prefix = getattr(model, 'num_prefix_tokens', 0)
+    if tokens.ndim == 3:
+        own = tokens[:, prefix:].mean(1)
+    else:
+        own = tokens.mean((1, 2))
+    torch.testing.assert_close(last.mean((2, 3)), own)
+
+
+def test_the_analysis_takes_channels_last(tmp_path):
+    """The survey's moments are those of the map, channels first."""
+    model = timm_model('swin_tiny_patch4_window7_224', **SWIN)
+    pair = images(6, 32)
+    layer = find_bottlenecks(model, pair)[-1]
+    state = LayerState(layer, 'relu', 6, tmp_path)
+    with MapCollector(model, [layer]) as collector, torch.no_grad():
+        own = model.forward_features(pair)
+        state.update(collector.maps()[layer], torch.arange(6))
+    found = state.finish(torch.zeros(6).long().numpy(), 1, ())
+    energy = own.relu().square().sum(-1)
+    assert found.channels == own.size(-1)
+    relative = energy / energy.mean((1, 2), keepdim=True)
+    torch.testing.assert_close(
+        torch.from_numpy(found.energy.mean_map).float(), relative.mean(0)
+    )
+
+
+def test_a_size_of_ones_own_for_a_network_of_one_size():
+    """Position embeddings of timm fit the images that are shown."""
+    name = 'timm:vit_tiny_patch16_224'
+    network = load_network(name, seed=0, size=64)
+    with torch.no_grad():
+        assert network.model(images(1, 64)).shape == (1, 1000)
+    convolutions = load_network('timm:resnet10t', seed=0, size=64)
+    assert 'img_size' not in convolutions.config.model
+
+
+def test_weights_of_another_size_are_refused(tmp_path):
+    name = 'timm:vit_tiny_patch16_224'
+    other = load_network(name, seed=0, size=64).model
+    file = tmp_path / 'small.pth'
+    torch.save(other.model.state_dict(), file)
+    with pytest.raises(ValueError, match=r'does not fit .* no --size'):
+        load_network(name, str(file))

@@ -14,11 +14,8 @@ from u1_plugin.lab.analysis.verdicts import (
     judge,
     sombrero_tests,
 )
-from u1_plugin.measure.circular_tests import (
-    circular_correlation,
-    holm,
-    summarize_class_angles,
-)
+from u1_plugin.measure.circular_tests import holm, summarize_class_angles
+from u1_plugin.measure.correlations import fisher_lee_correlation
 from u1_plugin.measure.estimate import Estimate
 from u1_plugin.measure.information import class_dependence
 from u1_plugin.measure.profile import (
@@ -28,6 +25,7 @@ from u1_plugin.measure.profile import (
     symmetry,
 )
 from u1_plugin.measure.rings import Rings
+from u1_plugin.measure.sombrero import heights
 
 CLEAR = Estimate(0.8, 0.7, 0.9, 0.001)
 
@@ -91,11 +89,37 @@ def test_what_is_asked_of_the_energy():
     assert wider.estimate == concentration(summary, 0.8).excess
     assert 'within r = 0.8' in wider.statistic
     fit = fit_sombrero(summary)
+    found = heights(summary, fit)
+    above = 'above the trough, in uniform densities'
     assert sombrero_tests(summary) == [
-        Test('C2', 'peak', 'b', 40, fit.b),
+        Test(
+            'C2',
+            'crown',
+            f'energy at the axis {above}',
+            40,
+            found.crown._replace(pvalue=max(found.crown.pvalue, fit.b.pvalue)),
+            0.1,
+        ),
         Test('C2', 'quartic', 'a', 40, fit.a),
-        Test('C2', 'rim', '2 a R^2 - b', 40, fit.rim),
+        Test(
+            'C2',
+            'brim',
+            f'energy at the rim {above}',
+            40,
+            found.brim._replace(pvalue=max(found.brim.pvalue, fit.rim.pvalue)),
+            0.1,
+        ),
     ]
+
+
+@pytest.mark.parametrize('equal', [False, True])
+def test_where_the_spread_is_not_known_nothing_is_shown(equal):
+    """Neither of the fit nor of the rings: images that are all alike."""
+    summary = energy_summary()
+    if equal:
+        summary = summary._replace(covariance=0 * summary.covariance)
+    crown, _, brim = (test.estimate.pvalue for test in sombrero_tests(summary))
+    assert math.isnan(crown) == math.isnan(brim) == equal
 
 
 @pytest.mark.parametrize('n, obstacle', [(19, True), (20, False)])
@@ -209,10 +233,11 @@ def test_what_is_asked_of_the_angles():
         Test(
             'C3',
             'planes agree',
-            "circular correlation of the classes' means in both planes",
+            "Fisher and Lee's correlation of the classes' means in both planes",
             6,
-            circular_correlation(first.mean, second.mean, 99, 3),
-            -math.inf,
+            fisher_lee_correlation(first.mean, second.mean, 99, seed=3),
+            0.1,
+            either=True,
         )
     ]
     alone = angle_tests({'feature': first}, 99, seed=3)
@@ -271,30 +296,27 @@ def test_five_classes_can_agree(classes):
     assert angle_tests(planes, 9)[-1].n == classes - 2
 
 
-@pytest.mark.parametrize(
-    'classes, objection',
-    # Fisher's interval about a correlation near 0 is 1.96 / sqrt(K - 3).
-    [(300, None), (2000, 'below 0.1 either way')],
-)
-def test_planes_may_agree_either_way(classes, objection):
+@pytest.mark.parametrize('sign', [1, -1])
+def test_planes_may_agree_either_way(sign):
+    """And what agrees less than counts is no agreement."""
     rng = np.random.default_rng(0)
-    theta = rng.normal(0, 0.5, (3, classes))
-    # The images' table is not what is asked for here.
-    first, second = (angle_summary(2)._replace(mean=own) for own in theta[:2])
+    theta = rng.uniform(-math.pi, math.pi, (2, 500))
+    first = angle_summary(2)._replace(mean=theta[0])
 
     def agreement(mean):
-        planes = dict(feature=first, image=second._replace(mean=mean))
-        return angle_tests(planes, 9)[-1]
+        # The images' table is not what is asked for here.
+        planes = dict(feature=first, image=first._replace(mean=mean))
+        return judge({'l': angle_tests(planes, 199)[-1:]})[0]
 
-    none = agreement(theta[1])
-    low, high = none.estimate.low, none.estimate.high
-    assert (max(-low, high) < 0.1) == (objection is not None)
-    assert none.objection == objection
-    # One end beyond is enough, on either side.
-    for sign in (1, -1):
-        some = agreement(sign * (0.12 * theta[0] + theta[2]))
-        assert some.objection is None and sign * some.estimate.value > 0
-        assert min(abs(some.estimate.low), abs(some.estimate.high)) < 0.1
+    turned = agreement(sign * theta[0] + 1)
+    assert turned.verdict == 'supported'
+    assert sign * turned.test.estimate.value > 0.9
+    assert agreement(theta[1]).verdict == 'not supported'
+    little = np.where(np.arange(500) < 125, sign * theta[0], theta[1])
+    found = agreement(little)
+    assert found.test.most < 0.1 < 4 * found.test.size or (
+        found.verdict != 'supported'
+    )
 
 
 # Verdicts
@@ -304,6 +326,7 @@ def test(estimate=CLEAR, **options) -> Test:
     return Test('C1', 'aspect', 'name', 40, estimate, **options)
 
 
+_BELOW = Estimate(-0.8, -0.9, -0.7, 0.001)
 test.__test__ = False  # a maker of tests and none itself
 
 
@@ -317,8 +340,14 @@ test.__test__ = False  # a maker of tests and none itself
         (test(CLEAR._replace(value=math.nan)), 'undecided'),
         (test(CLEAR._replace(pvalue=0.2)), 'undecided'),
         (test(CLEAR._replace(pvalue=math.nan)), 'undecided'),
-        (test(least=0.9), 'supported'),
+        (test(least=0.8), 'supported'),
+        (test(least=0.81), 'undecided'),
+        (test(least=0.9), 'undecided'),
         (test(least=0.91), 'not supported'),
+        (test(Estimate(-0.8, -0.9, -0.7, 0.001)), 'not supported'),
+        (test(_BELOW, either=True, least=0.8), 'supported'),
+        (test(_BELOW, either=True, least=0.81), 'undecided'),
+        (test(_BELOW, either=True, least=0.91), 'not supported'),
         (test(Estimate(-0.5, -0.9, -0.001, 0.99)), 'not supported'),
         (test(Estimate(-0.5, -0.9, 0.0, 0.99)), 'undecided'),
     ],
@@ -424,6 +453,7 @@ def test_a_row_tells_all():
         value=0.8,
         low=0.7,
         high=0.9,
+        least=0.3,
         pvalue=0.001,
         corrected=0.02,
         remark='',

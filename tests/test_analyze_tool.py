@@ -41,6 +41,7 @@ from u1_plugin.lab.analysis.layer import LayerState
 from u1_plugin.lab.analysis.report import show_estimate, show_pvalue
 from u1_plugin.lab.analysis.sources import Network, load_network, untrained_twin
 from u1_plugin.lab.markup import plain
+from u1_plugin.measure import fisher_lee_correlation
 
 COUNT = 40
 CLASSES = ('0', '1', '2', '3')
@@ -163,31 +164,25 @@ def test_correlation_of_angles_all_around():
     """It needs no mean direction; against the sum over all pairs."""
     rng = np.random.default_rng(0)
     first = np.arange(40) * (2 * np.pi / 40)
-    turned = controls.toroidal_correlation(first, first + 1.2)
+    turned = fisher_lee_correlation(first, first + 1.2)
     assert turned.value == pytest.approx(1) and turned.pvalue == 0.001
-    assert controls.toroidal_correlation(first, -first).value == (
-        pytest.approx(-1)
-    )
+    assert fisher_lee_correlation(first, -first).value == (pytest.approx(-1))
     second = first + rng.normal(size=40)
     a, b = (np.sin(t[:, None] - t) for t in (first, second))
     naive = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
-    found = controls.toroidal_correlation(first, second)
+    found = fisher_lee_correlation(first, second)
     assert found.value == pytest.approx(naive)
     assert found.low < naive < found.high
-    nothing = controls.toroidal_correlation(first, rng.permutation(first))
+    nothing = fisher_lee_correlation(first, rng.permutation(first))
     assert nothing.low < 0 < nothing.high and nothing.pvalue > 0.05
-    assert controls.toroidal_correlation(first, 0 * first).value == 0
+    assert fisher_lee_correlation(first, 0 * first).value == 0
     # An angle that is not known is no pair, and too few say nothing.
     holes = np.append(second, [np.nan, 0.3])
-    again = controls.toroidal_correlation(
-        np.append(first, [0.3, np.nan]), holes
-    )
+    again = fisher_lee_correlation(np.append(first, [0.3, np.nan]), holes)
     assert again == found
-    assert np.isnan(
-        controls.toroidal_correlation(first[:4], holes[-5:-1])
-    ).all()
+    assert np.isnan(fisher_lee_correlation(first[:4], holes[-5:-1])).all()
     with pytest.raises(ValueError, match=r'\(40,\) and \(42,\)'):
-        controls.toroidal_correlation(first, holes)
+        fisher_lee_correlation(first, holes)
 
 
 def test_moments_follow_a_shift(network, loader, found, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from u1_plugin.measure import Collapse, CollapseAccumulator
+from u1_plugin.measure import Collapse, CollapseAccumulator, collapse_of
 
 
 def classes(seed: int, count: int, channels: int, spread: float = 1.0) -> tuple:
@@ -217,3 +217,45 @@ def test_what_is_refused():
         CollapseAccumulator(3).load(dict(count=np.zeros(3)))
     found.update(features[:0], labels[:0])
     assert found.state()['count'].tolist() == [2, 2, 0]
+
+
+@given(**CASES, missing=st.integers(0, 1))
+def test_all_at_once_is_the_stream(seed, count, channels, missing):
+    """Of the classes with images, where one may have none."""
+    features, labels = classes(seed, count, channels)
+    stream = accumulated(features, labels, count + missing)
+    found = collapse_of(
+        features, labels, count + missing, seen_only=bool(missing)
+    )
+    assert_same(found, stream.summary(seen_only=bool(missing)))
+    assert_same(found, measured(features, labels, count))
+
+
+@given(**CASES)
+def test_a_weight_is_so_many_images(seed, count, channels):
+    features, labels = classes(seed, count, channels)
+    rng = np.random.default_rng(seed)
+    times = torch.from_numpy(rng.integers(1, 4, len(labels)))
+    found = collapse_of(features, labels, count, times)
+    wanted = collapse_of(
+        features.repeat_interleave(times, 0),
+        labels.repeat_interleave(times),
+        count,
+    )
+    assert_same(found, wanted)
+
+
+def test_what_cannot_be_measured_at_once():
+    features, labels = classes(0, 3, 4)
+    for change, message in (
+        (dict(labels=labels[1:]), r'give \(N, C\) and \(N,\)'),
+        (dict(features=features / 0), 'not finite'),
+        (dict(num_classes=4), '1 of them have no image, class 3'),
+        (dict(num_classes=2), r'labels are in \[0, 2\]'),
+        (dict(weights=torch.ones(2)), 'weights of shape'),
+        (dict(weights=-torch.ones(len(labels))), 'weights of shape'),
+        (dict(labels=labels * 0, seen_only=True), r'1 class\(es\) with images'),
+    ):
+        given = dict(features=features, labels=labels, num_classes=3)
+        with pytest.raises(ValueError, match=message):
+            collapse_of(**{**given, **change})

@@ -68,6 +68,7 @@ WRITERS = {
     'behaviour.py': ['.', 'OUT'],
     'visualize_image.py': ['CONFIG', '-', 'FILE', '--out', 'OUT.png'],
     'analyze_bottleneck.py': ['CONFIG', '--out', 'OUT'],
+    'verdict_rates.py': ['OUT'],
     'orthant_maps.py': ['CONFIG', 'a.pth', '--layer', 'x', '--out', 'OUT'],
     'zoo_layers.py': ['--out', 'OUT'],
     'demo.py': ['--out', 'OUT'],

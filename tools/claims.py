@@ -5,8 +5,8 @@
 Reads a plan (:mod:`u1_plugin.lab.analysis.claims_plan`), measures each cell,
 one network on one set of images, in one pass, and writes ``OUT/README.md``,
 ``claims.csv`` and ``claims.png``. Cells lie in ``OUT/cells``: a call that was
-interrupted goes on, and a cell whose plan, images, config or weights have
-changed is measured again. ``--only`` tabulates what is there.
+interrupted goes on, and a cell whose plan, images, config, weights or tests
+have changed is measured again. ``--only`` tabulates what is there.
 
 C1 to C3 are the tests of ``analyze_bottleneck.py`` on the plan's layer, by
 default the last map. C4 is ``memory_study.py`` on the same maps, and a control
@@ -62,6 +62,8 @@ with needs('lab'):
 
 #: Of the file by which the tool knows its own folder.
 PLAN, MARK = 'claims.yml', b'# Claims of u1_plugin by network and data.'
+#: Raised where the tests of a claim change, so that cells are measured again.
+TESTS = 2
 
 
 def load_study() -> Any:
@@ -99,6 +101,7 @@ def identity(plan: Plan, cell: Cell, images: str) -> Dict[str, Any]:
         cell=cell._asdict(),
         network=network._asdict(),
         settings=plan.settings._asdict(),
+        tests=TESTS,
         memory=cell not in plan.without_memory,
         images=images,
     )

@@ -34,7 +34,15 @@ def one_test(draw: st.DrawFn) -> verdicts.Test:
     least = draw(st.sampled_from([0.0, 0.01, 0.5, -math.inf]))
     obstacle, objection = (draw(st.none() | st.just('x')) for _ in range(2))
     return verdicts.Test(
-        'C1', 'a', 's', 9, estimate, least, obstacle, objection
+        'C1',
+        'a',
+        's',
+        9,
+        estimate,
+        least,
+        obstacle,
+        objection,
+        draw(st.booleans()),
     )
 
 
@@ -60,6 +68,7 @@ def test_judge(tests, alpha):
         assert finding.verdict in VERDICTS
         if finding.verdict == verdicts.SUPPORTED:
             assert finding in known and finding.corrected < alpha
+            assert finding.test.size >= finding.test.least
         report.show_estimate(finding.test.estimate)
         report.show_pvalue(finding.corrected)
     for row in attempt(lambda: report.verdict_table(found)):
@@ -104,20 +113,26 @@ def _naive(first: np.ndarray, second: np.ndarray) -> float:
 
 
 @fuzz(
-    'lab.analysis.controls.toroidal_correlation',
+    'measure.fisher_lee_correlation',
     share=0.5,
     angles=tensors(
         st.integers(0, 9), 2, values=st.floats(-4, 4) | st.just(math.nan)
     ),
     more=st.sampled_from([0] * 4 + [1]),
-    case=options(dict(seed=SEED)),
+    case=options(
+        dict(
+            permutations=whole(1, 99),
+            resamples=whole(2, 40),
+            seed=SEED,
+        )
+    ),
 )
 def test_toroidal(angles, more, case):
     first, second = angles.double().numpy().T.copy()
     second = np.append(second, [0.0] * more)
     given, wrong = case
     found = attempt(
-        lambda: controls.toroidal_correlation(first, second, **given),
+        lambda: measure.fisher_lee_correlation(first, second, **given),
         dict(wrong, second=second) if more else wrong,
     )
     if found is REFUSED:

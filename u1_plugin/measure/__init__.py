@@ -3,11 +3,11 @@
 from .accumulators import AngleAccumulator, EnergyAccumulator
 from .circular_tests import (
     ClassAngleSummary,
-    circular_correlation,
     holm,
     summarize_class_angles,
 )
-from .collapse import Collapse, CollapseAccumulator
+from .collapse import Collapse, CollapseAccumulator, collapse_of
+from .correlations import circular_correlation, fisher_lee_correlation
 from .estimate import Estimate
 from .information import (
     Dependence,
@@ -26,6 +26,7 @@ from .profile import (
     symmetry,
 )
 from .rings import Rings, make_rings
+from .sombrero import Heights, heights
 from .sums import Accumulator
 from .vectors import VectorAccumulator
 
@@ -40,6 +41,7 @@ __all__ = [
     'EnergyAccumulator',
     'EnergySummary',
     'Estimate',
+    'Heights',
     'Probe',
     'Rings',
     'Sombrero',
@@ -48,8 +50,11 @@ __all__ = [
     'circular_correlation',
     'class_dependence',
     'class_labels',
+    'collapse_of',
     'concentration',
+    'fisher_lee_correlation',
     'fit_sombrero',
+    'heights',
     'holm',
     'make_rings',
     'mutual_information',

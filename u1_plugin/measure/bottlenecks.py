@@ -1,11 +1,12 @@
 """Finds the bottlenecks of a network by running it."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ..nn.maps import Grid, as_map, layout_of, parts_of
+from ..nn.trial import inner
 
 #: Relative difference below which two outputs count as the same.
 _SAME = 1e-5
@@ -29,14 +30,46 @@ class _Seen(NamedTuple):
     size: Tuple[int, int]
 
 
-def _map_of(output: Any, grid: Optional[Grid]) -> Optional[Tensor]:
+class _Format(NamedTuple):
+    """What a network says of its own layout; None where it says nothing.
+
+    Attributes:
+        channels_last (bool, optional): Of most of its maps.
+        prefix (int, optional): Class, distillation and register tokens before
+            the patches.
+        ratio (float, optional): H / W of the images, by which maps of the
+            other layout are told in a network whose channels are last.
+    """
+
+    channels_last: Optional[bool]
+    prefix: Optional[int]
+    ratio: Optional[float]
+
+
+def _format_of(model: nn.Module, inputs: Tensor) -> _Format:
+    """As timm (`output_fmt`, `num_prefix_tokens`) and MMPretrain say it."""
+    _, network = inner(model)
+    said = getattr(network, 'output_fmt', None)
+    said = getattr(said, 'value', said)
+    prefix = None
+    for name in ('num_extra_tokens', 'num_prefix_tokens'):
+        value = getattr(network, name, None)
+        prefix = value if isinstance(value, int) else prefix
+    height, width = inputs.shape[-2:]
+    last = {'NHWC': True, 'NCHW': False}.get(said)
+    return _Format(last, prefix, height / width if last else None)
+
+
+def _map_of(
+    output: Any, grids: Sequence[Grid], says: _Format
+) -> Optional[Tensor]:
     parts = parts_of(output)
     if not parts:
         return None
     value, size, _ = parts[-1]
-    grid = size or grid
-    found = layout_of(value, [grid] if grid else [])
-    if found is None or (grid is None and found[0].prefix):
+    known = [size] if size else grids
+    found = layout_of(value, known, says.channels_last, says.prefix, says.ratio)
+    if found is None or (not known and found[0].prefix):
         return None
     try:
         activation = as_map(value, *found)
@@ -45,26 +78,52 @@ def _map_of(output: Any, grid: Optional[Grid]) -> Optional[Tensor]:
     return activation if min(activation.shape[-2:]) > 1 else None
 
 
+class _Grids:
+    """Sizes of maps so far, the latest first: tokens fill one of them.
+
+    Args:
+        token_grid (str, optional): The module that alone may tell.
+    """
+
+    def __init__(self, token_grid: Optional[str]) -> None:
+        self.token_grid = token_grid
+        self.known: List[Grid] = []
+
+    def note(self, name: str, output: Any, found: Optional[Tensor]) -> None:
+        """What the module of that name tells."""
+        if self.token_grid not in (None, name):
+            return
+        told = [part.grid for part in parts_of(output) if part.grid]
+        if not told and found is not None:
+            # Of tokens the size is not told, but was guessed.
+            maps = [p for p in parts_of(output) if p.value.ndim == 4]
+            told = [tuple(found.shape[-2:])] if maps else []
+        for grid in told:
+            self.known = [grid, *(own for own in self.known if own != grid)]
+
+
 def _maps_in_order(
     model: nn.Module, inputs: Tensor, token_grid: Optional[str]
 ) -> List[_Seen]:
     """Modules that give one map in one call, as they finish."""
     calls: Dict[str, int] = {}
     outputs: List[tuple] = []
-    grids: List[Grid] = []
+    grids, says = _Grids(token_grid), _format_of(model, inputs)
 
     def watch(name: str):
         def hook(module, args, output):
             calls[name] = calls.get(name, 0) + 1
-            if name == token_grid:
-                grids.extend(p.grid for p in parts_of(output) if p.grid)
-            grid = grids[-1] if grids else None
-            found = _map_of(output, grid)
+            found = _map_of(output, grids.known, says)
             # Windows of attention have a larger batch, and are no maps.
             if found is None or len(found) != len(inputs):
+                found = None
+            grids.note(name, output, found)
+            if found is None:
                 return
             learns = next(module.parameters(), None) is not None
-            given = _map_of(args[0], grid) if args and not learns else None
+            given = None
+            if args and not learns:
+                given = _map_of(args[0], grids.known, says)
             # Padding that pads nothing, dropout: not the module's own map.
             if given is None or not torch.equal(given, found):
                 outputs.append(_Seen(name, tuple(found.shape[-2:])))

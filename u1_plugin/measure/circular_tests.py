@@ -1,12 +1,22 @@
 """Circular statistics from sums, and tests by permutation."""
 
-import math
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..options import Count, Seed, checked, shown
-from .estimate import NORMAL_QUANTILE, Estimate
+from ..options import shown
+from .correlations import circular_correlation, known_pairs
+from .estimate import NORMAL_QUANTILE
+
+__all__ = [
+    'ClassAngleSummary',
+    'between_share',
+    'circular_correlation',
+    'holm',
+    'known_pairs',
+    'rayleigh_pvalue',
+    'summarize_class_angles',
+]
 
 
 def rayleigh_pvalue(count: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -157,68 +167,4 @@ def summarize_class_angles(
         shared,
         float(between_share(np.array(resultant), np.array(shared))),
         table,
-    )
-
-
-def known_pairs(
-    first: np.ndarray, second: np.ndarray
-) -> Tuple[np.ndarray, np.ndarray]:
-    """Paired angles ``(n,)``, without the pairs of which one is NaN.
-
-    Raises:
-        ValueError: If they are no pairs.
-    """
-    if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(
-            f'first and second have shapes {first.shape} and {second.shape}; '
-            'give as many angles in both, (n,)'
-        )
-    both = ~(np.isnan(first) | np.isnan(second))
-    return first[both], second[both]
-
-
-@checked()
-def circular_correlation(
-    first: np.ndarray, second: np.ndarray, permutations: Count, seed: Seed = 0
-) -> Estimate:
-    """Jammalamadaka-SenGupta correlation of paired angles, and its test.
-
-    Args:
-        first (np.ndarray): ``(K,)``, radians: class angles in one plane.
-        second (np.ndarray): ``(K,)``: the same classes' in another. Pairs
-            with a NaN are left out.
-        permutations (int): Random reassignments of the classes.
-        seed (int): Of these.
-
-    Returns:
-        Estimate: The correlation, in ``[-1, 1]``. The interval is Fisher's,
-        by ``atanh`` with error ``1/sqrt(K - 3)``; the p-value is two-sided,
-        for the planes may turn either way. NaN with fewer than 4 classes.
-
-    Raises:
-        ValueError: If an option is out of its range or they are no pairs.
-    """
-    first, second = known_pairs(first, second)
-    count = len(first)
-    if count < 4:
-        return Estimate(*[math.nan] * 4)
-
-    def deviations(theta: np.ndarray) -> np.ndarray:
-        return np.sin(theta - np.angle(np.exp(1j * theta).sum()))
-
-    a, b = deviations(first), deviations(second)
-    # A permutation changes neither the means nor the scale.
-    scale = math.sqrt((a @ a) * (b @ b))
-    if scale < 1e-12:
-        return Estimate(0.0, math.nan, math.nan, math.nan)
-    value = float(a @ b) / scale
-    orders = np.random.default_rng(seed).permuted(
-        np.tile(b, (permutations, 1)), axis=1
-    )
-    extreme = abs(orders @ a) >= abs(a @ b) - 1e-12 * scale
-    pvalue = (1 + extreme.sum()) / (1 + permutations)
-    half = NORMAL_QUANTILE / math.sqrt(count - 3)
-    centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
-    return Estimate(
-        value, math.tanh(centre - half), math.tanh(centre + half), float(pvalue)
     )

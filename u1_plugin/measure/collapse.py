@@ -6,7 +6,7 @@ separation R^2. All come from sums, so that batches, parts and ranks add up.
 """
 
 import math
-from typing import Dict, Mapping, NamedTuple, Optional
+from typing import Callable, Dict, Mapping, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from ..geometry import safe_norm
 from ..options import checked
 from .estimate import Several
 from .sums import Accumulator, Size
+
+Spread = Callable[[Tensor], Tensor]
 
 
 class Collapse(NamedTuple):
@@ -100,60 +102,158 @@ class CollapseAccumulator(Accumulator):
         features = self._reals('features', features, 'BC')
         labels = self._numbers('labels', labels, len(features))
         labels = labels.to(features.device)
-        self._check(features, labels)
+        check_features(features, labels, self.num_classes)
         self._start(features.shape[1:], features.device)
-        norm = safe_norm(features, 1)
-        directed = norm > 0
-        unit = features / torch.where(directed, norm, 1.0)[:, None]
-        # A matrix product and no scatter: the same sum on every run.
-        by_class = torch.nn.functional.one_hot(labels, self.num_classes)
-        by_class = by_class.double().T
-        sums = self._sums
-        sums['count'] += by_class.sum(1)
-        sums['directed'] += by_class @ directed.double()
-        sums['total'] += by_class @ features
-        sums['squares'] += by_class @ features.square().sum(1)
-        sums['units'] += by_class @ unit
-        sums['products'] += features.T @ features
+        once = features.new_ones(len(features))
+        found = _class_sums(features, labels, self.num_classes, once)
+        for name, value in found.items():
+            self._sums[name] += value
+        self._sums['products'] += features.T @ features
 
-    def _check(self, features: Tensor, labels: Tensor) -> None:
-        if not len(labels):
-            return
-        if not features.isfinite().all():
-            raise ValueError(
-                'features hold numbers that are not finite; check the '
-                "network's weights and the images"
-            )
-        low, high = labels.aminmax()
-        if low < 0 or high >= self.num_classes:
-            raise ValueError(
-                f'labels are in [{int(low)}, {int(high)}], but '
-                f'num_classes={self.num_classes}; set num_classes to those of '
-                'the data set'
-            )
-
-    def summary(self) -> Collapse:
+    @checked('CollapseAccumulator')
+    def summary(self, seen_only: bool = False) -> Collapse:
         """The measures of the images so far.
 
+        Args:
+            seen_only (bool): Of the classes that have images, where some have
+                none: the measures then speak of these classes alone.
+
         Raises:
-            ValueError: If a class has no image.
+            ValueError: If a class has no image and ``seen_only`` is False, or
+                fewer than two have any.
         """
         sums = {n: torch.from_numpy(s) for n, s in self.state().items()}
-        count = sums['count']
-        missing = (count == 0).nonzero().flatten().tolist()
-        if missing:
-            raise ValueError(
-                f'num_classes={self.num_classes}, but {len(missing)} of them '
-                f'have no image, class {missing[0]} first; give images of '
-                'each class'
-            )
-        means = sums['total'] / count[:, None]
-        return Collapse(
-            int(count.sum()),
-            _nc1(means, sums),
-            _cdnv(means, sums),
-            _separation(sums),
+        products = sums.pop('products')
+        kept = _kept(sums['count'], self.num_classes, seen_only)
+
+        def spread(rows: Tensor) -> Tensor:
+            return ((rows @ products) * rows).sum(1)
+
+        # Classes without an image have no part in `products` either.
+        return _measures({n: s[kept] for n, s in sums.items()}, spread)
+
+
+@checked('collapse_of')
+def collapse_of(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: Several,
+    weights: Optional[Tensor] = None,
+    seen_only: bool = False,
+) -> Collapse:
+    """:class:`Collapse` of features that are all at hand.
+
+    Streams go through :class:`CollapseAccumulator`, which gives the same
+    numbers. No matrix of C x C is made here.
+
+    Args:
+        features (Tensor): ``h``, ``(N, C)``, finite.
+        labels (Tensor): ``(N,)``, integers in ``[0, K)``.
+        num_classes (int): K >= 2.
+        weights (Tensor, optional): How often each image counts, ``(N,)``,
+            >= 0, such as the counts of a bootstrap; None counts each once.
+        seen_only (bool): See :meth:`CollapseAccumulator.summary`.
+
+    Raises:
+        ValueError: If the shapes do not fit, a number is not finite, a label
+            is out of range, or a class has no image and ``seen_only`` is
+            False.
+    """
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        raise ValueError(
+            f'features have shape {tuple(features.shape)} and labels '
+            f'{tuple(labels.shape)}; give (N, C) and (N,)'
         )
+    features, labels = features.detach().double(), labels.long()
+    labels = labels.to(features.device)
+    check_features(features, labels, num_classes)
+    once = features.new_ones(len(features))
+    weight = once if weights is None else weights.to(once)
+    if weight.shape != once.shape or not (weight >= 0).all():
+        raise ValueError(
+            f'weights of shape {tuple(weight.shape)} must be one number >= 0 '
+            f'an image, ({len(once)},)'
+        )
+    sums = _class_sums(features, labels, num_classes, weight)
+    kept = _kept(sums['count'], num_classes, seen_only)
+
+    def spread(rows: Tensor) -> Tensor:
+        return weight @ (features @ rows.T).square()
+
+    return _measures({n: s[kept] for n, s in sums.items()}, spread)
+
+
+def check_features(features: Tensor, labels: Tensor, num_classes: int) -> None:
+    """Raise ValueError unless all are finite and the labels in ``[0, K)``."""
+    if not len(labels):
+        return
+    if not features.isfinite().all():
+        raise ValueError(
+            'features hold numbers that are not finite; check the '
+            "network's weights and the images"
+        )
+    low, high = labels.aminmax()
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f'labels are in [{int(low)}, {int(high)}], but '
+            f'num_classes={num_classes}; set num_classes to those of '
+            'the data set'
+        )
+
+
+def _class_sums(
+    features: Tensor, labels: Tensor, num_classes: int, weight: Tensor
+) -> Dict[str, Tensor]:
+    """What adds up by class: a row, or a number, a class."""
+    norm = safe_norm(features, 1)
+    directed = norm > 0
+    unit = features / torch.where(directed, norm, 1.0)[:, None]
+    # A matrix product and no scatter: the same sum on every run.
+    by_class = torch.nn.functional.one_hot(labels, num_classes)
+    by_class = by_class.double().T * weight
+    return dict(
+        count=by_class.sum(1),
+        directed=by_class @ directed.double(),
+        total=by_class @ features,
+        squares=by_class @ features.square().sum(1),
+        units=by_class @ unit,
+    )
+
+
+def _kept(count: Tensor, num_classes: int, seen_only: bool) -> Tensor:
+    """Which classes are measured, ``(K,)``."""
+    some = count > 0
+    missing = (~some).nonzero().flatten().tolist()
+    if missing and not seen_only:
+        raise ValueError(
+            f'num_classes={num_classes}, but {len(missing)} of them '
+            f'have no image, class {missing[0]} first; give images of '
+            'each class'
+        )
+    if some.sum() < 2:
+        raise ValueError(
+            f'{int(some.sum())} class(es) with images, and classes are '
+            'measured against each other; give images of at least 2'
+        )
+    return some
+
+
+def _measures(sums: Dict[str, Tensor], spread: Spread) -> Collapse:
+    """From sums by class, each of which has an image.
+
+    Args:
+        sums (Dict[str, Tensor]): Of :func:`_class_sums`.
+        spread (Callable): For directions ``(D, C)``, the sum over the images
+            of ``<h, row>^2``, ``(D,)``.
+    """
+    count = sums['count']
+    means = sums['total'] / count[:, None]
+    return Collapse(
+        int(count.sum()),
+        _nc1(means, count, spread),
+        _cdnv(means, count, sums['squares']),
+        _separation(sums['units'], sums['directed']),
+    )
 
 
 def _rounding(means: Tensor, count: Tensor) -> float:
@@ -163,8 +263,7 @@ def _rounding(means: Tensor, count: Tensor) -> float:
     return torch.finfo(means.dtype).eps * terms * largest
 
 
-def _nc1(means: Tensor, sums: Dict[str, Tensor]) -> float:
-    count = sums['count']
+def _nc1(means: Tensor, count: Tensor, spread: Spread) -> float:
     # S_B is between.T @ between; to square it first would lose half the
     # digits.
     between = (means - means.mean(0)) / math.sqrt(len(means))
@@ -174,15 +273,13 @@ def _nc1(means: Tensor, sums: Dict[str, Tensor]) -> float:
         return math.nan
     rows = rows[kept]
     # The diagonal of S_W in these directions.
-    within = ((rows @ sums['products']) * rows).sum(1)
-    within = within - (means @ rows.T).square().T @ count
+    within = spread(rows) - (means @ rows.T).square().T @ count
     within = within.clamp_min(0) / count.sum()
     return float((within / scale[kept].square()).sum() / len(means))
 
 
-def _cdnv(means: Tensor, sums: Dict[str, Tensor]) -> float:
-    count = sums['count']
-    variance = sums['squares'] / count - means.square().sum(1)
+def _cdnv(means: Tensor, count: Tensor, squares: Tensor) -> float:
+    variance = squares / count - means.square().sum(1)
     variance = variance.clamp_min(0)
     apart = torch.pdist(means)  # by differences, for products would cancel
     apart = torch.where(apart > _rounding(means, count), apart, 0.0)
@@ -191,12 +288,11 @@ def _cdnv(means: Tensor, sums: Dict[str, Tensor]) -> float:
     return float((both / (2 * apart.square())).mean())
 
 
-def _separation(sums: Dict[str, Tensor]) -> float:
-    directed = sums['directed']
+def _separation(units: Tensor, directed: Tensor) -> float:
     if not directed.all():
         return math.nan
     # The mean cosine of all pairs is the square of the mean unit vector.
-    means = sums['units'] / directed[:, None]
+    means = units / directed[:, None]
     total = 1 - float(means.mean(0).square().sum())
     within = 1 - float(means.square().sum(1).mean())
     if total <= torch.finfo(means.dtype).eps * float(directed.sum()):

@@ -1,16 +1,7 @@
 """Reads the maps of a network that evaluates, as the method reads them."""
 
 from contextlib import AbstractContextManager
-from typing import (
-    Any,
-    Dict,
-    List,
-    Literal,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Union,
-)
+from typing import Dict, List, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +13,33 @@ from ..geometry import (
     to_positive_orthant,
 )
 from ..networks import unwrapped
-from ..nn.base import build
 from ..nn.bottleneck_angle_neck import PLANES
 from ..nn.branch import U1Branch
-from ..nn.feature_plane import FeaturePlane
 from ..nn.taps import MapCollector
 from ..options import checked
 from .naming import written_as
+from .probe_options import (
+    Layers,
+    Orthant,
+    Plane,
+    Planes,
+    build_plane,
+    check_options,
+)
+from .samples import class_labels
+from .uncompiled import Uncompiled
 from .views import PlainView, is_augmented
 
-Layers = Union[None, str, Sequence[str]]
-Plane = Literal['feature', 'image', 'joint']
-Planes = Union[None, dict, Sequence[dict]]
-Orthant = Literal['relu', 'abs', 'softplus', 'identity']
+__all__ = [
+    'Layers',
+    'Orthant',
+    'Plane',
+    'Planes',
+    'Probe',
+    'Source',
+    'check_options',
+    'class_labels',
+]
 
 
 class Source(NamedTuple):
@@ -52,62 +57,9 @@ class Source(NamedTuple):
         return f'{self.layer}/{self.plane}'
 
 
-def class_labels(samples: Sequence[Any]) -> Tensor:
-    """The labels of data samples that have one class each.
-
-    Args:
-        samples (Sequence[DataSample | dict]): With ``gt_label``.
-
-    Returns:
-        Tensor: ``(B,)``, int64, on the CPU.
-
-    Raises:
-        ValueError: If a sample has no label or several.
-    """
-    if not len(samples):
-        return torch.zeros(0, dtype=torch.int64)
-    labels = [sample.get('gt_label') for sample in samples]
-    if any(label is None or label.numel() != 1 for label in labels):
-        raise ValueError(
-            'the images need one gt_label each to be measured class by class; '
-            'use a data set of single-label classification'
-        )
-    return torch.cat([label.reshape(1) for label in labels]).cpu().long()
-
-
 def _branch_of(model: nn.Module) -> Optional[U1Branch]:
     branch = getattr(model, 'u1', None)
     return branch if isinstance(branch, U1Branch) else None
-
-
-def check_options(field: str, layers: Layers, feature_plane: Planes) -> None:
-    """Check what of a probe's options needs no network.
-
-    Args:
-        field (str): Whose options they are, for messages.
-        layers (str | Sequence[str], optional): See :class:`Probe`.
-        feature_plane (dict | Sequence[dict], optional): See :class:`Probe`.
-
-    Raises:
-        ValueError: If a layer is named twice or none at all, or a plane
-            cannot be built or is not one a layer.
-    """
-    names = [layers] if isinstance(layers, str) else layers
-    if names is not None and (not names or len(set(names)) < len(names)):
-        raise ValueError(
-            f'{field}.layers={layers!r} must name each layer once; None takes '
-            "those of the model's U(1) branch"
-        )
-    if feature_plane is None:
-        return
-    several = not isinstance(feature_plane, dict)
-    if several and names is not None and len(feature_plane) != len(names):
-        raise ValueError(
-            f'{field}.feature_plane has {len(feature_plane)} configs, but '
-            f'layers has {len(names)} names; give one a layer'
-        )
-    for config in feature_plane if several else [feature_plane]:
-        _build_plane(config, field)
 
 
 def _default_layers(
@@ -169,6 +121,7 @@ class Probe:
         if token_grid == '':  # it would name the network itself
             raise ValueError(f"{field}.token_grid='' must name a module")
         self.field, self._names = field, {}
+        self._uncompiled = Uncompiled(model)
         augmented, model = is_augmented(model), unwrapped(model)
         branch = _branch_of(model)
         neck = None if branch is None else branch.neck
@@ -184,7 +137,7 @@ class Probe:
             layers = [layers]
         if token_grid is None and neck is not None:
             token_grid = neck.token_grid
-        with self._named():
+        with self._named(), self._uncompiled:
             self._collector = MapCollector(model, layers, token_grid)
         self._view = PlainView(model) if augmented else None
         self.layers = self._collector.layers
@@ -207,7 +160,7 @@ class Probe:
                 configs = list(config)
             # Once more, for it is now that the layers are known.
             check_options(self.field, self.layers, configs)
-            planes = [_build_plane(own, self.field) for own in configs]
+            planes = [build_plane(own, self.field) for own in configs]
             return dict(zip(self.layers, planes))
         own = {}
         if branch is not None and len(branch.neck.feature_planes):
@@ -215,7 +168,7 @@ class Probe:
             own = dict(zip(names, branch.neck.feature_planes))
         default = dict(windings=(self.winding,))
         return {
-            layer: own.get(layer) or _build_plane(default, self.field)
+            layer: own.get(layer) or build_plane(default, self.field)
             for layer in self.layers
         }
 
@@ -224,8 +177,13 @@ class Probe:
         return written_as(self._names)
 
     def attach(self) -> None:
-        """Read the network's maps from now on."""
+        """Read the network's maps from now on.
+
+        A compiled network runs as written meanwhile, see
+        :class:`~.uncompiled.Uncompiled`.
+        """
         self.detach()
+        self._uncompiled.begin()
         self._collector.__enter__()
         if self._view is not None:
             self._view.attach(self._collector)
@@ -235,20 +193,24 @@ class Probe:
         if self._view is not None:
             self._view.detach()
         self._collector.__exit__()
+        self._uncompiled.end()
 
     @torch.no_grad()
-    def intensities(self) -> Dict[str, Tensor]:
-        """``I`` of the latest batch by layer, ``(B, C, H, W)``.
+    def maps(self) -> Dict[str, Tensor]:
+        """``A`` of the latest batch by layer, ``(B, C, H, W)``.
 
         Raises:
             ValueError: If a layer did not run or has no map.
         """
         with self._named():
-            reader = self._view or self._collector
-            maps = reader.maps()
+            return (self._view or self._collector).maps()
+
+    @torch.no_grad()
+    def intensities(self) -> Dict[str, Tensor]:
+        """``I`` of the latest batch by layer, ``(B, C, H, W)``."""
         return {
             layer: to_positive_orthant(activation, self.orthant)
-            for layer, activation in maps.items()
+            for layer, activation in self.maps().items()
         }
 
     def energies(self) -> Dict[str, Tensor]:
@@ -276,12 +238,23 @@ class Probe:
                         energy(intensity), self.winding
                     )
                 else:
-                    found[source] = self._feature(source.layer, intensity)
+                    found[source] = self.feature_moment(
+                        source.layer, pooled_vector(intensity)
+                    )
         return found
 
-    def _feature(self, layer: str, intensity: Tensor) -> Tensor:
-        plane = self._planes[layer].to(intensity.device)
-        moment = plane(pooled_vector(intensity))
+    def feature_moment(self, layer: str, vectors: Tensor) -> Tensor:
+        """``z_f`` of vectors in the plane in which a layer is measured.
+
+        Args:
+            layer (str): One of :attr:`layers`; not for ``plane='image'``.
+            vectors (Tensor): ``(N, C)``, pooled or of pixels.
+
+        Returns:
+            Tensor: ``(N, 2)``.
+        """
+        plane = self._planes[layer].to(vectors.device)
+        moment = plane(vectors)
         if moment.ndim == 2:
             return moment
         return moment[:, plane.windings.index(_one_of(plane.windings))]
@@ -289,15 +262,3 @@ class Probe:
 
 def _one_of(windings: Sequence[int]) -> int:
     return 1 if 1 in windings else windings[0]
-
-
-def _build_plane(config: dict, owner: str) -> nn.Module:
-    for field, value in (('basis', 'learned'), ('center', 'running')):
-        if config.get(field) == value:
-            raise ValueError(
-                f'{owner}.feature_plane.{field}={value!r} is fitted in '
-                'training, which a measurement does not do; leave '
-                "feature_plane out to use the model's own, or fit one to a "
-                'file'
-            )
-    return build(f'{owner}.feature_plane', config, FeaturePlane).eval()

@@ -27,7 +27,7 @@ with needs('lab'):
 #: Aspects of each column. The first gives the column's number.
 COLUMNS: Dict[str, Tuple[str, ...]] = {
     'C1': ('concentrated', 'symmetric'),
-    'C2': ('peak', 'quartic', 'rim'),
+    'C2': ('crown', 'quartic', 'brim'),
     'C3 feature plane': (
         'class means differ, PCA feature plane',
         'angle depends on class, PCA feature plane',

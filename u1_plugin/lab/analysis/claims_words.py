@@ -53,12 +53,15 @@ C4, top-1 in per cent (mean over the splits) and differences in points:
 - *C1*: share of the energy within half of the half diagonal, less the uniform
   share; *symmetric*: the mean map's correlation with its quarter turns, which
   must exceed ½.
-- *C2*: b of `V(r) = a r⁴ − b r² + c`, in units of the mean energy, r in half
-  diagonals. *quartic* is a > 0, *rim* a trough inside the map.
+- *C2*: height of the crown: energy of the rings about the axis less that of
+  the trough's ring, in units of the mean energy; the trough is that of the
+  fitted `V(r) = a r⁴ − b r² + c`, r in half diagonals. *quartic* is a > 0,
+  *brim* the height of the outer rings. Both must reach 0.1.
 - *C3*: share of the circular variance that the classes' means explain, beyond
   permuted labels; *angle depends on class*: mutual information, likewise. The
   feature plane is the PCA plane about the data's mean, fitted without labels.
-  *planes agree*: circular correlation of the classes' angles in both planes.
+  *planes agree*: Fisher and Lee's correlation of the classes' angles in both
+  planes.
 - *C4*: a memory of bottleneck pixels votes, without training. *pixel* is the
   plain vote, *image* the vote weighed by the image angle, *position* and
   *radius* by a kernel of the pixel's place and of its distance from the axis,

@@ -150,6 +150,25 @@ def prepare_image(
         ) from error
 
 
+def check_same_images(first: Images, second: Images) -> None:
+    """Raise ValueError unless two data sets hold the same files in one order.
+
+    Of images without files, their number is all that is compared here.
+    """
+
+    def files(dataset: Images) -> List[Any]:
+        infos = (dataset.get_data_info(k) for k in range(len(dataset)))
+        return [info.get('img_path') for info in infos]
+
+    if len(first) == len(second) and files(first) == files(second):
+        return
+    raise ValueError(
+        f'--against: its test images ({len(second)}) are not those of the '
+        f'network that is analysed ({len(first)}), and a difference is paired '
+        'over the images; give both the same with --data FOLDER'
+    )
+
+
 def subset_index(total: int, count: int) -> np.ndarray:
     """At most ``count`` numbers of ``range(total)``, evenly spaced."""
     count = min(total, count)

@@ -26,6 +26,7 @@ from ...measure.accumulators import AngleAccumulator, EnergyAccumulator
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.profile import EnergySummary
 from ...measure.vectors import VectorAccumulator
+from .resampling import ResampledMaps
 
 #: The image itself, RGB where it has three channels: what of a finding is the
 #: data set's own.
@@ -66,6 +67,9 @@ class LayerFinding(NamedTuple):
             without a hue.
         basis (np.ndarray, optional): PCA plane, ``(2, C)``; likewise.
         vectors (np.ndarray): Normalised pooled vectors, ``(N, C)``, in a file.
+        norms (np.ndarray, optional): Of the pooled vectors, ``(N,)``.
+        resampled (np.ndarray, optional): Mean relative energy of resampled
+            images, ``(R, H, W)``; see :func:`~.resampling.image_weights`.
     """
 
     name: str
@@ -76,6 +80,8 @@ class LayerFinding(NamedTuple):
     center: Optional[np.ndarray]
     basis: Optional[np.ndarray]
     vectors: np.ndarray
+    norms: Optional[np.ndarray] = None
+    resampled: Optional[np.ndarray] = None
 
 
 class LayerState:
@@ -86,16 +92,24 @@ class LayerState:
         orthant (str): ``rho``.
         images (int): N.
         folder (Path): Where what grows with N lies.
+        resamples (int): R, of the mean map; 0 leaves it out.
     """
 
     def __init__(
-        self, name: str, orthant: str, images: int, folder: Path
+        self,
+        name: str,
+        orthant: str,
+        images: int,
+        folder: Path,
+        resamples: int = 0,
     ) -> None:
         self.name, self.orthant, self.images = name, orthant, images
+        self.maps = ResampledMaps(resamples) if resamples else None
         self.file = folder / f'{name}.npy'
         self.energy = EnergyAccumulator()
         self.vectors = VectorAccumulator()
         self.image_moments = np.full((images, 2), np.nan)
+        self.norms = np.zeros(images)
         self.units: Optional[np.ndarray] = None
 
     def update(self, activation: Tensor, index: Tensor) -> None:
@@ -103,6 +117,8 @@ class LayerState:
         intensity = to_positive_orthant(activation.float(), self.orthant)
         own = energy(intensity).double()
         self.energy.update(own, index)
+        if self.maps is not None:
+            self.maps.update(own, index)
         self.image_moments[index] = image_moment(own).cpu().numpy()
         pooled = pooled_vector(intensity)
         if self.images > pooled.size(1):
@@ -116,6 +132,7 @@ class LayerState:
                 self.file, 'w+', np.float32, (self.images, unit.size(1))
             )
         self.units[index] = unit.cpu().numpy()
+        self.norms[index] = norm.double().cpu().numpy()
 
     def _center_and_basis(self) -> Tuple[np.ndarray, np.ndarray]:
         if self.vectors.size is not None:
@@ -162,6 +179,8 @@ class LayerState:
             center,
             basis,
             self.units,
+            self.norms,
+            None if self.maps is None else self.maps.mean_maps(),
         )
 
 

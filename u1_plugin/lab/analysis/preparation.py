@@ -139,31 +139,6 @@ def picture_pipeline(
     return steps
 
 
-def photograph(image: Tensor, rgb: bool = False) -> np.ndarray:
-    """An image as the pipeline gives it, for readers.
-
-    Args:
-        image (Tensor): ``(C, H, W)``, before normalisation.
-        rgb (bool): Whether three channels are RGB, and not BGR.
-
-    Returns:
-        np.ndarray: ``(H, W, 3)`` in [0, 1]. Of three channels, the colours;
-        of four, those of the first three (BGR and alpha); of any other
-        number, the mean in grey.
-    """
-    whole: float = 255
-    if not image.is_floating_point():
-        whole = torch.iinfo(image.dtype).max
-    elif image.max() <= 1:
-        whole = 1
-    colors = image.float() / whole
-    if len(colors) in (3, 4):
-        colors = colors[:3] if rgb else colors[:3].flip(0)
-    else:
-        colors = colors.mean(0).expand(3, -1, -1)
-    return colors.clamp(0, 1).permute(1, 2, 0).numpy()
-
-
 def input_channels(model: nn.Module) -> int:
     """Channels of the images that a network takes: those of its first layer.
 

@@ -45,7 +45,9 @@ class Network(NamedTuple):
     source: str
 
 
-def _timm_config(name: str, pretrained: bool) -> Config:
+def _timm_config(
+    name: str, pretrained: bool, image_size: Optional[int] = None
+) -> Config:
     try:
         import timm
     except ImportError as error:
@@ -61,11 +63,12 @@ def _timm_config(name: str, pretrained: bool) -> Config:
         {}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()
     )
     size = data['input_size'][-1]
+    model = dict(type='TimmClassifier', model_name=name, pretrained=pretrained)
+    if image_size and timm.get_pretrained_cfg(name).fixed_input_size:
+        model['img_size'] = image_size  # it takes one size only
     return Config(
         dict(
-            model=dict(
-                type='TimmClassifier', model_name=name, pretrained=pretrained
-            ),
+            model=model,
             data_preprocessor=dict(
                 mean=[255 * value for value in data['mean']],
                 std=[255 * value for value in data['std']],
@@ -131,7 +134,15 @@ def _load(model: nn.Module, checkpoint: str) -> None:
     if isinstance(model, TimmClassifier):
         classifier = model.model.pretrained_cfg.get('classifier', 'head')
         state = {_timm_key(key, classifier): v for key, v in state.items()}
-    missing = model.load_state_dict(state, strict=False).missing_keys
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:  # of weights of another shape
+        reason = ' '.join(str(error).split())
+        raise ValueError(
+            f'CHECKPOINT {checkpoint!r} does not fit the network: {reason}; '
+            'give the checkpoint of this config, and no --size where its '
+            'position embedding has one'
+        ) from error
     missing = [
         key
         for key in missing
@@ -157,6 +168,7 @@ def load_network(
     checkpoint: Optional[str] = None,
     seed: Optional[int] = None,
     options: Optional[dict] = None,
+    size: Optional[int] = None,
 ) -> Network:
     """A network by the name of its config or of timm's model.
 
@@ -168,10 +180,11 @@ def load_network(
         seed (int, optional): Initialise the weights anew in place of loading
             any: the untrained twin.
         options (dict, optional): As ``--cfg-options``.
+        size (int, optional): Of the square images, pixels: of timm's networks
+            that take one size only, which is built for this one then.
 
     Raises:
-        ValueError: If a config comes without a checkpoint and without a seed,
-            or timm's model gives no maps ``(B, C, H, W)``.
+        ValueError: If a config comes without a checkpoint and without a seed.
     """
     is_timm = source.startswith(TIMM)
     if not is_timm and checkpoint is None and seed is None:
@@ -181,17 +194,12 @@ def load_network(
         )
     name = source[len(TIMM) :] if is_timm else Path(source).stem
     if is_timm:
-        config = _timm_config(name, checkpoint is None and seed is None)
+        config = _timm_config(name, checkpoint is None and seed is None, size)
     else:
         config = Config.fromfile(source)
     if options:
         config.merge_from_dict(options)
     model = _build(config, seed, checkpoint is None and seed is None)
-    if getattr(getattr(model, 'model', None), 'output_fmt', 'NCHW') != 'NCHW':
-        raise ValueError(
-            f"{source}: timm's {name} has its channels last; use MMPretrain's "
-            'config of this architecture'
-        )
     if seed is not None:
         weights = f'untrained, seed {seed}'
     elif checkpoint is None:

@@ -76,6 +76,7 @@ def survey(
     planes: Sequence[str] = tuple(PLANES),
     transform: Callable[[Tensor], Tensor] = lambda images: images,
     progress: Callable[[int], None] = lambda images: None,
+    resamples: int = 0,
 ) -> Survey:
     """Measure the layers of a network, and the images themselves.
 
@@ -95,6 +96,7 @@ def survey(
         transform (Callable): Of the preprocessed images, for controls; the
             raw images go through it as well.
         progress (Callable): Told of the images done.
+        resamples (int): Of the mean maps, for a comparison.
 
     Returns:
         Survey: The vectors in it lie in ``folder``.
@@ -110,7 +112,7 @@ def survey(
             'at least 3'
         )
     states = {
-        name: LayerState(name, orthant, total, folder)
+        name: LayerState(name, orthant, total, folder, resamples)
         for name in [INPUT, *layers]
     }
     labels = np.zeros(total, np.int64)

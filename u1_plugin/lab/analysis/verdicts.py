@@ -9,33 +9,36 @@ C1     concentrated       more energy within half the half diagonal than a
                           uniform map has, paired over the images
 C1     symmetric          turned by quarter turns, the mean map correlates
                           with itself by more than 1/2
-C2     peak               b > 0: the energy falls from the axis outwards
+C2     crown              b > 0: the energy falls from the axis outwards, and
+                          the rings about the axis lie above the trough's
 C2     quartic            a > 0: and falls ever less
-C2     rim                2 a R^2 > b: the trough ``sqrt(b / 2a)`` lies within
-                          the outermost ring R
+C2     brim               2 a R^2 > b: the trough ``sqrt(b / 2a)`` lies within
+                          the outermost ring R, and the outer rings lie above
+                          the trough's
 C3     angle depends on   mutual information of angle and class, beyond
        class, PLANE       permuted labels
 C3     class means        the classes' mean angles differ: they explain more
        differ, PLANE      of the circular variance than with permuted labels
-C3     planes agree       circular correlation of the classes' mean angles in
-                          both planes, against permuted classes
+C3     planes agree       Fisher and Lee's correlation of the classes' mean
+                          angles in both planes, against permuted classes
 =====  =================  ==================================================
+
+Each has a least effect that counts; an estimate below supports nothing,
+however significant. ``tools/verdict_rates.py`` tells how often each verdict
+errs with these.
 
 A resultant length alone supports nothing: where all classes share one angle
 it is high, and no symmetry is broken.
 """
 
 import math
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import List, Mapping, Optional
 
 import numpy as np
 
-from ...measure.circular_tests import (
-    ClassAngleSummary,
-    circular_correlation,
-    holm,
-)
-from ...measure.estimate import Chance, Estimate
+from ...measure.circular_tests import ClassAngleSummary
+from ...measure.correlations import fisher_lee_correlation
+from ...measure.estimate import Estimate
 from ...measure.information import class_dependence
 from ...measure.profile import (
     EnergySummary,
@@ -43,15 +46,39 @@ from ...measure.profile import (
     fit_sombrero,
     symmetry,
 )
-from ...options import checked
+from ...measure.sombrero import heights
+from .judging import (
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Finding,
+    Test,
+    claim_verdict,
+    judge,
+)
 
-SUPPORTED, REFUTED, UNDECIDED = 'supported', 'not supported', 'undecided'
+__all__ = [
+    'Finding',
+    'REFUTED',
+    'SUPPORTED',
+    'Test',
+    'UNDECIDED',
+    'angle_tests',
+    'claim_verdict',
+    'concentration_tests',
+    'judge',
+    'sombrero_tests',
+]
 
 #: Fewer images than this decide nothing.
 MIN_IMAGES = 20
 
 #: A Sombrero must explain this share of the profile's variance.
 MIN_R2 = 0.5
+
+#: Crown and brim must rise above the trough by this share of the uniform
+#: density.
+MIN_HEIGHT = 0.1
 
 #: Excess shares below this are no effect, however significant.
 MIN_SHARE = 0.01
@@ -61,70 +88,6 @@ MIN_SYMMETRY = 0.5
 
 #: Correlations of the planes below this are no agreement.
 MIN_CORRELATION = 0.1
-
-
-class Test(NamedTuple):
-    """One question to the data, before correction for their number.
-
-    Attributes:
-        claim (str): ``'C1'``, ``'C2'`` or ``'C3'``.
-        aspect (str): See the table above.
-        statistic (str): What the estimate is of, with its unit.
-        n (int): Images; of ``'planes agree'`` the classes.
-        estimate (Estimate): Its p-value is one-sided, of the hypothesis that
-            the aspect does not hold; that of ``'planes agree'`` two-sided.
-        least (float): The aspect is refuted where the whole interval lies
-            below.
-        obstacle (str, optional): Why these data cannot decide.
-        objection (str, optional): Why the claim fails whatever the p-value.
-    """
-
-    # Not a test of the package's own, which pytest would collect.
-    __test__ = False
-
-    claim: str
-    aspect: str
-    statistic: str
-    n: int
-    estimate: Estimate
-    least: float = 0.0
-    obstacle: Optional[str] = None
-    objection: Optional[str] = None
-
-
-class Finding(NamedTuple):
-    """A test with its place, its corrected p-value and its verdict.
-
-    Attributes:
-        layer (str): Where.
-        test (Test): The question.
-        corrected (float): p-value after Holm over all tests judged together.
-        verdict (str): ``'supported'``, ``'not supported'`` or
-            ``'undecided'``.
-    """
-
-    layer: str
-    test: Test
-    corrected: float
-    verdict: str
-
-    def row(self) -> Dict[str, object]:
-        """Flat, for tables and JSON."""
-        test, estimate = self.test, self.test.estimate
-        return dict(
-            layer=self.layer,
-            claim=test.claim,
-            aspect=test.aspect,
-            verdict=self.verdict,
-            n=test.n,
-            statistic=test.statistic,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            pvalue=estimate.pvalue,
-            corrected=self.corrected,
-            remark=test.obstacle or test.objection or '',
-        )
 
 
 def _few(n: int) -> Optional[str]:
@@ -173,16 +136,22 @@ def concentration_tests(
 def sombrero_tests(summary: EnergySummary) -> List[Test]:
     """C2: is the radial profile a Sombrero?
 
+    The fit says of which sign the curvatures are and where the trough is, the
+    measured rings how high crown and brim are above it. Significant must be
+    both, and the larger p-value counts.
+
     Args:
         summary (EnergySummary): Of one layer.
     """
     obstacle, objection = _few(summary.n), None
     unknown = Estimate(*[math.nan] * 4)
-    a = b = rim = unknown
+    quartic = crown = brim = unknown
     rings = len(summary.profile)
     if rings >= 3:
         fit = fit_sombrero(summary)
-        a, b, rim = fit.a, fit.b, fit.rim
+        found = heights(summary, fit)
+        quartic = fit.a
+        crown, brim = _both(found.crown, fit.b), _both(found.brim, fit.rim)
         if fit.r2 < MIN_R2:
             objection = f'the curve explains {fit.r2:.0%} of the profile'
     if rings < 4:
@@ -190,14 +159,23 @@ def sombrero_tests(summary: EnergySummary) -> List[Test]:
             f'{rings} ring(s), which three coefficients fit whatever they '
             'are; choose an earlier layer or larger inputs'
         )
+    above = 'above the trough, in uniform densities'
     return [
-        Test('C2', aspect, name, summary.n, found, 0.0, obstacle, objection)
-        for aspect, name, found in (
-            ('peak', 'b', b),
-            ('quartic', 'a', a),
-            ('rim', '2 a R^2 - b', rim),
+        Test('C2', aspect, name, summary.n, own, least, obstacle, objection)
+        for aspect, name, own, least in (
+            ('crown', f'energy at the axis {above}', crown, MIN_HEIGHT),
+            ('quartic', 'a', quartic, 0.0),
+            ('brim', f'energy at the rim {above}', brim, MIN_HEIGHT),
         )
     ]
+
+
+def _both(height: Estimate, sign: Estimate) -> Estimate:
+    """A height whose sign the fit must show as well."""
+    larger = max(height.pvalue, sign.pvalue)
+    if math.isnan(height.pvalue + sign.pvalue):
+        larger = math.nan
+    return height._replace(pvalue=larger)
 
 
 def angle_tests(
@@ -255,78 +233,20 @@ def _agreement(
     permutations: int,
     seed: int,
 ) -> Test:
-    found = circular_correlation(first.mean, second.mean, permutations, seed)
+    found = fisher_lee_correlation(
+        first.mean, second.mean, permutations, seed=seed
+    )
     classes = int((~np.isnan(first.mean) & ~np.isnan(second.mean)).sum())
     obstacle = _few(min(first.n, second.n))
     if classes < 5:
         obstacle = f'{classes} classes; at least 5 are needed'
-    # Either turn of the plane counts, so that only an interval close to 0 on
-    # both sides speaks against agreement.
-    objection = None
-    if max(abs(found.low), abs(found.high)) < MIN_CORRELATION:
-        objection = f'below {MIN_CORRELATION} either way'
     return Test(
         'C3',
         'planes agree',
-        "circular correlation of the classes' means in both planes",
+        "Fisher and Lee's correlation of the classes' means in both planes",
         classes,
         found,
-        -math.inf,
+        MIN_CORRELATION,
         obstacle,
-        objection,
+        either=True,  # either turn of the plane counts
     )
-
-
-def _verdict(test: Test, corrected: float, alpha: float) -> str:
-    if test.obstacle or math.isnan(test.estimate.value):
-        return UNDECIDED
-    if test.objection or test.estimate.high < test.least:
-        return REFUTED
-    return SUPPORTED if corrected < alpha else UNDECIDED
-
-
-@checked()
-def judge(
-    tests: Mapping[str, Sequence[Test]], alpha: Chance = 0.05
-) -> List[Finding]:
-    """Correct all tests of an analysis together and decide each.
-
-    An aspect is supported if its corrected p-value is below ``alpha``, not
-    supported if its whole interval lies below the least effect that counts or
-    there is an objection, and undecided otherwise.
-
-    Args:
-        tests (Mapping[str, Sequence[Test]]): By layer.
-        alpha (float): In (0, 1).
-
-    Returns:
-        List[Finding]: In the order given.
-
-    Raises:
-        ValueError: If ``alpha`` is out of its range.
-    """
-    flat = [(layer, test) for layer, own in tests.items() for test in own]
-    # A test that the data cannot decide must not cost the others power.
-    pvalues = [
-        math.nan if test.obstacle else test.estimate.pvalue for _, test in flat
-    ]
-    return [
-        Finding(layer, test, float(corrected), _verdict(test, corrected, alpha))
-        for (layer, test), corrected in zip(flat, holm(np.array(pvalues)))
-    ]
-
-
-def claim_verdict(findings: Sequence[Finding]) -> str:
-    """Of a claim with several aspects: it holds where all of them do.
-
-    Args:
-        findings (Sequence[Finding]): Of one claim and one layer.
-
-    Returns:
-        str: ``'not supported'`` if one aspect is not, ``'supported'`` if all
-        are, ``'undecided'`` otherwise.
-    """
-    verdicts = {finding.verdict for finding in findings}
-    if REFUTED in verdicts:
-        return REFUTED
-    return SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED

@@ -1,0 +1,322 @@
+"""Two networks side by side: matched layers, paired differences, options."""
+
+import json
+import math
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from test_analyze_tool import (  # noqa: F401
+    CLASSES,
+    COUNT,
+    LAYERS,
+    config_file,
+    folder,
+    load_tool,
+)
+
+from u1_plugin.lab.analysis.comparison import (
+    compare,
+    match_layers,
+    paired_difference,
+)
+from u1_plugin.lab.analysis.images import check_same_images
+from u1_plugin.lab.analysis.layer import LayerState
+from u1_plugin.lab.analysis.paired_statistics import (
+    STATISTICS,
+    Drawn,
+    layer_collapse,
+    pooled_vectors,
+    statistics_of,
+)
+from u1_plugin.lab.analysis.resampling import ResampledMaps, image_weights
+from u1_plugin.lab.analysis.second_network import second_network
+from u1_plugin.lab.analysis.survey import INPUT, JUDGED, Survey
+from u1_plugin.measure import CollapseAccumulator, class_dependence, symmetry
+from u1_plugin.measure.profile import concentration, fit_sombrero
+from u1_plugin.measure.sombrero import heights
+
+
+def named(*names):
+    return [SimpleNamespace(name=name) for name in names]
+
+
+@pytest.mark.parametrize(
+    'first, second, pairs',
+    [
+        ('a b c', 'a b c', 'a-a-name b-b-name c-c-name'),
+        ('a b c', 'b c', 'b-b-name c-c-name'),
+        ('a b c', 'x y', 'b-x-order c-y-order'),
+        ('a b', 'x y z', 'a-y-order b-z-order'),
+        ('a b end', 'x end', 'b-x-order end-end-name'),
+        ('a', '', ''),
+    ],
+)
+def test_layers_are_matched_by_name_or_from_the_last(first, second, pairs):
+    found = match_layers(named(*first.split()), named(*second.split()))
+    told = ' '.join(f'{p.first.name}-{p.second.name}-{p.how}' for p in found)
+    assert told == pairs
+
+
+def test_weights_belong_to_the_images():
+    index = np.arange(500)
+    whole = image_weights(index, 40)
+    assert whole.shape == (40, 500)
+    parts = [image_weights(part, 40) for part in np.split(index[::-1], 4)]
+    assert (np.concatenate(parts, 1)[:, ::-1] == whole).all()
+    # Counts of a bootstrap: mean and variance 1, four standard errors.
+    assert abs(whole.mean() - 1) < 4 / math.sqrt(whole.size)
+    assert abs(whole.var() - 1) < 4 * math.sqrt(3 / whole.size)
+
+
+def test_resampled_maps_are_weighed_means():
+    energy = torch.rand(30, 3, 4, generator=torch.Generator().manual_seed(0))
+    energy = energy.double()
+    energy[7], energy[9] = 0, math.nan  # no part of any mean
+    found = ResampledMaps(5)
+    for part in torch.arange(30).split(8):
+        found.update(energy[part], part)
+    kept = np.array([k for k in range(30) if k not in (7, 9)])
+    relative = (energy / energy.mean((1, 2), keepdim=True)).numpy()[kept]
+    for row, weight in zip(found.mean_maps(), image_weights(kept, 5)):
+        expected = np.average(relative, axis=0, weights=weight)
+        np.testing.assert_allclose(row, expected)
+
+
+def layer_of(place, seed: int, name='backbone.x', images=60, resamples=40):
+    """A layer whose maps depend on the class, and lean on a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    state = LayerState(name, 'relu', images, place, resamples)
+    labels = torch.arange(images) % 5
+    means = torch.rand(5, 8, 8, 8, generator=generator)
+    maps = means[labels] + torch.rand(
+        images, 8, 8, 8, generator=torch.Generator().manual_seed(7)
+    )
+    for part in torch.arange(images).split(16):
+        state.update(maps[part], part)
+    return state.finish(labels.numpy(), 5, tuple(JUDGED)), labels.numpy()
+
+
+def test_statistics_are_those_of_the_report(tmp_path):
+    layer, labels = layer_of(tmp_path, 0)
+    found = statistics_of(layer, labels, 5)
+    assert set(found) == set(STATISTICS)
+    tall = heights(layer.energy, fit_sombrero(layer.energy))
+    collapse = layer_collapse(layer, labels, 5)
+    expected = dict(
+        concentration=concentration(layer.energy).excess.value,
+        symmetry=symmetry(layer.energy).value,
+        crown=tall.crown.value,
+        brim=tall.brim.value,
+        nc1=collapse.nc1,
+        cdnv=collapse.cdnv,
+        separation=collapse.separation,
+    )
+    for plane in JUDGED:
+        own = class_dependence(layer.planes[plane].table, 199, 2)
+        expected[f'information {plane}'] = own.information_share.value
+        expected[f'means {plane}'] = own.between_share.value
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value), name
+        assert len(found[name].draws) == 40
+    assert set(statistics_of(layer, None, 1)) == set(list(STATISTICS)[:4])
+
+
+def test_collapse_of_a_layer_is_that_of_its_vectors(tmp_path):
+    layer, labels = layer_of(tmp_path, 0)
+    stream = CollapseAccumulator(5)
+    vectors = pooled_vectors(layer)
+    stream.update(vectors, torch.from_numpy(labels))
+    np.testing.assert_allclose(
+        layer_collapse(layer, labels, 5), stream.summary()
+    )
+    # Vectors are stored as directions in float32.
+    assert vectors.norm(dim=1).numpy() == pytest.approx(layer.norms, rel=1e-6)
+    assert layer_collapse(layer, 0 * labels, 5) is None
+
+
+def survey_of(layer, labels) -> Survey:
+    return Survey([layer._replace(name=INPUT), layer], labels, list('abcde'))
+
+
+def test_a_network_does_not_differ_from_itself(tmp_path):
+    found = survey_of(*layer_of(tmp_path, 0))
+    facts = dict(network='b', weights='w')
+    same = compare(facts, found, found, [], 0.05, 40)
+    assert len(same.differences) == len(STATISTICS)
+    for row in same.differences:
+        assert row.difference.value == 0 and math.isnan(row.difference.low)
+        assert row.verdict == 'no difference shown'
+
+
+def test_networks_that_differ(tmp_path):
+    (tmp_path / 'b').mkdir()
+    first = survey_of(*layer_of(tmp_path, 0))
+    second = survey_of(*layer_of(tmp_path / 'b', 1))
+    facts = dict(network='b', weights='w')
+    found = compare(facts, first, second, [], 0.05, 40)
+    back = compare(facts, second, first, [], 0.05, 40)
+    assert {row.verdict for row in found.differences} > {'higher', 'lower'}
+    for row, other in zip(found.differences, back.differences):
+        assert row.difference.value == pytest.approx(-other.difference.value)
+        assert row.difference.value == pytest.approx(
+            row.first.value - row.second.value
+        )
+        assert row.corrected == pytest.approx(other.corrected)
+    wrong = second._replace(labels=second.labels[::-1])
+    with pytest.raises(ValueError, match='--against: .* other images'):
+        compare(facts, first, wrong, [], 0.05, 40)
+
+
+def test_the_interval_of_a_paired_difference_covers():
+    """Means of correlated data: 95 % but for 200 runs' own error."""
+    rng = np.random.default_rng(0)
+    weights = image_weights(np.arange(80), 200)
+    inside, widths = 0, []
+    for _ in range(200):
+        shared = rng.normal(size=80)
+        values = [shared + 0.3 * rng.normal(size=80) + k for k in (0.2, 0.0)]
+        drawn = [
+            Drawn(own.mean(), weights @ own / weights.sum(1)) for own in values
+        ]
+        found = paired_difference(*drawn)
+        inside += found.low < 0.2 < found.high
+        widths.append(found.high - found.low)
+    assert 180 <= inside <= 199
+    # Paired: the part that both share does not widen it.
+    assert np.mean(widths) < 1.2 * 2 * 1.96 * 0.3 * math.sqrt(2 / 80)
+
+
+def asked(**options) -> SimpleNamespace:
+    names = ('checkpoint', 'untrained', 'layers', 'cfg_options')
+    empty = {f'against_{name}': None for name in names}
+    own = dict(source='a.py', checkpoint='a.pth', untrained=None)
+    return SimpleNamespace(
+        **{**empty, **own, 'cfg_options': None, 'against': None, **options}
+    )
+
+
+@pytest.mark.parametrize(
+    'options, found',
+    [
+        ({}, None),
+        (dict(against=['b.py', 'b.pth']), ('b.py', 'b.pth', None, None)),
+        (
+            dict(against=['b.py'], against_checkpoint='c.pth'),
+            ('b.py', 'c.pth', None, None),
+        ),
+        (dict(against=['timm:b']), ('timm:b', None, None, None)),
+        (dict(against_checkpoint='c.pth'), ('a.py', 'c.pth', None, None)),
+        (dict(against_untrained=3), ('a.py', None, 3, None)),
+        (
+            dict(cfg_options=dict(x=1), against_untrained=0),
+            ('a.py', None, 0, dict(x=1)),
+        ),
+        (
+            dict(against=['b.py', 'b.pth'], cfg_options=dict(x=1)),
+            ('b.py', 'b.pth', None, None),
+        ),
+        (
+            dict(cfg_options=dict(x=1), against_cfg_options=dict(y=2)),
+            ('a.py', 'a.pth', None, dict(x=1, y=2)),
+        ),
+    ],
+)
+def test_the_second_network_that_is_asked_for(options, found):
+    assert second_network(asked(**options)) == found
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(against=['b', 'c', 'd']), 'at most one checkpoint'),
+        (
+            dict(against=['b', 'c'], against_checkpoint='d'),
+            'both name a checkpoint',
+        ),
+        (
+            dict(against=['b', 'c'], against_untrained=0),
+            '--against-untrained 0 loads no weights',
+        ),
+    ],
+)
+def test_options_of_the_second_network_that_contradict(options, message):
+    with pytest.raises(ValueError, match=message):
+        second_network(asked(**options))
+
+
+class Files:
+    def __init__(self, *names):
+        self.names = names
+
+    def __len__(self):
+        return len(self.names)
+
+    def get_data_info(self, number):
+        return dict(img_path=self.names[number])
+
+
+def test_images_must_be_the_same():
+    check_same_images(Files('a', 'b'), Files('a', 'b'))
+    for other in (Files('a'), Files('b', 'a')):
+        with pytest.raises(ValueError, match='--data FOLDER'):
+            check_same_images(Files('a', 'b'), other)
+
+
+@pytest.fixture(scope='module')
+def report(root, config_file, folder, tmp_path_factory):  # noqa: F811
+    """Two architectures in one report, written by the tool."""
+    out = tmp_path_factory.mktemp('against') / 'report'
+    swin = root / 'configs/digits/swin-narrow_1xb64_digits.py'
+    argv = [
+        *('analyze_bottleneck.py', str(config_file), '--untrained', '1'),
+        *('--against', str(swin), '--against-untrained', '2'),
+        *('--data', str(folder), '--out', str(out), '--layers', *LAYERS),
+        *('--against-layers', 'backbone.stages.0', 'backbone'),
+        *('--permutations', '99', '--control-images', '0'),
+        *('--resamples', '20'),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', argv)
+        load_tool(root, 'analyze_bottleneck').main()
+    return out
+
+
+def test_two_architectures_in_one_report(report):
+    content = json.loads((report / 'numbers.json').read_text())
+    found = content['comparison']
+    assert [(p['first'], p['second']) for p in found['pairs']] == [
+        ('backbone.layer2', 'backbone.stages.0'),
+        ('backbone', 'backbone'),
+    ]
+    assert [p['matched_by'] for p in found['pairs']] == ['order', 'name']
+    assert found['facts']['weights'] == 'untrained, seed 2'
+    names = {row['statistic'] for row in found['differences']}
+    assert {'concentration', 'agreement', 'nc1'} <= names
+    for row in found['differences']:
+        first, second, gap = (
+            row[part]['value'] for part in ('first', 'second', 'difference')
+        )
+        if None not in (first, second):
+            assert gap == pytest.approx(first - second)
+    assert content['collapse'].keys() == set(LAYERS)
+    assert content['classes'] == list(CLASSES)
+    assert content['layers'][0]['images'] == COUNT
+
+
+def test_the_pages_tell_of_both(report):
+    page = (report / 'report.html').read_text()
+    for text in (
+        'Against swin-narrow',
+        'untrained, seed 2',
+        'first less second',
+        'differences by layer',
+        'class separation R²',
+        'comparison.md',
+    ):
+        assert text in page
+    table = (report / 'comparison.md').read_text()
+    assert table.startswith('# small against swin-narrow')
+    assert '| layer2 | stages.0 | order | C1: energy' in table

@@ -1,0 +1,259 @@
+"""Two networks on the same images: layers side by side, and differences."""
+
+import math
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from ...measure.circular_tests import holm
+from ...measure.estimate import NORMAL_QUANTILE, Estimate
+from ...options import Count, checked
+from ..markup import markdown
+from .drawing import short
+from .layer import LayerFinding
+from .paired_statistics import STATISTICS, Drawn, statistics_of
+from .survey import Survey
+from .verdicts import Finding
+
+HIGHER, LOWER, ALIKE = 'higher', 'lower', 'no difference shown'
+
+
+class Pair(NamedTuple):
+    """Layers that are compared.
+
+    Attributes:
+        first (LayerFinding): Of the network that is analysed.
+        second (LayerFinding): Of the one that it is held against.
+        how (str): Matched by ``'name'``, or by ``'order'`` from the last.
+    """
+
+    first: LayerFinding
+    second: LayerFinding
+    how: str
+
+
+class Difference(NamedTuple):
+    """A statistic of a pair of layers.
+
+    Attributes:
+        first_layer (str): Name.
+        second_layer (str): Name.
+        statistic (str): Key of :data:`~.paired_statistics.STATISTICS`.
+        first (Estimate): Of the first network, with its bootstrap interval.
+        second (Estimate): Of the second.
+        difference (Estimate): First less second. The interval is normal, with
+            the spread of the difference over the same resampled images for
+            both; the p-value is two-sided. NaN where either is not defined.
+        corrected (float): p-value after Holm, over all differences.
+        verdict (str): ``'higher'``, ``'lower'`` or ``'no difference shown'``.
+    """
+
+    first_layer: str
+    second_layer: str
+    statistic: str
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+    corrected: float
+    verdict: str
+
+
+class Comparison(NamedTuple):
+    """A second network beside the one that is analysed.
+
+    Attributes:
+        facts (Dict[str, str]): Of the second network.
+        pairs (List[Pair]): From the largest map to the smallest.
+        findings (List[Finding]): Of the second network's layers, judged
+            together.
+        differences (List[Difference]): Layer by layer.
+        alpha (float): Of the differences' verdicts.
+        resamples (int): Of the bootstrap.
+    """
+
+    facts: Dict[str, str]
+    pairs: List[Pair]
+    findings: List[Finding]
+    differences: List[Difference]
+    alpha: float
+    resamples: int
+
+
+def match_layers(
+    first: Sequence[LayerFinding], second: Sequence[LayerFinding]
+) -> List[Pair]:
+    """Layers of the same name, and the others by their order.
+
+    Args:
+        first (Sequence[LayerFinding]): From the first module to the last.
+        second (Sequence[LayerFinding]): Likewise.
+
+    Returns:
+        List[Pair]: In the order of ``first``. Others are matched from the
+        last backwards, for the last map is what networks have in common; of
+        the network with more of them, the first have no partner.
+    """
+    by_name = {layer.name: layer for layer in second}
+    names = {layer.name for layer in first} & set(by_name)
+    rest = [layer for layer in first if layer.name not in names]
+    others = [layer for layer in second if layer.name not in names]
+    partner = {own.name: other for own, other in zip(rest[::-1], others[::-1])}
+    pairs = []
+    for layer in first:
+        if layer.name in names:
+            pairs.append(Pair(layer, by_name[layer.name], 'name'))
+        elif layer.name in partner:
+            pairs.append(Pair(layer, partner[layer.name], 'order'))
+    return pairs
+
+
+def _spread(draws: np.ndarray) -> float:
+    draws = draws[np.isfinite(draws)]
+    return float(draws.std(ddof=1)) if len(draws) > 1 else math.nan
+
+
+def _normal(value: float, error: float) -> Estimate:
+    """Normal interval and two-sided p-value about 0."""
+    if not error > 1e-12 or not math.isfinite(value):
+        return Estimate(value, math.nan, math.nan, math.nan)
+    half = NORMAL_QUANTILE * error
+    pvalue = math.erfc(abs(value) / error / math.sqrt(2))
+    return Estimate(value, value - half, value + half, pvalue)
+
+
+def paired_difference(first: Drawn, second: Drawn) -> Estimate:
+    """First less second, over the same resampled images."""
+    count = min(len(first.draws), len(second.draws))
+    between = first.draws[:count] - second.draws[:count]
+    return _normal(first.value - second.value, _spread(between))
+
+
+@checked()
+def compare(
+    facts: Dict[str, str],
+    first: Survey,
+    second: Survey,
+    findings: Sequence[Finding],
+    alpha: float,
+    resamples: Count,
+) -> Comparison:
+    """Match the layers and tell every statistic's difference.
+
+    Args:
+        facts (Dict[str, str]): Of the second network.
+        first (Survey): With resampled maps.
+        second (Survey): Of the same images, likewise.
+        findings (Sequence[Finding]): Of the second network.
+        alpha (float): Of the verdicts, after Holm.
+        resamples (int): That both surveys made.
+
+    Raises:
+        ValueError: If the images are not the same.
+    """
+    if not np.array_equal(first.labels, second.labels):
+        raise ValueError(
+            '--against: the two configs prepare other images, or in another '
+            'order; give both the same with --data FOLDER'
+        )
+    pairs = match_layers(first.layers[1:], second.layers[1:])
+    labels = None if first.classes is None else first.labels
+    classes = 1 if first.classes is None else len(first.classes)
+    found = []
+    for pair in pairs:
+        one, other = (
+            statistics_of(layer, labels, classes) for layer in pair[:2]
+        )
+        for name in STATISTICS:
+            if name in one and name in other:
+                found.append((pair, name, one[name], other[name]))
+    estimates = [paired_difference(*row[2:]) for row in found]
+    corrected = holm(np.array([e.pvalue for e in estimates]))
+    differences = [
+        Difference(
+            pair.first.name,
+            pair.second.name,
+            name,
+            _normal(one.value, _spread(one.draws)),
+            _normal(other.value, _spread(other.draws)),
+            estimate,
+            float(pvalue),
+            _verdict(estimate.value, pvalue, alpha),
+        )
+        for (pair, name, one, other), estimate, pvalue in zip(
+            found, estimates, corrected
+        )
+    ]
+    return Comparison(
+        facts, pairs, list(findings), differences, alpha, resamples
+    )
+
+
+def _verdict(value: float, pvalue: float, alpha: float) -> str:
+    if not pvalue < alpha:
+        return ALIKE
+    return HIGHER if value > 0 else LOWER
+
+
+def rows_of(comparison: Comparison, pair: Pair) -> List[Difference]:
+    """The differences of one pair of layers."""
+    return [
+        row
+        for row in comparison.differences
+        if row.first_layer == pair.first.name
+    ]
+
+
+def _cell(estimate: Estimate) -> str:
+    if not math.isfinite(estimate.value):
+        return '–'
+    if math.isnan(estimate.low):
+        return f'{estimate.value:.3f}'
+    return f'{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]'
+
+
+def _pvalue(value: float) -> str:
+    if math.isnan(value):
+        return '–'
+    return '< 0.001' if value < 0.001 else f'{value:.3f}'
+
+
+def titles(facts: Dict[str, str], comparison: Comparison) -> Tuple[str, str]:
+    """Both networks' names, with their weights where the names are one.
+
+    Args:
+        facts (Dict[str, str]): Of the first network.
+        comparison (Comparison): Of both.
+    """
+    both = facts, comparison.facts
+    names = [own['network'] for own in both]
+    if names[0] == names[1]:
+        names = [f'{own["network"]} ({own["weights"]})' for own in both]
+    return names[0], names[1]
+
+
+def markdown_table(facts: Dict[str, str], comparison: Comparison) -> str:
+    """The differences as a page of Markdown.
+
+    Args:
+        facts (Dict[str, str]): Of the first network.
+        comparison (Comparison): Of both.
+    """
+    first, second = titles(facts, comparison)
+    lines = [
+        f'# {markdown(first)} against {markdown(second)}',
+        '',
+        '| layer | against | matched by | statistic | first | second | '
+        'difference | p (Holm) | first is |',
+        '|---|---|---|---|---:|---:|---:|---:|---|',
+    ]
+    for pair in comparison.pairs:
+        for row in rows_of(comparison, pair):
+            claim, words = STATISTICS[row.statistic]
+            lines.append(
+                f'| {markdown(short(row.first_layer))} '
+                f'| {markdown(short(row.second_layer))} | {pair.how} '
+                f'| {claim}: {words} | {_cell(row.first)} '
+                f'| {_cell(row.second)} | {_cell(row.difference)} '
+                f'| {_pvalue(row.corrected)} | {row.verdict} |'
+            )
+    return '\n'.join(lines) + '\n'

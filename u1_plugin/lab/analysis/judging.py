@@ -1,0 +1,150 @@
+"""Judges tests: supported, not supported or undecided on these data."""
+
+import math
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from ...measure.circular_tests import holm
+from ...measure.estimate import Chance, Estimate
+from ...options import checked
+
+SUPPORTED, REFUTED, UNDECIDED = 'supported', 'not supported', 'undecided'
+
+
+class Test(NamedTuple):
+    """One question to the data, before correction for their number.
+
+    Attributes:
+        claim (str): ``'C1'``, ``'C2'`` or ``'C3'``.
+        aspect (str): See the table above.
+        statistic (str): What the estimate is of, with its unit.
+        n (int): Images; of ``'planes agree'`` the classes.
+        estimate (Estimate): Its p-value is one-sided, of the hypothesis that
+            the aspect does not hold; that of ``'planes agree'`` two-sided.
+        least (float): The least effect that counts. The aspect is refuted
+            where the whole interval lies below, and is not supported by an
+            estimate below, however significant.
+        obstacle (str, optional): Why these data cannot decide.
+        objection (str, optional): Why the claim fails whatever the p-value.
+        either (bool): The effect may have either sign: its modulus is what
+            must reach ``least``.
+    """
+
+    # Not a test of the package's own, which pytest would collect.
+    __test__ = False
+
+    claim: str
+    aspect: str
+    statistic: str
+    n: int
+    estimate: Estimate
+    least: float = 0.0
+    obstacle: Optional[str] = None
+    objection: Optional[str] = None
+    either: bool = False
+
+    @property
+    def size(self) -> float:
+        """The effect, as it is compared with ``least``."""
+        value = self.estimate.value
+        return abs(value) if self.either else value
+
+    @property
+    def most(self) -> float:
+        """The largest effect within the interval."""
+        low, high = self.estimate.low, self.estimate.high
+        return max(abs(low), abs(high)) if self.either else high
+
+
+class Finding(NamedTuple):
+    """A test with its place, its corrected p-value and its verdict.
+
+    Attributes:
+        layer (str): Where.
+        test (Test): The question.
+        corrected (float): p-value after Holm over all tests judged together.
+        verdict (str): ``'supported'``, ``'not supported'`` or
+            ``'undecided'``.
+    """
+
+    layer: str
+    test: Test
+    corrected: float
+    verdict: str
+
+    def row(self) -> Dict[str, object]:
+        """Flat, for tables and JSON."""
+        test, estimate = self.test, self.test.estimate
+        return dict(
+            layer=self.layer,
+            claim=test.claim,
+            aspect=test.aspect,
+            verdict=self.verdict,
+            n=test.n,
+            statistic=test.statistic,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            least=test.least,
+            pvalue=estimate.pvalue,
+            corrected=self.corrected,
+            remark=test.obstacle or test.objection or '',
+        )
+
+
+def _verdict(test: Test, corrected: float, alpha: float) -> str:
+    if test.obstacle or math.isnan(test.estimate.value):
+        return UNDECIDED
+    if test.objection or test.most < test.least:
+        return REFUTED
+    shown = corrected < alpha and test.size >= test.least
+    return SUPPORTED if shown else UNDECIDED
+
+
+@checked()
+def judge(
+    tests: Mapping[str, Sequence[Test]], alpha: Chance = 0.05
+) -> List[Finding]:
+    """Correct all tests of an analysis together and decide each.
+
+    An aspect is supported if its corrected p-value is below ``alpha`` and its
+    estimate reaches the least effect that counts, not supported if its whole
+    interval lies below that effect or there is an objection, and undecided
+    otherwise.
+
+    Args:
+        tests (Mapping[str, Sequence[Test]]): By layer.
+        alpha (float): In (0, 1).
+
+    Returns:
+        List[Finding]: In the order given.
+
+    Raises:
+        ValueError: If ``alpha`` is out of its range.
+    """
+    flat = [(layer, test) for layer, own in tests.items() for test in own]
+    # A test that the data cannot decide must not cost the others power.
+    pvalues = [
+        math.nan if test.obstacle else test.estimate.pvalue for _, test in flat
+    ]
+    return [
+        Finding(layer, test, float(corrected), _verdict(test, corrected, alpha))
+        for (layer, test), corrected in zip(flat, holm(np.array(pvalues)))
+    ]
+
+
+def claim_verdict(findings: Sequence[Finding]) -> str:
+    """Of a claim with several aspects: it holds where all of them do.
+
+    Args:
+        findings (Sequence[Finding]): Of one claim and one layer.
+
+    Returns:
+        str: ``'not supported'`` if one aspect is not, ``'supported'`` if all
+        are, ``'undecided'`` otherwise.
+    """
+    verdicts = {finding.verdict for finding in findings}
+    if REFUTED in verdicts:
+        return REFUTED
+    return SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED

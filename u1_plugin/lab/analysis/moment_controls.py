@@ -1,0 +1,186 @@
+"""Controls of image moments: what turns, shifts and centres with the images."""
+
+import math
+from typing import Callable, List, NamedTuple
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...measure.correlations import fisher_lee_correlation, known_pairs
+from ...measure.estimate import Estimate, t_estimate
+from ...options import Count, checked
+from .images import subset_index
+from .layer import angle_sums
+from .survey import Survey
+
+#: Shift of the images in a control, in parts of their width.
+SHIFT = 8
+
+
+class Turn(NamedTuple):
+    """Whether a layer's image angle turns with the image.
+
+    Attributes:
+        layer (str): Where.
+        degrees (int): By how much the images were turned; a positive number
+            is counter-clockwise.
+        mean (float): Circular mean of the angle's change, degrees in
+            ``(-180, 180]``.
+        half_width (float): Of its 95 % interval, degrees; NaN if unbounded.
+        length (float): Resultant length of the changes: 1 if all images'
+            angles turn alike.
+        correlation (Estimate): :func:`fisher_lee_correlation`, of the angles
+            before and after.
+        n (int): Images.
+    """
+
+    layer: str
+    degrees: int
+    mean: float
+    half_width: float
+    length: float
+    correlation: Estimate
+    n: int
+
+
+class Shift(NamedTuple):
+    """Whether a layer's image moment follows a shift of the image.
+
+    Attributes:
+        layer (str): Where.
+        along (Estimate): Mean change of ``Re z_xy`` for a shift to the right;
+            its p-value is one-sided, of no change that way.
+        across (Estimate): The same of ``Im z_xy``, where none is expected.
+        n (int): Images.
+    """
+
+    layer: str
+    along: Estimate
+    across: Estimate
+    n: int
+
+
+class Centring(NamedTuple):
+    """Where a layer's energy lies on average, and what of it is the data's.
+
+    Attributes:
+        layer (str): Where.
+        x (Estimate): Mean of ``Re z_xy``; p-value two-sided about 0.
+        y (Estimate): Mean of ``Im z_xy``, up.
+        follows (Estimate): :func:`fisher_lee_correlation`, over the images,
+            of the layer's image angle with that of the input image's energy.
+    """
+
+    layer: str
+    x: Estimate
+    y: Estimate
+    follows: Estimate
+
+
+def quarter_turn(times: int) -> Callable[[Tensor], Tensor]:
+    """Turn images ``(B, C, H, W)`` counter-clockwise."""
+    return lambda images: images.rot90(times, (-2, -1))
+
+
+def shift_right(images: Tensor) -> Tensor:
+    """By 1 / :data:`SHIFT` of the width; the left edge is continued."""
+    width = images.size(-1)
+    by = max(width // SHIFT, 1)
+    shifted = F.pad(images, (by, 0, 0, 0), mode='replicate')
+    return shifted[..., :width].contiguous()
+
+
+def _angles(moments: np.ndarray) -> np.ndarray:
+    """Radians; NaN where a moment is 0 or not known."""
+    theta = np.arctan2(moments[:, 1], moments[:, 0])
+    return np.where(np.hypot(*moments.T) > 0, theta, np.nan)
+
+
+def turns_of(
+    before: Survey, after: Survey, degrees: int, index: np.ndarray
+) -> List[Turn]:
+    """Compare the image angles of turned images with those of the images.
+
+    Args:
+        before (Survey): Of all images.
+        after (Survey): Of the turned ones among them.
+        degrees (int): Of the turn.
+        index (np.ndarray): Which these are, ``(n,)``.
+    """
+    rows = []
+    for first, second in zip(before.layers, after.layers):
+        old = _angles(first.moments['image'][index])
+        new = _angles(second.moments['image'])
+        old, new = known_pairs(old, new)
+        change = np.exp(1j * (new - old))
+        found = angle_sums(
+            np.stack([change.real, change.imag], 1),
+            np.zeros(len(change), np.int64),
+            1,
+        ).summary()
+        correlation = fisher_lee_correlation(old, new)
+        rows.append(
+            Turn(
+                first.name,
+                degrees,
+                math.degrees(found.mean[0]),
+                math.degrees(found.half_width[0]),
+                float(found.length[0]),
+                correlation,
+                found.n,
+            )
+        )
+    return rows
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    values = values[np.isfinite(values)]
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    return t_estimate(float(values.mean()), float(error), len(values) - 1)
+
+
+def shifts_of(before: Survey, after: Survey, index: np.ndarray) -> List[Shift]:
+    """Compare the image moments of shifted images; see :func:`turns_of`."""
+    rows = []
+    for first, second in zip(before.layers, after.layers):
+        change = second.moments['image'] - first.moments['image'][index]
+        rows.append(
+            Shift(
+                first.name,
+                _mean(change[:, 0]),
+                _mean(change[:, 1]),
+                int(np.isfinite(change).all(1).sum()),
+            )
+        )
+    return rows
+
+
+@checked()
+def centring_of(found: Survey, images: Count = 1000) -> List[Centring]:
+    """Where the energy lies on average, against the images' own.
+
+    Args:
+        found (Survey): Its first layer is the input image.
+        images (int): The correlation is taken over so many at most.
+    """
+    rows = []
+    chosen = subset_index(len(found.labels), images)
+    own = _angles(found.layers[0].moments['image'][chosen])
+    for layer in found.layers:
+        moments = layer.moments['image']
+        theta = _angles(moments[chosen])
+        rows.append(
+            Centring(
+                layer.name,
+                _two_sided(_mean(moments[:, 0])),
+                _two_sided(_mean(moments[:, 1])),
+                fisher_lee_correlation(own, theta),
+            )
+        )
+    return rows
+
+
+def _two_sided(estimate: Estimate) -> Estimate:
+    one = estimate.pvalue
+    return estimate._replace(pvalue=2 * min(one, 1 - one))

@@ -1,0 +1,265 @@
+"""Headline statistics of a layer, and of resampled images.
+
+What a comparison of two networks tells differences of. Planes, centres and
+what chance gives are those of all images in every resample.
+"""
+
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+import torch
+
+from ...measure.circular_tests import known_pairs
+from ...measure.collapse import Collapse, check_features, collapse_of
+from ...measure.correlations import toroidal
+from ...measure.information import (
+    class_dependence,
+    mutual_information,
+    table_between_share,
+)
+from ...measure.profile import (
+    concentration,
+    fit_sombrero,
+    rotational_symmetry,
+    symmetry,
+)
+from ...measure.sombrero import height_rows, trough_ring
+from .layer import LayerFinding
+from .resampling import image_weights
+from .survey import JUDGED
+
+#: Numbers that the collapse of resampled images may multiply, and its least
+#: resamples: their spread is then known to 16 %.
+_WORK, _LEAST = 2e11, 20
+
+#: What readers are told, and in which order.
+STATISTICS = {
+    'concentration': ('C1', 'energy within r = 0.5, less uniform'),
+    'symmetry': ('C1', 'correlation with quarter turns'),
+    'crown': ('C2', 'crown above the trough'),
+    'brim': ('C2', 'brim above the trough'),
+    'information image': ('C3', 'information, image plane'),
+    'information pca_centred': ('C3', 'information, PCA plane'),
+    'means image': ('C3', 'class means differ, image plane'),
+    'means pca_centred': ('C3', 'class means differ, PCA plane'),
+    'agreement': ('C3', 'planes agree'),
+    'nc1': ('collapse', 'NC1'),
+    'cdnv': ('collapse', 'CDNV'),
+    'separation': ('collapse', 'class separation R²'),
+}
+
+
+class Drawn(NamedTuple):
+    """One statistic of one layer.
+
+    Attributes:
+        value (float): Of all images.
+        draws (np.ndarray): Of resampled images, ``(R,)`` or fewer.
+    """
+
+    value: float
+    draws: np.ndarray
+
+
+def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
+    summary, maps = layer.energy, layer.resampled
+    rings = summary.rings
+    flat = maps.reshape(len(maps), -1)
+    one_hot = np.eye(len(rings.pixels))[rings.index.ravel()]
+    profiles = flat @ (one_hot / one_hot.sum(0))
+    found = concentration(summary)
+    inside = np.round(rings.edge - max(found.radius, rings.edge[0]), 9) <= 0
+    weights = np.where(inside, rings.pixels, 0) / rings.pixels.sum()
+    own = {
+        'concentration': Drawn(
+            found.excess.value, profiles @ weights - found.uniform
+        ),
+        'symmetry': Drawn(symmetry(summary).value, _symmetries(maps)),
+    }
+    if len(rings.pixels) >= 4:
+        value = _heights(layer, summary.profile)
+        draws = np.array([_heights(layer, row) for row in profiles])
+        for place, name in enumerate(('crown', 'brim')):
+            own[name] = Drawn(float(value[place]), draws[:, place])
+    return own
+
+
+def _symmetries(maps: np.ndarray) -> np.ndarray:
+    return rotational_symmetry(torch.from_numpy(maps)).numpy()
+
+
+def _heights(layer: LayerFinding, profile: np.ndarray) -> np.ndarray:
+    """Crown and brim; the trough is where this very profile's fit has it."""
+    rings = layer.energy.rings
+    fit = fit_sombrero(layer.energy._replace(profile=profile))
+    trough = trough_ring(rings.radius, fit.coefficients)
+    return height_rows(rings.radius, rings.pixels, trough) @ profile
+
+
+class _Angles:
+    """Angles of a layer in one plane, by class, for resampling.
+
+    Args:
+        moments (np.ndarray): ``(N, 2)``.
+        labels (np.ndarray): ``(N,)``.
+        classes (int): K.
+        bins (int): Of the table.
+    """
+
+    def __init__(
+        self, moments: np.ndarray, labels: np.ndarray, classes: int, bins: int
+    ) -> None:
+        known = np.hypot(*moments.T) > 0  # False for NaN
+        self.known, self.classes, self.bins = known, classes, bins
+        theta = np.arctan2(moments[known, 1], moments[known, 0])
+        cell = ((theta / (2 * np.pi) + 0.5) * bins).astype(int)
+        self.labels = labels[known]
+        self.cells = self.labels * bins + cell.clip(0, bins - 1)
+        self.x, self.y = np.cos(theta), np.sin(theta)
+
+    def table(self, weight: np.ndarray) -> np.ndarray:
+        """Counts ``(K, bins)`` of images that count so often, ``(N,)``."""
+        size = self.classes * self.bins
+        counts = np.bincount(self.cells, weight[self.known], size)
+        return counts.reshape(self.classes, self.bins)
+
+    def means(self, weight: np.ndarray) -> np.ndarray:
+        """Mean angle of each class, ``(K,)``; NaN without an image."""
+        own = weight[self.known]
+        x, y = (
+            np.bincount(self.labels, own * v, self.classes)
+            for v in (self.x, self.y)
+        )
+        return np.where(np.hypot(x, y) > 0, np.arctan2(y, x), np.nan)
+
+
+def _agreement(first: np.ndarray, second: np.ndarray) -> float:
+    first, second = known_pairs(first, second)
+    return float(toroidal(first, second)) if len(first) > 3 else np.nan
+
+
+def _angles(
+    layer: LayerFinding, labels: np.ndarray, weights: np.ndarray, classes: int
+) -> Dict[str, Drawn]:
+    own: Dict[str, Drawn] = {}
+    found: List[_Angles] = []
+    for plane in JUDGED:
+        if plane not in layer.planes:
+            continue
+        table = layer.planes[plane].table
+        angles = _Angles(layer.moments[plane], labels, classes, table.shape[1])
+        found.append(angles)
+        own.update(_dependence(plane, table, angles, weights))
+    if len(found) == len(JUDGED):
+        means = [layer.planes[plane].mean for plane in JUDGED]
+        draws = [_agreement(*(a.means(w) for a in found)) for w in weights]
+        own['agreement'] = Drawn(_agreement(*means), np.array(draws))
+    return own
+
+
+def _dependence(
+    plane: str, table: np.ndarray, angles: _Angles, weights: np.ndarray
+) -> Dict[str, Drawn]:
+    """Both shares, adjusted for what chance gives with all images."""
+    found = class_dependence(table, 199, resamples=2)
+    if np.isnan(found.chance):
+        return {}
+    share = found.between_share.value
+    plain = float(table_between_share(table))
+    chance = (plain - share) / (1 - share) if share < 1 else 0.0
+    information, means = [], []
+    for weight in weights:
+        drawn = angles.table(weight)
+        if not drawn.any():
+            continue
+        counts = drawn.sum(1)
+        shares = counts[counts > 0] / counts.sum()
+        entropy = -(shares * np.log(shares)).sum()
+        room = entropy - found.chance
+        value = mutual_information(drawn) - found.chance
+        information.append(value / room if room > 0 else np.nan)
+        means.append((table_between_share(drawn) - chance) / (1 - chance))
+    return {
+        f'information {plane}': Drawn(
+            found.information_share.value, np.array(information)
+        ),
+        f'means {plane}': Drawn(share, np.array(means)),
+    }
+
+
+def pooled_vectors(layer: LayerFinding) -> torch.Tensor:
+    """The pooled vectors as they were before their norms were divided out.
+
+    Returns:
+        Tensor: ``(N, C)``, float64; a row of zeros for an image without
+        energy.
+    """
+    units = torch.from_numpy(np.array(layer.vectors)).double()
+    norms = torch.from_numpy(layer.norms)[:, None]
+    return torch.where(norms > 0, units * norms, 0.0)
+
+
+def layer_collapse(
+    layer: LayerFinding, labels: np.ndarray, classes: int
+) -> Optional[Collapse]:
+    """Collapse of a layer's pooled vectors ``mean I``.
+
+    Args:
+        layer (LayerFinding): Of a network.
+        labels (np.ndarray): ``(N,)``.
+        classes (int): K.
+
+    Returns:
+        Collapse, optional: Of the classes with images; None if fewer than two
+        have any.
+    """
+    if len(np.unique(labels)) < 2:
+        return None
+    return collapse_of(
+        pooled_vectors(layer), torch.from_numpy(labels), classes, seen_only=True
+    )
+
+
+def _collapse(
+    layer: LayerFinding, labels: np.ndarray, weights: np.ndarray, classes: int
+) -> Dict[str, Drawn]:
+    whole = layer_collapse(layer, labels, classes)
+    if whole is None:
+        return {}
+    vectors, own = pooled_vectors(layer), torch.from_numpy(labels)
+    check_features(vectors, own, classes)
+    work = vectors.numel() * min(classes, vectors.size(1))
+    most = min(max(int(_WORK / work), _LEAST), len(weights))
+    drawn = []
+    for weight in torch.from_numpy(weights[:most]):
+        if len(own[weight > 0].unique()) > 1:
+            drawn.append(collapse_of(vectors, own, classes, weight, True))
+    return {
+        name: Drawn(
+            getattr(whole, name), np.array([getattr(d, name) for d in drawn])
+        )
+        for name in ('nc1', 'cdnv', 'separation')
+    }
+
+
+def statistics_of(
+    layer: LayerFinding, labels: Optional[np.ndarray], classes: int
+) -> Dict[str, Drawn]:
+    """All headline statistics of a layer.
+
+    Args:
+        layer (LayerFinding): With ``resampled`` maps.
+        labels (np.ndarray, optional): ``(N,)``; None leaves out what needs
+            labels.
+        classes (int): K.
+
+    Returns:
+        Dict[str, Drawn]: By key of :data:`STATISTICS`, where it is defined.
+    """
+    own = _energy(layer)
+    if labels is not None:
+        index, count = np.arange(len(labels)), len(layer.resampled)
+        weights = image_weights(index, count)
+        own.update(_angles(layer, labels, weights, classes))
+        own.update(_collapse(layer, labels, weights, classes))
+    return own

@@ -1,0 +1,82 @@
+"""The network that an analysis is held against: its options and its pass."""
+
+import argparse
+from pathlib import Path
+from typing import Dict, NamedTuple, Optional, Tuple
+
+from .images import check_same_images
+from .session import Runner, describe, images_for, layers_for, ready
+from .survey import Survey
+
+
+class Second(NamedTuple):
+    """The network of `--against`, as `load_network` takes it."""
+
+    source: str
+    checkpoint: Optional[str]
+    seed: Optional[int]
+    options: Optional[dict]
+
+
+def second_network(args: argparse.Namespace) -> Optional[Second]:
+    """What the options of a second network ask for; None if nothing."""
+    own = {
+        name: getattr(args, f'against_{name}')
+        for name in ('checkpoint', 'untrained', 'layers', 'cfg_options')
+    }
+    given = {name: v for name, v in own.items() if v is not None}
+    source, *rest = args.against or [args.source]
+    if args.against is None and not given:
+        return None
+    if len(rest) > 1:
+        raise ValueError(
+            f'--against {" ".join(args.against)}: give a config and at most '
+            'one checkpoint'
+        )
+    checkpoint = own['checkpoint']
+    if rest and checkpoint:
+        raise ValueError(
+            f'--against {source} {rest[0]} and --against-checkpoint '
+            f'{checkpoint} both name a checkpoint; give one'
+        )
+    checkpoint = rest[0] if rest else checkpoint
+    seed = own['untrained']
+    if checkpoint and seed is not None:
+        raise ValueError(
+            f'--against-untrained {seed} loads no weights; leave out the '
+            f'checkpoint {checkpoint}'
+        )
+    options = dict(own['cfg_options'] or {})
+    if args.against is None:
+        options = {**(args.cfg_options or {}), **options}
+        if not checkpoint and seed is None:
+            checkpoint, seed = args.checkpoint, args.untrained
+    return Second(source, checkpoint, seed, options or None)
+
+
+def second_survey(
+    args: argparse.Namespace, data: str, scratch: Path, first: Runner
+) -> Tuple[Dict[str, str], Survey]:
+    """The second network's facts and its pass over the same images."""
+    asked = args.second
+    network = ready(
+        asked.source,
+        args,
+        checkpoint=asked.checkpoint,
+        seed=asked.seed,
+        options=asked.options,
+    )
+    dataset, classes, batch = images_for(network, args, data)
+    check_same_images(first.dataset, dataset)
+    wanted = args.against_layers or first.layers
+    if not args.against_layers and args.layers is None:
+        modules = dict(network.model.named_modules())
+        # Of one architecture, the very same layers.
+        wanted = wanted if set(wanted) <= set(modules) else None
+    layers = layers_for(network, batch, args, wanted)
+    scratch.mkdir()
+    runner = Runner(
+        args, dataset, layers, first.classes, scratch, args.resamples
+    )
+    facts = describe(args, network, dataset, first.classes, batch['inputs'][0])
+    return facts, runner.run(network, 'second network')
