@@ -1,136 +1,206 @@
-"""Queries a second and peak memory of the search engines, side by side.
+"""Queries a second and peak memory of search engines, in alternation.
 
-Each engine and size runs in a process of its own, on the same seeded vectors
-and the same number of threads; repetitions alternate within one run of this
-command. The peak counts what the process holds beyond the vectors themselves,
-in units of the vectors' bytes: an engine that copies the bank reads 1.
+All engines of a size are there at once, on a CPU each in a process of its own:
+one searches while the others wait, and the order rotates each round. A ratio
+is that to the bare matrix product of queries and vectors in the same round,
+which no exact search in the same precision can beat.
+
+The vectors are unit vectors about sqrt(N) centres: without clusters an
+approximate index has nothing to go by. ``exact`` is this package's engine and
+``exact:float16`` the one with narrow products; ``faiss:FACTORY`` is its faiss
+engine, where ``{cells}`` stands for the power of 2 nearest to 4 sqrt(N) and
+``@0.95`` asks for a recall; ``IndexFlatIP`` is faiss alone. Recall is the
+share of the exact k nearest that an engine finds for the queries.
+
+The peak is what an engine takes beyond one copy of the vectors, in units of
+their bytes, as Linux or CUDA counts it. On a GPU all engines share one process,
+float32 means no TF32, and ``product:tf32`` and ``product:float16`` say what
+narrower arithmetic gives.
 """
 
 import argparse
+import gc
 import json
-import multiprocessing
-import resource
-import time
-from typing import Callable, Dict, List
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from u1_plugin.files import new_file, new_path
+from u1_plugin.measure.alternation import (
+    Failure,
+    OtherProcess,
+    alternate,
+    attempt,
+    paired,
+    spread,
+)
 
-ENGINES = ('exact', 'faiss:Flat', 'sklearn', 'cdist')
-_BLOCK = 10_000  # vectors that are drawn and appended at a time
+sys.path.insert(0, str(Path(__file__).parent))  # of who runs this by its path
 
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _vectors(count: int, channels: int) -> torch.Tensor:
-    """Unit vectors, so that cosine, inner product and L2 agree."""
-    generator = torch.Generator().manual_seed(0)
-    vectors = torch.empty(count, channels)
-    for part in vectors.split(_BLOCK):
-        part.normal_(generator=generator)
-        part.div_(part.norm(dim=1, keepdim=True))
-    return vectors
-
-
-def _searcher(
-    engine: str, vectors: torch.Tensor, k: int
-) -> Callable[[torch.Tensor], np.ndarray]:
-    if engine == 'sklearn':
-        from sklearn.neighbors import NearestNeighbors
-
-        model = NearestNeighbors(n_neighbors=k, algorithm='brute')
-        model.fit(vectors.numpy())
-        return lambda queries: model.kneighbors(queries.numpy())[1]
-    if engine == 'cdist':
-        return lambda queries: (
-            torch.cdist(queries, vectors).topk(k, largest=False).indices.numpy()
-        )
-    from u1_plugin.memory import MemoryBank, Pixels, build_search
-
-    bank = MemoryBank()
-    for part in vectors.split(_BLOCK):
-        zeros = torch.zeros(len(part), dtype=torch.long)
-        places = torch.zeros(len(part), 2)
-        bank.append(Pixels(part, zeros, zeros, places, places[:, 0]))
-    search = build_search(bank, engine)
-    return lambda queries: search.search(queries, k).indices.numpy()
+from search_engines import (  # noqa: E402
+    ENGINES,
+    Contestant,
+    Data,
+    fill,
+    lacks,
+    on_its_own,
+)
 
 
-def _measure(
-    engine: str, count: int, options: argparse.Namespace, pipe
-) -> None:
-    torch.set_num_threads(options.threads)
-    # Before memory is measured: libraries are no part of an engine's share.
-    import sklearn.neighbors  # noqa: F401
+def measured(
+    engines: List[str], run: Callable, report: Callable, options
+) -> List[dict]:
+    """Records of engines that are ready, without what they lack in common."""
+    failed: Dict[str, str] = {}
 
-    import u1_plugin  # noqa: F401
+    def turn(engine: str) -> Optional[Tuple[float, float]]:
+        times = run(engine)
+        if isinstance(times, Failure):
+            failed[engine] = times.reason
+            return None
+        return times
 
-    try:
-        import faiss
-
-        faiss.omp_set_num_threads(options.threads)
-    except ImportError:
-        pass
-    vectors = _vectors(count, options.channels)
-    queries = _vectors(options.queries, options.channels) * 1.0
-    held = _peak_bytes()
-    search = _searcher(engine, vectors, options.k)
-    search(queries[:2])  # what is loaded or prepared once
-    rates = []
-    for _ in range(options.repeat):
-        start = time.perf_counter()
-        search(queries)
-        rates.append(options.queries / (time.perf_counter() - start))
-    extra = (_peak_bytes() - held) / (vectors.numel() * 4)
-    pipe.send(dict(engine=engine, count=count, rates=rates, extra=extra))
-
-
-def benchmark(options: argparse.Namespace) -> List[dict]:
-    """One record an engine and size."""
-    context = multiprocessing.get_context('spawn')
+    turns = alternate(engines, turn, options.repeat, options.pause)
     records = []
-    for count in options.sizes:
-        for engine in options.engines:
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_measure, args=(engine, count, options, sender)
-            )
-            process.start()
-            sender.close()
-            try:
-                records.append(receiver.recv())
-            except EOFError:  # killed, for want of memory
-                nothing: Dict = dict(engine=engine, count=count)
-                records.append(dict(nothing, rates=[], extra=float('nan')))
-            process.join()
+    for engine in engines:
+        own = turns[engine]
+        record = dict(engine=engine, failed=failed.get(engine))
+        record['turns'] = [t._asdict() for t in own]
+        record['rates'] = [options.queries / t.seconds for t in own]
+        record['ratios'] = paired(own, turns.get('product', []))
+        if engine not in failed:
+            said = report(engine)
+            if isinstance(said, Failure):
+                said = dict(failed=said.reason)
+            record.update(said)
+        records.append(record)
     return records
 
 
-def show(records: List[dict], console: Console) -> None:
-    table = Table('vectors', 'engine', 'queries/s (min..max)', 'ratio', 'extra')
-    reference = {
-        r['count']: np.median(r['rates'])
-        for r in records
-        if r['engine'] == 'faiss:Flat' and r['rates']
-    }
+def apart(count: int, engines: List[str], options) -> List[dict]:
+    """Each engine in a process of its own, on vectors that all of them map."""
+    others: Dict[str, OtherProcess] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / 'vectors')
+        size = count * options.channels
+        whole = torch.from_file(file, shared=True, size=size)
+        fill(whole.view(count, -1), options.device)
+        del whole
+        try:
+            for engine in engines:
+                arguments = (engine, file, count, options)
+                others[engine] = OtherProcess(on_its_own, *arguments)
+            return measured(
+                engines,
+                lambda engine: others[engine].made or others[engine].ask('run'),
+                lambda engine: others[engine].ask('report'),
+                options,
+            )
+        finally:
+            for other in others.values():
+                other.close()
+
+
+def together(count: int, engines: List[str], options) -> List[dict]:
+    """All engines in this process, as a GPU needs it."""
+    vectors = torch.empty(count, options.channels, device=options.device)
+    data = Data(fill(vectors, options.device), options)
+    ready: Dict[str, Any] = {}
+    for engine in engines:
+        ready[engine] = attempt(lambda e=engine: Contestant(e, data, options))
+
+    def run(engine: str) -> Any:
+        one = ready[engine]
+        return one if isinstance(one, Failure) else attempt(one.run)
+
+    records = measured(
+        engines, run, lambda engine: ready[engine].report(), options
+    )
+    if options.device == 'cpu':
+        for record in records:
+            record['extra'] = None  # the process' peak is of all of them
+    return records
+
+
+def settings(options: argparse.Namespace) -> Dict[str, Any]:
+    """What all records have in common."""
+    names = ('device', 'threads', 'channels', 'queries', 'k')
+    common = {name: getattr(options, name) for name in names}
+    common['torch'] = torch.__version__
+    common['float32_matmul_precision'] = torch.get_float32_matmul_precision()
+    if options.device == 'cuda':
+        common['gpu'] = torch.cuda.get_device_name()
+    return common
+
+
+def add_recall(records: List[dict]) -> None:
+    """In the place of what was found: the share of the exact neighbours."""
+    found = [record.pop('found', None) for record in records]
+    exact = [
+        indices
+        for record, indices in zip(records, found)
+        if record['engine'].partition(':')[0] == 'exact'
+    ]
+    for record, indices in zip(records, found):
+        record['recall'] = None
+        if indices is not None and exact and exact[0] is not None:
+            same = indices[:, :, None] == exact[0][:, None]
+            record['recall'] = float(same.any(1).mean())
+
+
+def benchmark(options: argparse.Namespace) -> List[dict]:
+    """One record a size and engine."""
+    engines = []
+    for engine in options.engines:
+        reason = lacks(engine, options.device)
+        if reason:
+            print(f'{engine} is left out: {reason}')
+        else:
+            engines.append(engine)
+    records, common = [], settings(options)
+    one_process = options.device == 'cuda' or options.one_process
+    for count in options.sizes if engines else ():
+        found = (together if one_process else apart)(count, engines, options)
+        gc.collect()
+        add_recall(found)
+        records += [dict(record, count=count, **common) for record in found]
+    return records
+
+
+def show(records: List[dict], k: int, console: Console) -> None:
+    """Medians, with quartiles."""
+    table = Table(
+        *('vectors', 'engine', 'queries/s', 'quartiles', 'ratio'),
+        'quartiles',
+        *(f'recall@{k}', 'extra', 'build s'),
+    )
     for r in records:
-        if not r['rates']:
-            table.add_row(f'{r["count"]:,}', r['engine'], 'failed', '', '')
+        cells = [f'{r["count"]:,}', r['engine']]
+        if r['failed']:
+            table.add_row(*cells, 'failed', r['failed'])
             continue
-        median = np.median(r['rates'])
-        rates = f'{median:.1f} ({min(r["rates"]):.1f}..{max(r["rates"]):.1f})'
-        ratio = ''
-        if r['count'] in reference:
-            ratio = f'{median / reference[r["count"]]:.2f}'
-        table.add_row(
-            f'{r["count"]:,}', r['engine'], rates, ratio, f'{r["extra"]:.2f}'
-        )
+        for values, form in ((r['rates'], ',.1f'), (r['ratios'], '.3f')):
+            if values:
+                _, low, middle, high, _ = spread(values)
+                low, middle, high = (
+                    format(v, form) for v in (low, middle, high)
+                )
+                cells += [middle, f'{low}..{high}']
+            else:
+                cells += ['', '']
+        for value, form in (
+            ('recall', '.4f'),
+            ('extra', '.2f'),
+            ('build', '.1f'),
+        ):
+            cells.append('' if r[value] is None else format(r[value], form))
+        table.add_row(*cells)
     console.print(table)
 
 
@@ -141,16 +211,35 @@ def main() -> None:
     parser.add_argument(
         '--sizes', type=int, nargs='+', default=[10**4, 10**5, 10**6]
     )
-    parser.add_argument('--engines', nargs='+', default=list(ENGINES))
+    parser.add_argument('--engines', nargs='+', help='see above')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument(
+        '--one-process', action='store_true', help='as on a GPU; no peaks'
+    )
     parser.add_argument('--channels', type=int, default=512)
     parser.add_argument('--queries', type=int, default=128)
     parser.add_argument('--k', type=int, default=10)
     parser.add_argument('--repeat', type=int, default=5)
-    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument(
+        '--pause', type=float, help='seconds before a turn; 0.3, on a GPU 0'
+    )
+    parser.add_argument('--threads', type=int, help='2, or all beside a GPU')
     parser.add_argument('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
+    gpu = options.device == 'cuda'
+    options.engines = options.engines or ENGINES[options.device].split()
+    if options.threads is None:
+        options.threads = os.cpu_count() or 1 if gpu else 2
+    if options.pause is None:
+        options.pause = 0.0 if gpu else 0.3
+    for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+        os.environ[name] = str(options.threads)
+    torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision('highest')  # no TF32
     records = benchmark(options)
-    show(records, Console())
+    console = Console()
+    console.width = max(console.width, 110)
+    show(records, options.k, console)
     if options.out:
         with new_file(options.out, '--out') as part:
             part.write_text(json.dumps(records, indent=2))
