@@ -1,7 +1,7 @@
 """Run by torchrun on two ranks: what the hook does where they differ.
 
-Usage: ``python memory_hook_ranks.py FOLDER``, with ``FOLDER/data`` of pictures
-as ``test_memory_hook.py`` makes them. Every rank prints a line a step.
+Usage: ``python memory_hook_ranks.py FOLDER [mmap]``, with ``FOLDER/data`` of
+pictures as ``test_memory_hook.py`` makes them. Every rank prints a line a step.
 """
 
 import sys
@@ -15,7 +15,9 @@ from u1_plugin.dist import all_gather_object, get_rank
 
 def step(name: str, folder: Path) -> None:
     file = str(folder / 'bank.safetensors')
-    config = config_of(folder / 'data', **{'custom_hooks.0.file': file})
+    own = {'custom_hooks.0.file': file}
+    own['custom_hooks.0.mmap'] = sys.argv[2:] == ['mmap']
+    config = config_of(folder / 'data', **own)
     runner = Quick(config)
     try:
         runner.call_hook('before_test')

@@ -67,10 +67,10 @@ def config(root, digits, tmp_path) -> Config:
     return config
 
 
-def build(config: Config, hooks=(), metric=True) -> Runner:
+def build(config: Config, hooks=()) -> Runner:
     config.custom_hooks = list(hooks)
     evaluator = [dict(type='Accuracy')]
-    if metric:
+    if any(hook['type'] == 'AngleStatsHook' for hook in hooks):
         evaluator.append(dict(type='SymmetryBreaking'))
     for loop in ('val', 'test'):
         if config.get(f'{loop}_dataloader'):
@@ -289,7 +289,8 @@ def test_the_tool_s_tta_measures_images_and_no_mirror_images(
     plain = runner.test()
     weights = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=runner.model.state_dict()), weights)
-    config.custom_hooks = HOOKS
+    draw = dict(type='U1VisualizationHook', enable=True, interval=20)
+    config.custom_hooks = [*HOOKS, draw]
     config.pop('experiment_name')
     config.dump(str(tmp_path / 'config.py'))
     command = [sys.executable, str(root / 'tools/test.py'), 'config.py']
@@ -309,6 +310,8 @@ def test_the_tool_s_tta_measures_images_and_no_mirror_images(
                         np.testing.assert_allclose(
                             found[key][source][field], values[field], atol=1e-5
                         )
+    pictures = tmp_path.glob('tta/*/vis_data/vis_image/u1_hue_test_*.png')
+    assert len(list(pictures)) == 2
     (log,) = tmp_path.glob('tta/*/*.json')
     metrics = json.loads(log.read_text())
     name = 'u1/resultant_length'
@@ -447,12 +450,11 @@ def test_a_label_without_a_class_is_no_other_class(config):
     config.test_dataloader.dataset.update(
         type='SubsetDataset', of='CustomDataset', classes=list('0123456789')
     )
-    runner = build(config, [dict(type='AngleStatsHook')], metric=False)
+    runner = build(config, [dict(type='AngleStatsHook')])
     data = runner.test_dataloader.dataset
     info = data.get_data_info(0)
     data.serialize_data = False
     for label in (10, -1):
         data.data_list = [dict(info, gt_label=label)]
-        runner.test_loop.evaluator.metrics[:] = []
         with pytest.raises(ValueError, match=rf'test_dataloader.*{label}'):
             runner.test()

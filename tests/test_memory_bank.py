@@ -205,12 +205,11 @@ def test_an_interrupted_save_leaves_the_old_bank(tmp_path, monkeypatch):
     file = tmp_path / 'bank.safetensors'
     filled().save(file)
 
-    def half(tensors, part, metadata):
-        with open(part, 'wb') as stream:
-            stream.write(b'half')
+    def half(stream, field):
+        stream.write(b'half')
         raise KeyboardInterrupt
 
-    monkeypatch.setattr('u1_plugin.memory.bank_file.save_file', half)
+    monkeypatch.setattr('u1_plugin.memory.bank_file.write_field', half)
     other = filled()
     other.remove(labels=[1])
     with pytest.raises(KeyboardInterrupt):

@@ -161,6 +161,10 @@ STALE = {
     'orthant': ({'model.head.orthant': 'abs'}, 'orthant'),
     'keep': ({'model.head.keep': 2}, 'keep'),
     'coreset': ({'model.head.coreset': 0.5}, 'coreset'),
+    'coreset sample': (
+        {'model.head.coreset': 0.5, 'model.head.coreset_sample': 0.8},
+        'coreset',
+    ),
     'dtype': ({'model.head.dtype': 'float16'}, 'dtype'),
     'classes': ({'model.head.num_classes': 4}, 'num_classes'),
     'plane': (
@@ -619,13 +623,68 @@ def test_a_hook_of_its_own_dataloader(folder):
     )
 
 
+@pytest.mark.parametrize(
+    'options',
+    [{}, {'coreset': 0.5, 'coreset_sample': 0.8, 'dtype': 'uint8'}],
+    ids=str,
+)
+def test_a_bank_may_stay_in_its_file(folder, tmp_path, options):
+    """Filled there, read again, and answering as one in memory."""
+    head = {f'model.head.{name}': value for name, value in options.items()}
+    file = tmp_path / 'new' / 'bank.safetensors'
+    own = {'custom_hooks.0.file': str(file), 'custom_hooks.0.mmap': True}
+    inputs, answers, banks = torch.rand(3, 3, 16, 16), [], []
+    for change in (head, {**head, **own}, {**head, **own}):
+        runner = Quick(config_of(folder, **change))
+        runner.call_hook('before_test')
+        banks.append(runner.model.head.bank)
+        answers.append(runner.model.eval()(inputs))
+    plain, first, again = banks
+    assert not plain.mapped and first.mapped and again.mapped
+    assert [f.name for f in file.parent.iterdir()] == [file.name]
+    for bank, answer in zip(banks, answers):
+        assert bank.identity == plain.identity
+        assert torch.equal(rows(bank), rows(plain))
+        assert torch.equal(answer, answers[0])
+    # With or without the option, it is the same file.
+    own.pop('custom_hooks.0.mmap')
+    assert torch.equal(rows(filled(folder, {**head, **own})), rows(plain))
+
+
+def test_a_filling_on_disk_that_fails_leaves_nothing(folder, tmp_path):
+    (folder / 'c/2.png').write_bytes(b'no picture')
+    own = {
+        'custom_hooks.0.file': str(tmp_path / 'bank'),
+        'custom_hooks.0.mmap': True,
+    }
+    runner = Quick(config_of(folder, **own))
+    with pytest.raises(ValueError, match='c/2.png'):
+        runner.call_hook('before_test')
+    assert not len(runner.model.head.bank)
+    assert [f.name for f in tmp_path.iterdir()] == [folder.name]
+
+
+def test_what_leaves_no_bank_in_a_file_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match='MemoryBankHook.file=None'):
+        Quick(config_of(folder, **{'custom_hooks.0.mmap': True}))
+    own = {
+        'custom_hooks.0.file': str(tmp_path / 'bank'),
+        'custom_hooks.0.mmap': True,
+        'model.head.in_checkpoint': True,
+    }
+    with pytest.raises(ValueError, match='in_checkpoint=True.*mmap=True'):
+        filled(folder, own)
+
+
 @pytest.mark.slow
-def test_what_stops_one_rank_stops_all(root, environment, folder):
+@pytest.mark.parametrize('mmap', [False, True])
+def test_what_stops_one_rank_stops_all(root, environment, folder, mmap):
     """The images of the second rank alone are changed, then broken."""
     command = [
         *(sys.executable, '-m', 'torch.distributed.run'),
         *('--nproc_per_node=2', '--standalone'),
         *(str(root / 'tests/memory_hook_ranks.py'), str(folder.parent)),
+        *(['mmap'] if mmap else []),
     ]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=600

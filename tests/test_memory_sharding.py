@@ -24,8 +24,8 @@ from u1_plugin.memory import (
     prior,
 )
 
-# With a port of its own for each test: they run side by side.
-TORCHRUN = ('-m', 'torch.distributed.run', '--nproc_per_node=2')
+# On a port that is free: tests run side by side.
+TORCHRUN = ('-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone')
 
 
 def run(folder, environment, *command) -> str:
@@ -60,7 +60,7 @@ def bank_of(vectors: torch.Tensor) -> MemoryBank:
 def test_two_ranks_answer_as_one(root, environment, tmp_path):
     script = str(root / 'tests/sharded_memory.py')
     run(tmp_path, environment, script, 'one.pt')
-    run(tmp_path, environment, *TORCHRUN, '--master_port=29641', script, 'two')
+    run(tmp_path, environment, *TORCHRUN, script, 'two')
     one, two = (torch.load(tmp_path / name) for name in ('one.pt', 'two'))
     assert one.keys() == two.keys() and len(one) == 21
     for name in one:
@@ -117,7 +117,6 @@ def test_two_ranks_predict_as_one_through_the_tool(root, environment, tmp_path):
         tmp_path,
         environment,
         *TORCHRUN,
-        '--master_port=29642',
         *(*test, '--launcher', 'pytorch', '--out', 'two.pkl'),
     )
     assert 'on each of 2 ranks' in two

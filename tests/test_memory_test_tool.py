@@ -289,6 +289,15 @@ def test_misuse_is_named(module, args, words, monkeypatch, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_one_file_is_no_place_for_many_layers(module):
+    hook = dict(type='MemoryBankHook', file='bank', mmap=True)
+    cfg = Config(dict(custom_hooks=[hook]))
+    args = SimpleNamespace(shots=None, seed=None)
+    assert module.hook_of(cfg, None, args).mmap
+    with pytest.raises(SystemExit, match='layer3.*mmap'):
+        module.hook_of(cfg, 'backbone.layer3', args)
+
+
 def test_the_place_to_write_is_tried_before_the_work(
     module, tmp_path, monkeypatch
 ):

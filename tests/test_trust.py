@@ -74,6 +74,8 @@ WRITERS = {
     'demo.py': ['--out', 'OUT'],
     'benchmarks/analysis_overhead.py': ['--out', 'OUT'],
     'benchmarks/cost.py': ['CONFIG', '--out', 'OUT'],
+    'benchmarks/memory_fill.py': ['--out', 'OUT'],
+    'benchmarks/memory_limit.py': ['--out', 'OUT'],
     'benchmarks/memory_recall.py': ['--out', 'OUT'],
     'benchmarks/memory_search.py': ['--out', 'OUT'],
     'benchmarks/memory_size.py': ['CONFIG', 'a.pth', '--out', 'OUT'],

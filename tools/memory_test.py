@@ -105,6 +105,12 @@ def hook_of(cfg: Config, layer: Optional[str], args) -> ProgressHook:
     """The config's hook, with the command's options."""
     options = hook_options(cfg)
     if layer is not None:
+        if options.get('mmap'):
+            raise SystemExit(
+                f'--layers {layer}: the file of a MemoryBankHook with '
+                'mmap=True holds the bank of one layer, the last; leave '
+                '--layers out, or mmap'
+            )
         options['file'] = None  # it holds the bank of one layer
     if args.shots is not None:
         options.update(shots=args.shots, seed=args.seed or 0)

@@ -8,6 +8,7 @@ from .engine_configs import ExactEngine, FaissEngine, parse_engine
 from .engines import build_search, check_engine
 from .exact_search import ExactSearch
 from .faiss_search import FaissSearch, least_nprobe
+from .filling import bank_on_disk
 from .kernels import KERNELS, Kernel, kernel_of
 from .pixels import Pixels, bottleneck_pixels
 from .recall import Recall
@@ -38,6 +39,7 @@ __all__ = [
     'Rule',
     'Sites',
     'all_gather_rows',
+    'bank_on_disk',
     'bottleneck_pixels',
     'build_search',
     'check_engine',

@@ -1,16 +1,25 @@
 """What the memory holds: vectors of pixels, and where and whose they are."""
 
 import itertools
-from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Union,
+)
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..options import Count, checked
-from .bank_file import read_file, write_file
-from .bank_state import Contents, check_identity, read_state, write_state
+from .bank_state import Block, check_identity
+from .bank_store import BankStore
+from .mapped import Mapped, parts, selected
 from .pixels import Pixels
 from .storage import (
     StorageDtype,
@@ -27,10 +36,12 @@ _CHANGES = itertools.count()
 _ROWS = 16384  # copied at a time
 
 
-class MemoryBank:
+class MemoryBank(BankStore):
     """Pixels in blocks, appended without copying what is there.
 
-    A pixel's index is its place in the order of memorising.
+    A pixel's index is its place in the order of memorising. Blocks lie in
+    memory, or in a file (:meth:`load` with ``mmap=True``,
+    :func:`~.filling.bank_on_disk`).
 
     Args:
         dtype (str): Of the stored vectors: ``'float32'``, ``'float16'`` or
@@ -50,7 +61,7 @@ class MemoryBank:
     ) -> None:
         self.dtype = dtype
         self.identity = check_identity(identity, 'MemoryBank.identity')
-        self._blocks: List[Dict[str, Tensor]] = []
+        self._blocks: List[Block] = []
         self._changes = next(_CHANGES)
         self._finished = False
 
@@ -72,8 +83,18 @@ class MemoryBank:
         return self._blocks[0]['vectors'].size(1) if self._blocks else None
 
     @property
+    def filling(self) -> bool:
+        """Whether its pixels go to a file that is not yet there."""
+        return False
+
+    @property
+    def mapped(self) -> bool:
+        """Whether a part of it lies in a file."""
+        return any(isinstance(b['vectors'], Mapped) for b in self._blocks)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of everything stored."""
+        """Bytes of everything stored, in memory or in a file."""
         return sum(v.nbytes for b in self._blocks for v in b.values())
 
     @checked()
@@ -90,9 +111,12 @@ class MemoryBank:
         check_pixels(pixels, self.channels)
         if len(pixels.vectors):
             added = encoded(pixels, self.dtype)
-            self._replace([*self._blocks, added], 'append')
+            self._replace(self._with(added), 'append')
 
-    def _replace(self, blocks: List[Dict[str, Tensor]], change: str) -> None:
+    def _with(self, added: Block) -> List[Block]:
+        return [*self._blocks, added]
+
+    def _replace(self, blocks: List[Block], change: str) -> None:
         before, self._blocks = len(self), blocks
         self._changes = next(_CHANGES)
         # A bank of unknown make stays one.
@@ -108,6 +132,27 @@ class MemoryBank:
         """At most so many, in the bank's storage if that is float32."""
         return self._parts(rows)
 
+    def stored_blocks(
+        self, rows: int = _ROWS, start: int = 0, stop: Optional[int] = None
+    ) -> Iterator[Dict[str, Tensor]]:
+        """Vectors as they are stored, in the bank's storage if in memory.
+
+        Args:
+            rows (int): At most so many at a time.
+            start, stop (int): Of which pixels; by default of all.
+
+        Yields:
+            dict: ``vectors``, ``(n, C)``, and in uint8 their ``scales``.
+        """
+        stop, first = len(self) if stop is None else stop, 0
+        for block in self._blocks:
+            end = min(stop - first, len(block['labels']))
+            names = [n for n in ('vectors', 'scales') if n in block]
+            for at in range(max(0, start - first), end, rows):
+                part = slice(at, min(at + rows, end))
+                yield {name: block[name][part] for name in names}
+            first += len(block['labels'])
+
     def _parts(self, rows: int, copy=False) -> Iterator[Tensor]:
         for block in self._blocks:
             for start in range(0, len(block['labels']), rows):
@@ -121,26 +166,44 @@ class MemoryBank:
             ValueError: If it is no index into the bank's pixels.
         """
         check_index(index, len(self))
+        found = torch.empty(len(index), self.channels or 0)
+        return self._at(index, decoded, found)
+
+    def _at(self, index: Tensor, read: Callable, found: Tensor) -> Tensor:
+        """``found``, filled with ``read(block, rows)`` of every pixel."""
         ends = np.cumsum([len(block['labels']) for block in self._blocks])
         numbers = np.searchsorted(ends, index.numpy(), side='right')
-        found = torch.empty(len(index), self.channels or 0)
         order = np.argsort(numbers, kind='stable')
         used, starts = np.unique(numbers[order], return_index=True)
         for number, rows in zip(used, np.split(order, starts[1:])):
             block = self._blocks[number]
             first = int(ends[number]) - len(block['labels'])
             rows = torch.from_numpy(rows)
-            found[rows] = decoded(block, index[rows] - first)
+            found[rows] = read(block, index[rows] - first)
         return found
 
-    def field(self, name: str) -> Tensor:
-        """One of ``labels, images, positions, hues`` of all pixels."""
+    def field(self, name: str, index: Optional[Tensor] = None) -> Tensor:
+        """One of ``labels, images, positions, hues``.
+
+        Args:
+            name (str): Which one.
+            index (Tensor, optional): Of which pixels, ``(n,)``; None: of all.
+
+        Raises:
+            ValueError: If there is no such field, the bank is empty, or it is
+                no index into its pixels.
+        """
         fields = ('labels', 'images', 'positions', 'hues')
         if name not in fields:
             raise ValueError(f'field {name!r} must be one of {fields}')
         if not self._blocks:
             raise ValueError('the bank is empty; fill it before asking it')
-        return torch.cat([block[name] for block in self._blocks])
+        blocks = [block[name] for block in self._blocks]
+        if index is None:
+            return torch.cat([part for own in blocks for part in parts(own)])
+        check_index(index, len(self))
+        found = blocks[0][:1].new_empty(len(index), *blocks[0].shape[1:])
+        return self._at(index, lambda block, rows: block[name][rows], found)
 
     @checked()
     def check_labels(self, num_classes: Count, name: str = 'the bank') -> None:
@@ -149,7 +212,8 @@ class MemoryBank:
         Raises:
             ValueError: If one is not; a vote for it would go elsewhere.
         """
-        most = max((int(b['labels'].max()) for b in self._blocks), default=0)
+        labels = (part for b in self._blocks for part in parts(b['labels']))
+        most = max((int(part.max()) for part in labels), default=0)
         if most >= num_classes:
             raise ValueError(
                 f'{name} holds the label {most}, but num_classes={num_classes}'
@@ -184,7 +248,7 @@ class MemoryBank:
         for block in self._blocks:
             gone = torch.zeros(len(block['labels']), dtype=torch.bool)
             for name, values in numbers.items():
-                gone |= torch.isin(block[name], values)
+                gone |= torch.isin(block[name][:], values)
             masks.append(~gone)
         return self._select(masks, 'remove')
 
@@ -204,96 +268,9 @@ class MemoryBank:
         """Keep the pixels of a mask a block; return how many went."""
         before = len(self)
         blocks = [
-            {name: value[mask] for name, value in block.items()}
+            selected(block, mask)
             for block, mask in zip(self._blocks, masks)
             if mask.any()
         ]
         self._replace(blocks, change)
         return before - len(self)
-
-    def _contents(self) -> Contents:
-        return Contents(self.dtype, self.identity, self._blocks)
-
-    def state(self) -> Dict[str, Tensor]:
-        """Copies of everything stored, with the metadata to read it.
-
-        Returns:
-            dict: ``'{block}.{field}'``, and ``'metadata'``, a uint8 tensor
-            that holds a JSON text.
-        """
-        tensors = write_state(self._contents())
-        return {name: value.clone() for name, value in tensors.items()}
-
-    @classmethod
-    @checked('MemoryBank')
-    def from_state(
-        cls,
-        tensors: Mapping[str, Any],
-        identity: Optional[Mapping[str, str]] = None,
-        channels: Optional[Count] = None,
-        num_classes: Optional[Count] = None,
-        name: str = 'the bank',
-    ) -> 'MemoryBank':
-        """The bank whose :meth:`state` this is, of its own dtype.
-
-        Args:
-            tensors (Mapping): Are copied.
-            identity (Mapping, optional): What must have filled it; None
-                takes any.
-            channels (int, optional): C that it must have, unless empty.
-            num_classes (int, optional): K, of which its labels must be.
-            name (str): Of where it is from, for messages.
-
-        Raises:
-            ValueError: If the state is of another format, incomplete, changed,
-                or of another identity; the message names what differs.
-        """
-        contents = read_state(tensors, name, identity, channels, num_classes)
-        copies = [
-            {field: value.clone() for field, value in block.items()}
-            for block in contents.blocks
-        ]
-        return cls._of(contents._replace(blocks=copies))
-
-    @classmethod
-    def _of(cls, contents: Contents) -> 'MemoryBank':
-        bank = cls(contents.dtype, contents.identity)
-        bank._replace(contents.blocks, 'load')
-        bank.finish()
-        return bank
-
-    @checked()
-    def save(self, file: Union[str, Path]) -> None:
-        """Write a file (safetensors), whole or not at all.
-
-        It holds :meth:`state`. The folder is made.
-
-        Raises:
-            FileExistsError: If another kind of file is there.
-        """
-        write_file(file, write_state(self._contents()))
-
-    @classmethod
-    @checked('MemoryBank')
-    def load(
-        cls,
-        file: Union[str, Path],
-        identity: Optional[Mapping[str, str]] = None,
-        channels: Optional[Count] = None,
-        num_classes: Optional[Count] = None,
-    ) -> 'MemoryBank':
-        """Read what :meth:`save` wrote.
-
-        Args:
-            file (Path): The safetensors file.
-            identity (Mapping, optional): What must have filled it.
-            channels (int, optional): C that it must have.
-            num_classes (int, optional): K, of which its labels must be.
-
-        Raises:
-            ValueError: See :meth:`from_state`; the message names the file.
-        """
-        contents = read_state(
-            read_file(file), str(file), identity, channels, num_classes
-        )
-        return cls._of(contents)

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .mapped import Field, Mapped, parts
 from .storage import DTYPES, check_values, stored_fields
 
 FORMAT_VERSION = 2
 METADATA = 'metadata'
 _KEY = re.compile(r'(0|[1-9][0-9]{0,8})\.([a-z]+)')
 _LONGEST_NAME, _LONGEST_PIECE, _MOST_BYTES = 64, 1024, 2**20
-Block = Dict[str, Tensor]
+_CHECKED = 2**20  # numbers at a time
+Block = Dict[str, Field]
 
 
 class Contents(NamedTuple):
@@ -57,7 +59,7 @@ def check_identity(identity: Mapping[str, str], name: str) -> Dict[str, str]:
     return dict(identity)
 
 
-def write_state(contents: Contents) -> Dict[str, Tensor]:
+def write_state(contents: Contents) -> Dict[str, Field]:
     """The tensors of a bank: ``'{block}.{field}'``, and their metadata.
 
     Returns:
@@ -65,7 +67,7 @@ def write_state(contents: Contents) -> Dict[str, Tensor]:
         identity, numbers of blocks, pixels and channels, and the tensors'
         checksum.
     """
-    tensors = {
+    tensors: Dict[str, Field] = {
         f'{number}.{field}': value
         for number, block in enumerate(contents.blocks)
         for field, value in block.items()
@@ -88,17 +90,18 @@ def _note(contents: Contents) -> dict:
     )
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
+def _checksum(tensors: Mapping[str, Field]) -> str:
     digest = hashlib.sha256()
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f'{key} {value.dtype} {tuple(value.shape)};'.encode())
-        digest.update(value.contiguous().view(torch.uint8).numpy())
+        for part in parts(value):
+            digest.update(part.contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
 def read_state(
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Field],
     name: str,
     identity: Optional[Mapping[str, str]] = None,
     channels: Optional[int] = None,
@@ -122,7 +125,7 @@ def read_state(
     tensors = dict(tensors)
     note = _read_note(tensors.pop(METADATA, None), name)
     _check_expected(note, name, identity, channels)
-    blocks = _read_blocks(tensors, note, name)
+    blocks = read_blocks(tensors, note, name)
     contents = Contents(note['dtype'], note['identity'], blocks)
     for key, value in _note(contents).items():
         if note[key] != value:
@@ -136,7 +139,10 @@ def read_state(
             'the bank again'
         )
     for number, block in enumerate(blocks):
-        check_values(block, f'{name}: block {number}', num_classes)
+        rows = max(1, _CHECKED // note['channels'])
+        for part in zip(*(parts(value, rows) for value in block.values())):
+            where = f'{name}: block {number}'
+            check_values(dict(zip(block, part)), where, num_classes)
     return contents
 
 
@@ -221,19 +227,30 @@ def _check_expected(note, name: str, identity, channels) -> None:
 
 
 def _check_tensor(value: Any, name: str, dtype: torch.dtype, ndim: int) -> None:
-    if not isinstance(value, Tensor):
+    if not isinstance(value, (Tensor, Mapped)):
         raise ValueError(f'{name}: no tensor but {type(value).__name__}')
     if value.dtype != dtype or value.ndim != ndim:
         raise ValueError(
             f'{name}: {value.ndim} dimensions of {value.dtype}, expected '
             f'{ndim} of {dtype}'
         )
-    if value.layout != torch.strided or value.is_meta:
+    if isinstance(value, Tensor) and (
+        value.layout != torch.strided or value.is_meta
+    ):
         raise ValueError(f'{name}: a tensor without plain numbers')
 
 
-def _read_blocks(tensors: dict, note: dict, name: str) -> List[Block]:
-    """Checks names, kinds and shapes; moves the tensors to the CPU."""
+def read_blocks(tensors: dict, note: dict, name: str) -> List[Block]:
+    """Checks names, kinds and shapes; moves the tensors to the CPU.
+
+    Args:
+        tensors (dict): As they were named by :func:`write_state`.
+        note (dict): With the ``dtype`` and ``channels`` that they must have.
+        name (str): Of where they are from, for messages.
+
+    Raises:
+        ValueError: If a name, kind or shape is wrong.
+    """
     found: Dict[int, Block] = {}
     for key in tensors:
         match = _KEY.fullmatch(key) if isinstance(key, str) else None
@@ -249,7 +266,9 @@ def _read_blocks(tensors: dict, note: dict, name: str) -> List[Block]:
     return blocks
 
 
-def _plain(value: Any, name: str) -> Tensor:
+def _plain(value: Any, name: str) -> Field:
+    if isinstance(value, Mapped):
+        return value
     if not isinstance(value, Tensor):
         raise ValueError(f'{name}: no tensor but {type(value).__name__}')
     _check_tensor(value, name, value.dtype, value.ndim)

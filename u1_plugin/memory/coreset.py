@@ -3,8 +3,13 @@
 As PatchCore does (Roth et al., "Towards Total Recall in Industrial Anomaly
 Detection", CVPR 2022): each step takes the vector that is farthest from all
 taken ones, measured after a random projection (Johnson and Lindenstrauss).
+
+Of a memory too large for that, a part drawn at random is covered instead.
 """
 
+from typing import List, Optional
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,22 +18,37 @@ from ..options import Count, Seed, Share, checked
 from .bank import MemoryBank
 from .precise import unit
 
+_ROWS = 16384  # at a time
+_NUMBERS = 2**20  # in a temporary of float64
 
-def _projected(bank: MemoryBank, width: int, seed: int) -> Tensor:
-    """Unit vectors, projected: ``(N, min(width, C))``."""
+
+def _drawn(counts: List[int], rank: int, sample: Share, seed: int) -> Tensor:
+    """The rank's part of a share of all pixels, ascending, ``(m,)``."""
+    size = max(1, round(sample * sum(counts)))
+    generator = np.random.default_rng(seed)
+    drawn = np.sort(generator.choice(sum(counts), size, replace=False))
+    start = sum(counts[:rank])
+    own = (drawn >= start) & (drawn < start + counts[rank])
+    return torch.from_numpy(drawn[own] - start)
+
+
+def _projected(bank: MemoryBank, index: Tensor, width: int, seed: int):
+    """Unit vectors of an index, projected: ``(n, min(width, C))``."""
     generator = torch.Generator().manual_seed(seed)
     channels = bank.channels
     matrix = None
     if width < channels:
         matrix = torch.randn(channels, width, generator=generator)
         matrix = (matrix / width**0.5).double()
-    parts = []
-    for block in bank.blocks():
-        units = unit(block)
+    found = torch.empty(len(index), min(width, channels))
+    rows = max(1, _NUMBERS // channels)
+    for start in range(0, len(index), rows):
+        part = slice(start, start + rows)
+        units = unit(bank.vectors(index[part]))
         # The last bits of a product may depend on the size of the block; in
         # float64 these are none of float32's.
-        parts.append((units if matrix is None else units @ matrix).float())
-    return torch.cat(parts)
+        found[part] = units if matrix is None else units @ matrix
+    return found
 
 
 def _farthest(distances: Tensor, vectors: Tensor, sharded: bool):
@@ -51,10 +71,12 @@ def coreset(
     width: Count = 128,
     seed: Seed = 0,
     sharded: bool = False,
+    sample: Optional[Share] = None,
 ) -> Tensor:
     """Which pixels to keep, ascending, ``(n,)``; of equals the first.
 
-    Needs ``N * width`` numbers and ``n * N * width`` operations.
+    Needs ``N * width`` numbers and ``n * N * width`` operations; with a
+    ``sample``, that share of both. Vectors are read once, a part at a time.
 
     Args:
         bank (MemoryBank): Not empty.
@@ -63,9 +85,13 @@ def coreset(
         seed (int): Of the projection and of the first vector.
         sharded (bool): Whether the bank is one rank's part; the ranks then
             choose together what one process would.
+        sample (float, optional): Draw this share of the (whole) memory at
+            random first, and choose among that, not less than ``share``; None
+            draws nothing.
 
     Raises:
-        ValueError: If an option is out of its range or a bank is empty.
+        ValueError: If an option is out of its range, a bank is empty, or no
+            pixel of a rank's part is drawn.
     """
     sharded = sharded and get_world_size() > 1
     counts = [len(bank)]
@@ -76,21 +102,49 @@ def coreset(
             f'the bank is empty on a rank (sizes {counts}); a coreset needs '
             'at least an image a rank'
         )
-    vectors = _projected(bank, width, seed)
+    rank = get_rank() if sharded else 0
+    index = torch.arange(len(bank))
+    steps = max(1, round(share * sum(counts)))
+    if sample is not None:
+        check_sample(sample, share)
+        index = _drawn(counts, rank, sample, seed)
+        counts = [len(index)]
+        if sharded:
+            counts = [int(n) for n in all_gather(torch.tensor(counts))]
+        if not all(counts):
+            raise ValueError(
+                f'sample={sample} draws {counts} pixels of the ranks, and each '
+                'needs one; draw more'
+            )
+    vectors = _projected(bank, index, width, seed)
     generator = torch.Generator().manual_seed(seed)
     first = int(torch.randint(sum(counts), (1,), generator=generator))
-    start = sum(counts[: get_rank()]) if sharded else 0
+    start = sum(counts[:rank])
     # The first vector counts as farther than any other.
-    distances = torch.full((len(bank),), torch.finfo(vectors.dtype).max / 2)
-    if start <= first < start + len(bank):
+    distances = torch.full((len(index),), torch.finfo(vectors.dtype).max / 2)
+    if start <= first < start + len(index):
         distances[first - start] *= 2
-    rank = get_rank() if sharded else 0
     chosen = []
-    for _ in range(max(1, round(share * sum(counts)))):
-        owner, index, vector = _farthest(distances, vectors, sharded)
+    for _ in range(min(steps, sum(counts))):
+        owner, nearest, vector = _farthest(distances, vectors, sharded)
         if owner == rank:
-            chosen.append(index)
-            distances[index] = -1.0  # never again, not even among doubles
-        away = (vectors - vector).square().sum(1)
-        distances = torch.minimum(distances, away)
-    return torch.tensor(sorted(chosen), dtype=torch.long)
+            chosen.append(nearest)
+            distances[nearest] = -1.0  # never again, not even among doubles
+        for own, far in zip(vectors.split(_ROWS), distances.split(_ROWS)):
+            torch.minimum(far, (own - vector).square().sum(1), out=far)
+    return index[torch.tensor(sorted(chosen), dtype=torch.long)]
+
+
+def check_sample(sample: float, share: float, name: str = '') -> None:
+    """Raise ValueError if less is drawn than is to be kept.
+
+    Args:
+        sample (float): Share of the memory that is drawn at random.
+        share (float): That is kept of it.
+        name (str): What the user calls the options, for messages.
+    """
+    if sample < share:
+        raise ValueError(
+            f'{name}sample={sample} of the memory is less than the share '
+            f'{share} to be kept of it; draw more, or keep less'
+        )

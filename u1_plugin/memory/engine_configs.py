@@ -5,6 +5,7 @@ import typing
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
 
 from ..options import Count, Share, check, shown
+from .device_copy import device_of
 from .scores import ScoreDtype
 
 
@@ -15,13 +16,17 @@ class ExactEngine(NamedTuple):
         dtype (str): Of the products that rank pixels before float64 decides:
             ``'float32'``, ``'float16'`` or ``'bfloat16'``. The answer is the
             same; narrow ones pay where the hardware multiplies them faster.
+        device (str, optional): Of torch, such as ``'cuda'``: it searches there
+            and keeps the vectors there, as far as they fit; what does not is
+            streamed. None searches where the queries are, and keeps nothing.
     """
 
     dtype: ScoreDtype = 'float32'
+    device: Optional[str] = None
 
     def __str__(self) -> str:
         narrow = '' if self.dtype == 'float32' else f', {self.dtype} scores'
-        return f'exact{narrow}'
+        return f'exact{narrow}' + f' on {self.device}' * bool(self.device)
 
 
 class FaissEngine(NamedTuple):
@@ -121,6 +126,8 @@ def parse_engine(engine: Any, name: str = 'engine') -> Engine:
         options[key] = check(f'{name}.{key}', value, hints[key])
     if kind is FaissEngine:
         _check_faiss(options, name)
+    elif options.get('device') is not None:
+        device_of(options['device'], f'{name}.device')
     return kind(**options)
 
 

@@ -81,7 +81,7 @@ def build_search(
     """
     parsed = parse_engine(engine)
     if isinstance(parsed, ExactEngine):
-        return ExactSearch(bank, metric, dtype=parsed.dtype)
+        return ExactSearch(bank, metric, **parsed._asdict())
     with _named(engine, 'engine'):
         return FaissSearch(
             bank, parsed.factory, metric, parsed.nprobe, parsed.recall, k

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..options import Count, checked
 from .bank import MemoryBank
+from .device_copy import DeviceCopy, Vectors
 from .engine_configs import ExactEngine
 from .precise import distances, prepared
 from .scores import Asked, ScoreDtype, Scores
@@ -55,7 +56,8 @@ class ExactSearch:
     which more pixels than usual may be among the nearest looks at all of those.
 
     Beside the bank it needs ``chunk * block`` scores, one number a pixel and
-    one block in float32. Runs where the queries are.
+    one block in float32. Runs where the queries are, or on a ``device``: name
+    a GPU, or the bank moves there for every chunk of queries.
 
     Args:
         bank (MemoryBank): Not empty. It may change: the answers follow.
@@ -66,6 +68,9 @@ class ExactSearch:
             ``'bfloat16'``. The answer is the same; coarser products leave
             more pixels to compare, and pay where the hardware multiplies
             them so much faster.
+        device (str, optional): Where to search, such as ``'cuda'``, and to
+            keep a copy of the vectors, as far as it fits (see
+            :class:`~.device_copy.DeviceCopy`); None keeps none.
 
     Raises:
         ValueError: If an option is out of its range or the bank empty.
@@ -79,8 +84,10 @@ class ExactSearch:
         chunk: Count = 1024,
         block: Count = 16384,
         dtype: ScoreDtype = 'float32',
+        device: Optional[str] = None,
     ) -> None:
         self.bank = bank
+        self.device = device
         self.metric = metric
         self.dtype = dtype
         self.chunk = chunk
@@ -88,11 +95,15 @@ class ExactSearch:
         self._follow()
 
     def __str__(self) -> str:
-        return str(ExactEngine(self.dtype))
+        return str(ExactEngine(self.dtype, self.device))
 
     def _follow(self) -> None:
         check_bank(self.bank)
-        self.scores = Scores(self.bank, self.metric, self.dtype)
+        self.scores = None  # with which an old copy goes before a new one comes
+        self._stored: Vectors = self.bank
+        if self.device is not None:
+            self._stored = DeviceCopy(self.bank, self.device)
+        self.scores = Scores(self._stored, self.metric, self.dtype)
         self._changes = self.bank.changes
 
     @torch.no_grad()
@@ -112,6 +123,8 @@ class ExactSearch:
         if bias is not None:
             bias.check(len(queries), len(self.bank), self.metric)
             chunk = -(-chunk // 8)  # votes need several temporaries of float64
+        home = queries.device
+        queries = queries.to(self.device or home)
         found = Neighbours.none(queries, k)
         with torch.autocast(queries.device.type, enabled=False):
             for start in range(0, len(queries), chunk):
@@ -119,7 +132,7 @@ class ExactSearch:
                 part = self._search(self._question(queries, rows, bias), k)
                 for whole, values in zip(found, part):
                     whole[rows] = values
-        return found
+        return Neighbours(*(field.to(home) for field in found))
 
     def _question(
         self, queries: Tensor, rows: slice, bias: Optional[Bias]
@@ -158,7 +171,9 @@ class ExactSearch:
         return found
 
     def _vectors(self, index: Tensor) -> Tensor:
-        return self.bank.vectors(index.cpu()).to(index.device)
+        if self.device is None:
+            return self.bank.vectors(index.cpu()).to(index.device)
+        return self._stored.vectors(index).to(index.device)
 
     def _candidates(self, question: _Question, count: int) -> _Candidates:
         empty = question.exact.new_empty(len(question.exact), 0)

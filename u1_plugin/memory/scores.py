@@ -9,7 +9,7 @@ from typing import Iterator, Literal, NamedTuple, Tuple
 import torch
 from torch import Tensor
 
-from .bank import MemoryBank
+from .device_copy import Vectors
 from .precise import total, unit
 
 #: In which vectors may be multiplied.
@@ -58,13 +58,13 @@ class Scores:
     entry of 1, and their products are summed in float32.
 
     Args:
-        bank (MemoryBank): Not empty.
+        bank (Vectors): A MemoryBank, not empty, or its copy.
         metric (str): ``'cosine'`` or ``'l2'``.
         dtype (str): Of the vectors that are multiplied.
     """
 
     def __init__(
-        self, bank: MemoryBank, metric: str, dtype: ScoreDtype = 'float32'
+        self, bank: Vectors, metric: str, dtype: ScoreDtype = 'float32'
     ) -> None:
         self.bank, self.cosine, self.dtype = bank, metric == 'cosine', dtype
         lengths = torch.cat([_lengths(block) for block in bank.lent_blocks()])
@@ -286,11 +286,6 @@ def _products_are_float32() -> bool:
     )
 
 
-def sample_of(bank: MemoryBank, most: int) -> Tensor:
+def sample_of(bank: Vectors, most: int) -> Tensor:
     """At most so many vectors, evenly over the bank, ``(n, C)``."""
-    step = -(-len(bank) // most)
-    parts, start = [], 0
-    for block in bank.lent_blocks():
-        parts.append(block[-start % step :: step])
-        start += len(block)
-    return torch.cat(parts)
+    return bank.vectors(torch.arange(0, len(bank), -(-len(bank) // most)))

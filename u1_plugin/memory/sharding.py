@@ -1,6 +1,6 @@
 """One memory, or the parts of one that the ranks hold."""
 
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,13 @@ from .engines import build_search
 from .search import Bias, Metric, Neighbours, check_sites, check_vectors
 from .vote import Sites
 
-_POSITIONS = 2  # among labels, images, positions, hues
+#: Whose a pixel is and where it lies: a field's value of none.
+_FIELDS: Dict[str, Tensor] = dict(
+    labels=torch.zeros(0).long(),
+    images=torch.zeros(0).long(),
+    positions=torch.zeros(0, 2),
+    hues=torch.zeros(0),
+)
 
 
 class Matches(NamedTuple):
@@ -135,18 +141,29 @@ class Memory:
         self.channels = max(channels)
         self.start = sum(counts[: get_rank()]) if self.sharded else 0
         self._search = None
-        self._places = [
-            torch.zeros(0).long(),
-            torch.zeros(0).long(),
-            torch.zeros(0, 2),
-            torch.zeros(0),
-        ]
-        if len(bank):
-            fields = ('labels', 'images', 'positions', 'hues')
-            self._places = [bank.field(name) for name in fields]
+        self._held: Dict[str, Tensor] = {}
+        if not bank.mapped:
+            for name in _FIELDS:
+                self._whole(name)
         self._build_search()
         if self.shuffle is not None:
             self._shuffle(self.shuffle)
+
+    def _whole(self, name: str) -> Tensor:
+        """A field of this rank's part, in memory from now on."""
+        if name not in self._held:
+            filled = len(self.bank) > 0
+            self._held[name] = (
+                self.bank.field(name) if filled else _FIELDS[name]
+            )
+        return self._held[name]
+
+    def _places(self, name: str, index: Tensor) -> Tensor:
+        """A field of some pixels of this rank's part, on the CPU."""
+        if name in self._held:
+            return self._held[name][index]
+        found = self.bank.field(name, index.flatten())
+        return found.view(*index.shape, *found.shape[1:])
 
     def _build_search(self) -> None:
         """Where an engine does not fit one rank's part, all ranks say so."""
@@ -167,13 +184,13 @@ class Memory:
             raise problem
 
     def _shuffle(self, seed: int) -> None:
-        positions = self._places[_POSITIONS]
+        positions = self._whole('positions')
         if self.sharded:
             positions = torch.cat(all_gather_rows(positions))
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.size, generator=generator)
         own = order[self.start : self.start + len(self.bank)]
-        self._places[_POSITIONS] = positions[own]
+        self._held['positions'] = positions[own]
 
     def _follow(self) -> None:
         """Build anew if a bank has changed, on all ranks if on one."""
@@ -236,12 +253,10 @@ class Memory:
             distances[:, :own], index[:, :own], costs[:, :own] = found
         at = index.clamp_min(0).cpu()
         places = [
-            field[at].to(index.device)
+            self._places(name, at).to(index.device)
             if own
-            else field.new_zeros(
-                *at.shape, *field.shape[1:], device=index.device
-            )
-            for field in self._places
+            else none.new_zeros(*at.shape, *none.shape[1:], device=index.device)
+            for name, none in _FIELDS.items()
         ]
         where = torch.where(index < 0, index, index + self.start)
         return Matches(distances, where, *places), costs
@@ -249,7 +264,7 @@ class Memory:
     def _full(self, bias: Optional[Bias], queries: Queries):
         if bias is None:
             return None
-        memory = Sites(*self._places[_POSITIONS:])
+        memory = Sites(self._whole('positions'), self._whole('hues'))
         return bias._replace(query=queries.sites, memory=memory)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..options import shown
+from .mapped import Field
 from .pixels import Pixels
 
 DTYPES = dict(float32=torch.float32, float16=torch.float16, uint8=torch.uint8)
@@ -59,12 +60,12 @@ def encoded(pixels: Pixels, dtype: str) -> Dict[str, Tensor]:
 
 
 def decoded(
-    block: Dict[str, Tensor], index=slice(None), copy: bool = False
+    block: Dict[str, Field], index=slice(None), copy: bool = False
 ) -> Tensor:
     """Vectors of a block, float32, ``(n, C)``; perhaps its own storage."""
     vectors = block['vectors'][index].to(torch.float32, copy=copy)
     if 'scales' in block:
-        vectors = vectors * block['scales'][index][:, None]
+        vectors.mul_(block['scales'][index][:, None])  # of a copy
     return vectors
 
 

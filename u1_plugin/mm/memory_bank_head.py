@@ -32,7 +32,7 @@ from .memory_inputs import (
     full_precision,
     last_map,
 )
-from .memory_options import check_vote, memory_of, with_protocol
+from .memory_options import check_stored, check_vote, memory_of, with_protocol
 
 _logger = logging.getLogger('u1_plugin')
 
@@ -73,9 +73,11 @@ class MemoryBankHead(BankInState, ClsHead):
             width or a temperature).
         orthant (str): ``rho``.
         keep (int, optional): Store the so many most energetic pixels of each
-            training image; None stores all.
+            training image; None stores all. Pooled, there are none to choose.
         coreset (float, optional): Keep this share of the stored pixels, chosen
             to cover the rest (see :func:`u1_plugin.memory.coreset`).
+        coreset_sample (float, optional): Choose it among this share of them,
+            drawn at random; None takes all.
         dtype (str): Of the stored vectors.
         feature_plane (dict): Config of :class:`FeaturePlane`.
         seed (int): Of the ``'shuffled'`` control and the coreset.
@@ -109,6 +111,7 @@ class MemoryBankHead(BankInState, ClsHead):
         orthant: Literal['relu', 'abs', 'softplus', 'identity'] = 'relu',
         keep: Optional[Count] = None,
         coreset: Optional[Share] = None,
+        coreset_sample: Optional[Share] = None,
         dtype: Literal['float32', 'float16', 'uint8'] = 'float32',
         feature_plane: dict = dict(type='FeaturePlane'),
         seed: Seed = 0,
@@ -118,6 +121,7 @@ class MemoryBankHead(BankInState, ClsHead):
         super().__init__(**kwargs)
         weight = kernel_of(kernel, width, temperature, 'head.')
         self.engine = check_vote(engine, weight, metric, prior_in, in_channels)
+        check_stored(mode, keep, coreset, coreset_sample)
         self.num_classes, self.in_channels = num_classes, in_channels
         self.k, self.mode, self.metric = k, mode, metric
         self.plane, self.kappa, self.sigma = plane, kappa, sigma
@@ -125,6 +129,7 @@ class MemoryBankHead(BankInState, ClsHead):
         self.prior_in, self.in_checkpoint = prior_in, in_checkpoint
         self.orthant, self.keep, self.dtype = orthant, keep, dtype
         self.coreset, self.seed = coreset, seed
+        self.coreset_sample = coreset_sample
         self.feature_plane = feature_plane_of(feature_plane, in_channels, plane)
         self.bank = MemoryBank(dtype)
         self._sharded = False
@@ -157,10 +162,9 @@ class MemoryBankHead(BankInState, ClsHead):
     def condense(self) -> None:
         """End the filling: reduce the bank to the config's coreset, if any."""
         if self.coreset is not None:
-            index = coreset(
-                self.bank, self.coreset, seed=self.seed, sharded=self._sharded
-            )
-            self.bank.keep(index)
+            how = dict(sharded=self._sharded, sample=self.coreset_sample)
+            chosen = coreset(self.bank, self.coreset, seed=self.seed, **how)
+            self.bank.keep(chosen)
         self.bank.finish()
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
@@ -211,7 +215,11 @@ class MemoryBankHead(BankInState, ClsHead):
                 f'head.num_classes={self.num_classes}'
             )
         if not len(self.bank) and not self.bank.identity:
-            self.set_bank(MemoryBank(self.dtype, head_identity(self)))
+            if self.bank.filling:
+                own = dict(head_identity(self), dtype=self.bank.dtype)
+                self.bank.identity.update(own)
+            else:
+                self.set_bank(MemoryBank(self.dtype, head_identity(self)))
         check_finite(last_map(feats), together=False)
         with full_precision(last_map(feats)):
             self.bank.append(self._pixels(feats, labels, images, self.keep))

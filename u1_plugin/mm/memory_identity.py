@@ -25,13 +25,18 @@ def head_identity(head: nn.Module) -> Dict[str, str]:
         mode=head.mode,
         orthant=head.orthant,
         keep=head.keep,
-        coreset=coreset if coreset is None else f'{coreset}, seed {head.seed}',
+        coreset=coreset if coreset is None else _chosen(head),
         dtype=head.dtype,
         in_channels=head.in_channels,
         num_classes=head.num_classes,
         feature_plane=_both(plane),
     )
     return {name: str(value) for name, value in pieces.items()}
+
+
+def _chosen(head: nn.Module) -> str:
+    drawn = '' if head.coreset_sample is None else f'{head.coreset_sample}'
+    return f'{head.coreset}, seed {head.seed}' + f', of {drawn}' * bool(drawn)
 
 
 def model_identity(model: nn.Module) -> Dict[str, str]:

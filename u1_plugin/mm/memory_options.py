@@ -5,6 +5,7 @@ import inspect
 from typing import Any, Callable, Dict, Optional
 
 from ..memory import ExactEngine, Kernel, Memory, MemoryBank, check_engine
+from ..memory.coreset import check_sample
 from ..memory.search import check_kernel
 from ..options import shown
 
@@ -63,6 +64,41 @@ def with_protocol(function: Callable) -> Callable:
 def _same(value: Any, preset: Any) -> bool:
     plain = isinstance(value, (str, int, float)) and value is not True
     return plain and value == preset
+
+
+def check_stored(
+    mode: str,
+    keep: Optional[int],
+    share: Optional[float],
+    sample: Optional[float],
+) -> None:
+    """Check what of the images a head stores.
+
+    Args:
+        mode (str): ``'pixel'`` or ``'pooled'``.
+        keep (int, optional): Pixels of each image.
+        share (float, optional): Of a coreset.
+        sample (float, optional): Of the pixels among which that is chosen.
+
+    Raises:
+        ValueError: If an option would have no effect, or does not fit another;
+            the message names it.
+    """
+    if mode == 'pooled' and keep is not None:
+        raise ValueError(
+            f"head.keep={keep} chooses among an image's pixels, but head.mode="
+            "'pooled' stores one vector an image; leave keep out, or set "
+            "mode='pixel'"
+        )
+    if sample is None:
+        return
+    if share is None:
+        raise ValueError(
+            f'head.coreset_sample={sample} is the share among which a coreset '
+            'is chosen, and head.coreset=None chooses none; set head.coreset, '
+            'or leave it out'
+        )
+    check_sample(sample, share, 'head.coreset_')
 
 
 def check_vote(

@@ -73,8 +73,8 @@ class EnergyMapHook(AnalysisHook):
             own = self._first(energy, count, len(samples))
             self._energies[layer].update(own, index)
 
-    def _sums(self) -> Dict[str, EnergyAccumulator]:
-        return self._energies
+    def _totals(self) -> Dict[str, EnergyAccumulator]:
+        return {layer: own.reduce() for layer, own in self._energies.items()}
 
     def _report(
         self, runner: Runner, loop: str, totals: Dict[str, EnergyAccumulator]

@@ -1,8 +1,10 @@
 """Fills a :class:`MemoryBankHead` from the training images."""
 
 import os
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Union
+from typing import Dict, Optional, Union
 
 import torch
 from mmengine.hooks import EMAHook, Hook
@@ -12,29 +14,14 @@ from torch.utils.data import DataLoader
 
 from ...dist import all_gather_object, get_dist_info
 from ...files import check_writable
-from ...memory import MemoryBank
+from ...memory import MemoryBank, bank_on_disk
 from ...networks import unwrapped
 from ...options import Count, Seed, checked
-from ..data_content import image_name, one_label_each
+from ..data_content import one_label_each
 from ..memory_bank_head import MemoryBankHead
+from ..memory_filling import named_failures, together
 from ..memory_identity import differing, model_identity
 from ..memory_loader import MemoryImages, NoImagesError
-
-
-def together(action: Callable[..., Any], *args: Any) -> Any:
-    """Do something on every rank; where one rank fails, all raise."""
-    result, problem = None, None
-    try:
-        result = action(*args)
-    except Exception as error:
-        problem = error
-    text = None if problem is None else f'{type(problem).__name__}: {problem}'
-    others = [other for other in all_gather_object(text) if other]
-    if problem is not None:
-        raise problem
-    if others:
-        raise RuntimeError(f'another rank failed with {others[0]}')
-    return result
 
 
 def _same(one: tuple, two: tuple) -> bool:
@@ -64,6 +51,8 @@ class MemoryBankHook(Hook):
             each rank has a file of its own, ``name.0-of-2.safetensors``.
         shots (int, optional): Memorise only so many images of each class.
         seed (int): Which ones.
+        mmap (bool): Leave the bank in its file, where it is filled and
+            searched block by block: for one larger than memory.
 
     Raises:
         TypeError: If the model has no :class:`MemoryBankHead`.
@@ -82,13 +71,19 @@ class MemoryBankHook(Hook):
         file: Optional[Union[str, os.PathLike]] = None,
         shots: Optional[Count] = None,
         seed: Seed = 0,
+        mmap: bool = False,
     ) -> None:
         if dataloader is not None and 'dataset' not in dataloader:
             raise ValueError(
                 f'MemoryBankHook.dataloader has {sorted(dataloader)}, but no '
                 'dataset, whose images are to be memorised; give it one'
             )
-        self.dataloader = dataloader
+        if mmap and file is None:
+            raise ValueError(
+                'MemoryBankHook.mmap=True leaves the bank in its file, but '
+                'MemoryBankHook.file=None; name a file'
+            )
+        self.dataloader, self.mmap = dataloader, mmap
         self.shots, self.seed = shots, seed
         self.file = None if file is None else Path(file)
         self._filled: Optional[MemoryBank] = None
@@ -150,6 +145,12 @@ class MemoryBankHook(Hook):
                 f'checkpoints and {world} share the bank; set the file of '
                 'MemoryBankHook instead'
             )
+        if self.mmap and head.in_checkpoint:
+            raise ValueError(
+                'model.head.in_checkpoint=True writes the whole bank into '
+                'checkpoints, which MemoryBankHook.mmap=True is to avoid; '
+                'choose one'
+            )
         images = self._images(runner)
         loader = together(images.build)
         identity = together(images.identity, loader, loader.sampler.numbers)
@@ -182,7 +183,8 @@ class MemoryBankHook(Hook):
         bank = None
         if there[get_dist_info()[0]]:
             # A part alone is of no use, but must be ours to be overwritten.
-            bank = together(MemoryBank.load, file, identity)
+            load = partial(MemoryBank.load, mmap=self.mmap)
+            bank = together(load, file, identity)
         else:
             together(check_writable, file, 'MemoryBankHook.file', True)
         if not all(there):
@@ -199,20 +201,26 @@ class MemoryBankHook(Hook):
         identity: Dict[str, str],
     ) -> None:
         head, (_, world) = model.head, get_dist_info()
-        head.set_bank(MemoryBank(head.dtype, identity), world > 1)
-        try:
-            together(self._run, runner, model, loader)
-            head.condense()
-        except BaseException:
-            head.set_bank(MemoryBank(head.dtype))  # half a memory is none
-            raise
+        with ExitStack() as stack:
+            bank = MemoryBank(head.dtype, identity)
+            if self.mmap:
+                file = bank_on_disk(self._own_file(), head.dtype, identity)
+                bank = together(stack.enter_context, file)
+            head.set_bank(bank, world > 1)
+            try:
+                together(self._run, runner, model, loader)
+                head.condense()
+                together(stack.pop_all().close)
+            except BaseException:
+                head.set_bank(MemoryBank(head.dtype))  # half a memory is none
+                raise
         runner.logger.info(
             f'memory: {len(head.bank)} vectors, '
             f'{head.bank.nbytes / 2**20:.1f} MiB'
             + f' on each of {world} ranks'
             * (world > 1)
         )
-        if self.file is not None:
+        if self.file is not None and not self.mmap:
             together(head.bank.save, self._own_file())
 
     def _compare(self, runner: Runner, model: nn.Module) -> None:
@@ -256,7 +264,7 @@ class MemoryBankHook(Hook):
         model.eval()
         number = loader.sampler.first
         try:
-            for batch in _named_failures(loader):
+            for batch in named_failures(loader):
                 data = model.data_preprocessor(batch, False)
                 labels = one_label_each(data['data_samples'])
                 feats = model.extract_feat(data['inputs'])
@@ -265,26 +273,3 @@ class MemoryBankHook(Hook):
                 number += len(labels)
         finally:
             model.train(training)
-
-
-def _named_failures(loader: Any) -> Iterator[dict]:
-    """The batches; an image that cannot be read is named."""
-    batches, seen = iter(loader), 0
-    while True:
-        try:
-            batch = next(batches, None)
-        except Exception as error:
-            for index in loader.sampler.numbers[seen:]:
-                try:
-                    loader.dataset[index]
-                except Exception:
-                    name = image_name(loader.dataset, index)
-                    raise ValueError(
-                        f'MemoryBankHook: {name} cannot be read or prepared: '
-                        f'{error}; mend it or leave it out'
-                    ) from error
-            raise
-        if batch is None:
-            return
-        yield batch
-        seen += len(batch['data_samples'])

@@ -1,0 +1,137 @@
+"""Where an exact search reads vectors: from the bank, or from a copy."""
+
+from typing import Any, Dict, Iterator, Optional, Protocol
+
+import torch
+from torch import Tensor
+
+from ..options import shown
+from .bank import MemoryBank
+from .storage import decoded
+
+_ROWS = 16384  # in a block, unless somebody says otherwise
+_MOST = 0.7  # of a GPU's free memory; the rest is for the search
+
+
+class Vectors(Protocol):
+    """What scores are made of: a bank, or its copy."""
+
+    def __len__(self) -> int: ...
+
+    def lent_blocks(self, rows: int = _ROWS) -> Iterator[Tensor]:
+        """Vectors in float32, ``(n, C)``, in the order of their index."""
+
+    def vectors(self, index: Tensor) -> Tensor:
+        """The vectors of an index ``(n,)``, ``(n, C)``, float32."""
+
+
+class DeviceCopy:
+    """A bank's vectors on a device, as the bank stores them.
+
+    A bank lies in the host's memory or in a file, and a search on a GPU moves
+    all of it there for every ``chunk`` of queries. With a copy it moves once.
+    Of a bank that does not fit, the first part stays there; the rest is
+    streamed, a block ahead of the search, from pinned memory to a GPU.
+
+    Args:
+        bank (MemoryBank): Not empty.
+        device (str): Of torch, such as ``'cuda'``.
+        room (int, optional): Bytes that the copy may take of it; None means
+            most of what a GPU has free, and all of any other device.
+
+    Raises:
+        ValueError: If torch knows no such device.
+    """
+
+    def __init__(
+        self, bank: MemoryBank, device: str, room: Optional[int] = None
+    ) -> None:
+        self.device, self._bank = device_of(device), bank
+        cuda = self.device.type == 'cuda'
+        self._side = torch.cuda.Stream(self.device) if cuda else None
+        if room is None and cuda:
+            room = int(_MOST * torch.cuda.mem_get_info(self.device)[0])
+        first = next(bank.stored_blocks(1))
+        row = sum(value.nbytes for value in first.values())
+        self._count = len(bank) if room is None else min(len(bank), room // row)
+        self._held = {
+            name: value.new_empty(
+                self._count, *value.shape[1:], device=self.device
+            )
+            for name, value in first.items()
+        }
+        start = 0
+        for block in bank.stored_blocks(_ROWS, stop=self._count):
+            rows = slice(start, start + len(block['vectors']))
+            for name, value in block.items():
+                self._held[name][rows] = value.to(self.device)
+            start = rows.stop
+
+    def __len__(self) -> int:
+        return len(self._bank)
+
+    def lent_blocks(self, rows: int = _ROWS) -> Iterator[Tensor]:
+        """At most so many at a time; perhaps parts of the copy itself."""
+        for start in range(0, self._count, rows):
+            part = slice(start, min(start + rows, self._count))
+            yield decoded(self._held, part)
+        ahead = None
+        for block in self._bank.stored_blocks(rows, start=self._count):
+            ahead, ready = self._sent(block), ahead
+            if ready is not None:
+                yield self._arrived(*ready)
+        if ahead is not None:
+            yield self._arrived(*ahead)
+
+    def _sent(self, block: Dict[str, Tensor]) -> tuple:
+        """A block on its way, and what says that it is there."""
+        if self._side is None:
+            return block, None
+        with torch.cuda.stream(self._side):
+            sent = {
+                name: value.pin_memory().to(self.device, non_blocking=True)
+                for name, value in block.items()
+            }
+            return sent, self._side.record_event()
+
+    def _arrived(self, block: Dict[str, Tensor], there: Any) -> Tensor:
+        if there is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(there)
+            for value in block.values():  # not to be reused before it is read
+                value.record_stream(current)
+        return decoded(block)
+
+    def vectors(self, index: Tensor) -> Tensor:
+        """The vectors of an index ``(n,)``, ``(n, C)``, float32."""
+        index = index.to(self.device)
+        if self._count == len(self):
+            return decoded(self._held, index)
+        found = torch.empty(len(index), self._bank.channels, device=self.device)
+        near = index < self._count
+        found[near] = decoded(self._held, index[near])
+        far = self._bank.vectors(index[~near].cpu())
+        found[~near] = far.to(self.device)
+        return found
+
+
+def device_of(name: str, field: str = 'device') -> torch.device:
+    """A device by its name.
+
+    Raises:
+        ValueError: If torch knows no such device, or this machine has none.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f'{field}={shown(name)} is none of torch: {error}; take '
+            "'cuda', or leave it out"
+        ) from error
+    count = torch.cuda.device_count()
+    if device.type == 'cuda' and (device.index or 0) >= count:
+        raise ValueError(
+            f'{field}={shown(name)} is not here: torch finds {count} GPUs; '
+            'take another, or leave it out'
+        )
+    return device
