@@ -261,9 +261,7 @@ def test_the_simplex_head_is_a_linear_layer_and_a_fixed_simplex():
     torch.testing.assert_close(gram, expected)
     vectors, _ = batch()
     found = head((vectors,))
-    torch.testing.assert_close(
-        found, head.projection(vectors) @ head.corners.T
-    )
+    torch.testing.assert_close(found, head.projection(vectors) @ head.corners.T)
     assert head.projection.weight.shape == (K - 1, C)
     assert 'corners' not in head.state_dict()
 
