@@ -34,6 +34,7 @@ SHARED = {
     'files',
     'networks',
     'options',
+    'registry',
     'unfinished',
     'version',
 }

@@ -372,3 +372,16 @@ def test_cpu_amp_computes_in_bfloat16():
         assert model(torch.rand(4, 3)).dtype == torch.bfloat16
     with pytest.raises(ValueError, match="dtype='float16'.*bfloat16"):
         CPUAmpOptimWrapper(dtype='float16', optimizer=wrapper.optimizer)
+
+
+@pytest.mark.parametrize('name', [BASELINE, U1])
+def test_a_config_that_inherits_the_installed_one_trains(
+    name, command, workplace
+):
+    """MMEngine marks what it inherits with a scope that it must find."""
+    mine = workplace / 'mine.py'
+    mine.write_text(f"_base_ = ['{name.replace('configs/', 'u1_plugin::')}']\n")
+    assert Config.fromfile(mine).train_dataloader.dataset._scope_ == 'u1_plugin'
+    text = command('tools/train.py', mine, '--work-dir', 'mine', *options(1))
+    assert re.search(r'Epoch\(val\).*accuracy/top1: [1-9]', text)
+    assert 'Failed to' not in text
