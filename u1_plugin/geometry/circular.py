@@ -25,6 +25,15 @@ def angle_difference(first: Tensor, second: Union[Tensor, float]) -> Tensor:
 
     Raises:
         ValueError: If one is not of real numbers.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import angle_difference
+        >>> degrees = torch.tensor([10.0, 170.0])
+        >>> other = torch.tensor([350.0, 190.0])
+        >>> difference = angle_difference(degrees.deg2rad(), other.deg2rad())
+        >>> difference.rad2deg().round()
+        tensor([ 20., -20.])
     """
     first = as_wide('first', first)
     if isinstance(second, Tensor):
@@ -65,6 +74,13 @@ def circular_mean(
     Raises:
         ValueError: If ``theta`` is not of real numbers or empty along ``dim``,
             or ``weight`` has another shape.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import circular_mean
+        >>> theta = torch.tensor([350.0, 30.0]).deg2rad()
+        >>> circular_mean(theta).rad2deg().round()
+        tensor(10.)
     """
     return angle(_mean_vector(theta, weight, dim))
 
@@ -85,8 +101,17 @@ def resultant_length(
     Raises:
         ValueError: If ``theta`` is not of real numbers or empty along ``dim``,
             or ``weight`` has another shape.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import resultant_length
+        >>> theta = torch.tensor([[1.0, 1.0], [0.0, torch.pi]])
+        >>> resultant_length(theta).round()
+        tensor([1., 0.])
     """
-    return torch.linalg.vector_norm(_mean_vector(theta, weight, dim), dim=-1)
+    mean = _mean_vector(theta, weight, dim)
+    length: Tensor = torch.linalg.vector_norm(mean, dim=-1)
+    return length
 
 
 def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:

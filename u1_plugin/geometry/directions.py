@@ -40,11 +40,11 @@ class _Final(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, gradient: Tensor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         raise RuntimeError(
             'gradients of gradients of directions and weighted means, and so '
             'of the U(1) loss, are not implemented; leave that loss out of '
@@ -56,7 +56,8 @@ def _final(gradient: Tensor) -> Tensor:
     # Gradients are on inside a backward pass with `create_graph=True` alone.
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return gradient
-    return _Final.apply(gradient.detach().requires_grad_())
+    final: Tensor = _Final.apply(gradient.detach().requires_grad_())
+    return final
 
 
 def _nonzero(lengths: Tensor, scaled: bool) -> Tensor:
@@ -70,8 +71,10 @@ class _Direction(torch.autograd.Function):
     """``v / length`` with ``length = sqrt(|v|^2 + eps^2)``."""
 
     @staticmethod
-    def forward(ctx, vectors: Tensor, eps: Optional[Tensor], scaled: bool):
-        length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    def forward(
+        ctx: Any, vectors: Tensor, eps: Optional[Tensor], scaled: bool
+    ) -> Tensor:
+        length: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
         # Without eps the zero vector has no direction, and stays zero.
         if eps is not None:
             length = torch.hypot(length, eps)
@@ -82,7 +85,7 @@ class _Direction(torch.autograd.Function):
         return unit
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None, None]:
         # d(v/l) = (dv - u <u, dv>) / l, since dl = <u, dv>.
         unit, length = ctx.saved_tensors
         # A backward pass inside autocast would round the products.
@@ -96,7 +99,9 @@ class _WeightedMean(torch.autograd.Function):
     """``sum_p w_p b_p / sum_p w_p``."""
 
     @staticmethod
-    def forward(ctx, weights: Tensor, points: Tensor, scaled: bool) -> Tensor:
+    def forward(
+        ctx: Any, weights: Tensor, points: Tensor, scaled: bool
+    ) -> Tensor:
         sums = weights @ points
         # Without weight the numerator is 0 as well.
         total = _nonzero(sums[..., 2:], scaled)
@@ -105,7 +110,7 @@ class _WeightedMean(torch.autograd.Function):
         return mean
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None, None]:
         # d(sum w b / sum w) = sum dw (b - mean) / sum w.
         mean, total, points = ctx.saved_tensors
         with torch.autocast(gradient.device.type, enabled=False):
@@ -168,7 +173,8 @@ def direction(
             scale = torch.maximum(scale, power_of_two(eps.detach()))
             eps = eps / scale
         vectors = vectors / scale
-    return _Direction.apply(vectors, eps, scaled)
+    unit: Tensor = _Direction.apply(vectors, eps, scaled)
+    return unit
 
 
 def check_points(field: str, points: Any, weights: Tensor) -> None:
@@ -205,4 +211,5 @@ def weighted_mean(
     check_points('points', points, weights)
     if not scaled:
         weights = weights / scale_of(weights, -1)
-    return _WeightedMean.apply(weights, points, scaled)
+    mean: Tensor = _WeightedMean.apply(weights, points, scaled)
+    return mean

@@ -1,6 +1,6 @@
 """Positive orthant, energy ``E`` and off-axis angle ``phi``."""
 
-from typing import Tuple
+from typing import Any, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,14 @@ def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
     Raises:
         ValueError: If ``rho`` is not one of :data:`ORTHANT_MAPS`, or
             ``activation`` is not of real numbers.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import to_positive_orthant
+        >>> to_positive_orthant(torch.tensor([-2.0, 3.0]))
+        tensor([0., 3.])
+        >>> to_positive_orthant(torch.tensor([-2.0, 3.0]), 'abs')
+        tensor([2., 3.])
     """
     activation = as_floating('activation', activation)
     if rho == 'relu':
@@ -69,13 +77,13 @@ class _Energy(torch.autograd.Function):
     """Sum of squares, with a gradient of two operations instead of four."""
 
     @staticmethod
-    def forward(ctx, intensity: Tensor, dim: int) -> Tensor:
+    def forward(ctx: Any, intensity: Tensor, dim: int) -> Tensor:
         ctx.save_for_backward(intensity)
         ctx.dim = dim
         return intensity.square().sum(dim)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None]:
         (intensity,) = ctx.saved_tensors
         return (2 * gradient).unsqueeze(ctx.dim) * intensity, None
 
@@ -98,7 +106,9 @@ def energy(intensity: Tensor, dim: int = 1) -> Tensor:
     Raises:
         ValueError: If ``intensity`` is complex or has no such dimension.
     """
-    return _Energy.apply(as_wide('intensity', intensity, dim), dim)
+    intensity = as_wide('intensity', intensity, dim)
+    total: Tensor = _Energy.apply(intensity, dim)
+    return total
 
 
 def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
@@ -118,6 +128,13 @@ def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
 
     Raises:
         ValueError: If ``intensity`` is complex or has no such dimension.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import off_axis_angle
+        >>> grey_and_red = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+        >>> off_axis_angle(grey_and_red).rad2deg().round()
+        tensor([ 0., 55.])
     """
     intensity = as_wide('intensity', intensity, dim)
     intensity = intensity / scale_of(intensity, dim)

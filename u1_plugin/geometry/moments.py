@@ -31,6 +31,13 @@ def feature_moment(
     Raises:
         ValueError: If the channel numbers differ, or one is no tensor of real
             numbers with a dimension of channels.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import angle, feature_moment, fourier_basis
+        >>> colours = torch.eye(3)  # red, green and blue
+        >>> angle(feature_moment(colours, fourier_basis(3))).rad2deg().round()
+        tensor([   0.,  120., -120.])
     """
     vectors = as_wide('vectors', vectors, dim)
     check_real('basis', basis, 1)
@@ -139,11 +146,20 @@ def image_moment(
     Raises:
         ValueError: If ``energy`` is complex or no map, or another option
             does not fit it.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import angle, image_moment
+        >>> energy = torch.zeros(2, 5, 5)
+        >>> energy[0, 2, 4] = energy[1, 0, 2] = 1.0  # right, above the axis
+        >>> angle(image_moment(energy)).rad2deg().round()
+        tensor([ 0., 90.])
     """
     energy = as_wide('energy', energy, -2, -1)
     if basis is None:
+        height, width = energy.shape[-2:]
         basis = image_moment_basis(
-            *energy.shape[-2:], energy.dtype, energy.device, winding
+            height, width, energy.dtype, energy.device, winding
         )
     weights = energy.flatten(-2)
     check_points('basis', basis, weights)
@@ -169,6 +185,13 @@ def mirrored(
 
     Raises:
         ValueError: If the shapes do not fit each other.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import mirrored
+        >>> flipped = torch.tensor([[True, False]])  # horizontally
+        >>> mirrored(torch.tensor([[0.6, 0.8]]), flipped)
+        tensor([[-0.6000,  0.8000]])
     """
     moment = _as_moment(moment)
     check_real('flips', flips)
@@ -243,5 +266,12 @@ def to_unit(
 
     Raises:
         ValueError: If ``moment`` has another shape or is complex.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import to_unit
+        >>> to_unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
     """
     return direction(_as_moment(moment), eps, scaled)

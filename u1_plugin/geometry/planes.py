@@ -120,6 +120,13 @@ def random_basis(
 
     Raises:
         ValueError: If ``channels`` < 3 or an option is out of its range.
+
+    Examples:
+        >>> from u1_plugin.geometry import random_basis
+        >>> plane = random_basis(channels=8, seed=1)
+        >>> plane.shape, (plane @ plane.T).round().abs()
+        (torch.Size([2, 8]), tensor([[1., 0.],
+                [0., 1.]]))
     """
     # A copy even in float64: callers may write into it.
     seed = whole_number('seed', seed, 0)
@@ -139,6 +146,12 @@ def pca_basis(vectors: Tensor) -> Tensor:
 
     Raises:
         ValueError: If there are fewer than 3 vectors or channels.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.geometry import pca_basis
+        >>> pca_basis(torch.randn(20, 8)).shape
+        torch.Size([2, 8])
     """
     vectors = as_wide('vectors', vectors)
     if vectors.ndim != 2 or vectors.size(0) < 3:

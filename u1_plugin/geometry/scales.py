@@ -7,10 +7,12 @@ scale, so it is taken out first; by a power of two, which changes no digit.
 
 import numbers
 import reprlib
-from typing import Any, Sequence, Union
+from typing import Any, Callable, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
+
+_is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
 
 #: The bits of the exponent, by dtype.
 _EXPONENT = {
@@ -63,8 +65,9 @@ def whole_number(name: str, value: Any, low: int = 1) -> int:
     Raises:
         ValueError: If it is none of 64 bits, or below ``low``.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return value
+    if torch.compiler.is_compiling() or _is_tracing():
+        symbol: int = value
+        return symbol
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or not low <= value < 2**63:
         raise ValueError(
@@ -76,15 +79,17 @@ def whole_number(name: str, value: Any, low: int = 1) -> int:
 def as_floating(field: str, values: Any, *dims: int) -> Tensor:
     """Values as they are, whole numbers as float32; see :func:`check_real`."""
     check_real(field, values, *dims)
-    if values.dtype.is_floating_point:
-        return values
-    return values.to(torch.float32)
+    found: Tensor = values
+    if found.dtype.is_floating_point:
+        return found
+    return found.to(torch.float32)
 
 
 def as_wide(field: str, values: Any, *dims: int) -> Tensor:
     """Values in float32 or wider; see :func:`check_real`."""
     check_real(field, values, *dims)
-    return values.to(working_dtype(values.dtype))
+    found: Tensor = values
+    return found.to(working_dtype(found.dtype))
 
 
 def power_of_two(values: Tensor) -> Tensor:
@@ -119,14 +124,16 @@ def scale_of(values: Tensor, dim: Union[int, Sequence[int]]) -> Tensor:
         ValueError: If the values are of another type, or have no such
             dimension.
     """
-    _check_scaled('values', values, *_listed(dim))
+    dims = _listed(dim)
+    _check_scaled('values', values, *dims)
     # The infinity norm is one operation, and takes three times as long.
-    peak = values.detach().abs().amax(dim, keepdim=True)
+    peak = values.detach().abs().amax(dims, keepdim=True)
     return power_of_two(peak).masked_fill(peak == 0, 1.0)
 
 
-def _listed(dim: Union[int, Sequence[int]]) -> Sequence[int]:
-    return dim if isinstance(dim, (tuple, list)) else (dim,)
+def _listed(dim: Union[int, Sequence[int]]) -> Tuple[int, ...]:
+    dims: Any = dim if isinstance(dim, (tuple, list)) else (dim,)
+    return tuple(dims)
 
 
 def _check_scaled(field: str, values: Any, *dims: int) -> None:
@@ -140,17 +147,19 @@ def _check_scaled(field: str, values: Any, *dims: int) -> None:
 
 class _ScaledRelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, activation: Tensor) -> Tensor:
+    def forward(ctx: Any, activation: Tensor) -> Tensor:
         scale = power_of_two(activation.amax((1, 2, 3), keepdim=True))
         intensity = (activation / scale).relu_()
         ctx.save_for_backward(intensity, scale)
         return intensity
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         intensity, scale = ctx.saved_tensors
         # No gradient passes a zero, however steep it is there.
-        passed = torch.ops.aten.threshold_backward(gradient, intensity, 0)
+        passed: Tensor = torch.ops.aten.threshold_backward(
+            gradient, intensity, 0
+        )
         return passed.div_(scale)
 
 
@@ -167,4 +176,5 @@ def scaled_relu(activation: Tensor) -> Tensor:
         ValueError: If ``activation`` is no maps of a floating-point type.
     """
     _check_scaled('activation', activation, 1, 2, 3)
-    return _ScaledRelu.apply(activation)
+    intensity: Tensor = _ScaledRelu.apply(activation)
+    return intensity

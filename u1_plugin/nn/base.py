@@ -1,6 +1,17 @@
 """What the modules share: building from configs and optional state."""
 
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    List,
+    Optional,
+    Type,
+    TypeVar,
+    Union,
+    cast,
+)
 
 from torch import nn
 
@@ -10,10 +21,15 @@ from ..options import shown
 #: registry joins when the MM packages are there.
 RESOLVERS: List[Callable[[str], Optional[type]]] = []
 
-Config = Union[None, Dict[str, Any], nn.Module]
+Options = Dict[str, Any]
+Config = Union[None, Options, nn.Module]
+#: What is built: of the default's class, or with what that class needs.
+Built = TypeVar('Built', bound=nn.Module)
 
 
-def build(field: str, config: Config, default: type, **kwargs) -> nn.Module:
+def build(
+    field: str, config: Config, default: Type[Built], **kwargs: Any
+) -> Built:
     """A module from its config.
 
     Args:
@@ -50,7 +66,7 @@ def build(field: str, config: Config, default: type, **kwargs) -> nn.Module:
         raise
 
 
-def _fitting(field: str, found: Any, default: type) -> nn.Module:
+def _fitting(field: str, found: Any, default: Type[Built]) -> Built:
     """What was built, if it has what is asked of the default."""
     needed = getattr(default, 'NEEDED', ())
     missing = [name for name in needed if not hasattr(found, name)]
@@ -60,7 +76,7 @@ def _fitting(field: str, found: Any, default: type) -> nn.Module:
             f'{field}={shown(found)} is no module{lacks}; use '
             f'{default.__name__} or a class derived from it'
         )
-    return found
+    return cast(Built, found)
 
 
 def _resolve(field: str, kind: Any, default: type) -> type:
@@ -93,14 +109,14 @@ class OptionalStateModule(nn.Module):
 
     def _load_from_state_dict(
         self,
-        state_dict,
-        prefix,
-        local_metadata,
-        strict,
-        missing_keys,
-        unexpected_keys,
-        error_msgs,
-    ):
+        state_dict: Dict[str, Any],
+        prefix: str,
+        local_metadata: Dict[str, Any],
+        strict: bool,
+        missing_keys: List[str],
+        unexpected_keys: List[str],
+        error_msgs: List[str],
+    ) -> None:
         if any(key.startswith(prefix) for key in state_dict):
             super()._load_from_state_dict(
                 state_dict,
@@ -113,7 +129,7 @@ class OptionalStateModule(nn.Module):
             )
 
 
-def check_choice(field: str, value: Any, choices) -> None:
+def check_choice(field: str, value: Any, choices: Collection[str]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(

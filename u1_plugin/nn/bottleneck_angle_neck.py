@@ -15,10 +15,10 @@ from ..geometry import (
 )
 from ..geometry.scales import working_dtype
 from ..options import Count, NonNegative, checked
-from .base import build
+from .base import Options, build
 from .constants import ConstantCache
 from .feature_plane import FeaturePlane, check_windings
-from .maps import Layer, check_layers, check_maps
+from .maps import Layer, check_layers, check_maps, one_a_layer
 
 #: The energies of a scaled map, or one of float16, add up to more, or to 0.
 _NO_ENERGY = 2.0**-60
@@ -47,18 +47,6 @@ class Moment(NamedTuple):
     weight: float
     value: Tensor
     pixel_share: Optional[Tensor] = None
-
-
-def _as_list(field: str, value, length: int) -> list:
-    values = (
-        list(value) if isinstance(value, (list, tuple)) else [value] * length
-    )
-    if len(values) != length:
-        raise ValueError(
-            f'neck.{field}={value} has {len(values)} entries, '
-            f'but neck.layers has {length}; give one a layer'
-        )
-    return values
 
 
 class BottleneckAngleNeck(nn.Module):
@@ -94,6 +82,15 @@ class BottleneckAngleNeck(nn.Module):
 
     Raises:
         ValueError: If an option is out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.nn import BottleneckAngleNeck
+        >>> neck = BottleneckAngleNeck([-1], plane='joint', in_channels=8)
+        >>> for moment in neck((torch.rand(2, 8, 4, 4),)):
+        ...     print(moment.plane, tuple(moment.value.shape))
+        feature (2, 2)
+        image (2, 2)
     """
 
     #: What a branch asks of its neck.
@@ -107,7 +104,7 @@ class BottleneckAngleNeck(nn.Module):
         of: Literal['pooled', 'pixel'] = 'pooled',
         flip: Literal['ignore', 'follow'] = 'ignore',
         windings: Union[Count, Sequence[Count]] = (1,),
-        feature_plane: Optional[dict] = None,
+        feature_plane: Optional[Options] = None,
         in_channels: Union[None, Count, Sequence[Optional[Count]]] = None,
         layer_weights: Union[None, NonNegative, Sequence[NonNegative]] = None,
         orthant: Literal['relu', 'abs', 'softplus', 'identity'] = 'relu',
@@ -134,8 +131,8 @@ class BottleneckAngleNeck(nn.Module):
         self._constants = ConstantCache()
         count = 1 if self.layers == 'auto' else len(self.layers)
         weights = 1 / count if layer_weights is None else layer_weights
-        self.layer_weights = _as_list('layer_weights', weights, count)
-        self.in_channels = _as_list('in_channels', in_channels, count)
+        self.layer_weights = one_a_layer('layer_weights', weights, count)
+        self.in_channels = one_a_layer('in_channels', in_channels, count)
         if None not in self.in_channels:
             self.connect(self.in_channels)
 

@@ -1,7 +1,7 @@
 """The U(1) branch beside a classifier."""
 
 import logging
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from ..options import Count, checked
 from .base import Config, build
 from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
 from .class_angles import ClassAngles
+from .maps import MapSource
 from .taps import MapReader
 from .targets import IGNORED, ClassTarget, as_target
 from .u1_loss import U1Loss
@@ -44,6 +45,16 @@ class U1Branch(nn.Module):
     Raises:
         ValueError: If an option is out of its range, a layer cannot be read,
             or two places give different K.
+
+    Examples:
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> from u1_plugin.nn import U1Branch
+        >>> model = resnet18(num_classes=10)
+        >>> branch = U1Branch(model, num_classes=10)
+        >>> with branch.reading():
+        ...     logits = model(torch.randn(2, 3, 64, 64))
+        >>> branch(torch.tensor([3, 7]))['loss_u1'].backward()
     """
 
     @checked('u1')
@@ -94,7 +105,7 @@ class U1Branch(nn.Module):
             )
 
     @property
-    def sources(self) -> list:
+    def sources(self) -> List[MapSource]:
         """Where the maps are read: :class:`~u1_plugin.nn.layers.MapSource`."""
         return self._reader.sources
 
@@ -120,7 +131,9 @@ class U1Branch(nn.Module):
             self._reader.attach()
         return super().train(mode)
 
-    def _apply(self, fn, *args, **kwargs) -> 'U1Branch':
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any
+    ) -> 'U1Branch':
         """Move and convert, but keep 32 bits: angles need them."""
 
         def convert(tensor: Tensor) -> Tensor:
@@ -129,7 +142,8 @@ class U1Branch(nn.Module):
                 return tensor.to(found.device)
             return found
 
-        return super()._apply(convert, *args, **kwargs)
+        super()._apply(convert, *args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(
         self,
@@ -180,7 +194,8 @@ class U1Branch(nn.Module):
                         'the checkpointed block itself, or a layer that '
                         'trains'
                     )
-        return self.neck(maps)
+        moments: Tuple[Moment, ...] = self.neck(maps)
+        return moments
 
     def _losses(
         self,
@@ -263,7 +278,10 @@ def _weighted(moments: Tuple[Moment, ...], values: List[Tensor]) -> Tensor:
     weights = [moment.weight for moment in moments]
     # A compiler may hold the weights as symbols, which no set takes.
     if torch.compiler.is_compiling() or len(set(weights)) > 1:
-        return sum(w * value for w, value in zip(weights, values))
+        total = weights[0] * values[0]
+        for weight, value in zip(weights[1:], values[1:]):
+            total = total + weight * value
+        return total
     total = values[0]
     for value in values[1:]:
         total = total + value

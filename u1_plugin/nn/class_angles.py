@@ -11,7 +11,7 @@ from torch import Tensor
 from ..options import Count, Seed, checked, shown
 from .base import OptionalStateModule
 from .constants import ConstantCache
-from .data_files import is_numbers, read_mapping
+from .data_files import FilePath, is_numbers, read_mapping
 from .ordered import circular_order
 from .targets import UNSMOOTHED, PointTable, Smoothing, as_table
 
@@ -20,7 +20,7 @@ _LARGEST = 1e6
 _logger = logging.getLogger('u1_plugin')
 
 
-def _read(file: Optional[str], mode: str, wanted: str) -> Dict[str, Any]:
+def _read(file: Optional[FilePath], mode: str, wanted: str) -> Dict[str, Any]:
     if file is None:
         raise ValueError(
             f'class_angles.file=None, but class_angles.mode={mode!r}; name a '
@@ -29,7 +29,7 @@ def _read(file: Optional[str], mode: str, wanted: str) -> Dict[str, Any]:
     return read_mapping('class_angles.file', file, wanted)
 
 
-def _file_angles(file: Optional[str]) -> Tensor:
+def _file_angles(file: Optional[FilePath]) -> Tensor:
     content = _read(file, 'file', '`class_angles`, a list of radians')
     rows = content.get('class_angles')
     try:
@@ -82,10 +82,17 @@ class ClassAngles(OptionalStateModule):
 
     Raises:
         ValueError: If K is missing, not positive or not the file's.
+
+    Examples:
+        >>> from u1_plugin.nn import ClassAngles
+        >>> ClassAngles(num_classes=4, mode='uniform').angles.rad2deg().round()
+        tensor([  0.,  90., 180., 270.])
     """
 
     #: What a branch asks of its class angles.
     NEEDED = ('num_classes', 'table')
+
+    angles: Tensor
 
     @checked('class_angles')
     def __init__(
@@ -93,7 +100,7 @@ class ClassAngles(OptionalStateModule):
         num_classes: Optional[Count] = None,
         mode: Literal['random', 'uniform', 'file', 'ordered'] = 'random',
         seed: Seed = 0,
-        file: Union[None, str, os.PathLike] = None,
+        file: Union[None, str, os.PathLike[str]] = None,
         windings: Count = 1,
     ) -> None:
         super().__init__()
@@ -182,7 +189,9 @@ class ClassAngles(OptionalStateModule):
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, '_table_of': None}
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Dict[str, Any], prefix: str, *args: Any
+    ) -> None:
         """Say so where a checkpoint's angles replace other ones."""
         loaded = state_dict.get(f'{prefix}angles')
         if loaded is not None:
@@ -213,7 +222,7 @@ class ClassAngles(OptionalStateModule):
         return f'num_classes={self.num_classes}, mode={self.mode!r}'
 
 
-def _ordered_angles(file: Optional[str], classes: int) -> Tensor:
+def _ordered_angles(file: Optional[FilePath], classes: int) -> Tensor:
     content = _read(file, 'ordered', '`similarity` or `hierarchy`')
     order = circular_order(content, classes, f'class_angles.file={file!r}')
     angles = torch.empty(classes, 1, dtype=torch.float64)

@@ -10,17 +10,19 @@ import os
 import stat
 import sys
 import zipfile
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
 from ..options import shown
 
+FilePath = Union[str, 'os.PathLike[str]']
+
 #: Larger files are no angles and planes. Bytes, of an archive as unpacked.
 _LARGEST = 2**30
 
 
-def read_bytes(field: str, path: str) -> bytes:
+def read_bytes(field: str, path: FilePath) -> bytes:
     """A file's content; a path such as ``s3://...`` needs MMEngine.
 
     Args:
@@ -43,7 +45,8 @@ def read_bytes(field: str, path: str) -> bytes:
                 'it is no file of this machine; install MMEngine to read '
                 'remote files, or copy it here'
             )
-        return fileio.get(str(path))
+        content: bytes = fileio.get(str(path))
+        return content
     except FileNotFoundError:
         raise FileNotFoundError(f'{field}={path!r} does not exist') from None
     except Exception as error:  # a client raises what it likes
@@ -62,7 +65,7 @@ def _read_local(path: str) -> bytes:
         return file.read()
 
 
-def read_mapping(field: str, path: str, wanted: str) -> Dict[str, Any]:
+def read_mapping(field: str, path: FilePath, wanted: str) -> Dict[str, Any]:
     """A JSON or plain YAML file, by its suffix, as a dict.
 
     Args:
@@ -115,14 +118,14 @@ def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 def _yaml(text: bytes) -> Any:
     import yaml  # MMEngine brings it
 
-    class Loader(yaml.SafeLoader):
-        def compose_node(self, parent, index):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # has no types
+        def compose_node(self, parent: Any, index: Any) -> Any:
             # A few nested ones stand for more than any memory holds.
             if self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError('it has aliases; write them out')
             return super().compose_node(parent, index)
 
-        def construct_mapping(self, node, deep=False):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             pairs = [
                 (self.construct_object(key, deep=True), None)
                 for key, _ in node.value
@@ -140,7 +143,7 @@ def is_numbers(value: Any, depth: int = 3) -> bool:
     return type(value) in (int, float)
 
 
-def read_array(field: str, path: str, name: str, why: str) -> np.ndarray:
+def read_array(field: str, path: FilePath, name: str, why: str) -> np.ndarray:
     """One array of numbers of an ``.npz`` file.
 
     Args:

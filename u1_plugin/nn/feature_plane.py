@@ -2,7 +2,7 @@
 
 import os
 from functools import partial
-from typing import Literal, Optional, Sequence, Union
+from typing import Any, Literal, Optional, Sequence, Tuple, Union, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ..geometry.scales import check_real
 from ..options import Count, Seed, Share, checked
 from .base import OptionalStateModule
 from .constants import ConstantCache
-from .data_files import read_array
+from .data_files import FilePath, read_array
 
 _FIELD = 'feature_plane'
 
@@ -27,7 +27,7 @@ _FIELD = 'feature_plane'
 _FLAT = 1e-4
 
 
-def _file_array(file: Optional[str], name: str, why: str) -> Tensor:
+def _file_array(file: Optional[FilePath], name: str, why: str) -> Tensor:
     if file is None:
         raise ValueError(
             f'{_FIELD}.file=None, but {why}; name an .npz file '
@@ -49,7 +49,7 @@ def _file_array(file: Optional[str], name: str, why: str) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _file_basis(file: Optional[str]) -> Tensor:
+def _file_basis(file: Optional[FilePath]) -> Tensor:
     """Two orthonormal rows ``(2, C)``, float32."""
     rows = _file_array(file, 'basis', "basis='pca'")
     # Whatever the rows' scales, and before anything over- or underflows.
@@ -71,7 +71,7 @@ def _file_basis(file: Optional[str]) -> Tensor:
     return orthonormal_basis(rows).float()
 
 
-def _file_center(file: Optional[str]) -> Tensor:
+def _file_center(file: Optional[FilePath]) -> Tensor:
     """The mean of unit vectors ``(C,)``, float32."""
     center = _file_array(file, 'center', "center='file'")
     if center.norm() > 1.001:
@@ -83,17 +83,18 @@ def _file_center(file: Optional[str]) -> Tensor:
     return center.float()
 
 
-def check_windings(field: str, windings: Union[int, Sequence[int]]) -> tuple:
+def check_windings(
+    field: str, windings: Union[int, Sequence[int]]
+) -> Tuple[int, ...]:
     """Whole numbers >= 1 as a tuple, or a ValueError unless all differ."""
-    given = windings
-    if not isinstance(windings, (tuple, list)):
-        windings = (windings,)
-    if not windings or len(set(windings)) != len(windings):
+    listed = isinstance(windings, (tuple, list))
+    numbers: Any = windings if listed else (windings,)
+    if not numbers or len(set(numbers)) != len(numbers):
         raise ValueError(
-            f'{field}={given!r} must be different whole numbers >= 1, such '
+            f'{field}={windings!r} must be different whole numbers >= 1, such '
             'as (1,) or (1, 2, 3)'
         )
-    return tuple(map(int, windings))
+    return tuple(map(int, numbers))
 
 
 class FeaturePlane(OptionalStateModule):
@@ -121,7 +122,19 @@ class FeaturePlane(OptionalStateModule):
     Raises:
         ValueError: If an option is unknown, a needed one is missing, or the
             file's arrays do not fit each other or ``in_channels``.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.nn import FeaturePlane
+        >>> plane = FeaturePlane(in_channels=8, center='running')
+        >>> plane(torch.rand(4, 8)).shape
+        torch.Size([4, 2])
     """
+
+    rows: Tensor
+    running_mean: Tensor
+    num_batches_tracked: Tensor
+    center: Tensor
 
     @checked(_FIELD)
     def __init__(
@@ -129,7 +142,7 @@ class FeaturePlane(OptionalStateModule):
         in_channels: Optional[Count] = None,
         basis: Literal['fourier', 'random', 'pca', 'learned'] = 'fourier',
         center: Literal['none', 'running', 'file'] = 'none',
-        file: Union[None, str, os.PathLike] = None,
+        file: Union[None, str, os.PathLike[str]] = None,
         seed: Seed = 0,
         momentum: Share = 0.1,
         windings: Union[Count, Sequence[Count]] = (1,),
@@ -168,19 +181,21 @@ class FeaturePlane(OptionalStateModule):
         self._build_basis(file)
         self._build_center(file)
 
-    def _build_basis(self, file: Optional[str]) -> None:
+    def _build_basis(self, file: Optional[FilePath]) -> None:
         if self.basis_type == 'learned':
             # `random_basis` has a generator of its own: a learned plane must
             # not shift the initial weights of the rest of the model.
-            self.rows = nn.Parameter(random_basis(self.in_channels, self.seed))
+            channels = cast(int, self.in_channels)  # has been asked for
+            self.rows = nn.Parameter(random_basis(channels, self.seed))
         elif self.basis_type == 'pca':
             rows = _file_basis(file)
             self._check_channels(rows.size(1), file)
             self.register_buffer('rows', rows)
 
-    def _build_center(self, file: Optional[str]) -> None:
+    def _build_center(self, file: Optional[FilePath]) -> None:
         if self.center_type == 'running':
-            self.register_buffer('running_mean', torch.zeros(self.in_channels))
+            channels = cast(int, self.in_channels)  # has been asked for
+            self.register_buffer('running_mean', torch.zeros(channels))
             self.register_buffer(
                 'num_batches_tracked', torch.tensor(0, dtype=torch.long)
             )
@@ -189,7 +204,9 @@ class FeaturePlane(OptionalStateModule):
             self._check_channels(center.numel(), file)
             self.register_buffer('center', center)
 
-    def _check_channels(self, channels: int, source: Optional[str]) -> None:
+    def _check_channels(
+        self, channels: int, source: Optional[FilePath]
+    ) -> None:
         """The first to name C decides; whoever disagrees is reported."""
         if self.in_channels is None:
             self.in_channels = channels
@@ -263,7 +280,9 @@ class FeaturePlane(OptionalStateModule):
             unit = unit - self.center
         moments = feature_moment(unit, self.basis(unit), scaled=True)
         count = len(self.windings)
-        return moments if count == 1 else moments.unflatten(-1, (count, 2))
+        if count > 1:
+            moments = moments.unflatten(-1, (count, 2))
+        return moments
 
     def extra_repr(self) -> str:
         return (

@@ -40,6 +40,10 @@ class _GridSource(NamedTuple):
         return self.module.count('.')
 
 
+#: Tensors of an output, and what they look like.
+_Read = List[Tuple[Part, Any]]
+
+
 class _Reading:
     """Reads layouts out of what the modules of one network returned."""
 
@@ -53,7 +57,7 @@ class _Reading:
         self.place, network = inner(model)
         output_format = getattr(network, 'output_fmt', None)  # of timm
         output_format = getattr(output_format, 'value', output_format)
-        formats = {'NHWC': True, 'NCHW': False}
+        formats: Dict[Any, bool] = {'NHWC': True, 'NCHW': False}
         self.channels_last = formats.get(output_format)
         self.prefix = None
         for name in ('num_extra_tokens', 'num_prefix_tokens'):
@@ -64,7 +68,7 @@ class _Reading:
         self.ratio = height / width
         self.grids: List[_GridSource] = []
 
-    def sources(self) -> Iterator[Tuple[Seen, List[Tuple[Part, Any]]]]:
+    def sources(self) -> Iterator[Tuple[Seen, _Read]]:
         """Modules in order, their parts and what these look like."""
         for seen in self.seen:
             read = [(part, self._read(seen.name, part)) for part in seen.parts]
@@ -187,7 +191,7 @@ def _last_map(reading: _Reading) -> MapSource:
 def _place_of(reading: _Reading, position: int) -> Tuple[str, Optional[int]]:
     """Module and index that a position means."""
     network = getattr(reading.model, reading.place or '_', reading.model)
-    info = getattr(network, 'feature_info', None)
+    info: Any = getattr(network, 'feature_info', None)
     if reading.place == 'backbone':
         return 'backbone', position
     try:
@@ -202,12 +206,13 @@ def _place_of(reading: _Reading, position: int) -> Tuple[str, Optional[int]]:
 
 
 def _named_map(
-    reading: _Reading, layer: Layer, outputs: Dict[str, list]
+    reading: _Reading, layer: Layer, outputs: Dict[str, _Read]
 ) -> MapSource:
     """The map of one configured layer, or an error that names it."""
-    name, index = layer, None
     if isinstance(layer, int):
         name, index = _place_of(reading, layer)
+    else:
+        name, index = layer, None
     find_module(reading.model, name, 'u1.neck.layers')
     where = f'u1.neck.layers: {layer!r}'
     if name not in outputs:
@@ -231,16 +236,17 @@ def _named_map(
     return _source(layer, name, *(spatial or readable)[-1])
 
 
-def _at(where: str, parts: list, position: int) -> list:
-    if all(part.index is None for part, _ in parts):  # no tuple
+def _at(where: str, parts: _Read, position: int) -> _Read:
+    places = [part.index for part, _ in parts if part.index is not None]
+    if not places:  # no tuple
         return parts if position in (0, -1) else _missing(where, 1)
-    count = -min(part.index for part, _ in parts)
+    count = -min(places)
     wanted = position if position < 0 else position - count
     chosen = [pair for pair in parts if pair[0].index == wanted]
     return chosen or _missing(where, count)
 
 
-def _missing(where: str, count: int) -> list:
+def _missing(where: str, count: int) -> _Read:
     raise ValueError(
         f'{where}: the backbone returns {count} output(s); set '
         'backbone.out_indices to return more, or choose another position'
@@ -269,6 +275,12 @@ def find_maps(
 
     Raises:
         ValueError: If a layer is not there, did not run or has no map.
+
+    Examples:
+        >>> from torchvision.models import resnet18
+        >>> from u1_plugin.nn import find_maps
+        >>> find_maps(resnet18(), 'auto')[0].shape
+        (512, 7, 7)
     """
     if layers != 'auto' and isinstance(layers, (int, str)):
         layers = [layers]

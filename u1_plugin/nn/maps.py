@@ -49,7 +49,7 @@ class MapSource(NamedTuple):
 
     layer: Layer
     module: str
-    index: Optional[int]
+    index: Optional[int]  # type: ignore[assignment]  # not tuple's
     layout: Layout
     grid_module: Optional[str]
     grid_layout: Optional[Layout]
@@ -73,7 +73,7 @@ class Part(NamedTuple):
 
     value: Tensor
     grid: Optional[Grid] = None
-    index: Optional[int] = None
+    index: Optional[int] = None  # type: ignore[assignment]  # not tuple's
 
 
 def is_size(value: Any) -> bool:
@@ -206,7 +206,8 @@ def as_map(value: Tensor, layout: Layout, grid: Optional[Grid]) -> Tensor:
             f'{length} tokens and no grid that they fill (not '
             f'{grid[0]}x{grid[1]}), which token_grid would name'
         )
-    return tokens.transpose(1, 2).unflatten(2, grid)
+    found: Tensor = tokens.transpose(1, 2).unflatten(2, grid)
+    return found
 
 
 def check_maps(maps: Sequence[Tensor], count: int) -> None:
@@ -241,3 +242,16 @@ def check_layers(
             "-1 or [2, 3], or names of modules, such as 'backbone.layer3'"
         )
     return list(layers)
+
+
+def one_a_layer(field: str, value: Any, count: int) -> List[Any]:
+    """An option's value for each layer: as given, or the same for all."""
+    values = (
+        list(value) if isinstance(value, (list, tuple)) else [value] * count
+    )
+    if len(values) != count:
+        raise ValueError(
+            f'neck.{field}={value} has {len(values)} entries, '
+            f'but neck.layers has {count}; give one a layer'
+        )
+    return values

@@ -1,6 +1,6 @@
 """An order of classes on the circle in which neighbours are similar."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ def _by_hierarchy(paths: Any, classes: int, where: str) -> Tensor:
             f'{where}: `hierarchy` must be {classes} lists of names from '
             'coarse to fine, one a class'
         )
-    keys: List[tuple] = [tuple(map(str, path)) for path in paths]
+    keys: List[Tuple[str, ...]] = [tuple(map(str, path)) for path in paths]
     order = sorted(range(classes), key=lambda c: (keys[c], c))
     return torch.tensor(order)
 

@@ -44,10 +44,15 @@ class MapReader:
         ValueError: If a layer cannot be read.
 
     Examples:
-        >>> reader = MapReader(model, ['backbone.layer4'])
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> from u1_plugin.nn import MapReader
+        >>> model = resnet18().eval()
+        >>> reader = MapReader(model, ['layer3', 'layer4'])
         >>> with reader:  # hooks the modules, if they are not yet
-        ...     model(images)
-        >>> maps = reader.maps()  # [(B, C, H, W)]
+        ...     logits = model(torch.randn(2, 3, 64, 64))
+        >>> [tuple(found.shape) for found in reader.maps()]
+        [(2, 256, 4, 4), (2, 512, 2, 2)]
     """
 
     def __init__(
@@ -199,7 +204,8 @@ class MapReader:
                 return part.grid
             if source.grid_layout is not None and part.value.ndim == 4:
                 grid = as_map(part.value, source.grid_layout, None)
-                return tuple(grid.shape[-2:])
+                height, width = grid.shape[-2:]
+                return height, width
         raise ValueError(
             f'{where}: {source.grid_module!r}, which knows the grid of its '
             f'tokens, gives {_form(output)}; name a module that returns '
@@ -242,9 +248,14 @@ class MapCollector:
         ValueError: If a layer cannot be read.
 
     Examples:
-        >>> with MapCollector(model, ['backbone.layer4']) as collector:
-        ...     model(images)
-        ...     maps = collector.maps()  # {'backbone.layer4': (B, C, H, W)}
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> from u1_plugin.nn import MapCollector
+        >>> model = resnet18().eval()
+        >>> with MapCollector(model, ['layer4']) as collector:
+        ...     logits = model(torch.randn(2, 3, 64, 64))
+        ...     collector.maps()['layer4'].shape
+        torch.Size([2, 512, 2, 2])
     """
 
     def __init__(

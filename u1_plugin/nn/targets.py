@@ -48,7 +48,7 @@ class Pull(NamedTuple):
     vector: Tensor
     share: Tensor
     total: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # not tuple's
     level: float = 1.0
 
 
@@ -62,6 +62,13 @@ class ClassTarget(NamedTuple):
             image's share is divided equally between its labels.
         batch_size (int): B.
         smoothing (Tuple[float, float]): Scale and offset of every ``p_c``.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.nn import ClassTarget
+        >>> labels = [torch.tensor([0, 2]), torch.tensor([1])]
+        >>> ClassTarget.several(labels).values
+        tensor([0, 2, 1])
     """
 
     values: Tensor

@@ -197,8 +197,8 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
     seen: List[Seen] = []
     pooled: List[nn.Module] = []
 
-    def watcher(name: str):
-        def hook(module, args, output) -> None:
+    def watcher(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
             automatic = not pooled and not isinstance(module, _INSIDE_BLOCKS)
             parts = [
                 part._replace(value=torch.empty_like(part.value, device='meta'))
@@ -208,7 +208,7 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
 
         return hook
 
-    def pool(module, args) -> None:
+    def pool(module: nn.Module, args: Any) -> None:
         pooled.append(module)
 
     def restart() -> None:

@@ -48,6 +48,15 @@ class U1Loss(nn.Module):
 
     Raises:
         ValueError: If an option is out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from u1_plugin.nn import ClassAngles, U1Loss
+        >>> points = ClassAngles(num_classes=4, mode='uniform')()  # 0, 90, ...
+        >>> moment = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # 0 degrees
+        >>> loss = U1Loss(loss_weight=1.0, reduction='none')
+        >>> loss(moment, torch.tensor([0, 2]), points).round()
+        tensor([0., 2.])
     """
 
     @checked('loss')
@@ -107,7 +116,7 @@ class U1Loss(nn.Module):
         Raises:
             ValueError: If shapes or labels do not fit.
         """
-        reduction = self.reduction
+        reduction: str = self.reduction
         if reduction_override is not None:
             check_choice('reduction_override', reduction_override, _REDUCTIONS)
             reduction = reduction_override

@@ -221,8 +221,12 @@ class U1ClassificationTask(U1TaskMixin, ClassificationTask):
             or targets cannot be followed.
 
     Examples:
+        >>> import timm, torch
+        >>> from u1_plugin.timm import U1ClassificationTask
+        >>> model = timm.create_model('resnet10t', num_classes=10)
         >>> u1 = dict(neck=dict(plane='image'), loss=dict(loss_weight=0.3))
-        >>> task = U1ClassificationTask(model, u1=u1)
+        >>> task = U1ClassificationTask(model, u1=u1, verbose=False)
+        >>> images, labels = torch.randn(2, 3, 64, 64), torch.tensor([3, 7])
         >>> task(images, labels)['loss'].backward()
     """
 
