@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,15 +100,18 @@ def test_in_one_process_no_peak_is_an_engine_s_own(together):
     assert 'product:tf32 is left out: TF32 is of GPUs' in printed
 
 
-@pytest.fixture(scope='module')
-def engines(root):
-    """The module beside the tool."""
+def load(root, name):
+    """The tool, or the module beside it."""
     sys.path.insert(0, str(root / 'tools/benchmarks'))
     try:
-        import search_engines
+        return import_module(name)
     finally:
         sys.path.pop(0)
-    return search_engines
+
+
+@pytest.fixture(scope='module')
+def engines(root):
+    return load(root, 'search_engines')
 
 
 def test_vectors_lie_about_centres_that_queries_share(engines):
@@ -126,3 +131,41 @@ def test_an_engine_that_does_not_run_says_why(engines):
     assert 'cuda' in engines.lacks('sklearn', 'cuda')
     with pytest.raises(ValueError, match="--engines exat: .*'exat'.*exact"):
         engines.lacks('exat', 'cpu')
+    with pytest.raises(ValueError, match='--engines product:half: give tf32'):
+        engines.lacks('product:half', 'cpu')
+
+
+def test_recall_is_that_of_an_exact_engine_that_ran(root, engines):
+    tool = load(root, 'memory_search')
+    found = np.array([[0, 1], [2, 3]])
+    records = [
+        dict(engine='exact', found=None),
+        dict(engine='exact:float16', found=found),
+        dict(engine='usearch', found=np.array([[1, 5], [2, 3]])),
+    ]
+    tool.add_recall(records)
+    assert [record['recall'] for record in records] == [None, 1.0, 0.75]
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--engines', 'exat'], "no 'exat'"),
+        (['--k', str(COUNT + 1)], f'--k {COUNT + 1} is more than --sizes'),
+    ],
+)
+def test_misuse_is_told_at_once(root, arguments, message, capsys):
+    tool = load(root, 'memory_search')
+    with pytest.MonkeyPatch.context() as patch:
+        line = ['tool', '--sizes', str(COUNT), *arguments]
+        patch.setattr(sys, 'argv', line)
+        with pytest.raises(SystemExit):
+            tool.main()
+    assert message in capsys.readouterr().err
+
+
+def test_an_engine_named_twice_runs_once(root, environment, tmp_path):
+    records, _ = run(
+        root, environment, tmp_path, '--engines', 'exact', 'product', 'exact'
+    )
+    assert [record['engine'] for record in records] == ['exact', 'product']

@@ -145,24 +145,21 @@ def add_recall(records: List[dict]) -> None:
     exact = [
         indices
         for record, indices in zip(records, found)
-        if record['engine'].partition(':')[0] == 'exact'
+        if record['engine'].partition(':')[0] == 'exact' and indices is not None
     ]
     for record, indices in zip(records, found):
         record['recall'] = None
-        if indices is not None and exact and exact[0] is not None:
+        if indices is not None and exact:
             same = indices[:, :, None] == exact[0][:, None]
             record['recall'] = float(same.any(1).mean())
 
 
 def benchmark(options: argparse.Namespace) -> List[dict]:
     """One record a size and engine."""
-    engines = []
-    for engine in options.engines:
-        reason = lacks(engine, options.device)
+    engines = [e for e, reason in options.lacking.items() if not reason]
+    for engine, reason in options.lacking.items():
         if reason:
             print(f'{engine} is left out: {reason}')
-        else:
-            engines.append(engine)
     records, common = [], settings(options)
     one_process = options.device == 'cuda' or options.one_process
     for count in options.sizes if engines else ():
@@ -226,8 +223,14 @@ def main() -> None:
     parser.add_argument('--threads', type=int, help='2, or all beside a GPU')
     parser.add_argument('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
+    if options.k > min(options.sizes):
+        parser.error(f'--k {options.k} is more than --sizes {options.sizes}')
     gpu = options.device == 'cuda'
-    options.engines = options.engines or ENGINES[options.device].split()
+    engines = options.engines or ENGINES[options.device].split()
+    try:  # once each, however often they are named
+        options.lacking = {e: lacks(e, options.device) for e in engines}
+    except ValueError as error:
+        parser.error(str(error))
     if options.threads is None:
         options.threads = os.cpu_count() or 1 if gpu else 2
     if options.pause is None:

@@ -16,12 +16,12 @@ from u1_plugin.memory import ExactSearch, MemoryBank, Pixels, build_search
 
 ENGINES = dict(
     cpu='product exact faiss:Flat sklearn cdist',
-    # The exact ones early: their copies take a share of what is free.
+    # Exact ones early: their copies take a share of what is free.
     cuda='product exact exact:float16 cdist product:tf32 product:float16 '
     'IndexFlatIP',
 )
-_BLOCK = dict(cpu=2**14, cuda=2**17)  # vectors that are multiplied at a time
-_DRAWN = 2**16  # vectors that are drawn at a time
+#: Vectors that are multiplied at a time, and drawn at a time.
+_BLOCK, _DRAWN = dict(cpu=2**14, cuda=2**17), 2**16
 _NOISE = 0.7  # norm of the noise about a centre of norm 1
 _CLEAR = Path('/proc/self/clear_refs')
 #: Modules of engines that need a library beside torch. Each is imported by
@@ -99,10 +99,10 @@ def lacks(engine: str, device: str) -> Optional[str]:
     """Why an engine cannot run here, or None."""
     kind, _, rest = engine.partition(':')
     if kind not in (*_LIBRARIES, 'product', 'exact', 'cdist'):
-        raise ValueError(
-            f'--engines {engine}: there is no {kind!r}; take some of product, '
-            f'exact, cdist, {", ".join(_LIBRARIES)}'
-        )
+        there = ', '.join(('product', 'exact', 'cdist', *_LIBRARIES))
+        raise ValueError(f'--engines {engine}: no {kind!r}; take {there}')
+    if kind == 'product' and rest not in ('', 'tf32', 'float16', 'bfloat16'):
+        raise ValueError(f'--engines {engine}: give tf32, float16 or bfloat16')
     library = library_of(engine).partition('.')[0]
     if library and not find_spec(library):
         return f'{library} is not installed'
