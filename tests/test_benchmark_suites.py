@@ -17,6 +17,7 @@ from helpers import copied_suites
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
+from u1_plugin.lab.benchmark import pool
 from u1_plugin.lab.benchmark.expand import expand
 from u1_plugin.lab.benchmark.folder import check_folder, locked
 from u1_plugin.lab.benchmark.plan import check_plan
@@ -580,6 +581,22 @@ def test_runs_fork_on_gpus_that_were_counted_without_cuda(monkeypatch):
     assert all(slot.forks for slot in slots)
     monkeypatch.setattr('torch.cuda.is_initialized', lambda: True)
     assert not any(slot.forks for slot in slots)
+
+
+def test_a_forked_run_leaves_threads_alone_that_nobody_set(
+    monkeypatch, tmp_path
+):
+    """On a GPU: there OMP_NUM_THREADS is the user's to set."""
+    done = []
+    monkeypatch.setattr(pool, 'run_mmpretrain_tool', done.append)
+    monkeypatch.setattr(pool, 'die_with', lambda parent: None)
+    monkeypatch.setattr('os.dup2', lambda *ends: None)
+    monkeypatch.setattr('torch.set_num_threads', done.append)
+    monkeypatch.setattr('sys.argv', [])
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    for slot in make_slots(1, '0', 1, None), make_slots(1, None, 1, None):
+        pool._train_forked([], tmp_path / 'log', slot[0].environment(), 0)
+    assert done == ['train.py', 1, 'train.py']
 
 
 def test_slots():

@@ -32,7 +32,9 @@ def _train_forked(
         os.dup2(file.fileno(), 2)
         os.dup2(null.fileno(), 0)
     os.environ.update(environment)
-    torch.set_num_threads(int(environment['OMP_NUM_THREADS']))
+    # Of a GPU's slots it is the user's to set, or not.
+    if 'OMP_NUM_THREADS' in environment:
+        torch.set_num_threads(int(environment['OMP_NUM_THREADS']))
     sys.argv = ['train.py', *argv]
     run_mmpretrain_tool('train.py')
 
