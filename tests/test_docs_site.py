@@ -166,7 +166,7 @@ def test_hooks_before_commits_run_the_commands_of_the_tests():
         hook['id']: hook['entry'].split(' -m ', 1)[1]
         for hook in hooks['repos'][0]['hooks']
     }
-    script = (ROOT / 'tools/test.sh').read_text()
+    script = (ROOT / 'tools/check.sh').read_text()
     assert f'-m {entries["ruff-check"]}\n' in script
     packages = set(re.findall(r'-p (\S+)', entries['mypy']))
     assert packages == {

@@ -1,4 +1,4 @@
-# Sourced by demo.sh and test.sh: makes .venv of the checkout and installs the
+# Sourced by demo.sh and check.sh: makes .venv of the checkout and installs the
 # package into it, once. An interrupted installation goes on where it stopped;
 # a change of the dependencies installs again.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

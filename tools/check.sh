@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Lint and tests. Usage: bash tools/test.sh [options of pytest]
+# Lint, types and tests. Usage: bash tools/check.sh [options of pytest]
 set -euo pipefail
 source "$(dirname "$0")/setup_env.sh"
 "$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
 # One process a core, and one thread a process, or they would fight for cores.
 export OMP_NUM_THREADS=1
 # Neighbours stay together, so that what a file prepares is prepared once.
