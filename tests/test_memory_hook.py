@@ -260,6 +260,26 @@ def test_a_neck_makes_the_maps_of_memory_and_queries_alike(folder, tmp_path):
         filled(folder, changes)
 
 
+@pytest.mark.parametrize('mmap', [False, True])
+def test_a_file_of_the_same_run_is_written_anew(folder, tmp_path, mmap):
+    file = tmp_path / 'bank.safetensors'
+    own = {'custom_hooks.0.file': str(file), 'custom_hooks.0.mmap': mmap}
+    runner = Quick(config_of(folder, **own))
+    runner.call_hook('before_test')
+    first = rows(runner.model.head.bank).clone()
+    with torch.no_grad():
+        runner.model.backbone.conv1.weight *= -1
+    runner.call_hook('before_test')
+    second = rows(runner.model.head.bank)
+    assert not torch.equal(first, second)
+    assert torch.equal(rows(MemoryBank.load(file)), second)
+    # A file from before the run is not this run's to replace.
+    other = Quick(config_of(folder, **own))
+    with pytest.raises(ValueError, match='into another file'):
+        other.call_hook('before_test')
+    assert torch.equal(rows(MemoryBank.load(file)), second)
+
+
 def test_a_model_changed_in_the_same_run_is_filled_again(folder):
     runner = Quick(config_of(folder))
     runner.call_hook('before_test')

@@ -498,3 +498,24 @@ def test_a_bank_that_does_not_fit_names_the_remedy(tmp_path, root, environment):
         text=True,
     )
     assert 'MemoryError' in done.stderr and 'mmap=True' in done.stderr
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_fillings_that_remove_end_as_in_memory(tmp_path, seed):
+    """Appended, removed and kept in any order, all of it at times."""
+    rng = np.random.default_rng(seed)
+    file, whole = tmp_path / 'bank.safetensors', MemoryBank()
+    with bank_on_disk(file) as bank:
+        for step in range(6):
+            pixels = some_pixels(int(rng.integers(1, 6)), seed=step)
+            for one in (bank, whole):
+                one.append(pixels)
+            if rng.random() < 0.5:
+                kept = np.flatnonzero(rng.random(len(whole)) < 0.4).tolist()
+                kept *= seed % 3 > 0  # none at all, in a third of the cases
+                for one in (bank, whole):
+                    one.keep(kept)
+        for one in (bank, whole):
+            one.append(some_pixels(3, seed=99))
+    for found in (bank, MemoryBank.load(file), copy.deepcopy(bank)):
+        assert_same(found, whole)

@@ -4,7 +4,9 @@ import math
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Union
+from typing import Dict, Iterable, Iterator, List, Mapping, Tuple, Union
+
+from torch import Tensor
 
 from ..files import replaced_file
 from ..options import checked
@@ -38,7 +40,7 @@ class _Spool:
     def __init__(self, part: Path, dtype: str) -> None:
         self.rows = 0
         self._kinds = stored_fields(dtype)
-        self._rest: Dict[str, tuple] = {}  # shapes without N
+        self._rest: Dict[str, Tuple[int, ...]] = {}  # shapes without N
         ends = {name: f'.{name}' for name in self._kinds}
         ends['vectors'] = ''
         with ExitStack() as stack:
@@ -108,7 +110,7 @@ class _Filled(MemoryBank):
     """A bank whose new pixels go to a spool."""
 
     def __init__(
-        self, dtype: str, identity: Mapping[str, str], spool: _Spool
+        self, dtype: StorageDtype, identity: Mapping[str, str], spool: _Spool
     ) -> None:
         super().__init__(dtype, identity)
         self._spool, self._open = spool, True
@@ -126,7 +128,7 @@ class _Filled(MemoryBank):
         grown = self._spool.block(self._start)
         return [*self._blocks[: self._settled], grown]
 
-    def _select(self, masks, change: str) -> int:
+    def _select(self, masks: Iterable[Tensor], change: str) -> int:
         gone = super()._select(masks, change)
         self._settled, self._start = len(self._blocks), self._spool.rows
         return gone
@@ -135,7 +137,8 @@ class _Filled(MemoryBank):
         """Write the file, and read from it from now on."""
         self.finish()
         contents = self._contents()
-        if self._blocks and not self._settled:
+        # The spool may be the file where all of its rows, and no others, are.
+        if self._blocks and not self._settled and not self._start:
             self._spool.finish(contents)
         else:
             other = part.with_name(f'{part.name}.chosen')
@@ -147,6 +150,7 @@ class _Filled(MemoryBank):
         note = dict(dtype=self.dtype, channels=self.channels)
         self._blocks = read_blocks(tensors, note, str(part))
         self._open = False
+        del self._spool  # files cannot be copied, and a bank can
 
     def drop(self) -> None:
         """Half a memory is none."""

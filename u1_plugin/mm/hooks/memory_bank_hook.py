@@ -87,6 +87,7 @@ class MemoryBankHook(Hook):
         self.shots, self.seed = shots, seed
         self.file = None if file is None else Path(file)
         self._filled: Optional[MemoryBank] = None
+        self._wrote = False  # the file is of this run
         self._checked: tuple = (None, {})
 
     def before_test(self, runner: Runner) -> None:
@@ -162,7 +163,8 @@ class MemoryBankHook(Hook):
             if not changed:
                 return
             runner.logger.info(f'memory: filled again, {changed} changed')
-        if not self._read(runner, head, identity):
+        # What this run wrote it may replace; a file from before it may not.
+        if self._wrote or not self._read(runner, head, identity):
             self._fill(runner, model, loader, identity)
 
     def _own_file(self) -> Optional[Path]:
@@ -222,6 +224,7 @@ class MemoryBankHook(Hook):
         )
         if self.file is not None and not self.mmap:
             together(head.bank.save, self._own_file())
+        self._wrote = self.file is not None
 
     def _compare(self, runner: Runner, model: nn.Module) -> None:
         """Raise ValueError unless a bank that came otherwise is the right one.
