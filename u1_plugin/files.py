@@ -11,7 +11,7 @@ import stat
 from argparse import ArgumentTypeError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, Optional, Union
+from typing import Callable, Dict, Iterator, Optional, Union
 
 from .options import shown
 from .unfinished import move_new, publish, sync, unfinished
@@ -173,13 +173,15 @@ def _try_open(file: Path) -> None:
 
 
 def _remedy(code: Optional[int]) -> str:
-    return {
+    remedies: Dict[Optional[int], str] = {
         errno.ENOENT: 'make the folder that it is to lie in',
         errno.ENOTDIR: 'choose another place, of which all parts are folders',
         errno.EEXIST: 'choose another place, of which all parts are folders',
         errno.ENOSPC: 'make space or choose another place',
         errno.ENAMETOOLONG: 'choose a shorter name',
-    }.get(code, 'choose another place or have its permissions changed')
+    }
+    other = 'choose another place or have its permissions changed'
+    return remedies.get(code, other)
 
 
 @contextmanager

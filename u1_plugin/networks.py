@@ -6,7 +6,7 @@ import re
 import sys
 from contextlib import suppress
 from types import CellType, CodeType, FunctionType, MethodType
-from typing import Any, Callable, Dict, Mapping, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Set, Tuple
 
 import numpy as np
 from torch import Tensor, nn, strided, uint8
@@ -31,7 +31,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     names = tuple(sorted(model._modules))
     if names not in _WRAPPERS:
         return model
-    return unwrapped(model._modules[names[-1]])
+    wrapped = model._modules[names[-1]]
+    return model if wrapped is None else unwrapped(wrapped)
 
 
 def find_module(model: nn.Module, name: str, field: str) -> nn.Module:
@@ -46,7 +47,8 @@ def find_module(model: nn.Module, name: str, field: str) -> nn.Module:
         ValueError: If there is none; the message lists what there is at the
             place where the name goes wrong.
     """
-    module, path = model, []
+    module = model
+    path: List[str] = []
     for part in name.split('.') if name else ():
         # FSDP and torch.compile answer for the module that they wrap.
         child = getattr(module, part, None)
@@ -243,7 +245,7 @@ def _state(value: Any) -> Any:
     """What a copy of an object begins with: its attributes, no caches."""
     own = getattr(type(value), '__getstate__', None)
     with suppress(Exception):  # it may not be copied
-        if own is not getattr(object, '__getstate__', None):
+        if own and own is not getattr(object, '__getstate__', None):
             return own(value)
     if hasattr(value, '__dict__'):
         return vars(value)

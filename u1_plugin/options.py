@@ -18,14 +18,17 @@ from typing import (
     Annotated,
     Any,
     Callable,
+    Dict,
     Literal,
     NamedTuple,
     Optional,
+    Tuple,
     TypeVar,
     Union,
+    cast,
 )
 
-Function = TypeVar('Function', bound=Callable)
+Function = TypeVar('Function', bound=Callable[..., Any])
 
 
 class Range(NamedTuple):
@@ -102,11 +105,11 @@ def checked(field: str = '') -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
-        def call(*args, **kwargs):
+        def call(*args: Any, **kwargs: Any) -> Any:
             bound = _bound(function, field, args, kwargs)
             return function(*bound.args, **bound.kwargs)
 
-        return call
+        return cast(Function, call)
 
     return decorate
 
@@ -122,13 +125,18 @@ _SHORT.maxlong = 60
 
 
 @functools.cache
-def _schema(function: Callable) -> tuple:
+def _schema(
+    function: Callable[..., Any],
+) -> Tuple[inspect.Signature, Dict[str, Any]]:
     hints = typing.get_type_hints(function, include_extras=True)
     return inspect.signature(function), hints
 
 
 def _bound(
-    function: Callable, field: str, args, kwargs
+    function: Callable[..., Any],
+    field: str,
+    args: Tuple[Any, ...],
+    kwargs: Dict[str, Any],
 ) -> inspect.BoundArguments:
     signature, hints = _schema(function)
     _check_names(signature, field, kwargs)
@@ -182,7 +190,9 @@ def _has(hint: Any, part: type) -> bool:
     return hint is part or any(_has(kind, part) for kind in inner)
 
 
-def _check_names(signature: inspect.Signature, field: str, kwargs) -> None:
+def _check_names(
+    signature: inspect.Signature, field: str, kwargs: Dict[str, Any]
+) -> None:
     """A better word for an unknown option than Python's."""
     known = signature.parameters
     if any(p.kind == p.VAR_KEYWORD for p in known.values()):
@@ -239,7 +249,7 @@ def _is_number(value: Any, kind: type) -> bool:
         return False
 
 
-def _is_sequence(value: Any, origin: Any, inner: tuple) -> bool:
+def _is_sequence(value: Any, origin: Any, inner: Tuple[Any, ...]) -> bool:
     """Lists stand for tuples, as in JSON, YAML and MMEngine's configs."""
     if not isinstance(value, (list, tuple)):
         return False

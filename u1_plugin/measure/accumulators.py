@@ -5,7 +5,7 @@ of images. Sums of parts add up to those of the whole: ``merge`` adds two
 accumulators, ``reduce`` those of all ranks.
 """
 
-from typing import Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ..options import Count, checked
 from .circular_tests import ClassAngleSummary, summarize_class_angles
 from .estimate import Several
 from .profile import EnergySummary, rotational_symmetry
-from .rings import make_rings
+from .rings import Rings, make_rings
 from .sums import Accumulator, Size
 
 
@@ -38,7 +38,7 @@ class EnergyAccumulator(Accumulator):
         self._seen = 0
 
     def _shapes(self, size: Size) -> Dict[str, Size]:
-        rings = len(make_rings(*size, self.radial_bins).pixels)
+        rings = len(self._rings(size).pixels)
         return dict(
             skipped=(),
             energy=(),
@@ -49,21 +49,26 @@ class EnergyAccumulator(Accumulator):
         )
 
     def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
-        return np.shape(state['maps'])[1:] if 'maps' in state else None
+        size = np.shape(state['maps'])[1:] if 'maps' in state else ()
+        return size if len(size) == 2 else None
 
     def _start(self, size: Size, device: torch.device) -> None:
         is_new = self.size is None
         super()._start(size, device)
         if is_new:
-            rings = make_rings(*size, self.radial_bins)
+            rings = self._rings(size)
             index = torch.from_numpy(rings.index.ravel()).to(device)
             one_hot = torch.nn.functional.one_hot(index).double()
             self._ring_means = one_hot / one_hot.sum(0)
 
+    def _rings(self, size: Size) -> Rings:
+        height, width = size
+        return make_rings(height, width, self.radial_bins)
+
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         super().load(state)
         size, sums, self.size = self.size, self._sums, None
-        self._start(size, torch.device('cpu'))
+        self._start(cast(Size, size), torch.device('cpu'))
         self._sums = sums
         self._seen = int(sums['images'].sum() + sums['skipped'])
 
@@ -135,7 +140,7 @@ class EnergyAccumulator(Accumulator):
         sizes = sums['images'][some]
         maps = sums['maps'][some]
         mean_map = maps.sum(0) / n
-        rings = make_rings(*self.size, self.radial_bins)
+        rings = self._rings(cast(Size, self.size))
         profile = mean_map.flatten() @ self._ring_means.cpu()
         deviation = profile - 1
         centred = sums['products'] - n * torch.outer(deviation, deviation)

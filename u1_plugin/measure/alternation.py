@@ -98,7 +98,7 @@ class OtherProcess:
         arguments: Of it.
     """
 
-    def __init__(self, make: Callable, *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
         context = multiprocessing.get_context('spawn')
         self._pipe, there = context.Pipe()
         self._process = context.Process(
@@ -133,7 +133,9 @@ class OtherProcess:
         self._process.join()
 
 
-def _serve(make: Callable, arguments: Sequence[Any], pipe: Any) -> None:
+def _serve(
+    make: Callable[..., Any], arguments: Sequence[Any], pipe: Any
+) -> None:
     made = attempt(lambda: make(*arguments))
     pipe.send(made if isinstance(made, Failure) else None)
     while not isinstance(made, Failure):

@@ -1,6 +1,6 @@
 """Finds the bottlenecks of a network by running it."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,16 @@ def run(model: nn.Module, inputs: Tensor) -> Any:
         model (nn.Module): A classifier, in eval mode.
         inputs (Tensor): Preprocessed images, ``(B, C, H, W)``.
     """
-    if hasattr(model, 'backbone') and hasattr(model, 'extract_feat'):
+    network: Any = model
+    if hasattr(network, 'backbone') and hasattr(network, 'extract_feat'):
         # A head may refuse before it is filled; no map is read in it.
-        return model.extract_feat(inputs)
-    return model(inputs)
+        return network.extract_feat(inputs)
+    return network(inputs)
 
 
 class _Seen(NamedTuple):
     name: str
-    size: Tuple[int, int]
+    size: Grid
 
 
 class _Format(NamedTuple):
@@ -56,7 +57,8 @@ def _format_of(model: nn.Module, inputs: Tensor) -> _Format:
         value = getattr(network, name, None)
         prefix = value if isinstance(value, int) else prefix
     height, width = inputs.shape[-2:]
-    last = {'NHWC': True, 'NCHW': False}.get(said)
+    layouts: Dict[Any, bool] = {'NHWC': True, 'NCHW': False}
+    last = layouts.get(said)
     return _Format(last, prefix, height / width if last else None)
 
 
@@ -78,6 +80,11 @@ def _map_of(
     return activation if min(activation.shape[-2:]) > 1 else None
 
 
+def _grid_of(activation: Tensor) -> Grid:
+    height, width = activation.shape[-2:]
+    return height, width
+
+
 class _Grids:
     """Sizes of maps so far, the latest first: tokens fill one of them.
 
@@ -97,7 +104,7 @@ class _Grids:
         if not told and found is not None:
             # Of tokens the size is not told, but was guessed.
             maps = [p for p in parts_of(output) if p.value.ndim == 4]
-            told = [tuple(found.shape[-2:])] if maps else []
+            told = [_grid_of(found)] if maps else []
         for grid in told:
             self.known = [grid, *(own for own in self.known if own != grid)]
 
@@ -107,11 +114,11 @@ def _maps_in_order(
 ) -> List[_Seen]:
     """Modules that give one map in one call, as they finish."""
     calls: Dict[str, int] = {}
-    outputs: List[tuple] = []
+    outputs: List[_Seen] = []
     grids, says = _Grids(token_grid), _format_of(model, inputs)
 
-    def watch(name: str):
-        def hook(module, args, output):
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1
             found = _map_of(output, grids.known, says)
             # Windows of attention have a larger batch, and are no maps.
@@ -126,7 +133,7 @@ def _maps_in_order(
                 given = _map_of(args[0], grids.known, says)
             # Padding that pads nothing, dropout: not the module's own map.
             if given is None or not torch.equal(given, found):
-                outputs.append(_Seen(name, tuple(found.shape[-2:])))
+                outputs.append(_Seen(name, _grid_of(found)))
 
         return hook
 
@@ -204,7 +211,7 @@ def find_bottlenecks(
         ValueError: If there is no such map.
     """
     pair = torch.cat([inputs[:1], -inputs[:1]])
-    by_size: Dict[Tuple[int, int], List[str]] = {}
+    by_size: Dict[Grid, List[str]] = {}
     for name, size in _maps_in_order(model, pair, token_grid):
         by_size.setdefault(size, []).append(name)
     chosen = []

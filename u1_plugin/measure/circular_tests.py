@@ -34,7 +34,8 @@ def rayleigh_pvalue(count: np.ndarray, length: np.ndarray) -> np.ndarray:
     square = (2 * n * np.where(n > 0, length, 0)) ** 2
     root = np.sqrt(((1 + 2 * n) ** 2 - square).clip(0))
     # root - (1 + 2n), of which digits cancel where n is large.
-    return np.exp(-square / (root + 1 + 2 * n))
+    pvalue: np.ndarray = np.exp(-square / (root + 1 + 2 * n))
+    return pvalue
 
 
 def holm(pvalues: np.ndarray) -> np.ndarray:
@@ -96,7 +97,7 @@ class ClassAngleSummary(NamedTuple):
 
     n: int
     skipped: int
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]  # not tuple's
     mean: np.ndarray
     half_width: np.ndarray
     length: np.ndarray
@@ -141,12 +142,12 @@ def summarize_class_angles(
     some = count > 0
     safe = np.where(some, count, 1)
     first = moments[:, 1] + 1j * moments[:, 2]
-    second = moments[:, 3] + 1j * moments[:, 4]
+    twice = moments[:, 3] + 1j * moments[:, 4]
     length = np.where(some, abs(first) / safe, np.nan).clip(max=1)
     mean = np.where(some, np.angle(first), np.nan)
     pvalue = np.where(count > 1, rayleigh_pvalue(count, length), np.nan)
     # Fisher, Statistical Analysis of Circular Data, eq. 4.21 and 4.22.
-    second = (second * np.exp(-2j * np.where(some, mean, 0))).real / safe
+    second = (twice * np.exp(-2j * np.where(some, mean, 0))).real / safe
     with np.errstate(invalid='ignore', divide='ignore'):
         error = np.sqrt((1 - second) / (2 * length**2) / safe)
         reach = NORMAL_QUANTILE * error

@@ -59,7 +59,8 @@ def circular_correlation(
         return Estimate(*[math.nan] * 4)
 
     def deviations(theta: np.ndarray) -> np.ndarray:
-        return np.sin(theta - np.angle(np.exp(1j * theta).sum()))
+        found: np.ndarray = np.sin(theta - np.angle(np.exp(1j * theta).sum()))
+        return found
 
     a, b = deviations(first), deviations(second)
     # A permutation changes neither the means nor the scale.
@@ -90,7 +91,9 @@ def toroidal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     y = np.stack([np.cos(second), np.sin(second)], -1)
 
     def det(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.linalg.det(np.swapaxes(a, -1, -2) @ b / a.shape[-2])
+        mean: np.ndarray = np.swapaxes(a, -1, -2) @ b / a.shape[-2]
+        found: np.ndarray = np.linalg.det(mean)
+        return found
 
     first_spread, second_spread = det(x, x), det(y, y)
     # Angles that are all alike have no spread to share, but for rounding.

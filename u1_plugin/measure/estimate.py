@@ -55,10 +55,28 @@ def t_estimate(
     Returns:
         Estimate: In the unit of ``value``.
     """
-    if not error > _ROUNDING or not df >= 1:
+    quantile = t_quantile(error, df)
+    if math.isnan(quantile):
         return Estimate(value, math.nan, math.nan, math.nan)
     with needs('lab'):  # here, for it takes a second to import
         from scipy import stats
-    half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
+    half = error * quantile
     pvalue = float(stats.t.sf((value - null) / error, df))
     return Estimate(value, value - half, value + half, pvalue)
+
+
+def t_quantile(error: float, df: float) -> float:
+    """Half of Student's :data:`CONFIDENCE` interval, in standard errors.
+
+    Args:
+        error (float): Standard error.
+        df (float): Its degrees of freedom.
+
+    Returns:
+        float: NaN where that error says nothing, see :func:`t_estimate`.
+    """
+    if not error > _ROUNDING or not df >= 1:
+        return math.nan
+    with needs('lab'):
+        from scipy import stats
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, df))

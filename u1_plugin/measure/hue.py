@@ -2,11 +2,13 @@
 
 from typing import (
     TYPE_CHECKING,
+    Any,
     Callable,
     Dict,
     Literal,
     NamedTuple,
     Optional,
+    cast,
     get_args,
 )
 
@@ -22,6 +24,7 @@ from .labels import mathtext
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.projections.polar import PolarAxes
 
 #: ``'hsv'``: the colours of colour science, as for three channels.
 #: ``'twilight'``: matplotlib's, for readers who do not see all of those. They
@@ -50,7 +53,7 @@ class HueMap(NamedTuple):
     energy: np.ndarray
 
     def colors(
-        self, palette: str = 'hsv', brightness: str = 'energy'
+        self, palette: Palette = 'hsv', brightness: str = 'energy'
     ) -> np.ndarray:
         """RGB in [0, 1], ``(H, W, 3)``.
 
@@ -95,12 +98,14 @@ def to_rgb(
         from matplotlib.colors import hsv_to_rgb
     hue = np.mod(theta / (2 * np.pi), 1)
     saturation, value = np.clip(saturation, 0, 1), np.clip(value, 0, 1)
+    rgb: np.ndarray
     if palette == 'hsv':
-        return hsv_to_rgb(np.stack([hue, saturation, value], -1))
+        rgb = hsv_to_rgb(np.stack([hue, saturation, value], -1))
+        return rgb
     pure = matplotlib.colormaps['twilight_shifted'](hue)[..., :3]
     pure = _LIFT + (1 - _LIFT) * pure
-    mixed = 1 + saturation[..., None] * (pure - 1)
-    return mixed * value[..., None]
+    rgb = (1 + saturation[..., None] * (pure - 1)) * value[..., None]
+    return rgb
 
 
 def hue_map(
@@ -156,7 +161,8 @@ def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """``(height, width, 3)``, each map pixel a block of one colour."""
     rows = np.arange(height) * len(pixels) // height
     columns = np.arange(width) * pixels.shape[1] // width
-    return pixels[rows[:, None], columns]
+    blocks: np.ndarray = pixels[rows[:, None], columns]
+    return blocks
 
 
 def _overlay(
@@ -164,10 +170,13 @@ def _overlay(
 ) -> np.ndarray:
     grey = photo.mean(-1, keepdims=True)
     blocks = _resized(colors, *photo.shape[:2])
-    return opacity * blocks + (1 - opacity) * grey
+    mixed: np.ndarray = opacity * blocks + (1 - opacity) * grey
+    return mixed
 
 
-def draw_wheel(ax: 'Axes', palette: str, brightness: str = 'energy') -> None:
+def draw_wheel(
+    ax: 'PolarAxes', palette: Palette, brightness: str = 'energy'
+) -> None:
     """The legend: hue by angle, saturation by radius; on polar axes."""
     turn = np.linspace(0, 2 * np.pi, 181)
     radius = np.linspace(0, 1, 31)
@@ -192,7 +201,7 @@ def hue_figure(
     maps: Dict[str, HueMap],
     cam: Optional[np.ndarray] = None,
     cam_title: str = '',
-    palette: str = 'hsv',
+    palette: Palette = 'hsv',
     title: str = '',
     brightness: str = 'energy',
     opacity: float = 0.7,
@@ -224,7 +233,7 @@ def hue_figure(
     places = iter([cells[k // columns, k % columns] for k in range(count)])
     extent = (-width / 2, width / 2, -height / 2, height / 2)
 
-    def panel(pixels: np.ndarray, text: str, **options) -> 'Axes':
+    def panel(pixels: np.ndarray, text: str, **options: Any) -> 'Axes':
         ax = figure.add_subplot(next(places))
         ax.imshow(pixels, extent=extent, **options)
         ax.set_title(text, fontsize=10)
@@ -255,11 +264,8 @@ def hue_figure(
         bar = figure.colorbar(image, ax=ax, shrink=0.9, location='bottom')
         bar.set_label('its mean, plus the bias, is the logit', fontsize=9)
         bar.ax.tick_params(labelsize=8)
-    draw_wheel(
-        figure.add_subplot(next(places), projection='polar'),
-        palette,
-        brightness,
-    )
+    polar = figure.add_subplot(next(places), projection='polar')
+    draw_wheel(cast('PolarAxes', polar), palette, brightness)
     if title:
         figure.suptitle(mathtext(title, 120), fontsize=11)
     return figure

@@ -6,7 +6,7 @@ shared angle is no dependence: only differences between classes count.
 """
 
 import math
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Tuple, Union
 
 import numpy as np
 
@@ -34,10 +34,13 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
     """
     n = tables.sum((-2, -1))
 
-    def information(counts: np.ndarray, axes) -> np.ndarray:
+    def information(
+        counts: np.ndarray, axes: Union[int, Tuple[int, ...]]
+    ) -> np.ndarray:
         # x log x, which is 0 at 0
         logs = np.log(np.where(counts > 0, counts, 1))
-        return (counts * logs).sum(axes)
+        found: np.ndarray = (counts * logs).sum(axes)
+        return found
 
     inside = (
         information(tables, (-2, -1))
@@ -45,7 +48,8 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
         - information(tables.sum(-2), -1)
     )
     with np.errstate(invalid='ignore', divide='ignore'):
-        return (inside / n + np.log(n)).clip(0)
+        found: np.ndarray = (inside / n + np.log(n)).clip(0)
+    return found
 
 
 def table_between_share(tables: np.ndarray) -> np.ndarray:

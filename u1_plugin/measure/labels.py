@@ -7,7 +7,7 @@ what it says: no formula, no command, no hidden legend.
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Any, FrozenSet
+from typing import Any, FrozenSet, Set, Tuple
 
 #: Longer names are shortened in pictures, characters.
 _WIDTH = 40
@@ -19,10 +19,10 @@ def plain(text: Any) -> str:
     White space becomes single blanks. What controls terminals, changes the
     direction of writing or is no character at all becomes ``\ufffd``.
     """
-    text = ' '.join(str(text).split())
-    if text.isascii() and text.isprintable():
-        return text
-    return ''.join('\ufffd' if _controls(char) else char for char in text)
+    line = ' '.join(str(text).split())
+    if line.isascii() and line.isprintable():
+        return line
+    return ''.join('\ufffd' if _controls(char) else char for char in line)
 
 
 def _controls(char: str) -> bool:
@@ -48,13 +48,13 @@ def mathtext(text: Any, width: int = _WIDTH) -> str:
     escapes such as ``\u732b``, and long text is shortened.
     """
     known = _glyphs(_families())
-    text = ''.join(
+    literal = ''.join(
         char
         if ord(char) in known
         else char.encode('unicode_escape').decode('ascii')
         for char in shortened(plain(text), width)
     )
-    return text.replace('$', r'\$')
+    return literal.replace('$', r'\$')
 
 
 def label(text: Any, width: int = _WIDTH) -> str:
@@ -63,18 +63,18 @@ def label(text: Any, width: int = _WIDTH) -> str:
     return re.sub('^(?=_)', ' ', text)
 
 
-def _families() -> tuple:
+def _families() -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
     from matplotlib import rcParams
 
     return tuple(rcParams['font.family']), tuple(rcParams['font.sans-serif'])
 
 
 @lru_cache(maxsize=8)
-def _glyphs(families: tuple) -> FrozenSet[int]:
+def _glyphs(families: Tuple[Tuple[str, ...], ...]) -> FrozenSet[int]:
     """Code points of the fonts that matplotlib uses under these settings."""
     from matplotlib import font_manager, rcParams
 
-    found = set()
+    found: Set[int] = set()
     for family in rcParams['font.family']:
         properties = font_manager.FontProperties(family=[family])
         file = font_manager.findfont(properties)

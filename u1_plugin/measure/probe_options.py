@@ -1,6 +1,6 @@
 """What of a probe's options needs no network."""
 
-from typing import Literal, Sequence, Union
+from typing import Any, Dict, Literal, Sequence, Union
 
 from torch import nn
 
@@ -9,7 +9,7 @@ from ..nn.feature_plane import FeaturePlane
 
 Layers = Union[None, str, Sequence[str]]
 Plane = Literal['feature', 'image', 'joint']
-Planes = Union[None, dict, Sequence[dict]]
+Planes = Union[None, Dict[str, Any], Sequence[Dict[str, Any]]]
 Orthant = Literal['relu', 'abs', 'softplus', 'identity']
 
 
@@ -34,16 +34,19 @@ def check_options(field: str, layers: Layers, feature_plane: Planes) -> None:
     if feature_plane is None:
         return
     several = not isinstance(feature_plane, dict)
-    if several and names is not None and len(feature_plane) != len(names):
+    configs = (
+        [feature_plane] if isinstance(feature_plane, dict) else feature_plane
+    )
+    if several and names is not None and len(configs) != len(names):
         raise ValueError(
-            f'{field}.feature_plane has {len(feature_plane)} configs, but '
+            f'{field}.feature_plane has {len(configs)} configs, but '
             f'layers has {len(names)} names; give one a layer'
         )
-    for config in feature_plane if several else [feature_plane]:
+    for config in configs:
         build_plane(config, field)
 
 
-def build_plane(config: dict, owner: str) -> nn.Module:
+def build_plane(config: Dict[str, Any], owner: str) -> nn.Module:
     """The plane of a config, for a measurement.
 
     Raises:

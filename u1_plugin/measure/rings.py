@@ -23,7 +23,7 @@ class Rings(NamedTuple):
         fourth (np.ndarray): Mean of its fourth power, ``(K,)``.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # not tuple's
     pixels: np.ndarray
     radius: np.ndarray
     edge: np.ndarray

@@ -1,9 +1,10 @@
 """Reads one view of an image where a network sees several."""
 
 from itertools import takewhile
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..networks import unwrapped
 from ..nn.taps import MapCollector
@@ -28,14 +29,17 @@ class PlainView:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._network, self._handle = network, None
+        self._network = network
+        self._handle: Optional[RemovableHandle] = None
         self._kept: Optional[Dict[str, Tensor]] = None
         self._is_read = True  # what is kept, which is nothing yet
 
     def attach(self, collector: MapCollector) -> None:
         """Listen to the network's passes."""
 
-        def after(module, args, kwargs, output) -> None:
+        def after(
+            module: nn.Module, args: Any, kwargs: Dict[str, Any], output: Any
+        ) -> None:
             if self._is_read:  # the first view of the next batch
                 self._kept, self._is_read = None, False
             samples = kwargs.get('data_samples') or ()

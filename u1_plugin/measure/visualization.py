@@ -76,7 +76,8 @@ def _draw_class_angles(
             ls='',
             ms=8,
             mec='white',
-            **style,
+            color=style['color'],
+            marker=style['marker'],
         )
         ax.text(
             label * np.cos(theta),

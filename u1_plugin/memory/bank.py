@@ -110,7 +110,7 @@ class MemoryBank(BankStore):
         """
         check_pixels(pixels, self.channels)
         if len(pixels.vectors):
-            added = encoded(pixels, self.dtype)
+            added: Block = {**encoded(pixels, self.dtype)}
             self._replace(self._with(added), 'append')
 
     def _with(self, added: Block) -> List[Block]:
@@ -153,7 +153,7 @@ class MemoryBank(BankStore):
                 yield {name: block[name][part] for name in names}
             first += len(block['labels'])
 
-    def _parts(self, rows: int, copy=False) -> Iterator[Tensor]:
+    def _parts(self, rows: int, copy: bool = False) -> Iterator[Tensor]:
         for block in self._blocks:
             for start in range(0, len(block['labels']), rows):
                 yield decoded(block, slice(start, start + rows), copy)
@@ -169,16 +169,21 @@ class MemoryBank(BankStore):
         found = torch.empty(len(index), self.channels or 0)
         return self._at(index, decoded, found)
 
-    def _at(self, index: Tensor, read: Callable, found: Tensor) -> Tensor:
+    def _at(
+        self,
+        index: Tensor,
+        read: Callable[[Block, Tensor], Tensor],
+        found: Tensor,
+    ) -> Tensor:
         """``found``, filled with ``read(block, rows)`` of every pixel."""
         ends = np.cumsum([len(block['labels']) for block in self._blocks])
         numbers = np.searchsorted(ends, index.numpy(), side='right')
         order = np.argsort(numbers, kind='stable')
         used, starts = np.unique(numbers[order], return_index=True)
-        for number, rows in zip(used, np.split(order, starts[1:])):
+        for number, own in zip(used, np.split(order, starts[1:])):
             block = self._blocks[number]
             first = int(ends[number]) - len(block['labels'])
-            rows = torch.from_numpy(rows)
+            rows = torch.from_numpy(own)
             found[rows] = read(block, index[rows] - first)
         return found
 

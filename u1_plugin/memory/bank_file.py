@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import BinaryIO, Dict, Mapping, Optional, Union
+from typing import Any, BinaryIO, Dict, Mapping, Optional, Union
 
 import torch
 from safetensors import safe_open
@@ -65,7 +65,7 @@ def header_of(
     Raises:
         ValueError: If it does not fit these.
     """
-    content: Dict[str, dict] = dict(
+    content: Dict[str, Dict[str, Any]] = dict(
         __metadata__=dict(content=FILE_MARK.decode())
     )
     end = 0

@@ -9,12 +9,11 @@ import json
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .mapped import Field, Mapped, parts
-from .storage import DTYPES, check_values, stored_fields
+from .storage import DTYPES, StorageDtype, check_values, stored_fields
 
 FORMAT_VERSION = 2
 METADATA = 'metadata'
@@ -33,7 +32,7 @@ class Contents(NamedTuple):
         blocks (list): In their order.
     """
 
-    dtype: str
+    dtype: StorageDtype
     identity: Dict[str, str]
     blocks: List[Block]
 
@@ -73,12 +72,12 @@ def write_state(contents: Contents) -> Dict[str, Field]:
         for field, value in block.items()
     }
     note = dict(_note(contents), sha256=_checksum(tensors))
-    text = np.frombuffer(json.dumps(note).encode(), dtype=np.uint8)
-    tensors[METADATA] = torch.from_numpy(text.copy())
+    text = bytearray(json.dumps(note).encode())
+    tensors[METADATA] = torch.frombuffer(text, dtype=torch.uint8)
     return tensors
 
 
-def _note(contents: Contents) -> dict:
+def _note(contents: Contents) -> Dict[str, Any]:
     blocks = contents.blocks
     return dict(
         version=FORMAT_VERSION,
@@ -96,7 +95,7 @@ def _checksum(tensors: Mapping[str, Field]) -> str:
         value = tensors[key]
         digest.update(f'{key} {value.dtype} {tuple(value.shape)};'.encode())
         for part in parts(value):
-            digest.update(part.contiguous().view(torch.uint8).numpy())
+            digest.update(part.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -146,7 +145,7 @@ def read_state(
     return contents
 
 
-def _read_note(value: Any, name: str) -> dict:
+def _read_note(value: Any, name: str) -> Dict[str, Any]:
     if value is None:
         raise ValueError(
             f'{name}: no {METADATA}, so no memory bank of format '
@@ -178,8 +177,8 @@ def _no_constant(text: str) -> None:
     raise ValueError(f'{text} is no number')
 
 
-def _check_note(note: dict, name: str) -> None:
-    kinds = dict(
+def _check_note(note: Dict[str, Any], name: str) -> None:
+    kinds: Dict[str, Any] = dict(
         version=int,
         dtype=str,
         identity=dict,
@@ -206,7 +205,12 @@ def _check_note(note: dict, name: str) -> None:
     check_identity(note['identity'], f'{name}: identity')
 
 
-def _check_expected(note, name: str, identity, channels) -> None:
+def _check_expected(
+    note: Dict[str, Any],
+    name: str,
+    identity: Optional[Mapping[str, str]],
+    channels: Optional[int],
+) -> None:
     if identity is not None:
         wanted, found = dict(identity), note['identity']
         differing = [
@@ -240,7 +244,9 @@ def _check_tensor(value: Any, name: str, dtype: torch.dtype, ndim: int) -> None:
         raise ValueError(f'{name}: a tensor without plain numbers')
 
 
-def read_blocks(tensors: dict, note: dict, name: str) -> List[Block]:
+def read_blocks(
+    tensors: Dict[str, Field], note: Dict[str, Any], name: str
+) -> List[Block]:
     """Checks names, kinds and shapes; moves the tensors to the CPU.
 
     Args:
@@ -275,7 +281,7 @@ def _plain(value: Any, name: str) -> Field:
     return value.detach().cpu().contiguous()
 
 
-def _check_block(block: Block, note: dict, name: str) -> None:
+def _check_block(block: Block, note: Dict[str, Any], name: str) -> None:
     fields = stored_fields(note['dtype'])
     if block.keys() != fields.keys():
         raise ValueError(

@@ -8,9 +8,15 @@ from torch import Tensor
 from ..options import Count, checked
 from .bank_file import read_file, write_file
 from .bank_state import Block, Contents, read_state, write_state
-from .mapped import Mapped
+from .mapped import Field, Mapped
+from .storage import StorageDtype
 
 Bank = TypeVar('Bank', bound='BankStore')
+
+
+def _copied(field: Field) -> Tensor:
+    """In memory, whether it lies in a file or not."""
+    return field[:] if isinstance(field, Mapped) else field.clone()
 
 
 class BankStore:
@@ -21,9 +27,14 @@ class BankStore:
         identity (dict): What filled the bank.
     """
 
-    dtype: str
+    dtype: StorageDtype
     identity: Dict[str, str]
     _blocks: List[Block]
+
+    def __init__(
+        self, dtype: StorageDtype, identity: Mapping[str, str]
+    ) -> None:
+        raise NotImplementedError
 
     def _replace(self, blocks: List[Block], change: str) -> None:
         raise NotImplementedError
@@ -43,7 +54,7 @@ class BankStore:
             that holds a JSON text.
         """
         return {
-            name: value[:] if isinstance(value, Mapped) else value.clone()
+            name: _copied(value)
             for name, value in write_state(self._contents()).items()
         }
 
@@ -72,8 +83,8 @@ class BankStore:
                 or of another identity; the message names what differs.
         """
         contents = read_state(tensors, name, identity, channels, num_classes)
-        copies = [
-            {field: value.clone() for field, value in block.items()}
+        copies: List[Block] = [
+            {field: _copied(value) for field, value in block.items()}
             for block in contents.blocks
         ]
         return cls._of(contents._replace(blocks=copies))

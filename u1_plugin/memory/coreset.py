@@ -7,7 +7,7 @@ taken ones, measured after a random projection (Johnson and Lindenstrauss).
 Of a memory too large for that, a part drawn at random is covered instead.
 """
 
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -32,10 +32,12 @@ def _drawn(counts: List[int], rank: int, sample: Share, seed: int) -> Tensor:
     return torch.from_numpy(drawn[own] - start)
 
 
-def _projected(bank: MemoryBank, index: Tensor, width: int, seed: int):
+def _projected(
+    bank: MemoryBank, index: Tensor, width: int, seed: int
+) -> Tensor:
     """Unit vectors of an index, projected: ``(n, min(width, C))``."""
     generator = torch.Generator().manual_seed(seed)
-    channels = bank.channels
+    channels = bank.channels or 0
     matrix = None
     if width < channels:
         matrix = torch.randn(channels, width, generator=generator)
@@ -51,7 +53,9 @@ def _projected(bank: MemoryBank, index: Tensor, width: int, seed: int):
     return found
 
 
-def _farthest(distances: Tensor, vectors: Tensor, sharded: bool):
+def _farthest(
+    distances: Tensor, vectors: Tensor, sharded: bool
+) -> Tuple[int, int, Tensor]:
     """Owner's rank, its index there, and the vector."""
     index = int(distances.argmax())
     if not sharded:

@@ -1,6 +1,6 @@
 """Where an exact search reads vectors: from the bank, or from a copy."""
 
-from typing import Any, Dict, Iterator, Optional, Protocol
+from typing import Any, Dict, Iterator, Optional, Protocol, Tuple
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class DeviceCopy:
         if ahead is not None:
             yield self._arrived(*ahead)
 
-    def _sent(self, block: Dict[str, Tensor]) -> tuple:
+    def _sent(self, block: Dict[str, Tensor]) -> Tuple[Dict[str, Tensor], Any]:
         """A block on its way, and what says that it is there."""
         if self._side is None:
             return block, None
@@ -107,7 +107,9 @@ class DeviceCopy:
         index = index.to(self.device)
         if self._count == len(self):
             return decoded(self._held, index)
-        found = torch.empty(len(index), self._bank.channels, device=self.device)
+        found = torch.empty(
+            len(index), self._bank.channels or 0, device=self.device
+        )
         near = index < self._count
         found[near] = decoded(self._held, index[near])
         far = self._bank.vectors(index[~near].cpu())

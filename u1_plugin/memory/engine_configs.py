@@ -2,7 +2,7 @@
 
 import difflib
 import typing
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Type, Union
 
 from ..options import Count, Share, check, shown
 from .device_copy import device_of
@@ -49,7 +49,7 @@ class FaissEngine(NamedTuple):
 
 
 Engine = Union[ExactEngine, FaissEngine]
-_TYPES: Dict[str, type] = dict(exact=ExactEngine, faiss=FaissEngine)
+_TYPES: Dict[str, Type[Engine]] = dict(exact=ExactEngine, faiss=FaissEngine)
 _FORMS = (
     "'exact', 'faiss:FACTORY' such as 'faiss:HNSW32', or a dict such as "
     "dict(type='faiss', factory='IVF1024,Flat', nprobe=16)"
@@ -78,7 +78,7 @@ def engine_options(engine: Any, name: str = 'engine') -> Dict[str, Any]:
     Raises:
         ValueError: If it is neither.
     """
-    if isinstance(engine, tuple(_TYPES.values())):
+    if isinstance(engine, (ExactEngine, FaissEngine)):
         types = {kind: type_ for type_, kind in _TYPES.items()}
         return dict(type=types[type(engine)], **engine._asdict())
     if isinstance(engine, Mapping):

@@ -1,5 +1,6 @@
 """Exact nearest neighbours, mostly at the cost of a matrix product."""
 
+from functools import partial
 from typing import Callable, NamedTuple, Optional, Tuple
 
 import torch
@@ -99,7 +100,8 @@ class ExactSearch:
 
     def _follow(self) -> None:
         check_bank(self.bank)
-        self.scores = None  # with which an old copy goes before a new one comes
+        # With these an old copy goes before a new one comes.
+        vars(self).pop('scores', None)
         self._stored: Vectors = self.bank
         if self.device is not None:
             self._stored = DeviceCopy(self.bank, self.device)
@@ -236,7 +238,7 @@ class ExactSearch:
                 question,
                 query,
                 column + start,
-                lambda index, block=block, start=start: block[index - start],
+                partial(_rows_of, block, start),
             )
             needed[found.costs[:, -1] <= least] = torch.inf
         return found
@@ -251,16 +253,21 @@ class ExactSearch:
     ) -> Neighbours:
         """What is found, with some pairs of a query and a pixel."""
         size = max(1, _NUMBERS // question.exact.size(1))
-        far = [question.exact.new_empty(0)]
+        parts = [question.exact.new_empty(0)]
         for own, others in zip(query.split(size), index.split(size)):
             used, at = others.unique(return_inverse=True)
             memory = prepared(vectors(used), self.metric)
             first, second = question.exact[own], memory[at]
-            far.append(distances(first, second, self.metric))
-        far = costs = torch.cat(far)
+            parts.append(distances(first, second, self.metric))
+        far = costs = torch.cat(parts)
         if question.bias is not None:
             costs = -question.bias.of_pairs(query, index, far)
         return found.joined(query, Neighbours(far, index, costs))
+
+
+def _rows_of(block: Tensor, start: int, index: Tensor) -> Tensor:
+    """Vectors of a block that begins at some index of the bank."""
+    return block[index - start]
 
 
 def _top(scores: Tensor, k: int) -> Tuple[Tensor, Tensor]:

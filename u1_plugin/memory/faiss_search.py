@@ -1,8 +1,9 @@
 """Nearest neighbours by faiss, whose answers are compared in float64."""
 
 import logging
-from typing import Optional, Tuple
+from typing import Optional, Tuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,7 +89,7 @@ class FaissSearch:
             self.nprobe,
             self.recall,
             self.metric,
-            self.bank.channels,
+            self.bank.channels or 0,
         )
         faiss = load_faiss(self.factory)
         self._exhaustive = isinstance(self.index, faiss.IndexFlat)
@@ -102,7 +103,9 @@ class FaissSearch:
                 f'factory={shown(self.factory)} does not fit {len(self.bank)} '
                 f'vectors: {reason(error)}'
             ) from error
-        self.measured = None if self._exhaustive else self._measure()
+        self.measured: Optional[Recall] = None
+        if not self._exhaustive:
+            self.measured = self._measure()
         if faiss.get_num_gpus():
             try:
                 self.index = faiss.index_cpu_to_all_gpus(self.index)
@@ -162,7 +165,7 @@ class FaissSearch:
                 'take a finer code, such as Flat, or a lower recall'
             )
         remedy = "take another factory, or engine='exact'"
-        if found.nprobe is not None and found.nprobe < found.cells:
+        if (found.nprobe or 0) < (found.cells or 0):
             remedy = f'set a greater nprobe, or recall={_RECALL}'
         _logger.warning(
             '%s: votes come from other pixels than the nearest; %s',
@@ -170,7 +173,7 @@ class FaissSearch:
             remedy,
         )
 
-    def _moved(self, vectors: Tensor):
+    def _moved(self, vectors: Tensor) -> np.ndarray:
         """Where float32 tells them apart, ``(n, C)``, for faiss."""
         vectors = vectors.detach().cpu()
         if self.metric == 'cosine':
@@ -238,7 +241,9 @@ class FaissSearch:
                 sure &= scaled * (1 + 3 * error) < least
         return found, sure
 
-    def _distances(self, queries: Tensor, query: Tensor, index: Tensor):
+    def _distances(
+        self, queries: Tensor, query: Tensor, index: Tensor
+    ) -> Tensor:
         exact = prepared(queries, self.metric)
         far = [exact.new_empty(0)]
         size = max(1, 2**20 // exact.size(1))
@@ -281,4 +286,5 @@ def least_nprobe(
             or does not fit the bank, or no nprobe reaches the share.
     """
     search = FaissSearch(bank, factory, metric, None, recall, k, queries, seed)
-    return search.measured
+    # An index without cells has been refused, with the recall.
+    return cast(Recall, search.measured)

@@ -1,6 +1,6 @@
 """What a neighbour's distance weighs: METHOD's kernels, by name."""
 
-from typing import Literal, NamedTuple, Optional, Union
+from typing import Dict, Literal, NamedTuple, Optional, Union, cast
 
 from torch import Tensor
 
@@ -8,7 +8,9 @@ from ..options import Positive, checked, shown
 
 KernelName = Literal['uniform', 'gaussian', 'softmax']
 #: By name: the option that a kernel reads, if any.
-KERNELS = dict(uniform=None, gaussian='width', softmax='temperature')
+KERNELS: Dict[str, Optional[str]] = dict(
+    uniform=None, gaussian='width', softmax='temperature'
+)
 _MEANING = dict(width='h of exp(-d^2 / 2 h^2)', temperature='T of exp(s / T)')
 #: A cosine distance ends at 2; float32 may round it up.
 _FARTHEST = 2 + 1e-5
@@ -34,15 +36,19 @@ class Kernel(NamedTuple):
         return f'kernel {self.name}{number}'
 
     @property
-    def options(self) -> dict:
+    def options(self) -> Dict[str, Optional[float]]:
         """What it reads, as a config names it, such as ``width=0.3``."""
         read = KERNELS[self.name]
         return {} if read is None else {read: self.scale}
 
     @property
+    def _width(self) -> float:
+        return cast(float, self.scale)  # of all but a uniform one
+
+    @property
     def log_greatest(self) -> float:
         """Log of the weight at distance 0."""
-        return 1 / self.scale if self.name == 'softmax' else 0.0
+        return 1 / self._width if self.name == 'softmax' else 0.0
 
     def log(self, distances: Tensor) -> Tensor:
         """Log of the weight, less that at distance 0.
@@ -62,7 +68,7 @@ class Kernel(NamedTuple):
         if self.name == 'uniform':
             return distances.isfinite().double().log()
         if self.name == 'gaussian':
-            return -(distances.double() / self.scale).square() / 2
+            return -(distances.double() / self._width).square() / 2
         wrong = distances[distances.isfinite() & (distances > _FARTHEST)]
         if len(wrong):
             raise ValueError(
@@ -70,7 +76,7 @@ class Kernel(NamedTuple):
                 'takes cosine distances, in [0, 2]; search with metric='
                 "'cosine', or take kernel='gaussian'"
             )
-        return -(distances.double() / self.scale)
+        return -(distances.double() / self._width)
 
 
 @checked()
@@ -95,14 +101,14 @@ def kernel_of(
         ValueError: If the kernel lacks its option, or one is given that it
             does not read.
     """
-    given = dict(width=width, temperature=temperature)
-    given = {key: value for key, value in given.items() if value is not None}
+    options = dict(width=width, temperature=temperature)
+    given = {key: value for key, value in options.items() if value is not None}
     if isinstance(kernel, Kernel) and not given:
         return kernel
-    if kernel is None:
-        reads = [k for k, option in KERNELS.items() if option in given]
-        kernel = reads[0] if reads else 'uniform'
-    chosen = kernel.name if isinstance(kernel, Kernel) else kernel
+    reading = [k for k, option in KERNELS.items() if option in given]
+    chosen: str = reading[0] if reading else 'uniform'
+    if kernel is not None:
+        chosen = kernel.name if isinstance(kernel, Kernel) else kernel
     read = KERNELS[chosen]
     for option, value in given.items():
         if option != read or isinstance(kernel, Kernel):

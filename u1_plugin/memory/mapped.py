@@ -4,7 +4,7 @@ Each access maps its own rows and lets go of them, so that a process holds no
 more of the file than the part that it reads.
 """
 
-from typing import BinaryIO, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, BinaryIO, Dict, Iterator, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class Mapped:
         self._whole, self._rows = tuple(shape), rows
         self._numpy = torch.empty(0, dtype=dtype).numpy().dtype
 
-    def __deepcopy__(self, memo: dict) -> 'Mapped':
+    def __deepcopy__(self, memo: Dict[int, Any]) -> 'Mapped':
         return self  # it does not change
 
     @property

@@ -44,7 +44,7 @@ def _pixel_positions(height: int, width: int) -> Tensor:
     grid = torch.stack(
         [x.expand(height, width), y[:, None].expand(height, width)], dim=-1
     )
-    half_diagonal = max(grid[0, 0].norm().item(), 0.5)
+    half_diagonal: float = max(grid[0, 0].norm().item(), 0.5)
     return grid.flatten(0, 1) / half_diagonal
 
 

@@ -65,8 +65,8 @@ class HeldOut:
     ) -> None:
         bank, count = exact.bank, len(exact.bank)
         generator = np.random.default_rng(seed)
-        drawn = generator.choice(count, min(queries, count), replace=False)
-        drawn = torch.from_numpy(np.sort(drawn))
+        chosen = generator.choice(count, min(queries, count), replace=False)
+        drawn = torch.from_numpy(np.sort(chosen))
         self._owners = torch.arange(count)
         if by_image:
             images = bank.field('images')

@@ -4,7 +4,7 @@ A score alone may rank wrongly. With a bound on what rounding did to it, it
 says which pixels can be among the nearest; those are then compared in float64.
 """
 
-from typing import Iterator, Literal, NamedTuple, Tuple
+from typing import Any, Iterator, List, Literal, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -85,13 +85,17 @@ class Scores:
         self._fit(lengths)
 
     def _fit(self, lengths: Tensor) -> None:
-        """What each pixel's score needs: one float32 number a pixel."""
-        self._lengths = self._halves = self._factors = None
+        """What each pixel's score needs: one float32 number a pixel.
+
+        Its length where vectors are compared by angle as they are; else half
+        the square of it.
+        """
+        self._factors: Optional[Tensor] = None
         if self.plain and self.cosine:
-            self._lengths = lengths.clamp_min(1e-30).float()
+            self._numbers = lengths.clamp_min(1e-30).float()
             return
         if self.plain:
-            self._halves = (lengths.square() / 2).float()
+            self._numbers = (lengths.square() / 2).float()
             return
         if self.cosine:
             self._factors = 1 / lengths
@@ -102,7 +106,7 @@ class Scores:
             moved = self.moved(block, rows)
             halves.append((_lengths(moved).square() / 2).float())
             start = rows.stop
-        self._halves = torch.cat(halves)
+        self._numbers = torch.cat(halves)
 
     def moved(self, vectors: Tensor, rows: slice = slice(None)) -> Tensor:
         """Scaled and centred pixels, float32; under l2, also queries.
@@ -118,14 +122,14 @@ class Scores:
         narrow = vectors.dtype == torch.float32 and self.scale < _SAFE
         if narrow and not self.cosine:
             return vectors * self.scale - centre
-        factors = self.scale
-        if self.cosine:
-            factors = self._factors[rows, None].to(device)
+        factors = self._factors
+        if factors is not None:
+            factors = factors[rows, None].to(device)
         moved = torch.empty_like(vectors, dtype=torch.float32)
         size = _pieces(vectors)
         for start in range(0, len(vectors), size):
             part = slice(start, start + size)
-            factor = factors[part] if self.cosine else factors
+            factor = self.scale if factors is None else factors[part]
             moved[part] = vectors[part].double() * factor - centre
         return moved
 
@@ -151,7 +155,7 @@ class Scores:
         else:
             base = half
             slack = self._error(channels) * 2 * half + underflow
-            if self.cosine:
+            if self._zeros is not None:
                 slack += 1e-13  # unit vectors are rounded in float64
                 slack += 4 * _ROUNDOFF * bool(self._zeros.any())
         return Asked(vectors, base, torch.where(usable, slack, torch.inf))
@@ -184,21 +188,21 @@ class Scores:
         device = block.device
         if self.plain and self.cosine:
             scores = products(asked.vectors, block, self.dtype)
-            return scores.div_(self._lengths[rows].to(device))
+            return scores.div_(self._numbers[rows].to(device))
         moved = block if self.plain else self.moved(block, rows)
         scores = products(asked.vectors, moved, self.dtype)
         share = 1 - 2 * self._error(block.size(1))
-        scores -= self._halves[rows].to(device) * share
-        if self.cosine and bool(self._zeros[rows].any()):
+        scores -= self._numbers[rows].to(device) * share
+        if self._zeros is not None and bool(self._zeros[rows].any()):
             zero = self._zeros[rows].to(device)
             scores[:, zero] = (asked.base[:, None] - 1).float()
         return scores
 
     def span(self, index: Tensor, channels: int) -> Tensor:
         """Between the bounds of a pixel's closeness, beside the slack."""
-        if self._halves is None:
+        if self.plain and self.cosine:
             return torch.zeros_like(index, dtype=torch.float64)
-        halves = self._halves[index.cpu()].to(index.device).double()
+        halves = self._numbers[index.cpu()].to(index.device).double()
         return 4 * self._error(channels) * halves
 
     def distances(self, asked: Asked, closeness: Tensor) -> Tensor:
@@ -265,7 +269,7 @@ def product_error(channels: int, dtype: str = 'float32') -> float:
     # Both vectors are rounded, and on a CPU their product; entries below the
     # least normal number of float16 to a multiple of 2^-24.
     unit_roundoff = torch.finfo(getattr(torch, dtype)).eps / 2
-    narrow = 4 * unit_roundoff + 2.0**-22 * channels**0.5
+    narrow: float = 4 * unit_roundoff + 2.0**-22 * channels**0.5
     return error * (1 + narrow) + narrow
 
 
@@ -275,7 +279,7 @@ def _products_are_float32() -> bool:
             return False
     except RuntimeError:  # torch mixes no older with newer settings
         return False
-    parts = [torch.backends]
+    parts: List[Any] = [torch.backends]
     parts += [
         getattr(getattr(torch.backends, name, None), 'matmul', None)
         for name in ('cuda', 'mkldnn')

@@ -1,6 +1,6 @@
 """What every search engine takes, gives and refuses."""
 
-from typing import Literal, NamedTuple, Optional, Protocol
+from typing import Literal, NamedTuple, Optional, Protocol, Union
 
 import torch
 from torch import Tensor
@@ -8,9 +8,10 @@ from torch import Tensor
 from ..options import Count, check, fits, shown
 from .bank import MemoryBank
 from .kernels import Kernel, kernel_of
-from .vote import Sites, log_prior
+from .vote import Plane, Sites, log_prior
 
 Metric = Literal['cosine', 'l2']
+_Index = Union[slice, Tensor]
 _ROUNDING = 1e-12  # of a vote's log in float64, generously
 
 
@@ -86,7 +87,7 @@ class Bias(NamedTuple):
 
     query: Sites
     memory: Sites
-    plane: str
+    plane: Plane
     kappa: float
     sigma: float
     width: Optional[float] = None
@@ -114,11 +115,13 @@ class Bias(NamedTuple):
         check_sites(self.query, queries, "the bias' query")
         check_sites(self.memory, pixels, "the bias' memory")
 
-    def select(self, rows) -> 'Bias':
+    def select(self, rows: _Index) -> 'Bias':
         """Of some of the queries."""
         return self._replace(query=_sites(self.query, rows))
 
-    def of_pairs(self, query, index, distances: Tensor) -> Tensor:
+    def of_pairs(
+        self, query: Tensor, index: Tensor, distances: Tensor
+    ) -> Tensor:
         """Log of the votes of pixels for queries, at these distances.
 
         Args:
@@ -127,11 +130,9 @@ class Bias(NamedTuple):
             index (Tensor): Index of the pixels.
             distances (Tensor): Of the broadcast shape, float64.
         """
-        near = [
-            _sites(sites, at, distances.device)
-            for sites, at in ((self.query, query), (self.memory, index))
-        ]
-        place = log_prior(*near, self.plane, self.kappa, self.sigma)
+        own = _sites(self.query, query, distances.device)
+        other = _sites(self.memory, index, distances.device)
+        place = log_prior(own, other, self.plane, self.kappa, self.sigma)
         return place + self.kernel.log(distances)
 
     def bounds(self, log_votes: Tensor, sign: int) -> Tensor:
@@ -144,7 +145,9 @@ class Bias(NamedTuple):
 _NOWHERE = (Sites(torch.zeros(0, 2), torch.zeros(0)),) * 2
 
 
-def _sites(sites: Sites, index, device=None) -> Sites:
+def _sites(
+    sites: Sites, index: _Index, device: Optional[torch.device] = None
+) -> Sites:
     if isinstance(index, Tensor):
         index = index.to(sites.hues.device)
     return Sites(*(field[index].to(device) for field in sites))
@@ -196,7 +199,7 @@ def check_sites(sites: Sites, count: int, name: str) -> None:
         raise ValueError(f'{name}: positions or hues hold NaN or inf')
 
 
-def check_vectors(queries: Tensor, channels: int) -> None:
+def check_vectors(queries: Tensor, channels: Optional[int]) -> None:
     """Check that queries are finite vectors of the bank's dimension.
 
     Raises:

@@ -9,7 +9,14 @@ from ..dist import all_gather, all_gather_object, get_rank, get_world_size
 from ..options import Count, Seed, checked
 from .bank import MemoryBank
 from .engines import build_search
-from .search import Bias, Metric, Neighbours, check_sites, check_vectors
+from .search import (
+    Bias,
+    Metric,
+    Neighbours,
+    Search,
+    check_sites,
+    check_vectors,
+)
 from .vote import Sites
 
 #: Whose a pixel is and where it lies: a field's value of none.
@@ -140,7 +147,7 @@ class Memory:
             )
         self.channels = max(channels)
         self.start = sum(counts[: get_rank()]) if self.sharded else 0
-        self._search = None
+        self._search: Optional[Search] = None
         self._held: Dict[str, Tensor] = {}
         if not bank.mapped:
             for name in _FIELDS:
@@ -246,7 +253,7 @@ class Memory:
         """Of this rank's part, filled up to k; and their costs."""
         own = min(k, len(self.bank))
         distances, index, costs = Neighbours.none(queries.vectors, k)
-        if own:
+        if self._search is not None:
             found = self._search.search(
                 queries.vectors, own, self._full(bias, queries)
             )
@@ -261,7 +268,7 @@ class Memory:
         where = torch.where(index < 0, index, index + self.start)
         return Matches(distances, where, *places), costs
 
-    def _full(self, bias: Optional[Bias], queries: Queries):
+    def _full(self, bias: Optional[Bias], queries: Queries) -> Optional[Bias]:
         if bias is None:
             return None
         memory = Sites(self._whole('positions'), self._whole('hues'))

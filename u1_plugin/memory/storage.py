@@ -1,7 +1,17 @@
 """How a bank stores its pixels, and what it does not take."""
 
 import math
-from typing import Dict, Iterable, Literal, Optional, Union
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Literal,
+    Mapping,
+    Optional,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import torch
@@ -19,9 +29,11 @@ _FARTHEST = 1 + 1e-4
 _HALF_TURN = float(torch.tensor(math.pi))  # in float32, a bit above pi
 
 
-def stored_fields(dtype: str) -> Dict[str, tuple]:
+def stored_fields(
+    dtype: str,
+) -> Dict[str, Tuple[torch.dtype, Optional[Tuple[int, ...]]]]:
     """A block's fields: dtype and the shape after N, where it is fixed."""
-    fields = dict(
+    fields: Dict[str, Tuple[torch.dtype, Optional[Tuple[int, ...]]]] = dict(
         vectors=(DTYPES[dtype], None),
         labels=(torch.int64, ()),
         images=(torch.int64, ()),
@@ -60,7 +72,9 @@ def encoded(pixels: Pixels, dtype: str) -> Dict[str, Tensor]:
 
 
 def decoded(
-    block: Dict[str, Field], index=slice(None), copy: bool = False
+    block: Mapping[str, Field],
+    index: Union[slice, Tensor] = slice(None),
+    copy: bool = False,
 ) -> Tensor:
     """Vectors of a block, float32, ``(n, C)``; perhaps its own storage."""
     vectors = block['vectors'][index].to(torch.float32, copy=copy)
@@ -202,14 +216,14 @@ def whole_numbers(name: str, values: Union[Tensor, Iterable[int]]) -> Tensor:
     listed = isinstance(values, Iterable) and not isinstance(
         values, (str, bytes)
     )
-    values = list(values) if listed else [values]
-    for value in values:
+    found: List[Any] = [*values] if listed else [values]
+    for value in found:
         number = isinstance(value, (int, np.integer)) and listed
         if isinstance(value, bool) or not number or not 0 <= value < 2**63:
             raise ValueError(
                 f'{name} must be a list of integers >= 0, not {shown(value)}'
             )
-    return torch.tensor([int(value) for value in values], dtype=torch.int64)
+    return torch.tensor([int(value) for value in found], dtype=torch.int64)
 
 
 def kept_mask(index: Union[Tensor, Iterable[int]], count: int) -> Tensor:

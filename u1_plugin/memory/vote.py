@@ -1,6 +1,6 @@
 """From neighbours to class scores: METHOD's vote and its controls."""
 
-from typing import Literal, NamedTuple, Optional, Union
+from typing import Literal, NamedTuple, Optional, Union, cast
 
 import torch
 from torch import Tensor
@@ -96,7 +96,9 @@ def log_prior(
         else:
             apart = _radius(query.positions) - _radius(memory.positions)
         return -(apart / sigma).square() / 2
-    exponent = 0.0  # cos - 1, as squares, so that it is 0 for equal angles
+    exponent: Union[float, Tensor] = (
+        0.0  # cos - 1, as squares, so that it is 0 for equal angles
+    )
     if plane in ('image', 'both', 'shuffled'):
         x, y = (
             _direction(query.positions) - _direction(memory.positions)
@@ -105,7 +107,7 @@ def log_prior(
     if plane in ('feature', 'both'):
         apart = query.hues.double() - memory.hues.double()
         exponent = exponent - 2 * torch.sin(apart / 2).square()
-    return kappa * exponent
+    return kappa * cast(Tensor, exponent)
 
 
 def _check_sites(query: Sites, memory: Sites) -> None:
