@@ -16,17 +16,22 @@ from test_analyze_tool import (  # noqa: F401
     folder,
     load_tool,
 )
+from torch import nn
 
 from u1_plugin.lab.analysis.comparison import (
+    Pair,
     compare,
     match_layers,
     paired_difference,
 )
+from u1_plugin.lab.analysis.comparison_table import markdown_table
 from u1_plugin.lab.analysis.images import check_same_images
-from u1_plugin.lab.analysis.layer import LayerState
+from u1_plugin.lab.analysis.layer import LayerState, angle_sums
 from u1_plugin.lab.analysis.paired_statistics import (
     STATISTICS,
     Drawn,
+    _Angles,
+    _dependence,
     layer_collapse,
     pooled_vectors,
     statistics_of,
@@ -34,9 +39,15 @@ from u1_plugin.lab.analysis.paired_statistics import (
 from u1_plugin.lab.analysis.resampling import ResampledMaps, image_weights
 from u1_plugin.lab.analysis.second_network import second_network
 from u1_plugin.lab.analysis.survey import INPUT, JUDGED, Survey
-from u1_plugin.measure import CollapseAccumulator, class_dependence, symmetry
+from u1_plugin.measure import (
+    CollapseAccumulator,
+    class_dependence,
+    collapse_of,
+    symmetry,
+)
 from u1_plugin.measure.profile import concentration, fit_sombrero
 from u1_plugin.measure.sombrero import heights
+from u1_plugin.mm.angle_measure import AngleMeasure, AngleOptions
 
 
 def named(*names):
@@ -85,14 +96,14 @@ def test_resampled_maps_are_weighed_means():
         np.testing.assert_allclose(row, expected)
 
 
-def layer_of(place, seed: int, name='backbone.x', images=60, resamples=40):
+def layer_of(place, seed, name='backbone.x', images=60, resamples=40, size=8):
     """A layer whose maps depend on the class, and lean on a seed."""
     generator = torch.Generator().manual_seed(seed)
     state = LayerState(name, 'relu', images, place, resamples)
     labels = torch.arange(images) % 5
-    means = torch.rand(5, 8, 8, 8, generator=generator)
+    means = torch.rand(5, 8, size, size, generator=generator)
     maps = means[labels] + torch.rand(
-        images, 8, 8, 8, generator=torch.Generator().manual_seed(7)
+        images, 8, size, size, generator=torch.Generator().manual_seed(7)
     )
     for part in torch.arange(images).split(16):
         state.update(maps[part], part)
@@ -135,6 +146,155 @@ def test_collapse_of_a_layer_is_that_of_its_vectors(tmp_path):
     # Vectors are stored as directions in float32.
     assert vectors.norm(dim=1).numpy() == pytest.approx(layer.norms, rel=1e-6)
     assert layer_collapse(layer, 0 * labels, 5) is None
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf])
+def test_collapse_is_the_hook_s(tmp_path, bad):
+    """Of the images whose maps are finite; one without energy counts."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(40, 6, 8, 8, generator=generator)
+    labels = np.arange(40) % 2
+    maps[labels == 1, 0] += 1
+    maps[3] = 0
+    maps[0], maps[5, 2, 1, 1] = bad, bad
+    state = LayerState('l', 'relu', 40, tmp_path, 20)
+    state.update(maps, torch.arange(40))
+    layer = state.finish(labels, 2, tuple(JUDGED))
+    network = nn.Sequential(nn.Identity(), nn.AdaptiveAvgPool2d(1)).eval()
+    options = AngleOptions(['0'], 'image', None, 'relu', None, 36, 99)
+    hook = AngleMeasure(options.probe(network, 'hook'), 'ab', options)
+    hook.probe.attach()
+    network(maps)
+    hook.update([dict(gt_label=torch.tensor([k])) for k in labels], 40)
+    hook.probe.detach()
+    found = layer_collapse(layer, labels, 2)
+    assert found.n == 38
+    np.testing.assert_allclose(found, hook.collapse()['0'], rtol=1e-5)
+    rows = pooled_vectors(layer)
+    assert (rows[3] == 0).all() and rows[[0, 5]].isnan().all()
+    # What is resampled are the same images.
+    drawn = statistics_of(layer, labels, 2)['nc1']
+    assert drawn.value == found.nc1
+    kept = np.array([k for k in range(40) if k not in (0, 5)])
+    weights = torch.from_numpy(image_weights(np.arange(40), 20))
+    pooled = maps[kept].mean((2, 3)).double()
+    own = torch.from_numpy(labels[kept])
+    for value, weight in zip(drawn.draws, weights[:, kept]):
+        expected = collapse_of(pooled, own, 2, weight, True)
+        assert value == pytest.approx(expected.nc1, rel=1e-4)
+
+
+def angles_of(images: int, known: np.ndarray, resamples: int):
+    """Both shares of images of which some have an angle."""
+    labels = np.arange(images) % 2
+    theta = np.random.default_rng(3).uniform(-3, 3, images)
+    moments = np.full((images, 2), np.nan)
+    moments[known] = np.stack([np.cos(theta), np.sin(theta)], 1)[known]
+    angles = _Angles(moments, labels, 2, 36)
+    weights = image_weights(np.arange(images), resamples)
+    table = angles.table(np.ones(images, int))
+    return _dependence('image', table, angles, weights), weights
+
+
+def test_draws_keep_the_place_of_their_resample():
+    """A resample without an angle is NaN, and no one takes its place."""
+    few, weights = angles_of(200, np.arange(5), 200)
+    more, _ = angles_of(200, np.arange(6), 200)
+    empty = ~weights[:, :5].any(1)
+    assert 0 < empty.sum() < 20
+    for own in few.values():
+        assert own.draws.shape == (200,)
+        assert np.isnan(own.draws[empty]).all()
+    own, other = few['means image'], more['means image']
+    assert np.isfinite(own.draws[~empty]).all()
+    # Few decide nothing, but the interval is that of paired resamples.
+    found = paired_difference(own, other)
+    spread = (own.draws - other.draws)[~empty].std(ddof=1)
+    assert found.high - found.value == pytest.approx(1.959964 * spread)
+    assert math.isnan(found.pvalue)
+
+
+def test_collapse_keeps_the_place_of_its_resample(tmp_path):
+    """Of two classes with one image each, many resamples hold but one."""
+    layer, _ = layer_of(tmp_path, 0, images=12)
+    labels = np.array([1] + [0] * 11)
+    drawn = statistics_of(layer, labels, 5)['cdnv'].draws
+    missing = image_weights(np.arange(12), 40)[:, 0] == 0
+    assert drawn.shape == (40,) and 0 < missing.sum() < 40
+    assert np.isnan(drawn[missing]).all()
+    assert np.isfinite(drawn[~missing]).all()
+
+
+@pytest.mark.parametrize('images', [19, 20])
+def test_few_images_decide_no_difference(tmp_path, images):
+    """As many as a verdict asks for, of either network."""
+    (tmp_path / 'b').mkdir()
+    first, labels = layer_of(tmp_path, 0)
+    second, _ = layer_of(tmp_path / 'b', 1)
+    moments = {k: np.array(v) for k, v in second.moments.items()}
+    moments['image'][images:] = np.nan
+    sums = angle_sums(moments['image'], labels, 5).summary()
+    second = second._replace(
+        moments=moments, planes={**second.planes, 'image': sums}
+    )
+    found = compare(
+        dict(network='b', weights='w'),
+        survey_of(first, labels),
+        survey_of(second, labels),
+        [],
+        0.05,
+        40,
+    )
+    few = {'information image', 'means image', 'agreement'}
+    for row in found.differences:
+        undecided = images < 20 and row.statistic in few
+        assert math.isnan(row.difference.pvalue) == undecided
+        assert math.isnan(row.corrected) == undecided
+        assert (row.verdict == 'undecided') == undecided
+        why = 'second: 19 images; at least 20 are needed' if undecided else ''
+        assert row.obstacle == why
+    text = markdown_table(dict(network='a', weights='v'), found)
+    assert ('undecided (second: 19 images' in text) == (images < 20)
+
+
+def test_few_classes_decide_no_agreement(tmp_path):
+    layer, labels = layer_of(tmp_path, 0)
+    gone = labels == 4
+    moments = {k: np.array(v) for k, v in layer.moments.items()}
+    moments['image'][gone] = np.nan
+    sums = angle_sums(moments['image'], labels, 5).summary()
+    less = layer._replace(
+        moments=moments, planes={**layer.planes, 'image': sums}
+    )
+    found = statistics_of(less, labels, 5)
+    assert found['agreement'].obstacle == '4 classes; at least 5 are needed'
+    assert found['means image'].obstacle is None
+    assert statistics_of(layer, labels, 5)['agreement'].obstacle is None
+
+
+def test_maps_of_other_sizes_are_not_held_against_each_other(tmp_path):
+    """One profile has other heights on other grids."""
+    (tmp_path / 'b').mkdir()
+    first, labels = layer_of(tmp_path, 0)
+    second, _ = layer_of(tmp_path / 'b', 0, size=6)
+    facts = dict(network='b', weights='w')
+    found = compare(
+        facts,
+        survey_of(first, labels),
+        survey_of(second, labels),
+        [],
+        0.05,
+        40,
+    )
+    assert found.pairs[0].how == 'name'
+    told = [STATISTICS[row.statistic][0] for row in found.differences]
+    assert set(told) == {'C3', 'collapse'}
+    assert '8×8 and 6×6' in found.pairs[0].remark
+    text = markdown_table(dict(network='a', weights='v'), found)
+    assert 'maps of 8×8 and 6×6: what C1 and C2 measure' in text
+    same = Pair(first, first, 'name')
+    assert same.remark == ''
+    assert 'maps of' not in markdown_table(facts, found._replace(pairs=[same]))
 
 
 def survey_of(layer, labels) -> Survey:

@@ -327,6 +327,47 @@ def test_a_trough_needs_both_signs(a, b, radius):
     assert math.isclose(found.r2, 1)
 
 
+@pytest.mark.parametrize('rest', [1.5, 5, 20])
+def test_the_share_at_the_most_covers(rest):
+    """A known share, in 97.5 % of 400 runs but for 4 standard errors."""
+    base = summary_of(PROFILE)
+    rings, rng = base.rings, np.random.default_rng(0)
+    rows = np.stack([rings.fourth, -rings.square, np.ones(5)], 1)
+    curve = rows @ fit_sombrero(base).coefficients
+    truth = curve + rest * (np.array(PROFILE) - curve)
+    share = fit_sombrero(base._replace(profile=truth)).r2
+    factor = 0.3 * np.eye(5) + 0.1
+    highest, sampled = [], []
+    for _ in range(400):
+        images = truth + rng.normal(size=(30, 5)) @ factor.T
+        found = fit_sombrero(
+            base._replace(
+                n=30, profile=images.mean(0), covariance=np.cov(images.T)
+            )
+        )
+        highest.append(found.r2_high)
+        sampled.append(found.r2)
+    assert (np.array(highest) >= share).sum() >= 0.975 * 400 - 13
+    # It is above the sampled share, and not far.
+    assert (np.array(highest) >= np.array(sampled)).mean() > 0.9
+    assert np.mean(highest) < share + 0.15
+
+
+def test_the_share_at_the_most_narrows_to_the_share():
+    widths = []
+    for spread in (1e-2, 1e-4, 1e-8):
+        found = fit_sombrero(summary_of(PROFILE, spread * np.eye(5)))
+        widths.append(found.r2_high - found.r2)
+    assert widths[0] > widths[1] > widths[2] > 0
+    assert widths[2] < 1e-3
+    equal = fit_sombrero(summary_of(PROFILE, np.zeros((5, 5))))
+    assert math.isnan(equal.r2_high) and math.isfinite(equal.r2)
+    # Of a flat profile, noise included, it says nothing.
+    noise = 1 + 1e-3 * np.array([1, -1, 1, -1, 1])
+    flat = fit_sombrero(summary_of(noise, np.eye(5)))
+    assert flat.r2 < 0.5 and flat.r2_high == 1
+
+
 def test_what_fits_anything_explains_nothing():
     three = fit_sombrero(summary_of(PROFILE[:3]))
     assert three.rings == 3 and math.isnan(three.r2)

@@ -26,6 +26,7 @@ from u1_plugin.measure.profile import (
 )
 from u1_plugin.measure.rings import Rings
 from u1_plugin.measure.sombrero import heights
+from u1_plugin.measure.without_noise import highest_symmetry
 
 CLEAR = Estimate(0.8, 0.7, 0.9, 0.001)
 
@@ -84,6 +85,7 @@ def test_what_is_asked_of_the_energy():
         40,
         symmetry(summary, 0.5),
         0.5,
+        highest=highest_symmetry(summary.group_maps, summary.group_sizes),
     )
     wider = concentration_tests(summary, 0.8)[0]
     assert wider.estimate == concentration(summary, 0.8).excess
@@ -164,11 +166,7 @@ def test_a_flat_map_has_no_symmetry():
     assert concentration_tests(few)[1].obstacle.startswith('3 images')
 
 
-@pytest.mark.parametrize(
-    'share, objection',
-    [(0.496, 'the curve explains 50% of the profile'), (0.504, None)],
-)
-def test_the_curve_must_explain_half(share, objection):
+def partly_explained(share: float) -> EnergySummary:
     """A fitted part and a residue, in the proportion that is asked."""
     summary = energy_summary()
     rings = summary.rings
@@ -183,8 +181,43 @@ def test_the_curve_must_explain_half(share, objection):
         return np.average((values - mean) ** 2, weights=rings.pixels)
 
     scale = math.sqrt(spread(curve) * (1 / share - 1) / spread(residue))
-    tests = sombrero_tests(summary._replace(profile=curve + scale * residue))
-    assert [test.objection for test in tests] == [objection] * 3
+    return summary._replace(profile=curve + scale * residue)
+
+
+DOUBT = (
+    'the curve explains 50% of the profile, noise included; more images '
+    'would tell'
+)
+
+
+@pytest.mark.parametrize('share, doubt', [(0.496, DOUBT), (0.504, None)])
+def test_the_curve_must_explain_half(share, doubt):
+    tests = sombrero_tests(partly_explained(share))
+    assert [test.objection for test in tests] == [None] * 3
+    assert [test.doubt for test in tests] == [doubt] * 3
+
+
+@pytest.mark.parametrize('sign', [-1, 1])
+def test_an_objection_needs_an_interval_below_half(sign):
+    """At the covariance with which it ends there, and a little beside it."""
+    summary = partly_explained(0.4)
+    low, high = 1e-9, 1.0
+    for _ in range(60):  # bisection: the interval grows with the spread
+        middle = (low + high) / 2
+        wide = summary._replace(covariance=middle * np.eye(5))
+        if fit_sombrero(wide).r2_high < 0.5:
+            low = middle
+        else:
+            high = middle
+    beside = low * (1 + sign * 1e-3)
+    tests = sombrero_tests(summary._replace(covariance=beside * np.eye(5)))
+    objection = 'the curve explains 40% of the profile'
+    if sign > 0:
+        assert all(t.objection is None for t in tests)
+        assert all(t.doubt.startswith(objection) for t in tests)
+    else:
+        assert [test.objection for test in tests] == [objection] * 3
+        assert [test.doubt for test in tests] == [None] * 3
 
 
 # Angles
@@ -337,6 +370,12 @@ test.__test__ = False  # a maker of tests and none itself
         (test(obstacle='few'), 'undecided'),
         (test(objection='no'), 'not supported'),
         (test(obstacle='few', objection='no'), 'undecided'),
+        (test(highest=0.7, least=0.8), 'not supported'),
+        (test(highest=0.92, least=0.91), 'undecided'),
+        (test(highest=math.nan, least=0.91), 'undecided'),
+        (test(doubt='perhaps'), 'undecided'),
+        (test(doubt='perhaps', least=0.91), 'not supported'),
+        (test(doubt='perhaps', objection='no'), 'not supported'),
         (test(CLEAR._replace(value=math.nan)), 'undecided'),
         (test(CLEAR._replace(pvalue=0.2)), 'undecided'),
         (test(CLEAR._replace(pvalue=math.nan)), 'undecided'),
@@ -462,3 +501,5 @@ def test_a_row_tells_all():
     assert Finding('l', both, 0.1, 'undecided').row()['remark'] == 'few'
     no = test(objection='no')
     assert Finding('l', no, 0.1, 'not supported').row()['remark'] == 'no'
+    perhaps = test(doubt='perhaps')
+    assert Finding('l', perhaps, 0.1, 'undecided').row()['remark'] == 'perhaps'

@@ -1,5 +1,6 @@
 """Hooks, metric and probe on networks that go through ``torch.compile``."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from helpers import build, images, plain_config, u1_config
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from test_analysis_hooks import make_runner
 from torch import nn
 
@@ -136,4 +138,123 @@ def test_a_time_without_a_compiler_ends_once():
     second.end()
     model(images())
     assert counter.runs > 0
+    torch.compiler.reset()
+
+
+class Decorated(nn.Module):
+    """As networks are that compile themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+
+    @torch.compile(backend='eager')
+    def forward(self, x):
+        return self.backbone(x).mean((2, 3))
+
+
+class Derived(Decorated):
+    """Its class has nothing compiled of its own."""
+
+
+class NotCompiled(nn.Module):
+    """PyTorch marks what is never to be compiled in a like way."""
+
+    @torch.compiler.disable
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize('kind', [Decorated, Derived])
+def test_a_method_that_its_class_compiles(kind):
+    torch.compiler.reset()
+    model = kind().eval()
+    assert is_compiled(model) and is_compiled(nn.Sequential(model))
+    assert not is_compiled(NotCompiled())
+    with torch.no_grad():
+        model(images())  # traced before anything listens
+        probe = Probe(model, 'backbone', 'image')
+        probe.attach()
+        expected = model.backbone(images(seed=1))
+        model(images(seed=1))
+    torch.testing.assert_close(probe.maps()['backbone'], expected)
+    probe.detach()
+    torch.compiler.reset()
+
+
+def test_a_lost_probe_lets_the_compiler_go_on():
+    """Its network's, and every other one's."""
+    torch.compiler.reset()
+    model = compiled_in_place(build(plain_config()).eval(), Counter())
+    counter = Counter()
+    other = torch.compile(nn.Linear(3, 3), backend=counter)
+    lost, kept = Probe(model), Probe(model)
+    lost.attach(), kept.attach()
+    hooks = sum(len(part._forward_hooks) for part in model.modules())
+    del lost
+    gc.collect()
+    other(torch.rand(2, 3))
+    assert counter.runs == 0  # one still listens
+    left = sum(len(part._forward_hooks) for part in model.modules())
+    assert 0 < left < hooks
+    del kept
+    gc.collect()
+    other(torch.rand(2, 3))
+    assert counter.runs == 1
+    assert not any(part._forward_hooks for part in model.modules())
+    torch.compiler.reset()
+
+
+def test_a_probe_that_was_detached_ends_no_other_s_time():
+    torch.compiler.reset()
+    counter = Counter()
+    model = compiled_in_place(build(plain_config()).eval(), counter)
+    first, second = Probe(model), Probe(model)
+    first.attach(), first.detach(), second.attach()
+    del first
+    gc.collect()
+    model(images())
+    assert counter.runs == 0 and second.moments()
+    second.detach()
+    torch.compiler.reset()
+
+
+def test_a_validation_that_raised_is_over_with_the_next_run(tmp_path):
+    torch.compiler.reset()
+
+    class Stop(Hook):
+        on = True
+
+        def after_val_iter(self, runner, *args, **kwargs):
+            if self.on:
+                raise RuntimeError('stopped')
+
+    # One of the metrics asks for what the hook does not measure.
+    metric = [dict(type='SymmetryBreaking', bins=12)]
+    runner = make_runner(tmp_path, HOOKS, metric, epochs=1)
+    compiled_in_place(runner.model, Counter())
+    stop = Stop()
+    runner.register_hook(stop)
+    counter = Counter()
+    other = torch.compile(nn.Linear(3, 3), backend=counter)
+    with pytest.raises(RuntimeError, match='stopped'):
+        runner.val()
+    other(torch.rand(2, 3))
+    assert counter.runs == 0
+    seen = []
+
+    class See(Hook):
+        priority = 'LOWEST'
+
+        def before_run(self, runner):
+            other(torch.rand(2, 3))
+            seen.append(counter.runs)
+
+    runner.register_hook(See())
+    stop.on = False
+    metrics = runner.val()
+    assert seen == [1]
+    assert 0 <= metrics['u1/class_information_p'] <= 1
+    other(torch.rand(2, 3))
+    assert counter.runs == 2
     torch.compiler.reset()

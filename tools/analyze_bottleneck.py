@@ -32,7 +32,8 @@ from rich.table import Table
 from u1_plugin.files import check_new, new_folder
 from u1_plugin.geometry import ORTHANT_MAPS
 from u1_plugin.lab.analysis.built_in import BUILT_IN, image_folder
-from u1_plugin.lab.analysis.comparison import ALIKE, compare, titles
+from u1_plugin.lab.analysis.comparison import ALIKE, compare
+from u1_plugin.lab.analysis.comparison_table import titles
 from u1_plugin.lab.analysis.paired_statistics import STATISTICS
 from u1_plugin.lab.analysis.report import (
     CLAIMS,
@@ -170,7 +171,7 @@ def show(analysis: Analysis, out: Path, console: Console) -> None:
     console.print(table)
     if analysis.comparison is not None:
         console.print(difference_table(analysis))
-        if all(r.verdict == ALIKE for r in analysis.comparison.differences):
+        if not any(r.is_shown for r in analysis.comparison.differences):
             console.print(f'{ALIKE} in any statistic')
     console.print(f'Report: {terminal(out / "report.html")}')
 
@@ -181,7 +182,7 @@ def difference_table(analysis: Analysis) -> Table:
     title = terminal('{} less {}'.format(*titles(analysis.facts, found)))
     table = Table('layer', 'statistic', 'difference', title=title)
     for row in found.differences:
-        if row.verdict != ALIKE:
+        if row.is_shown:
             table.add_row(
                 terminal(row.first_layer),
                 STATISTICS[row.statistic][1],

@@ -32,7 +32,9 @@ CHANCE = st.floats(0, 1) | st.just(math.nan)
 def one_test(draw: st.DrawFn) -> verdicts.Test:
     estimate = measure.Estimate(*[draw(ANY) for _ in range(3)], draw(CHANCE))
     least = draw(st.sampled_from([0.0, 0.01, 0.5, -math.inf]))
-    obstacle, objection = (draw(st.none() | st.just('x')) for _ in range(2))
+    obstacle, objection, doubt = (
+        draw(st.none() | st.just('x')) for _ in range(3)
+    )
     return verdicts.Test(
         'C1',
         'a',
@@ -43,6 +45,8 @@ def one_test(draw: st.DrawFn) -> verdicts.Test:
         obstacle,
         objection,
         draw(st.booleans()),
+        doubt,
+        draw(st.none() | ANY),
     )
 
 
@@ -69,6 +73,7 @@ def test_judge(tests, alpha):
         if finding.verdict == verdicts.SUPPORTED:
             assert finding in known and finding.corrected < alpha
             assert finding.test.size >= finding.test.least
+            assert not finding.test.doubt
         report.show_estimate(finding.test.estimate)
         report.show_pvalue(finding.corrected)
     for row in attempt(lambda: report.verdict_table(found)):

@@ -1,7 +1,17 @@
 """Reads the maps of a network that evaluates, as the method reads them."""
 
 from contextlib import AbstractContextManager
-from typing import Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import (
+    Any,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
+from weakref import finalize
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +132,7 @@ class Probe:
             raise ValueError(f"{field}.token_grid='' must name a module")
         self.field, self._names = field, {}
         self._uncompiled = Uncompiled(model)
+        self._lost: Optional[finalize[Any, Any]] = None
         augmented, model = is_augmented(model), unwrapped(model)
         branch = _branch_of(model)
         neck = None if branch is None else branch.neck
@@ -153,10 +164,13 @@ class Probe:
         if plane != 'image':
             self._planes = self._find_planes(branch, feature_plane)
 
-    def _find_planes(self, branch, config) -> Dict[str, nn.Module]:
+    def _find_planes(
+        self, branch: Optional[U1Branch], config: Planes
+    ) -> Dict[str, nn.Module]:
         if config is not None:
-            configs = [config] * len(self.layers)
-            if not isinstance(config, dict):
+            if isinstance(config, dict):
+                configs = [config] * len(self.layers)
+            else:
                 configs = list(config)
             # Once more, for it is now that the layers are known.
             check_options(self.field, self.layers, configs)
@@ -172,7 +186,7 @@ class Probe:
             for layer in self.layers
         }
 
-    def _named(self) -> AbstractContextManager:
+    def _named(self) -> AbstractContextManager[None]:
         """Errors of what reads the maps name the probe's own options."""
         return written_as(self._names)
 
@@ -180,19 +194,22 @@ class Probe:
         """Read the network's maps from now on.
 
         A compiled network runs as written meanwhile, see
-        :class:`~.uncompiled.Uncompiled`.
+        :class:`~.uncompiled.Uncompiled`. A probe that is garbage-collected
+        detaches itself.
         """
         self.detach()
         self._uncompiled.begin()
         self._collector.__enter__()
         if self._view is not None:
             self._view.attach(self._collector)
+        self._lost = finalize(self, _detach, self._collector, self._view)
+        self._lost.atexit = False
 
     def detach(self) -> None:
         """Leave the network as it was; keep no map."""
-        if self._view is not None:
-            self._view.detach()
-        self._collector.__exit__()
+        if self._lost is not None:
+            self._lost.detach()
+        _detach(self._collector, self._view)
         self._uncompiled.end()
 
     @torch.no_grad()
@@ -253,11 +270,18 @@ class Probe:
         Returns:
             Tensor: ``(N, 2)``.
         """
-        plane = self._planes[layer].to(vectors.device)
-        moment = plane(vectors)
+        plane: Any = self._planes[layer].to(vectors.device)
+        moment: Tensor = plane(vectors)
         if moment.ndim == 2:
             return moment
-        return moment[:, plane.windings.index(_one_of(plane.windings))]
+        windings: Tuple[int, ...] = plane.windings
+        return moment[:, windings.index(_one_of(windings))]
+
+
+def _detach(collector: MapCollector, view: Optional[PlainView]) -> None:
+    if view is not None:
+        view.detach()
+    collector.__exit__()
 
 
 def _one_of(windings: Sequence[int]) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..options import Range, checked
 from .estimate import Chance, Estimate, t_estimate
 from .rings import Rings
+from .without_noise import highest_share
 
 Correlation = Annotated[float, Range(-1, 1, low_open=True, high_open=True)]
 
@@ -171,7 +172,10 @@ class Sombrero(NamedTuple):
         ring_radius (float): ``sqrt(b / 2a)``; NaN unless a > 0 and b > 0.
         r2 (float): Share of the profile's variance that the curve explains,
             rings weighed by their pixels; NaN with fewer than 4 rings, which
-            three coefficients fit whatever they are.
+            three coefficients fit whatever they are. Of the sampled profile:
+            the noise of few images lowers it.
+        r2_high (float): Upper end of the interval of that share without the
+            noise; <= 1, NaN where ``r2`` is or the spread is not known.
         rings (int): Rings of the profile.
     """
 
@@ -184,18 +188,21 @@ class Sombrero(NamedTuple):
     rim: Estimate
     ring_radius: float
     r2: float
+    r2_high: float
     rings: int
 
     def curve(self, radius: np.ndarray) -> np.ndarray:
         """``V`` at some radii, half diagonals."""
         a, b, c = self.coefficients
-        return a * radius**4 - b * radius**2 + c
+        potential: np.ndarray = a * radius**4 - b * radius**2 + c
+        return potential
 
     def curve_error(self, radius: np.ndarray) -> np.ndarray:
         """Standard error of ``V`` at some radii."""
         rows = np.stack([radius**4, -(radius**2), np.ones_like(radius)], -1)
         variance = np.einsum('ki,ij,kj->k', rows, self.covariance, rows)
-        return np.sqrt(variance.clip(0))
+        error: np.ndarray = np.sqrt(variance.clip(0))
+        return error
 
 
 def fit_sombrero(summary: EnergySummary) -> Sombrero:
@@ -226,9 +233,19 @@ def fit_sombrero(summary: EnergySummary) -> Sombrero:
     )
     coefficients = solve @ profile
     covariance = solve @ summary.covariance @ solve.T / n
+    # Variance of the profile, and what of it the curve misses, as products
+    # ``p^T A p`` with the profile p.
+    rest = np.eye(len(profile)) - rows @ solve
+    missing = rest.T @ (weights[:, None] * rest)
+    varying = np.diag(weights) - np.outer(weights, weights)
     spread = weights @ (profile - weights @ profile) ** 2
     missed = weights @ (profile - rows @ coefficients) ** 2
     known = len(profile) > 3 and spread > _FLAT**2
+    high = math.nan
+    if known:
+        high = highest_share(
+            missing, varying, profile, summary.covariance / n, n - 1
+        )
 
     def estimate(*contrast: float) -> Estimate:
         direction = np.array(contrast)
@@ -250,5 +267,6 @@ def fit_sombrero(summary: EnergySummary) -> Sombrero:
         estimate(2 * rings.radius[-1] ** 2, -1, 0),
         math.sqrt(b / (2 * a)) if a > 0 and b > 0 else math.nan,
         float(1 - missed / spread) if known else math.nan,
+        high,
         len(profile),
     )

@@ -1,21 +1,22 @@
 """Two networks on the same images: layers side by side, and differences."""
 
 import math
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence
 
 import numpy as np
 
 from ...measure.circular_tests import holm
 from ...measure.estimate import NORMAL_QUANTILE, Estimate
 from ...options import Count, checked
-from ..markup import markdown
-from .drawing import short
 from .layer import LayerFinding
 from .paired_statistics import STATISTICS, Drawn, statistics_of
 from .survey import Survey
-from .verdicts import Finding
+from .verdicts import UNDECIDED, Finding
 
 HIGHER, LOWER, ALIKE = 'higher', 'lower', 'no difference shown'
+
+#: Claims whose statistics depend on the size of the map.
+GRID_CLAIMS = ('C1', 'C2')
 
 
 class Pair(NamedTuple):
@@ -31,6 +32,25 @@ class Pair(NamedTuple):
     second: LayerFinding
     how: str
 
+    @property
+    def remark(self) -> str:
+        """Why C1 and C2 are left out; empty where they are not.
+
+        Rings, and with them crown, brim and the share about the axis, are
+        those of the grid: one and the same profile has other heights on maps
+        of other sizes.
+        """
+        one, other = (
+            '×'.join(str(side) for side in layer.energy.mean_map.shape)
+            for layer in (self.first, self.second)
+        )
+        if one == other:
+            return ''
+        return (
+            f'maps of {one} and {other}: what C1 and C2 measure depends on '
+            'the grid, and their differences are left out'
+        )
+
 
 class Difference(NamedTuple):
     """A statistic of a pair of layers.
@@ -43,9 +63,13 @@ class Difference(NamedTuple):
         second (Estimate): Of the second.
         difference (Estimate): First less second. The interval is normal, with
             the spread of the difference over the same resampled images for
-            both; the p-value is two-sided. NaN where either is not defined.
+            both; the p-value is two-sided. NaN where either is not defined,
+            the p-value also where there is an obstacle.
         corrected (float): p-value after Holm, over all differences.
-        verdict (str): ``'higher'``, ``'lower'`` or ``'no difference shown'``.
+        verdict (str): ``'higher'``, ``'lower'``, ``'no difference shown'``,
+            or ``'undecided'`` where there is an obstacle.
+        obstacle (str): Why one of the networks, or both, cannot decide;
+            otherwise empty.
     """
 
     first_layer: str
@@ -56,6 +80,12 @@ class Difference(NamedTuple):
     difference: Estimate
     corrected: float
     verdict: str
+    obstacle: str = ''
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether one of the networks is shown to have more."""
+        return self.verdict in (HIGHER, LOWER)
 
 
 class Comparison(NamedTuple):
@@ -122,10 +152,21 @@ def _normal(value: float, error: float) -> Estimate:
 
 
 def paired_difference(first: Drawn, second: Drawn) -> Estimate:
-    """First less second, over the same resampled images."""
+    """First less second, over the same resampled images.
+
+    Where either has an obstacle there is no p-value.
+    """
     count = min(len(first.draws), len(second.draws))
     between = first.draws[:count] - second.draws[:count]
-    return _normal(first.value - second.value, _spread(between))
+    found = _normal(first.value - second.value, _spread(between))
+    if first.obstacle or second.obstacle:
+        found = found._replace(pvalue=math.nan)
+    return found
+
+
+def _obstacle(first: Drawn, second: Drawn) -> str:
+    told = dict(first=first.obstacle, second=second.obstacle)
+    return ', '.join(f'{name}: {why}' for name, why in told.items() if why)
 
 
 @checked()
@@ -163,7 +204,9 @@ def compare(
         one, other = (
             statistics_of(layer, labels, classes) for layer in pair[:2]
         )
-        for name in STATISTICS:
+        for name, (claim, _) in STATISTICS.items():
+            if pair.remark and claim in GRID_CLAIMS:
+                continue
             if name in one and name in other:
                 found.append((pair, name, one[name], other[name]))
     estimates = [paired_difference(*row[2:]) for row in found]
@@ -177,7 +220,8 @@ def compare(
             _normal(other.value, _spread(other.draws)),
             estimate,
             float(pvalue),
-            _verdict(estimate.value, pvalue, alpha),
+            _verdict(estimate.value, pvalue, alpha, _obstacle(one, other)),
+            _obstacle(one, other),
         )
         for (pair, name, one, other), estimate, pvalue in zip(
             found, estimates, corrected
@@ -188,72 +232,9 @@ def compare(
     )
 
 
-def _verdict(value: float, pvalue: float, alpha: float) -> str:
+def _verdict(value: float, pvalue: float, alpha: float, obstacle: str) -> str:
+    if obstacle:
+        return UNDECIDED
     if not pvalue < alpha:
         return ALIKE
     return HIGHER if value > 0 else LOWER
-
-
-def rows_of(comparison: Comparison, pair: Pair) -> List[Difference]:
-    """The differences of one pair of layers."""
-    return [
-        row
-        for row in comparison.differences
-        if row.first_layer == pair.first.name
-    ]
-
-
-def _cell(estimate: Estimate) -> str:
-    if not math.isfinite(estimate.value):
-        return '–'
-    if math.isnan(estimate.low):
-        return f'{estimate.value:.3f}'
-    return f'{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]'
-
-
-def _pvalue(value: float) -> str:
-    if math.isnan(value):
-        return '–'
-    return '< 0.001' if value < 0.001 else f'{value:.3f}'
-
-
-def titles(facts: Dict[str, str], comparison: Comparison) -> Tuple[str, str]:
-    """Both networks' names, with their weights where the names are one.
-
-    Args:
-        facts (Dict[str, str]): Of the first network.
-        comparison (Comparison): Of both.
-    """
-    both = facts, comparison.facts
-    names = [own['network'] for own in both]
-    if names[0] == names[1]:
-        names = [f'{own["network"]} ({own["weights"]})' for own in both]
-    return names[0], names[1]
-
-
-def markdown_table(facts: Dict[str, str], comparison: Comparison) -> str:
-    """The differences as a page of Markdown.
-
-    Args:
-        facts (Dict[str, str]): Of the first network.
-        comparison (Comparison): Of both.
-    """
-    first, second = titles(facts, comparison)
-    lines = [
-        f'# {markdown(first)} against {markdown(second)}',
-        '',
-        '| layer | against | matched by | statistic | first | second | '
-        'difference | p (Holm) | first is |',
-        '|---|---|---|---|---:|---:|---:|---:|---|',
-    ]
-    for pair in comparison.pairs:
-        for row in rows_of(comparison, pair):
-            claim, words = STATISTICS[row.statistic]
-            lines.append(
-                f'| {markdown(short(row.first_layer))} '
-                f'| {markdown(short(row.second_layer))} | {pair.how} '
-                f'| {claim}: {words} | {_cell(row.first)} '
-                f'| {_cell(row.second)} | {_cell(row.difference)} '
-                f'| {_pvalue(row.corrected)} | {row.verdict} |'
-            )
-    return '\n'.join(lines) + '\n'

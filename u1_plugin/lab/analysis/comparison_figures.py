@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ...measure.estimate import NORMAL_QUANTILE
 from ..markup import mathtext
-from .comparison import ALIKE, Comparison, Difference, Pair, titles
+from .comparison import Comparison, Difference, Pair
+from .comparison_table import titles
 from .drawing import BLUE, ORANGE, grid, shown_name, title_of
 from .layer import LayerFinding
 from .paired_statistics import STATISTICS
@@ -122,10 +123,10 @@ def _draw_difference(ax, place: int, row: Difference) -> None:
     if not np.isfinite(found.value):
         return
     color = ORANGE if row.verdict == 'lower' else BLUE
-    color = '0.35' if row.verdict == ALIKE else color
+    color = color if row.is_shown else '0.35'
     if np.isfinite(found.low):
         ax.plot([found.low, found.high], [place] * 2, color=color, lw=1.8)
-    face = 'white' if row.verdict == ALIKE else color
+    face = color if row.is_shown else 'white'
     marker = {'higher': '>', 'lower': '<'}.get(row.verdict, 'o')
     ax.plot(found.value, place, marker, color=color, mfc=face, ms=8)
 

@@ -29,6 +29,10 @@ class Test(NamedTuple):
         objection (str, optional): Why the claim fails whatever the p-value.
         either (bool): The effect may have either sign: its modulus is what
             must reach ``least``.
+        doubt (str, optional): Why the claim cannot be supported, whatever the
+            p-value, though an interval may refute it.
+        highest (float, optional): Upper end of the interval that may refute
+            the aspect, where noise makes that of ``estimate`` too low.
     """
 
     # Not a test of the package's own, which pytest would collect.
@@ -43,6 +47,8 @@ class Test(NamedTuple):
     obstacle: Optional[str] = None
     objection: Optional[str] = None
     either: bool = False
+    doubt: Optional[str] = None
+    highest: Optional[float] = None
 
     @property
     def size(self) -> float:
@@ -51,9 +57,16 @@ class Test(NamedTuple):
         return abs(value) if self.either else value
 
     @property
+    def remark(self) -> str:
+        """What readers are told beside the numbers."""
+        return self.obstacle or self.objection or self.doubt or ''
+
+    @property
     def most(self) -> float:
         """The largest effect within the interval."""
         low, high = self.estimate.low, self.estimate.high
+        if self.highest is not None:
+            high = self.highest
         return max(abs(low), abs(high)) if self.either else high
 
 
@@ -89,7 +102,7 @@ class Finding(NamedTuple):
             least=test.least,
             pvalue=estimate.pvalue,
             corrected=self.corrected,
-            remark=test.obstacle or test.objection or '',
+            remark=test.remark,
         )
 
 
@@ -98,7 +111,7 @@ def _verdict(test: Test, corrected: float, alpha: float) -> str:
         return UNDECIDED
     if test.objection or test.most < test.least:
         return REFUTED
-    shown = corrected < alpha and test.size >= test.least
+    shown = corrected < alpha and test.size >= test.least and not test.doubt
     return SUPPORTED if shown else UNDECIDED
 
 
@@ -111,7 +124,8 @@ def judge(
     An aspect is supported if its corrected p-value is below ``alpha`` and its
     estimate reaches the least effect that counts, not supported if its whole
     interval lies below that effect or there is an objection, and undecided
-    otherwise.
+    otherwise. A doubt takes from an aspect that it could be supported, and
+    leaves its place in the correction.
 
     Args:
         tests (Mapping[str, Sequence[Test]]): By layer.

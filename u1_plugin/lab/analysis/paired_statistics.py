@@ -4,10 +4,11 @@ What a comparison of two networks tells differences of. Planes, centres and
 what chance gives are those of all images in every resample.
 """
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...measure.circular_tests import known_pairs
 from ...measure.collapse import Collapse, check_features, collapse_of
@@ -27,6 +28,7 @@ from ...measure.sombrero import height_rows, trough_ring
 from .layer import LayerFinding
 from .resampling import image_weights
 from .survey import JUDGED
+from .verdicts import few_classes, few_images
 
 #: Numbers that the collapse of resampled images may multiply, and its least
 #: resamples: their spread is then known to 16 %.
@@ -54,11 +56,14 @@ class Drawn(NamedTuple):
 
     Attributes:
         value (float): Of all images.
-        draws (np.ndarray): Of resampled images, ``(R,)`` or fewer.
+        draws (np.ndarray): Of resampled images, ``(R,)`` or fewer, those of
+            the first resamples; NaN where it is not defined.
+        obstacle (str, optional): Why these images decide nothing.
     """
 
     value: float
     draws: np.ndarray
+    obstacle: Optional[str] = None
 
 
 def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
@@ -81,7 +86,8 @@ def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
         draws = np.array([_heights(layer, row) for row in profiles])
         for place, name in enumerate(('crown', 'brim')):
             own[name] = Drawn(float(value[place]), draws[:, place])
-    return own
+    few = few_images(summary.n)
+    return {name: drawn._replace(obstacle=few) for name, drawn in own.items()}
 
 
 def _symmetries(maps: np.ndarray) -> np.ndarray:
@@ -153,7 +159,13 @@ def _angles(
     if len(found) == len(JUDGED):
         means = [layer.planes[plane].mean for plane in JUDGED]
         draws = [_agreement(*(a.means(w) for a in found)) for w in weights]
-        own['agreement'] = Drawn(_agreement(*means), np.array(draws))
+        count = int(np.isfinite(means).all(0).sum())
+        least = min(int(angles.known.sum()) for angles in found)
+        own['agreement'] = Drawn(
+            _agreement(*means),
+            np.array(draws),
+            few_classes(count) or few_images(least),
+        )
     return own
 
 
@@ -171,6 +183,9 @@ def _dependence(
     for weight in weights:
         drawn = angles.table(weight)
         if not drawn.any():
+            # Keeps its place, for two networks are paired by resamples.
+            information.append(np.nan)
+            means.append(np.nan)
             continue
         counts = drawn.sum(1)
         shares = counts[counts > 0] / counts.sum()
@@ -179,11 +194,12 @@ def _dependence(
         value = mutual_information(drawn) - found.chance
         information.append(value / room if room > 0 else np.nan)
         means.append((table_between_share(drawn) - chance) / (1 - chance))
+    few = few_images(int(angles.known.sum()))
     return {
         f'information {plane}': Drawn(
-            found.information_share.value, np.array(information)
+            found.information_share.value, np.array(information), few
         ),
-        f'means {plane}': Drawn(share, np.array(means)),
+        f'means {plane}': Drawn(share, np.array(means), few),
     }
 
 
@@ -192,17 +208,30 @@ def pooled_vectors(layer: LayerFinding) -> torch.Tensor:
 
     Returns:
         Tensor: ``(N, C)``, float64; a row of zeros for an image without
-        energy.
+        energy, of NaN for one whose map is not finite.
     """
     units = torch.from_numpy(np.array(layer.vectors)).double()
     norms = torch.from_numpy(layer.norms)[:, None]
-    return torch.where(norms > 0, units * norms, 0.0)
+    # The direction of what is not finite is NaN, and so is the product.
+    return torch.where(norms == 0, 0.0, units * norms)
+
+
+def _features(
+    layer: LayerFinding, labels: np.ndarray
+) -> Tuple[Tensor, Tensor, np.ndarray]:
+    """Finite vectors, their labels, and which of the images they are."""
+    vectors = pooled_vectors(layer)
+    finite = vectors.isfinite().all(1)
+    return vectors[finite], torch.from_numpy(labels)[finite], finite.numpy()
 
 
 def layer_collapse(
     layer: LayerFinding, labels: np.ndarray, classes: int
 ) -> Optional[Collapse]:
     """Collapse of a layer's pooled vectors ``mean I``.
+
+    An image whose map is not finite is left out, as by
+    :class:`~u1_plugin.mm.angle_measure.AngleMeasure`.
 
     Args:
         layer (LayerFinding): Of a network.
@@ -213,11 +242,10 @@ def layer_collapse(
         Collapse, optional: Of the classes with images; None if fewer than two
         have any.
     """
-    if len(np.unique(labels)) < 2:
+    vectors, own, _ = _features(layer, labels)
+    if len(own.unique()) < 2:
         return None
-    return collapse_of(
-        pooled_vectors(layer), torch.from_numpy(labels), classes, seen_only=True
-    )
+    return collapse_of(vectors, own, classes, seen_only=True)
 
 
 def _collapse(
@@ -226,17 +254,24 @@ def _collapse(
     whole = layer_collapse(layer, labels, classes)
     if whole is None:
         return {}
-    vectors, own = pooled_vectors(layer), torch.from_numpy(labels)
+    vectors, own, kept = _features(layer, labels)
     check_features(vectors, own, classes)
     work = vectors.numel() * min(classes, vectors.size(1))
     most = min(max(int(_WORK / work), _LEAST), len(weights))
-    drawn = []
-    for weight in torch.from_numpy(weights[:most]):
-        if len(own[weight > 0].unique()) > 1:
-            drawn.append(collapse_of(vectors, own, classes, weight, True))
+    drawn: List[Optional[Collapse]] = []
+    for weight in torch.from_numpy(weights[:most, kept]):
+        several = len(own[weight > 0].unique()) > 1
+        drawn.append(
+            collapse_of(vectors, own, classes, weight, True)
+            if several
+            else None
+        )
+    few = few_images(len(own))
     return {
         name: Drawn(
-            getattr(whole, name), np.array([getattr(d, name) for d in drawn])
+            getattr(whole, name),
+            np.array([getattr(found, name, np.nan) for found in drawn]),
+            few,
         )
         for name in ('nc1', 'cdnv', 'separation')
     }

@@ -7,7 +7,7 @@ from typing import Any, Dict, Sequence
 
 from .. import markup
 from . import comparison_figures, figures
-from .comparison import markdown_table, rows_of
+from .comparison_table import markdown_table, rows_of, verdict_words
 from .controls import Controls
 from .paired_statistics import STATISTICS
 from .report_files import write_class_angles, write_planes
@@ -110,6 +110,7 @@ def render(analysis: Analysis, files: Sequence[str]) -> str:
         pictures=_encode(_pictures(analysis)),
         files=files,
         rows_of=rows_of,
+        verdict_words=verdict_words,
         statistics=STATISTICS,
         other_verdicts=verdict_table(
             analysis.comparison.findings if analysis.comparison else []

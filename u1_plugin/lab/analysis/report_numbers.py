@@ -163,7 +163,12 @@ def _comparison_numbers(found: Optional[Comparison]) -> Optional[dict]:
     return dict(
         facts=found.facts,
         pairs=[
-            dict(first=p.first.name, second=p.second.name, matched_by=p.how)
+            dict(
+                first=p.first.name,
+                second=p.second.name,
+                matched_by=p.how,
+                remark=p.remark,
+            )
             for p in found.pairs
         ],
         verdicts_of_second=[finding.row() for finding in found.findings],

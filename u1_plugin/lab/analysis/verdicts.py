@@ -47,6 +47,7 @@ from ...measure.profile import (
     symmetry,
 )
 from ...measure.sombrero import heights
+from ...measure.without_noise import highest_symmetry
 from .judging import (
     REFUTED,
     SUPPORTED,
@@ -66,12 +67,17 @@ __all__ = [
     'angle_tests',
     'claim_verdict',
     'concentration_tests',
+    'few_classes',
+    'few_images',
     'judge',
     'sombrero_tests',
 ]
 
 #: Fewer images than this decide nothing.
 MIN_IMAGES = 20
+
+#: Fewer classes with an angle in both planes decide nothing of these.
+MIN_CLASSES = 5
 
 #: A Sombrero must explain this share of the profile's variance.
 MIN_R2 = 0.5
@@ -90,9 +96,17 @@ MIN_SYMMETRY = 0.5
 MIN_CORRELATION = 0.1
 
 
-def _few(n: int) -> Optional[str]:
+def few_images(n: int) -> Optional[str]:
+    """Why so many images decide nothing; None where they are enough."""
     if n < MIN_IMAGES:
         return f'{n} images; at least {MIN_IMAGES} are needed'
+    return None
+
+
+def few_classes(n: int) -> Optional[str]:
+    """Why so many classes' angles do not tell whether planes agree."""
+    if n < MIN_CLASSES:
+        return f'{n} classes; at least {MIN_CLASSES} are needed'
     return None
 
 
@@ -101,16 +115,23 @@ def concentration_tests(
 ) -> List[Test]:
     """C1: is the energy concentrated at, and symmetric about, the axis?
 
+    The noise of the images lowers the symmetry of their mean map, so that it
+    is refuted only by the interval without that noise.
+
     Args:
         summary (EnergySummary): Of one layer.
         radius (float): Half diagonals.
     """
-    few = _few(summary.n)
+    few = few_images(summary.n)
     if len(summary.profile) < 2:
         few = 'the map has one ring; choose an earlier layer or larger inputs'
     found = concentration(summary, radius)
     turned = symmetry(summary, MIN_SYMMETRY)
     flat = 'the mean map is flat' if math.isnan(turned.value) else None
+    highest = highest_symmetry(summary.group_maps, summary.group_sizes)
+    doubt = None
+    if turned.high < MIN_SYMMETRY and not highest < MIN_SYMMETRY:
+        doubt = 'noise lowers it; more images would tell'
     return [
         Test(
             'C1',
@@ -129,6 +150,8 @@ def concentration_tests(
             turned,
             MIN_SYMMETRY,
             few or flat,
+            doubt=doubt,
+            highest=highest,
         ),
     ]
 
@@ -138,12 +161,14 @@ def sombrero_tests(summary: EnergySummary) -> List[Test]:
 
     The fit says of which sign the curvatures are and where the trough is, the
     measured rings how high crown and brim are above it. Significant must be
-    both, and the larger p-value counts.
+    both, and the larger p-value counts. A curve that explains too little of
+    the sampled profile supports nothing, and refutes the claim only if that
+    is not the noise of the images: if the interval of R^2 lies below.
 
     Args:
         summary (EnergySummary): Of one layer.
     """
-    obstacle, objection = _few(summary.n), None
+    obstacle, objection, doubt = few_images(summary.n), None, None
     unknown = Estimate(*[math.nan] * 4)
     quartic = crown = brim = unknown
     rings = len(summary.profile)
@@ -152,8 +177,13 @@ def sombrero_tests(summary: EnergySummary) -> List[Test]:
         found = heights(summary, fit)
         quartic = fit.a
         crown, brim = _both(found.crown, fit.b), _both(found.brim, fit.rim)
-        if fit.r2 < MIN_R2:
+        if fit.r2_high < MIN_R2:
             objection = f'the curve explains {fit.r2:.0%} of the profile'
+        elif fit.r2 < MIN_R2:
+            doubt = (
+                f'the curve explains {fit.r2:.0%} of the profile, noise '
+                'included; more images would tell'
+            )
     if rings < 4:
         obstacle = (
             f'{rings} ring(s), which three coefficients fit whatever they '
@@ -161,7 +191,17 @@ def sombrero_tests(summary: EnergySummary) -> List[Test]:
         )
     above = 'above the trough, in uniform densities'
     return [
-        Test('C2', aspect, name, summary.n, own, least, obstacle, objection)
+        Test(
+            'C2',
+            aspect,
+            name,
+            summary.n,
+            own,
+            least,
+            obstacle,
+            objection,
+            doubt=doubt,
+        )
         for aspect, name, own, least in (
             ('crown', f'energy at the axis {above}', crown, MIN_HEIGHT),
             ('quartic', 'a', quartic, 0.0),
@@ -195,7 +235,7 @@ def angle_tests(
     """
     tests = []
     for plane, summary in planes.items():
-        obstacle = _few(summary.n)
+        obstacle = few_images(summary.n)
         if (summary.count > 0).sum() < 2:
             obstacle = 'images of one class only'
         found = class_dependence(summary.table, permutations, seed=seed)
@@ -237,9 +277,8 @@ def _agreement(
         first.mean, second.mean, permutations, seed=seed
     )
     classes = int((~np.isnan(first.mean) & ~np.isnan(second.mean)).sum())
-    obstacle = _few(min(first.n, second.n))
-    if classes < 5:
-        obstacle = f'{classes} classes; at least 5 are needed'
+    obstacle = few_images(min(first.n, second.n))
+    obstacle = few_classes(classes) or obstacle
     return Test(
         'C3',
         'planes agree',

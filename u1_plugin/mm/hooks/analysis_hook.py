@@ -92,6 +92,10 @@ class AnalysisHook(Hook):
         self._probe: Optional[Probe] = None
         self._tag = 'u1'
 
+    def before_run(self, runner: Runner) -> None:
+        """Detach, where a loop has raised and the runner goes again."""
+        self._let_go()
+
     def before_val_epoch(self, runner: Runner) -> None:
         """Attach to the layers."""
         self._begin(runner, runner.val_dataloader, 'val')
@@ -121,8 +125,7 @@ class AnalysisHook(Hook):
         self._end(runner, 'test')
 
     def _begin(self, runner: Runner, loader, loop: str) -> None:
-        if self._probe is not None:  # the epoch before was interrupted
-            self._probe.detach()
+        self._let_go()
         self._probe = Probe(runner.model, **self._options)
         self._loop, self._data = loop, f'{loop}_dataloader.dataset'
         self._tag = self._own_tag(runner)
@@ -130,6 +133,12 @@ class AnalysisHook(Hook):
         self._seen = 0
         self._start(runner, loader)
         self._probe.attach()
+
+    def _let_go(self) -> None:
+        """Detach what an interrupted epoch has left attached."""
+        if self._probe is not None:
+            self._probe.detach()
+        self._probe = None
 
     def _own_tag(self, runner: Runner) -> str:
         """``'u1'``, or for a further hook of this class ``'u1-2'`` ..."""

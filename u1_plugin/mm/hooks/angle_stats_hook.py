@@ -95,9 +95,13 @@ class AngleStatsHook(AnalysisHook):
         )
         self._measures: List[AngleMeasure] = []
 
-    def _start(self, runner: Runner, loader) -> None:
-        for other in self._measures[1:]:  # the epoch before was interrupted
+    def _let_go(self) -> None:
+        super()._let_go()
+        for other in self._measures[1:]:
             other.probe.detach()
+        self._measures = []
+
+    def _start(self, runner: Runner, loader) -> None:
         metainfo = getattr(loader.dataset, 'metainfo', {})
         names = class_names(runner.model, metainfo)
         own = AngleMeasure(self._probe, names, self.options, self._data)
