@@ -8,12 +8,14 @@ import torch
 from hypothesis import Phase, settings
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(Path(__file__).parent))
+# What test files share is imported by its name, from any of their folders.
+TESTS = Path(__file__).parent
+sys.path[:0] = sorted({str(file.parent) for file in TESTS.rglob('*.py')})
 try:
     from timm.task import MultiLabelClassificationTask as _  # noqa: F401
 except ImportError:  # timm's tasks need Python 3.10
-    collect_ignore = ['test_build.py', 'test_timm_targets.py']
-    collect_ignore += ['test_timm_task.py']
+    collect_ignore = ['nn/test_build.py', 'timm/test_timm_targets.py']
+    collect_ignore += ['timm/test_timm_task.py']
 # One thread: tests run side by side, a process a core.
 torch.set_num_threads(1)
 # A busy machine is no failure of a property.

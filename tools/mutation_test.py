@@ -221,9 +221,10 @@ class Campaign:
 
 def matching(words: List[str]) -> List[str]:
     """Test files whose names begin with one of the words."""
-    starts = tuple(f'tests/test_{word}' for word in words)
-    files = sorted(glob.glob('tests/test_*.py', root_dir=ROOT))
-    return [file for file in files if file.startswith(starts)]
+    starts = tuple(f'test_{word}' for word in words)
+    pattern = 'tests/**/test_*.py'
+    files = sorted(glob.glob(pattern, root_dir=ROOT, recursive=True))
+    return [file for file in files if Path(file).name.startswith(starts)]
 
 
 def key_of(record: dict) -> tuple:

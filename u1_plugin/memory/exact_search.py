@@ -178,22 +178,33 @@ class ExactSearch:
         return self._stored.vectors(index).to(index.device)
 
     def _candidates(self, question: _Question, count: int) -> _Candidates:
-        empty = question.exact.new_empty(len(question.exact), 0)
-        best = _Candidates(empty, empty, empty.long())
-        for start, _, scores in self.scores.blocks(question.asked, self.block):
+        asked, bias = question.asked, question.bias
+        # What ranks the best so far, their scores and indices, best first.
+        best: Tuple[Tensor, ...] = ()
+        for start, _, scores in self.scores.blocks(asked, self.block):
             ranking = scores
-            if question.bias is not None:
+            if bias is not None:
                 ranking = self._upper(question, scores, start)
-            values, at = _top(ranking, min(count, scores.size(1)))
-            closeness = scores.gather(1, at) + question.asked.slack[:, None]
-            if question.bias is None:
-                values = closeness
-            part = (values, closeness, at + start)
-            joined = [torch.cat(both, dim=1) for both in zip(best, part)]
-            kept = min(count, joined[0].size(1))
-            order = joined[0].topk(kept, dim=1).indices
-            best = _Candidates(*(field.gather(1, order) for field in joined))
-        return best
+            # A GPU would have to wait for what is left to do.
+            full = bool(best) and best[0].size(1) == count
+            least = best[0][:, -1:] if full and not scores.is_cuda else None
+            values, at = _top(ranking, min(count, scores.size(1)), least)
+            part: Tuple[Tensor, ...] = (
+                values,
+                scores.gather(1, at),
+                at + start,
+            )
+            if best and at.size(1):
+                joined = [torch.cat(both, dim=1) for both in zip(best, part)]
+                kept = min(count, joined[0].size(1))
+                order = joined[0].topk(kept, dim=1).indices
+                part = tuple(field.gather(1, order) for field in joined)
+            best = part if at.size(1) else best
+        most, scores, indices = best
+        closeness = scores + asked.slack[:, None]
+        return _Candidates(
+            closeness if bias is None else most, closeness, indices
+        )
 
     def _upper(self, question: _Question, scores: Tensor, start: int) -> Tensor:
         """Upper bounds of closeness, or of log votes, of a block's pixels."""
@@ -270,21 +281,35 @@ def _rows_of(block: Tensor, start: int, index: Tensor) -> Tensor:
     return block[index - start]
 
 
-def _top(scores: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+def _top(
+    scores: Tensor, k: int, least: Optional[Tensor] = None
+) -> Tuple[Tensor, Tensor]:
     """``scores.topk(k)``, faster on long rows.
 
     The k greatest lie in the k groups with the greatest maxima, and a maximum
     is cheaper than a selection.
+
+    Args:
+        scores (Tensor): ``(Q, n)``.
+        k (int): In ``1..n``.
+        least (Tensor, optional): ``(Q, 1)``: only greater ones are wanted, and
+            others, down to none, may be left out.
+
+    Returns:
+        tuple: Values and columns, each ``(Q, m)`` with m <= k, descending.
     """
     queries, count = scores.shape
     groups = count // _GROUP
     if groups < 4 * k:
         return scores.topk(k, dim=1)
     head = scores[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
-    chosen = head.amax(2).topk(k, dim=1).indices
+    maxima, used = head.amax(2), k
+    if least is not None:
+        used = min(k, int((maxima > least).sum(1).max()))
+    chosen = maxima.topk(used, dim=1).indices
     within = torch.arange(_GROUP, device=scores.device)
     columns = (chosen[..., None] * _GROUP + within).flatten(1)
     rest = torch.arange(groups * _GROUP, count, device=scores.device)
     columns = torch.cat([columns, rest.expand(queries, len(rest))], dim=1)
-    values, position = scores.gather(1, columns).topk(k, dim=1)
-    return values, columns.gather(1, position)
+    found = scores.gather(1, columns).topk(min(k, columns.size(1)), dim=1)
+    return found.values, columns.gather(1, found.indices)

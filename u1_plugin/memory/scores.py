@@ -175,22 +175,31 @@ class Scores:
 
         Yields:
             tuple: Index of the first pixel, the stored vectors ``(n, C)`` and
-            their scores ``(Q, n)``, float32.
+            their scores ``(Q, n)``, float32. The next scores take the place of
+            these: memory that is fresh for each block costs a fifth of the
+            time of the products.
         """
         start = 0
+        room = asked.vectors.new_empty(
+            len(asked.vectors) * min(size, len(self._numbers))
+        )
         for block in self.bank.lent_blocks(size):
             rows = slice(start, start + len(block))
             block = block.to(asked.vectors.device)
-            yield start, block, self._score(asked, block, rows)
+            out = room[: len(asked.vectors) * len(block)]
+            out = out.view(len(asked.vectors), len(block))
+            yield start, block, self._score(asked, block, rows, out)
             start = rows.stop
 
-    def _score(self, asked: Asked, block: Tensor, rows: slice) -> Tensor:
+    def _score(
+        self, asked: Asked, block: Tensor, rows: slice, out: Tensor
+    ) -> Tensor:
         device = block.device
         if self.plain and self.cosine:
-            scores = products(asked.vectors, block, self.dtype)
+            scores = products(asked.vectors, block, self.dtype, out)
             return scores.div_(self._numbers[rows].to(device))
         moved = block if self.plain else self.moved(block, rows)
-        scores = products(asked.vectors, moved, self.dtype)
+        scores = products(asked.vectors, moved, self.dtype, out)
         share = 1 - 2 * self._error(block.size(1))
         scores -= self._numbers[rows].to(device) * share
         if self._zeros is not None and bool(self._zeros[rows].any()):
@@ -231,17 +240,20 @@ def _power_of_two(longest: Tensor) -> float:
     return 2.0 ** -int(torch.frexp(longest).exponent)
 
 
-def products(queries: Tensor, vectors: Tensor, dtype: str) -> Tensor:
+def products(
+    queries: Tensor, vectors: Tensor, dtype: str, out: Optional[Tensor] = None
+) -> Tensor:
     """Of all pairs ``(Q, C)`` and ``(n, C)``: ``(Q, n)``, float32.
 
     Args:
         queries (Tensor): float32.
-        vectors (Tensor): float32.
+        vectors (Tensor): Of any width; multiplied in float32.
         dtype (str): To which they are rounded, each in a scale of its own.
+        out (Tensor, optional): Where products in float32 are written.
     """
     long = dtype == 'float16' and vectors.size(1) > 2**15  # its sums overflow
     if dtype == 'float32' or long:
-        return queries @ vectors.T
+        return torch.mm(queries, vectors.T, out=out)
     (first, own), (second, others) = (
         _narrow(part, getattr(torch, dtype)) for part in (queries, vectors)
     )

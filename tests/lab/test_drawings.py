@@ -17,7 +17,7 @@ from PIL import Image
 from u1_plugin.lab.drawings import common_classes, on_white, split_kinds
 from u1_plugin.nn import ClassAngles
 
-CONVERTERS = Path(__file__).resolve().parent.parent / 'tools/dataset_converters'
+CONVERTERS = Path(__file__).resolve().parents[2] / 'tools/dataset_converters'
 FONTS = Path(matplotlib.get_data_path()) / 'fonts/ttf'
 
 

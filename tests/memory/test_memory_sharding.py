@@ -58,7 +58,7 @@ def bank_of(vectors: torch.Tensor) -> MemoryBank:
 
 
 def test_two_ranks_answer_as_one(root, environment, tmp_path):
-    script = str(root / 'tests/sharded_memory.py')
+    script = str(root / 'tests/memory/sharded_memory.py')
     run(tmp_path, environment, script, 'one.pt')
     run(tmp_path, environment, *TORCHRUN, script, 'two')
     one, two = (torch.load(tmp_path / name) for name in ('one.pt', 'two'))

@@ -107,7 +107,7 @@ def test_parts_merge_to_the_whole_and_survive_a_file(tmp_path):
 
 
 def test_two_ranks_are_one(root, environment, tmp_path):
-    script = str(root / 'tests/analysis_ranks.py')
+    script = str(root / 'tests/measure/analysis_ranks.py')
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
         + ['--standalone', script, str(tmp_path / 'two')],

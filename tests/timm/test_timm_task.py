@@ -156,7 +156,7 @@ def test_compiled_it_gives_the_same_loss_and_gradient():
 
 
 def test_two_ranks_train_as_one(root, environment, tmp_path):
-    script = str(root / 'tests/timm_ranks.py')
+    script = str(root / 'tests/timm/timm_ranks.py')
     command = ['-m', 'torch.distributed.run', '--nproc_per_node=2']
     command += ['--standalone', script, 'two.pt']
     done = subprocess.run(

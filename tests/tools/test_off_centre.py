@@ -25,7 +25,7 @@ def tool(root):
     return load(root)
 
 
-TOOL = load(Path(__file__).parents[1])
+TOOL = load(Path(__file__).parents[2])
 
 
 @pytest.fixture(scope='module')

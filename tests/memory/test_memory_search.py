@@ -291,7 +291,9 @@ def test_the_bounds_hold(case, metric):
     vectors, asked, _ = case
     scores = Scores(bank_of(vectors), metric)
     question = scores.asked(asked.double())
-    found = torch.cat([part for *_, part in scores.blocks(question, 9)], dim=1)
+    found = torch.cat(
+        [part.clone() for *_, part in scores.blocks(question, 9)], dim=1
+    )
     far = all_distances(asked, vectors, metric)
     if metric == 'l2':
         far = (far * scores.scale).square() / 2
@@ -832,7 +834,9 @@ def test_bounds_are_no_narrower_than_the_law_and_hardly_wider(
     squared = moved.square().sum(1)
     assert (span >= law * squared).all() and (span <= 2 * most * squared).all()
     # A score stands in the middle of its span, but for the rounding itself.
-    found = torch.cat([part for *_, part in scores.blocks(asked, 50)], dim=1)
+    found = torch.cat(
+        [part.clone() for *_, part in scores.blocks(asked, 50)], dim=1
+    )
     above = found.double() - (queries_ @ moved.T - squared / 2)
     if channels == 300:
         torch.testing.assert_close(

@@ -18,7 +18,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import u1_plugin  # noqa: F401  (registers the components)
 
-CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = [
     'resnet/resnet18_8xb32_in1k_u1.py',
     'convnext/convnext-tiny_32xb128_in1k_u1.py',

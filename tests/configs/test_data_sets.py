@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_image
 
 import u1_plugin  # noqa: F401  (registers the components)
 
-CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 PHOTOGRAPH = load_sample_image('china.jpg')
 COUNT = 2  # images of each split
 

@@ -19,7 +19,7 @@ from twins import (
     unreached,
 )
 
-CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TOOL = load_tool('zoo_layers.py')
 U1 = TOOL.zoo()
 TWIN = 'u1_plugin.U1ImageClassifier'

@@ -703,7 +703,7 @@ def test_what_stops_one_rank_stops_all(root, environment, folder, mmap):
     command = [
         *(sys.executable, '-m', 'torch.distributed.run'),
         *('--nproc_per_node=2', '--standalone'),
-        *(str(root / 'tests/memory_hook_ranks.py'), str(folder.parent)),
+        *(str(root / 'tests/mm/memory_hook_ranks.py'), str(folder.parent)),
         *(['mmap'] if mmap else []),
     ]
     done = subprocess.run(
