@@ -6,11 +6,13 @@ and interrupted ones resume, so the command can be stopped and called again.
 
 import argparse
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
@@ -32,6 +34,9 @@ CONFIGS = dict(
     baseline=ROOT / 'configs/digits/resnet18-narrow_1xb64_digits.py',
     u1=ROOT / 'configs/digits/resnet18-narrow_1xb64_digits_u1.py',
 )
+#: How warnings begin that nobody can do anything about here: of an operator
+#: that mmcv-lite lacks, and of what MMEngine imports from setuptools.
+_NOISE = ('Fail to import', 'pkg_resources is deprecated')
 _STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*\d+/\d+\]')
 
 
@@ -128,7 +133,10 @@ def train_all(
         TextColumn('eta'),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    # Minutes, so that slow epochs have a time as well.
+    with Progress(
+        *columns, console=console, speed_estimate_period=300
+    ) as progress:
         total = progress.add_task('all runs', total=len(runs) * epochs)
         tasks = {
             run: progress.add_task(run.name, total=epochs, start=False)
@@ -145,12 +153,25 @@ def train_all(
 
             progress.start_task(tasks[run])
             train(run, run.overrides(custom), epochs, on_epoch)
-            # The bars move on a terminal only; a log shows these lines.
-            progress.console.print(f'{run.name}: trained')
 
         with ThreadPoolExecutor(jobs) as pool:
-            for future in [pool.submit(start, run) for run in runs]:
+            futures = {pool.submit(start, run): run for run in runs}
+            for ended, future in enumerate(as_completed(futures), 1):
                 future.result()
+                if not console.is_terminal:  # where the bars do not move
+                    left = progress.tasks[0].time_remaining or 0
+                    console.print(
+                        f'{futures[future].name}: trained, '
+                        f'{ended} of {len(runs)}'
+                        + (f'; {left / 60:.1f} min left' if left > 5 else '')
+                    )
+
+
+def _quiet() -> str:
+    """``PYTHONWARNINGS`` without `_NOISE`, for processes of the demo."""
+    own = os.environ.get('PYTHONWARNINGS', '')
+    noise = [f'ignore:{message}:UserWarning' for message in _NOISE]
+    return ','.join(filter(None, [own, *noise]))
 
 
 def check_settings(out: Path, settings: dict) -> None:
@@ -193,10 +214,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     console = Console()
+    for message in _NOISE:
+        warnings.filterwarnings('ignore', message, UserWarning)
     from mmengine import Config
 
-    from u1_plugin.lab.demo_report import write_report
+    from u1_plugin.lab.demo_report import print_next, write_report
 
+    # Else each model that is loaded is a line or two among the results.
+    logging.disable(logging.INFO)
     configs = {arm: Config.fromfile(file) for arm, file in CONFIGS.items()}
     epochs = args.epochs or configs['u1'].train_cfg.max_epochs
     check_settings(
@@ -213,6 +238,7 @@ def main() -> None:
             str(DATA),
         ],
         check=True,
+        env=dict(os.environ, PYTHONWARNINGS=_quiet()),
     )
     runs = [
         Run(arm, seed, args.out / f'seed{seed}' / arm)
@@ -225,6 +251,7 @@ def main() -> None:
         for arm in CONFIGS
     }
     write_report(configs, checkpoints, args.out, console)
+    print_next(ROOT, console)
 
 
 if __name__ == '__main__':

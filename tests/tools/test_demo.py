@@ -1,11 +1,20 @@
 """The demo, from data to table and picture, cut short and called again."""
 
+import inspect
+import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from mmengine import Config
+from mmpretrain.registry import MODELS
 from PIL import Image
+from rich.console import Console
+
+from u1_plugin.lab.demo_report import next_steps, print_next
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +43,12 @@ def demo(root, environment, tmp_path_factory):
 def test_demo_reports_and_does_not_repeat_itself(demo):
     first = demo('--epochs', '2', '--jobs', '1')
     assert first.returncode == 0, first.stdout + first.stderr
-    assert 'Result over 2 paired seeds' in first.stdout
+    # Quiet: what is told, in this order, and nothing of other libraries.
+    assert first.stderr == ''
+    assert not re.search('Loads checkpoint| INFO ', first.stdout)
+    told = ['4 of 4', 'top-1 (%)', 'Result over 2 paired seeds', 'moments.png']
+    places = [first.stdout.index(words) for words in (*told, 'to try next')]
+    assert places == sorted(places)
     out = demo.folder / 'work_dirs/demo'
     report = json.loads((out / 'report.json').read_text())
     accuracy = report['accuracy']
@@ -61,3 +75,29 @@ def test_demo_reports_and_does_not_repeat_itself(demo):
 def test_too_few_seeds(demo):
     done = demo('--seeds', '1')
     assert done.returncode == 2 and 'at least 2' in done.stderr
+
+
+def test_next_steps_are_commands_of_files_that_are_there(root):
+    text = next_steps(root, 'PYTHON')
+    lines = [line.split() for line in text.splitlines()]
+    commands = [words for words in lines if words[:1] == ['PYTHON']]
+    assert len(commands) == 4
+    paths = [word for words in lines for word in words if str(root) in word]
+    assert len(paths) == 4 + 2 + 2
+    for path in paths:
+        assert Path(path.rstrip(')')).is_file(), path
+    made = commands[1][-1]  # what the converter writes, the others read
+    assert made in commands[2] and made in commands[3]
+    own = re.search(r'_base_ = .*\n.*\n', text)[0]
+    config = Config.fromstring(inspect.cleandoc(own), '.py')
+    assert config.model.type == 'u1_plugin.U1ImageClassifier'
+    assert MODELS.build(config.model).u1.neck.layers
+
+
+def test_paths_of_next_steps_are_short_in_the_checkout(root, monkeypatch):
+    monkeypatch.chdir(root)
+    console = Console(record=True, width=20, file=io.StringIO())
+    print_next(root, console)
+    printed = console.export_text()
+    assert ' tools/train.py mine.py\n' in printed
+    assert str(root / 'tools') not in printed

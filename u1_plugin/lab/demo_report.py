@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence
 
@@ -9,16 +10,16 @@ import numpy as np
 import torch
 from mmengine import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, load_checkpoint
 from mmpretrain import get_model
-from mmpretrain.evaluation import Accuracy
 from rich.console import Console
 from rich.table import Table
 
 from ..files import replaced_file
-from ..measure.visualization import MomentPanel, plot_moments
 from ..nn.taps import MapReader
 from .markup import terminal
+from .moment_figure import MomentPanel, plot_moments
+from .outputs import top_accuracies
 from .statistics import PairedResult, paired_difference
 
 ARMS = dict(baseline='one-hot', u1='one-hot + U(1)')
@@ -60,15 +61,12 @@ def evaluate(
             scores.append(model(data['inputs']))
             moments.append(branch.neck(reader.maps())[-1].value)
             labels += [int(s.gt_label) for s in data['data_samples']]
-    target = torch.tensor(labels)
-    # Without a threshold, which counts a largest logit below 0 as wrong.
-    accuracy = Accuracy.calculate(
-        torch.cat(scores), target, topk=(1,), thrs=(None,)
-    )
+    target = np.array(labels)
+    top = top_accuracies(torch.cat(scores).numpy(), target)
     return Evaluation(
-        float(accuracy[0][0]),
+        top['accuracy/top1'],
         torch.cat(moments).numpy(),
-        target.numpy(),
+        target,
         branch.class_angles.angles.numpy(),
     )
 
@@ -80,10 +78,10 @@ def evaluate_all(
     loader = Runner.build_dataloader(configs['u1'].test_dataloader)
     results: Dict[str, List[Evaluation]] = {arm: [] for arm in configs}
     for pair in zip(*(checkpoints[arm] for arm in configs)):
-        models = {
-            arm: get_model(configs[arm], str(checkpoint)).eval()
-            for arm, checkpoint in zip(configs, pair)
-        }
+        models = {arm: get_model(configs[arm]) for arm in configs}
+        for model, checkpoint in zip(models.values(), pair):
+            # Else MMEngine prints, past its own log.
+            load_checkpoint(model, str(checkpoint), 'cpu', logger='current')
         for arm, model in models.items():
             results[arm].append(evaluate(model, models['u1'], loader))
     return results
@@ -175,7 +173,53 @@ def write_report(
     )
     with replaced_file(out / 'report.json') as part:
         part.write_text(json.dumps(report, indent=1))
+    for name, file in (('Picture', 'moments.png'), ('Numbers', 'report.json')):
+        # No line break inside a path.
+        console.print(f'{name}: {terminal(out / file)}', soft_wrap=True)
+
+
+def next_steps(root: Path, python: str) -> str:
+    """What to try after the demo: commands that work as they stand.
+
+    Args:
+        root (Path): The checkout, relative to the current folder if it is
+            below it.
+        python (str): The interpreter that has the plugin.
+    """
+    tools, configs, docs = (
+        root / name for name in ('tools', 'configs', 'docs')
+    )
+    weights = 'checkpoints/lite0.pth'
+    lite = configs / 'pretrained/efficientnet-lite0_memory_folder.py'
+    memory = configs / 'memory_bank/efficientnet-lite0_memory_digits.py'
+    return f"""What to try next
+
+1. U(1) in a config of your own, by inheritance and one line. mine.py:
+     _base_ = ['mmpretrain::resnet/resnet18_8xb16_cifar10.py']
+     model = dict(type='u1_plugin.U1ImageClassifier')
+   {python} {tools / 'train.py'} mine.py
+   (it downloads CIFAR-10; more in {docs / 'add_u1_to_your_model.md'})
+
+2. What a network with ImageNet weights does at its bottlenecks, as a page:
+   {python} {tools / 'model_converters/efficientnet_lite.py'} lite0 {weights}
+   {python} {tools / 'analyze_bottleneck.py'} {lite} {weights} --data photos
+
+3. The same network classifies digits from a memory, without training:
+   {python} {tools / 'test.py'} {memory} {weights}
+
+4. Whether it helps, on larger data and with controls:
+   {docs / 'results/README.md'}"""
+
+
+def print_next(root: Path, console: Console) -> None:
+    """Print :func:`next_steps`, with paths relative to the current folder."""
+    here = Path.cwd()
+    # Not resolved: an environment's interpreter is a link out of it.
+    paths = [
+        path.relative_to(here) if path.is_relative_to(here) else path
+        for path in (root, Path(sys.executable))
+    ]
+    text = next_steps(paths[0], str(paths[1]))
     console.print(
-        f'Picture: {terminal(out / "moments.png")}   '
-        f'Numbers: {terminal(out / "report.json")}'
+        f'\n{text}', soft_wrap=True, markup=False, highlight=False, emoji=False
     )
