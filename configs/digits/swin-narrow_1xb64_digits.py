@@ -3,7 +3,7 @@
 _base_ = [
     'mmpretrain::_base_/models/swin_transformer/tiny_224.py',
     '../_base_/datasets/digits.py',
-    'mmpretrain::_base_/default_runtime.py',
+    '../_base_/schedules/one_cycle.py',
 ]
 
 model = dict(
@@ -36,20 +36,9 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
-param_scheduler = dict(
-    type='OneCycleLR',
-    eta_max=2e-3,
-    by_epoch=True,
-    convert_to_iter_based=True,
-    total_steps=40,
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, weight_decay=0.05)
 )
-train_cfg = dict(by_epoch=True, max_epochs=40, val_interval=10)
-val_cfg = dict()
-test_cfg = dict()
-auto_scale_lr = dict(base_batch_size=64)
-
-default_hooks = dict(
-    logger=dict(interval=17), checkpoint=dict(interval=10, max_keep_ckpts=1)
-)
-randomness = dict(seed=0, deterministic=True)
+param_scheduler = dict(eta_max=2e-3, total_steps=40)
+train_cfg = dict(max_epochs=40, val_interval=10)
+default_hooks = dict(logger=dict(interval=17), checkpoint=dict(interval=10))

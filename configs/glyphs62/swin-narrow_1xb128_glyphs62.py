@@ -3,7 +3,7 @@
 _base_ = [
     'mmpretrain::_base_/models/swin_transformer/tiny_224.py',
     '../_base_/datasets/glyphs62.py',
-    'mmpretrain::_base_/default_runtime.py',
+    '../_base_/schedules/one_cycle.py',
 ]
 
 model = dict(
@@ -21,20 +21,10 @@ model = dict(
     train_cfg=None,
 )
 
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05))
-param_scheduler = dict(
-    type='OneCycleLR',
-    eta_max=4e-3,
-    by_epoch=True,
-    convert_to_iter_based=True,
-    total_steps=10,
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=4e-3, weight_decay=0.05)
 )
-train_cfg = dict(by_epoch=True, max_epochs=10, val_interval=10)
-val_cfg = dict()
-test_cfg = dict()
+param_scheduler = dict(eta_max=4e-3, total_steps=10)
+train_cfg = dict(max_epochs=10, val_interval=10)
 auto_scale_lr = dict(base_batch_size=128)
-
-default_hooks = dict(
-    logger=dict(interval=32), checkpoint=dict(interval=10, max_keep_ckpts=1)
-)
-randomness = dict(seed=0, deterministic=True)
+default_hooks = dict(checkpoint=dict(interval=10))

@@ -1,27 +1,12 @@
 _base_ = [
     '../_base_/models/resnet18_narrow.py',
     '../_base_/datasets/glyphsk.py',
-    'mmpretrain::_base_/default_runtime.py',
+    '../_base_/schedules/one_cycle.py',
 ]
 
 model = dict(head=dict(num_classes=500))
 
-optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.3, momentum=0.9, weight_decay=5e-4)
-)
-param_scheduler = dict(
-    type='OneCycleLR',
-    eta_max=0.3,
-    by_epoch=True,
-    convert_to_iter_based=True,
-    total_steps=12,
-)
-train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=12)
-val_cfg = dict()
-test_cfg = dict()
+param_scheduler = dict(total_steps=12)
+train_cfg = dict(max_epochs=12, val_interval=12)
 auto_scale_lr = dict(base_batch_size=128)
-
-default_hooks = dict(
-    logger=dict(interval=32), checkpoint=dict(interval=12, max_keep_ckpts=1)
-)
-randomness = dict(seed=0, deterministic=True)
+default_hooks = dict(checkpoint=dict(interval=12))

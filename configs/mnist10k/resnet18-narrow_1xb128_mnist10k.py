@@ -3,7 +3,7 @@
 _base_ = [
     'mmpretrain::_base_/models/resnet18_cifar.py',
     '../_base_/datasets/mnist10k.py',
-    'mmpretrain::_base_/default_runtime.py',
+    '../_base_/schedules/one_cycle.py',
 ]
 
 model = dict(
@@ -18,22 +18,7 @@ model = dict(
     head=dict(in_channels=32),
 )
 
-optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.3, momentum=0.9, weight_decay=5e-4)
-)
-param_scheduler = dict(
-    type='OneCycleLR',
-    eta_max=0.3,
-    by_epoch=True,
-    convert_to_iter_based=True,
-    total_steps=4,
-)
-train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
+param_scheduler = dict(total_steps=4)
+train_cfg = dict(max_epochs=4, val_interval=1)
 auto_scale_lr = dict(base_batch_size=128)
-
-default_hooks = dict(
-    logger=dict(interval=32), checkpoint=dict(interval=4, max_keep_ckpts=1)
-)
-randomness = dict(seed=0, deterministic=True)
+default_hooks = dict(checkpoint=dict(interval=4))

@@ -1,10 +1,9 @@
 # 62 letters and digits in 180 families of typefaces, those of the test split
 # unseen; `tools/dataset_converters/glyphs.py` says how to draw them.
-dataset_type = 'CustomDataset'
+_base_ = './image_folder.py'
+
 data_root = 'data/glyphs62'
-data_preprocessor = dict(
-    num_classes=62, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True
-)
+data_preprocessor = dict(num_classes=62)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -16,41 +15,10 @@ test_pipeline = [
     dict(type='PackInputs'),
 ]
 
-# Such small images load faster than a worker process starts.
-loader = dict(num_workers=0, persistent_workers=False, pin_memory=False)
 train_dataloader = dict(
-    batch_size=128,
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_prefix='train',
-        pipeline=train_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    **loader,
+    batch_size=128, dataset=dict(data_root=data_root, pipeline=train_pipeline)
 )
-val_dataloader = dict(
-    batch_size=256,
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_prefix='val',
-        pipeline=test_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    **loader,
-)
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(
-    batch_size=256,
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_prefix='test',
-        pipeline=test_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    **loader,
+    dataset=dict(data_root=data_root, pipeline=test_pipeline)
 )
-
-val_evaluator = dict(type='Accuracy', topk=(1,))
-test_evaluator = val_evaluator
