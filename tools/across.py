@@ -29,7 +29,7 @@ from u1_plugin.lab.benchmark.across_runs import (
 )
 from u1_plugin.lab.benchmark.forest import forest
 from u1_plugin.lab.benchmark.frames import versions_line
-from u1_plugin.lab.benchmark.primary_report import load_primary
+from u1_plugin.lab.benchmark.primary import load_primary
 from u1_plugin.lab.benchmark.table import save_csv
 from u1_plugin.lab.markup import code, terminal
 from u1_plugin.lab.markup import markdown as escaped

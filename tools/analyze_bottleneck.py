@@ -33,15 +33,11 @@ from u1_plugin.files import check_new, new_folder
 from u1_plugin.geometry import ORTHANT_MAPS
 from u1_plugin.lab.analysis.built_in import BUILT_IN, image_folder
 from u1_plugin.lab.analysis.comparison import ALIKE, compare
-from u1_plugin.lab.analysis.comparison_table import titles
+from u1_plugin.lab.analysis.drawing import show_estimate
+from u1_plugin.lab.analysis.judging import judge
 from u1_plugin.lab.analysis.paired_statistics import STATISTICS
-from u1_plugin.lab.analysis.report import (
-    CLAIMS,
-    Analysis,
-    show_estimate,
-    verdict_table,
-    write_report,
-)
+from u1_plugin.lab.analysis.report import CLAIMS, write_report
+from u1_plugin.lab.analysis.report_numbers import Analysis, verdict_table
 from u1_plugin.lab.analysis.second_network import (
     second_network,
     second_survey,
@@ -54,10 +50,9 @@ from u1_plugin.lab.analysis.session import (
     layers_for,
     ready,
     run_controls,
-    tests_of,
 )
 from u1_plugin.lab.analysis.sources import PADDINGS
-from u1_plugin.lab.analysis.verdicts import judge
+from u1_plugin.lab.analysis.survey import tests_of
 from u1_plugin.lab.markup import file_name, terminal
 
 
@@ -179,7 +174,7 @@ def show(analysis: Analysis, out: Path, console: Console) -> None:
 def difference_table(analysis: Analysis) -> Table:
     """What differs from the second network, as it is shown."""
     found = analysis.comparison
-    title = terminal('{} less {}'.format(*titles(analysis.facts, found)))
+    title = terminal('{} less {}'.format(*found.titles(analysis.facts)))
     table = Table('layer', 'statistic', 'difference', title=title)
     for row in found.differences:
         if row.is_shown:

@@ -50,12 +50,6 @@ import u1_plugin  # noqa: F401
 from u1_plugin.extras import needs
 from u1_plugin.files import new_folder, new_path
 from u1_plugin.lab.benchmark.behaviour import load_run, recorded
-from u1_plugin.lab.benchmark.behaviour_images import (
-    check_colours,
-    check_folder,
-    check_splits,
-    trained_classes,
-)
 from u1_plugin.lab.benchmark.behaviour_rows import (
     Shown,
     Trained,
@@ -75,6 +69,12 @@ from u1_plugin.lab.benchmark.behaviour_runs import (
     keys_of,
     select,
     target_accuracy,
+)
+from u1_plugin.lab.benchmark.images import (
+    check_colours,
+    check_folder,
+    check_splits,
+    trained_classes,
 )
 from u1_plugin.lab.benchmark.severity import categories
 from u1_plugin.lab.benchmark.table import read_results, save_csv

@@ -26,10 +26,9 @@ from u1_plugin.lab.benchmark.anchors import write_anchors
 from u1_plugin.lab.benchmark.expand import expand
 from u1_plugin.lab.benchmark.folder import check_folder, locked
 from u1_plugin.lab.benchmark.plan import check_plan
-from u1_plugin.lab.benchmark.pool import run_all
-from u1_plugin.lab.benchmark.primary_report import check_primary, write_primary
+from u1_plugin.lab.benchmark.pool import make_slots, run_all
+from u1_plugin.lab.benchmark.primary import check_primary, write_primary
 from u1_plugin.lab.benchmark.runs import Run
-from u1_plugin.lab.benchmark.slots import make_slots
 from u1_plugin.lab.benchmark.suite import Suite, load_suite
 from u1_plugin.lab.benchmark.table import write_plan, write_table
 from u1_plugin.mm.launch import die_with

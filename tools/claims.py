@@ -52,7 +52,7 @@ from u1_plugin.lab.analysis.claims_table import (
     csv_table,
     judge_table,
 )
-from u1_plugin.lab.analysis.figures import png
+from u1_plugin.lab.analysis.drawing import png
 from u1_plugin.lab.analysis.sources import TIMM
 from u1_plugin.lab.benchmark.table import save_csv
 from u1_plugin.lab.markup import file_name, terminal

@@ -33,6 +33,7 @@ from rich.table import Table
 from u1_plugin.extras import needs
 from u1_plugin.files import new_file
 from u1_plugin.geometry import pooled_vector
+from u1_plugin.lab.memory_maps import read_maps
 from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.memory import (
     Kernel,
@@ -46,7 +47,6 @@ from u1_plugin.memory import (
     class_shares,
     few_shot,
 )
-from u1_plugin.mm.memory_maps import read_maps
 
 with needs('lab'):
     from scipy.stats import binomtest

@@ -32,13 +32,13 @@ from torch import nn
 
 from u1_plugin.files import new_folder
 from u1_plugin.lab.markup import terminal
+from u1_plugin.lab.memory_evaluation import KERNELS, Grid, evaluate
+from u1_plugin.lab.memory_maps import LayerView, hook_options, query_loader
 from u1_plugin.lab.memory_test_report import show, write_pictures
 from u1_plugin.memory import PRIORS
-from u1_plugin.memory.engine_configs import engine_options
+from u1_plugin.memory.engines import engine_options
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
-from u1_plugin.mm.memory_evaluation import KERNELS, Grid, evaluate
-from u1_plugin.mm.memory_maps import LayerView, hook_options, query_loader
 from u1_plugin.options import (
     Count,
     Index,

@@ -38,9 +38,12 @@ from u1_plugin.lab.benchmark.frames import (
     versions_line,
 )
 from u1_plugin.lab.benchmark.page import PAGE
-from u1_plugin.lab.benchmark.primary import Primary
-from u1_plugin.lab.benchmark.primary_report import FILE as PRIMARY
-from u1_plugin.lab.benchmark.primary_report import load_primary, primary_frame
+from u1_plugin.lab.benchmark.primary import FILE as PRIMARY
+from u1_plugin.lab.benchmark.primary import (
+    Primary,
+    load_primary,
+    primary_frame,
+)
 from u1_plugin.lab.benchmark.table import (
     check_pairs,
     read_csv,

@@ -14,19 +14,16 @@ import logging
 from pathlib import Path
 from typing import Dict, Optional
 
+import numpy as np
 import torch
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
-from torch import nn
+from torch import Tensor, nn
 
 from u1_plugin.files import new_file, new_path
 from u1_plugin.geometry import ORTHANT_MAPS
-from u1_plugin.lab.analysis.hue import (
-    PALETTES,
-    class_activation_map,
-    hue_figure,
-    hue_map,
-)
+from u1_plugin.lab.analysis.bottlenecks import find_bottlenecks, run
+from u1_plugin.lab.analysis.drawing import short
 from u1_plugin.lab.analysis.images import prepare_image
 from u1_plugin.lab.analysis.preparation import (
     first_inputs,
@@ -36,9 +33,8 @@ from u1_plugin.lab.analysis.preparation import (
 from u1_plugin.lab.analysis.sources import load_network
 from u1_plugin.lab.analysis.survey import OPTIONS
 from u1_plugin.lab.markup import file_name
-from u1_plugin.measure.bottlenecks import find_bottlenecks, run
-from u1_plugin.measure.hue import photograph
-from u1_plugin.measure.naming import written_as
+from u1_plugin.measure.hue import PALETTES, hue_figure, hue_map, photograph
+from u1_plugin.measure.probe_options import written_as
 from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.nn.taps import MapCollector
 
@@ -72,6 +68,32 @@ def parse_args() -> argparse.Namespace:
     if args.planes and not args.planes.is_dir():
         parser.error(f'--planes {args.planes} is no folder')
     return args
+
+
+def class_activation_map(
+    activation: Tensor, fc: nn.Linear, logits: Tensor
+) -> Optional[np.ndarray]:
+    """CAM of the predicted class: the map weighted by that class' fc row.
+
+    Args:
+        activation (Tensor): ``A``, ``(C, H, W)``.
+        fc (nn.Linear): The classifier.
+        logits (Tensor): What the network gave for this image, ``(K,)``.
+
+    Returns:
+        np.ndarray: ``(H, W)``; its mean and the bias are the class' logit.
+        None if the logits are not those of ``fc`` on the map's mean, for
+        which CAM is not defined.
+    """
+    activation = activation.float()
+    if fc.in_features != len(activation) or fc.out_features != len(logits):
+        return None
+    expected = fc(activation.mean((1, 2)))
+    scale = logits.abs().max().clamp_min(1e-6)
+    if (expected - logits).abs().max() > 1e-3 * scale:
+        return None
+    weights = fc.weight[logits.argmax()].float()
+    return torch.einsum('c,chw->hw', weights, activation).cpu().numpy()
 
 
 def feature_plane(
@@ -121,7 +143,7 @@ def main() -> None:
         logits = run(model, inputs) if fc is None else model(inputs)
         maps = {name: found[0] for name, found in collector.maps().items()}
     hues: Dict = {
-        name: hue_map(
+        short(name): hue_map(
             found, feature_plane(name, len(found), args.planes), args.orthant
         )
         for name, found in maps.items()

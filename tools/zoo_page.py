@@ -8,7 +8,6 @@ those of ``docs/results/*/runs.csv``. Nothing is trained and no layer searched.
 """
 
 import argparse
-import csv
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +19,7 @@ from mmpretrain.registry import MODELS
 
 import u1_plugin.lab  # noqa: F401  (backbones that configs name)
 from u1_plugin.files import check_writable, replaced_file
+from u1_plugin.lab.benchmark.table import read_csv
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / 'docs/results'
@@ -124,26 +124,15 @@ def trained() -> List[Arm]:
     """Baselines and U(1) arms of all kept logs."""
     arms = []
     for file in sorted(RESULTS.glob('*/runs.csv')):
-        groups: Dict[Tuple[str, str, str], List[dict]] = {}
-        with file.open(newline='', encoding='utf-8') as stream:
-            for row in csv.DictReader(stream):
-                if row['role'] in ('baseline', 'u1'):
-                    key = row['config'], row['arm'], row['role']
-                    groups.setdefault(key, []).append(row)
-        suite = file.parent.name
-        configs = entries(suite) if groups else {}
-        for (entry, arm, role), rows in groups.items():
-            arms.append(
-                Arm(
-                    configs[entry],
-                    entry,
-                    suite,
-                    arm,
-                    role,
-                    _numbers(rows, 'test_top1'),
-                    _numbers(rows, 'val_top1'),
-                )
-            )
+        runs, suite = read_csv(file), file.parent.name
+        runs = runs[runs.role.isin(('baseline', 'u1'))]
+        configs = entries(suite) if len(runs) else {}
+        for (entry, *arm), own in runs.groupby(['config', 'arm', 'role']):
+            top1 = [
+                tuple(own[f'{split}_top1'].dropna())
+                for split in ('test', 'val')
+            ]
+            arms.append(Arm(configs[entry], entry, suite, *arm, *top1))
     return arms
 
 
@@ -151,10 +140,6 @@ def _plain(config: str) -> str:
     """The config that a twin is made of, where it lies beside it."""
     plain = config.replace('_u1.py', '.py')
     return plain if (ROOT / 'configs' / plain).is_file() else config
-
-
-def _numbers(rows: List[dict], column: str) -> Tuple[float, ...]:
-    return tuple(float(row[column]) for row in rows if row[column])
 
 
 def _link(suite: str) -> str:

@@ -6,10 +6,7 @@ from typing import Iterator
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Imports of libraries that the method itself does without.
-
-    Args:
-        extra (str): Of ``setup.cfg``, that brings them.
+    """Imports of libraries that an extra of ``setup.cfg`` brings.
 
     Raises:
         ModuleNotFoundError: Naming the library and the command that installs

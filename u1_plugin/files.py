@@ -36,10 +36,8 @@ def _real(path: PathLike, field: str) -> Path:
 def check_own(file: PathLike, mark: bytes, field: str = 'file') -> None:
     """Raise FileExistsError if a file exists that is not one's own.
 
-    Args:
-        file (Path): May be missing, or hold nothing that could be lost.
-        mark (bytes): What one's own hold in their first KiB.
-        field (str): The option, for messages.
+    One's own hold ``mark`` in their first KiB; a file that holds nothing that
+    could be lost may be anybody's. ``field`` is the option, for messages.
     """
     if os.path.lexists(file) and not (is_own(file, mark) or _is_blank(file)):
         raise FileExistsError(
@@ -54,11 +52,7 @@ def check_own_folder(
 ) -> None:
     """Raise unless a folder is missing, empty or one's own.
 
-    Args:
-        folder (Path): Where several runs of one tool write.
-        name (str): Of the file by which the tool knows its own folders.
-        mark (bytes): What that file holds in its first KiB.
-        field (str): The option, for messages.
+    One's own hold a file ``name`` with ``mark`` in its first KiB.
 
     Raises:
         ValueError: If ``folder`` is a file.
@@ -95,12 +89,10 @@ def _is_blank(file: PathLike) -> bool:
 def check_new(path: PathLike, field: str, parents: bool = False) -> None:
     """Check, before the work, that a new file or folder can be written.
 
-    Args:
-        path (Path): Where nothing may be, not even a link.
-        field, parents: See :func:`check_writable`, and for what it raises.
+    For the arguments, and what else is raised, see :func:`check_writable`.
 
     Raises:
-        FileExistsError: If something is there.
+        FileExistsError: If something is there, be it a link.
         ValueError: If it can be no path.
     """
     _real(path, field)
@@ -128,13 +120,9 @@ def check_writable(
 ) -> None:
     """Check, before the work, that a file can be written.
 
-    It is tried, for permissions alone do not tell.
-
-    Args:
-        path (Path): The file; one that exists stays as it is.
-        field (str): The option, for messages.
-        parents (bool): Make the missing folders above it.
-        mark (bytes, optional): See :func:`replaced_file`.
+    It is tried, for permissions alone do not tell; a file that exists stays as
+    it is. ``parents`` makes the missing folders above it, ``mark`` is as of
+    :func:`replaced_file`.
 
     Raises:
         PermissionError: If the file or its folder may not be written.
@@ -151,7 +139,9 @@ def check_writable(
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            _try_open(target)
+            if not target.is_file():
+                raise OSError(errno.EINVAL, 'it is no regular file')
+            os.close(os.open(target, os.O_WRONLY))
         with unfinished(target.parent) as part:
             trial = part.folder / target.name
             trial.write_bytes(b'\0' * 4096)
@@ -161,27 +151,18 @@ def check_writable(
         kind = PermissionError if denied else ValueError
         raise kind(
             f'{field}={str(path)!r} cannot be written: {error.strerror}; '
-            + _remedy(error.errno)
+            + _REMEDIES.get(error.errno, _REMEDIES[None])
         ) from error
 
 
-def _try_open(file: Path) -> None:
-    """Open an existing file for writing, and leave it as it is."""
-    if not file.is_file():
-        raise OSError(errno.EINVAL, 'it is no regular file')
-    os.close(os.open(file, os.O_WRONLY))
-
-
-def _remedy(code: Optional[int]) -> str:
-    remedies: Dict[Optional[int], str] = {
-        errno.ENOENT: 'make the folder that it is to lie in',
-        errno.ENOTDIR: 'choose another place, of which all parts are folders',
-        errno.EEXIST: 'choose another place, of which all parts are folders',
-        errno.ENOSPC: 'make space or choose another place',
-        errno.ENAMETOOLONG: 'choose a shorter name',
-    }
-    other = 'choose another place or have its permissions changed'
-    return remedies.get(code, other)
+_REMEDIES: Dict[Optional[int], str] = {
+    errno.ENOENT: 'make the folder that it is to lie in',
+    errno.ENOTDIR: 'choose another place, of which all parts are folders',
+    errno.EEXIST: 'choose another place, of which all parts are folders',
+    errno.ENOSPC: 'make space or choose another place',
+    errno.ENAMETOOLONG: 'choose a shorter name',
+    None: 'choose another place or have its permissions changed',
+}
 
 
 @contextmanager

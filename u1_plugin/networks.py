@@ -36,16 +36,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def find_module(model: nn.Module, name: str, field: str) -> nn.Module:
-    """The module of that dotted name, through wrappers.
-
-    Args:
-        model (nn.Module): Where to look.
-        name (str): As in ``model.named_modules()``.
-        field (str): The option that named it, for the message.
+    """The module of a name as in ``model.named_modules()``, through wrappers.
 
     Raises:
-        ValueError: If there is none; the message lists what there is at the
-            place where the name goes wrong.
+        ValueError: If there is none; the message names the option ``field``
+            and what there is at the place where the name goes wrong.
     """
     module = model
     path: List[str] = []
@@ -65,17 +60,8 @@ def find_module(model: nn.Module, name: str, field: str) -> nn.Module:
     return module
 
 
-def update_digest(digest: Any, module: nn.Module) -> None:
-    """Feed names and bytes of a module's parameters and buffers to a hash.
-
-    Args:
-        digest: Of :mod:`hashlib`.
-        module (nn.Module): On any device.
-    """
-    _update(digest, module.state_dict())
-
-
-def _update(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+def update_digest(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Feed names and bytes of tensors, on any device, to one of hashlib's."""
     for name, value in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(_raw(value))
@@ -91,15 +77,12 @@ def weights_digest(module: nn.Module) -> str:
     """Name a module's parameters and buffers by their names and values.
 
     Buffers that checkpoints leave out (a preprocessor's mean) count too.
-
-    Args:
-        module (nn.Module): On any device.
     """
     digest = hashlib.blake2b(digest_size=16)
     values = dict(module.named_buffers(), **module.state_dict())
     kinds = {name: str(value.dtype) for name, value in values.items()}
     digest.update(repr(sorted(kinds.items())).encode())
-    _update(digest, values)
+    update_digest(digest, values)
     return digest.hexdigest()
 
 
@@ -119,9 +102,6 @@ def structure_digest(module: nn.Module) -> str:
     outputs are given) of the module and of all inside it, see
     :func:`description`. Of PyTorch's own modules only public attributes count,
     which mostly stay the same from release to release.
-
-    Args:
-        module (nn.Module): Built from a config or by hand.
     """
     return _Describer().structure(module)
 
@@ -135,12 +115,7 @@ def description(
     functions by module and name, functions to which no name leads (lambdas) by
     code, constants and what they enclose, other objects by class and
     attributes. A list is like a tuple; the order of mappings and sets does not
-    matter.
-
-    Args:
-        value: Data, a config, or an object.
-        component (Callable): Of the value of a mapping's ``type``: what it
-            names.
+    matter. ``component`` gives what the value of a mapping's ``type`` names.
     """
     return _Describer(component).text(value)
 

@@ -34,11 +34,7 @@ Function = TypeVar('Function', bound=Callable[..., Any])
 class Range(NamedTuple):
     """Numbers between two ends, for ``Annotated[float, Range(...)]``.
 
-    Attributes:
-        low (float, optional): Least value; None means no least one.
-        high (float, optional): Greatest value; None means no greatest one.
-        low_open (bool): Whether ``low`` itself is out of range.
-        high_open (bool): Whether ``high`` itself is out of range.
+    None is no end; an open one is itself out of range.
     """
 
     low: Optional[float] = None
@@ -155,15 +151,11 @@ def _bound(
 
 
 def check(name: str, value: Any, hint: Any) -> Any:
-    """The value, numbers of NumPy in it as Python's.
-
-    Args:
-        name (str): Of the option, as the user writes it.
-        value: What was given.
-        hint: The annotation that it must fit.
+    """The value of an option, numbers of NumPy in it as Python's.
 
     Raises:
-        ValueError: If it does not; the message names both and what would.
+        ValueError: If it does not fit the annotation ``hint``; the message
+            names the option, the value and what would.
     """
     if not fits(value, hint):
         raise ValueError(f'{name}={shown(value)} must be {wanted(hint)}')

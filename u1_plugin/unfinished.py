@@ -138,11 +138,9 @@ def unfinished(parent: Path) -> Iterator[Part]:
 
 
 def sync(path: Path, content: bool = True) -> None:
-    """Have a file or a folder on the disk.
+    """Have a file, or a folder and its ``content``, on the disk.
 
-    Args:
-        path (Path): Links are not followed.
-        content (bool): Also what a folder holds.
+    Links are not followed.
     """
     paths = [path]
     if content and path.is_dir() and not path.is_symlink():

@@ -19,23 +19,33 @@ from strategies import (
 )
 
 from u1_plugin import measure
-from u1_plugin.lab.analysis import controls, figures, hue, report, verdicts
+from u1_plugin.lab.analysis import (
+    angle_figures,
+    controls,
+    drawing,
+    energy_figures,
+    judging,
+    moment_controls,
+    report_numbers,
+    verdicts,
+)
 from u1_plugin.lab.analysis.layer import INPUT, LayerState
 from u1_plugin.lab.analysis.survey import JUDGED, PLANES, Survey
+from u1_plugin.measure import hue
 
 ANY = st.floats(width=32)
-VERDICTS = (verdicts.SUPPORTED, verdicts.REFUTED, verdicts.UNDECIDED)
+VERDICTS = (judging.SUPPORTED, judging.REFUTED, judging.UNDECIDED)
 CHANCE = st.floats(0, 1) | st.just(math.nan)
 
 
 @st.composite
-def one_test(draw: st.DrawFn) -> verdicts.Test:
+def one_test(draw: st.DrawFn) -> judging.Test:
     estimate = measure.Estimate(*[draw(ANY) for _ in range(3)], draw(CHANCE))
     least = draw(st.sampled_from([0.0, 0.01, 0.5, -math.inf]))
     obstacle, objection, doubt = (
         draw(st.none() | st.just('x')) for _ in range(3)
     )
-    return verdicts.Test(
+    return judging.Test(
         'C1',
         'a',
         's',
@@ -51,13 +61,13 @@ def one_test(draw: st.DrawFn) -> verdicts.Test:
 
 
 @fuzz(
-    'lab.analysis.verdicts.judge, claim_verdict',
+    'lab.analysis.judging.judge, claim_verdict',
     tests=st.lists(st.lists(one_test(), max_size=3), max_size=3),
     alpha=st.floats(0, 1, exclude_min=True, exclude_max=True),
 )
 def test_judge(tests, alpha):
     by_layer = {str(number): own for number, own in enumerate(tests)}
-    found = attempt(lambda: verdicts.judge(by_layer, alpha))
+    found = attempt(lambda: judging.judge(by_layer, alpha))
     flat = [test for own in tests for test in own]
     assert [finding.test for finding in found] == flat
     known = [
@@ -70,17 +80,17 @@ def test_judge(tests, alpha):
         assert close([f.corrected for f in known], by_holm(pvalues), 1e-9)
     for finding in found:
         assert finding.verdict in VERDICTS
-        if finding.verdict == verdicts.SUPPORTED:
+        if finding.verdict == judging.SUPPORTED:
             assert finding in known and finding.corrected < alpha
             assert finding.test.size >= finding.test.least
             assert not finding.test.doubt
-        report.show_estimate(finding.test.estimate)
-        report.show_pvalue(finding.corrected)
-    for row in attempt(lambda: report.verdict_table(found)):
+        drawing.show_estimate(finding.test.estimate)
+        drawing.show_pvalue(finding.corrected)
+    for row in attempt(lambda: report_numbers.verdict_table(found)):
         (claim,) = row['claims'].values()
         each = {finding.verdict for finding in claim['aspects']}
-        held = claim['verdict'] == verdicts.SUPPORTED
-        assert held == (each == {verdicts.SUPPORTED})
+        held = claim['verdict'] == judging.SUPPORTED
+        assert held == (each == {judging.SUPPORTED})
 
 
 @fuzz(
@@ -183,9 +193,9 @@ def test_controls(tmp_path_factory, data, seed):
     if found is REFUSED:
         return
     index = np.arange(len(found.labels))
-    turns = attempt(lambda: controls.turns_of(found, found, 0, index))
-    shifts = attempt(lambda: controls.shifts_of(found, found, index))
-    centring = attempt(lambda: controls.centring_of(found))
+    turns = attempt(lambda: moment_controls.turns_of(found, found, 0, index))
+    shifts = attempt(lambda: moment_controls.shifts_of(found, found, index))
+    centring = attempt(lambda: moment_controls.centring_of(found))
     for layer, turn, shift, centre in zip(
         found.layers, turns, shifts, centring
     ):
@@ -243,24 +253,24 @@ def test_figures(tmp_path_factory, data):
     nulls = {layer.name: {plane: np.zeros(9) for plane in PLANES}}
     drawn = attempt(
         lambda: [
-            figures.energy_maps(found.layers),
-            figures.radial_profiles(found.layers[1:], found.layers[0]),
-            figures.sombrero_surfaces(found.layers[1:]),
-            figures.moment_clouds(layer, found.labels, CLASSES, planes),
-            figures.polar_histograms(layer, CLASSES, planes),
-            figures.plane_agreement(layer, CLASSES, planes, estimate),
-            figures.information_bars(dependence, nulls),
+            energy_figures.energy_maps(found.layers),
+            energy_figures.radial_profiles(found.layers[1:], found.layers[0]),
+            energy_figures.sombrero_surfaces(found.layers[1:]),
+            angle_figures.moment_clouds(layer, found.labels, CLASSES, planes),
+            angle_figures.polar_histograms(layer, CLASSES, planes),
+            angle_figures.plane_agreement(layer, CLASSES, planes, estimate),
+            angle_figures.information_bars(dependence, nulls),
         ]
     )
     shown = data.draw(st.sampled_from(drawn))
-    assert attempt(lambda: figures.png(shown, 20)).startswith(b'\x89PNG')
-    panels = attempt(lambda: figures.energy_maps(found.layers)).axes
+    assert attempt(lambda: drawing.png(shown, 20)).startswith(b'\x89PNG')
+    panels = attempt(lambda: energy_figures.energy_maps(found.layers)).axes
     for panel, own in zip(panels, found.layers):
         assert close(panel.images[0].get_array(), own.energy.mean_map)
 
 
 @fuzz(
-    'lab.analysis.hue.to_rgb',
+    'measure.hue.to_rgb',
     theta=st.floats(-9, 9),
     saturation=st.floats(-1, 2),
     value=st.floats(-1, 2),
@@ -281,7 +291,7 @@ def test_to_rgb(theta, saturation, value, palette):
 @fuzz('lab.analysis.report: numbers as text', values=st.tuples(*[ANY] * 4))
 def test_numbers(values):
     estimate = measure.Estimate(*values)
-    text = attempt(lambda: report.show_estimate(estimate))
+    text = attempt(lambda: drawing.show_estimate(estimate))
     assert 'nan' not in text and 'None' not in text
-    assert 'nan' not in attempt(lambda: report.show_pvalue(values[3]))
-    assert 'nan' not in attempt(lambda: report.show_number(values[0]))
+    assert 'nan' not in attempt(lambda: drawing.show_pvalue(values[3]))
+    assert 'nan' not in attempt(lambda: drawing.show_number(values[0]))

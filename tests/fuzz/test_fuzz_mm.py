@@ -32,7 +32,7 @@ from u1_plugin.mm.hooks.measure_class_angles_hook import MeasureClassAnglesHook
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.mm.hooks.visualization_hook import U1VisualizationHook
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
-from u1_plugin.mm.memory_sampler import MemorySampler
+from u1_plugin.mm.memory_loader import MemorySampler
 from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
 
 ORTHANT = choice(*ORTHANT_MAPS)

@@ -20,9 +20,9 @@ from strategies import (
 
 from u1_plugin import measure
 from u1_plugin.lab import statistics
-from u1_plugin.lab.analysis import verdicts
+from u1_plugin.lab.analysis import judging, verdicts
 from u1_plugin.lab.benchmark import statistics as benchmark
-from u1_plugin.lab.splits import split_indices
+from u1_plugin.lab.image_folders import split_indices
 from u1_plugin.lab.subsets import few_shots, long_tail, noisy_labels
 
 #: Accuracies in per cent of so many images: with ties, as they come.
@@ -215,7 +215,7 @@ def test_verdicts(maps, alpha):
     )
     right = _inside(alpha)
     findings = attempt(
-        lambda: verdicts.judge(dict(layer=tests), alpha),
+        lambda: judging.judge(dict(layer=tests), alpha),
         {} if right else dict(alpha=alpha),
     )
     if findings is REFUSED:
@@ -231,7 +231,11 @@ def test_verdicts(maps, alpha):
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(np.array)
 
 
-@fuzz('lab.splits.split_indices', labels=LABELS, seed=st.integers(0, 9) | JUNK)
+@fuzz(
+    'lab.image_folders.split_indices',
+    labels=LABELS,
+    seed=st.integers(0, 9) | JUNK,
+)
 def test_split_indices(labels, seed):
     counts = np.unique(labels, return_counts=True)[1]
     right = whole(0, 9, 2**32 - 1).is_right(seed) and counts.min() >= 10

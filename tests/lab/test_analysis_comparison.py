@@ -24,9 +24,13 @@ from u1_plugin.lab.analysis.comparison import (
     match_layers,
     paired_difference,
 )
-from u1_plugin.lab.analysis.comparison_table import markdown_table
 from u1_plugin.lab.analysis.images import check_same_images
-from u1_plugin.lab.analysis.layer import LayerState, angle_sums
+from u1_plugin.lab.analysis.layer import (
+    LayerState,
+    ResampledMaps,
+    angle_sums,
+    image_weights,
+)
 from u1_plugin.lab.analysis.paired_statistics import (
     STATISTICS,
     Drawn,
@@ -36,7 +40,7 @@ from u1_plugin.lab.analysis.paired_statistics import (
     pooled_vectors,
     statistics_of,
 )
-from u1_plugin.lab.analysis.resampling import ResampledMaps, image_weights
+from u1_plugin.lab.analysis.report import markdown_table
 from u1_plugin.lab.analysis.second_network import second_network
 from u1_plugin.lab.analysis.survey import INPUT, JUDGED, Survey
 from u1_plugin.measure import (
@@ -45,8 +49,8 @@ from u1_plugin.measure import (
     collapse_of,
     symmetry,
 )
-from u1_plugin.measure.profile import concentration, fit_sombrero
-from u1_plugin.measure.sombrero import heights
+from u1_plugin.measure.profile import concentration
+from u1_plugin.measure.sombrero import fit_sombrero, heights
 from u1_plugin.mm.angle_measure import AngleMeasure, AngleOptions
 
 

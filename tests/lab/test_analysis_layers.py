@@ -9,9 +9,12 @@ import torch.nn.functional as F
 from helpers import build, images, plain_config
 from torch import nn
 
+from u1_plugin.lab.analysis.bottlenecks import (
+    _all_passes_through,
+    find_bottlenecks,
+)
 from u1_plugin.lab.analysis.layer import LayerState
 from u1_plugin.lab.analysis.sources import load_network, set_padding
-from u1_plugin.measure.bottlenecks import _all_passes_through, find_bottlenecks
 from u1_plugin.nn.taps import MapCollector
 
 

@@ -17,14 +17,14 @@ from PIL import Image
 
 from u1_plugin.lab.benchmark.behaviour import accuracy, load_run, signals
 from u1_plugin.lab.benchmark.behaviour_features import collapse_values
-from u1_plugin.lab.benchmark.behaviour_images import (
+from u1_plugin.lab.benchmark.images import (
+    Images,
     all_splits,
     check_colours,
     class_folder,
-    train_images,
+    split_images,
     trained_classes,
 )
-from u1_plugin.lab.benchmark.images import Images, split_images
 from u1_plugin.lab.benchmark.transfer import transfer
 
 CLASSES = ('food.fruit', 'food.sweet', 'sky.moon', 'sky.sun')
@@ -108,7 +108,7 @@ def test_all_that_looks_at_images(tool, place):
     config = Config.fromfile(place / FIRST / 'config.py')
     drawer = class_folder(config, place / 'own/drawer')
     assert drawer.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    parts = dict(train=train_images(config), test=split_images(config))
+    parts = {s: split_images(config, split=s) for s in ('train', 'test')}
     assert len(parts['train'].labels) == 24
     for arm in ('one-hot', 'u1-feature'):
         model = load_run((place / FIRST).parents[1] / arm / 'seed0', 8)
@@ -155,12 +155,13 @@ def test_what_is_not_asked_is_not_measured(tool, place):
 
 def test_few_images_are_of_all_classes(place, root):
     config = config_of(root, place / 'own')
-    few = train_images(config, limit=8)
+    few = split_images(config, limit=8, split='train')
     assert sorted(set(few.labels)) == [0, 1, 2, 3]
-    again = train_images(config)
+    again = split_images(config, split='train')
     assert len(again.labels) == 24
     # As the test split is prepared: nothing of it is random.
-    assert torch.equal(again.inputs, train_images(config).inputs)
+    twice = split_images(config, split='train')
+    assert torch.equal(again.inputs, twice.inputs)
 
 
 def test_names_of_the_classes(place, root, tmp_path):

@@ -127,6 +127,8 @@ def test_holm_by_hand():
     assert corrected['a'] == pytest.approx(0.04)
     assert math.isnan(corrected['none'])
     assert holm({}) == {}
+    with pytest.raises(ValueError, match="pvalues={'a': 2} must be in"):
+        holm(dict(a=2))
 
 
 def test_seeds_needed_agrees_with_a_simulation():

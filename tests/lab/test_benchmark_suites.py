@@ -2,12 +2,14 @@
 
 import copy
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,7 @@ from u1_plugin.lab.benchmark import pool
 from u1_plugin.lab.benchmark.expand import expand
 from u1_plugin.lab.benchmark.folder import check_folder, locked
 from u1_plugin.lab.benchmark.plan import check_plan
-from u1_plugin.lab.benchmark.slots import make_slots
+from u1_plugin.lab.benchmark.pool import make_slots
 from u1_plugin.lab.benchmark.suite import load_suite
 from u1_plugin.lab.benchmark.table import (
     PairingError,
@@ -249,9 +251,9 @@ GOOD = dict(
 @pytest.mark.parametrize(
     'change, words',
     [
-        (dict(seeds=0), 'suite.seeds=0 must be a number >= 1'),
-        (dict(first_seed=-1), 'suite.first_seed=-1 must be a number >= 0'),
-        (dict(seeds='ten'), "suite.seeds='ten' must be of type int"),
+        (dict(seeds=0), 'suite.seeds=0 must be an integer >= 1'),
+        (dict(first_seed=-1), 'suite.first_seed=-1 must be an integer >= 0'),
+        (dict(seeds='ten'), "suite.seeds='ten' must be an integer >= 1"),
         (dict(arms=['u1-feature']), 'exactly one arm with role: baseline'),
         (dict(arms=['one-hot', 'u1']), 'must be different names among'),
         (dict(arms=['one-hot', 'one-hot']), 'different names'),
@@ -305,18 +307,18 @@ GOOD = dict(
         (dict(name='.hidden'), "suite.name: the name '.hidden'"),
         (dict(name='<b>'), "suite.name: the name '<b>'"),
         (dict(name='a' * 101), 'suite.name: the name'),
-        (dict(name=3), 'suite.name=3 must be of type str'),
-        (dict(seeds=True), 'suite.seeds=True must be of type int'),
-        (dict(seeds=2.0), 'suite.seeds=2.0 must be of type int'),
-        (dict(seeds=10**9), 'suite.seeds=1000000000 must be a number'),
+        (dict(name=3), 'suite.name=3 must be a string'),
+        (dict(seeds=True), 'suite.seeds=True must be an integer'),
+        (dict(seeds=2.0), 'suite.seeds=2.0 must be an integer'),
+        (dict(seeds=10**9), 'suite.seeds=1000000000 must be an integer'),
         (dict(first_seed=2**32 - 1), 'suite.first_seed=.*no room'),
-        (dict(processes=0), 'suite.processes=0 must be a number'),
+        (dict(processes=0), 'suite.processes=0 must be an integer'),
         (dict(arms=[1]), r'suite.arms=\[1\] must be different names'),
         (dict(arms=[['one-hot']]), 'suite.arms=.*must be different names'),
         (dict(configs=[CONFIG]), r'suite.configs\[0\]=.*must be a mapping'),
         (
             dict(configs=[dict(config=CONFIG, set=[1])]),
-            r'suite.configs\[0\].set=\[1\] must be of type dict',
+            r'suite.configs\[0\].set=\[1\] must be a dict',
         ),
         (
             dict(configs=[dict(config=CONFIG, set={1: 2})]),
@@ -346,13 +348,13 @@ GOOD = dict(
             ),
             'are one folder',
         ),
-        (dict(define=['x']), 'suite.define=.*must be of type dict'),
+        (dict(define=['x']), 'suite.define=.*must be a dict'),
         (dict(define={7: dict(role='u1')}), 'suite.define: the name 7'),
         (
             dict(define={'x': dict(role='u1', measured=3)}),
-            'suite.define.x.measured=3 must be of type str',
+            'suite.define.x.measured=3 must be a string or None',
         ),
-        (dict(ablations=[]), r'suite.ablations=\[\] must be of type dict'),
+        (dict(ablations=[]), r'suite.ablations=\[\] must be a dict'),
         (dict(ablations=dict(set={})), 'suite.ablations.seeds=None must be'),
         (
             dict(ablations=dict(seeds=1, set={'x': [3]})),
@@ -364,7 +366,7 @@ GOOD = dict(
         ),
         (
             dict(exploratory=dict(seeds=9, arms=['center-loss'])),
-            'suite.exploratory.seeds=9 must be a number >= 1 and <= 2',
+            'suite.exploratory.seeds=9 must be an integer >= 1 and <= 2',
         ),
         (
             dict(exploratory=dict(seeds=1, arms=['center-loss', 'u1-zero'])),
@@ -589,14 +591,42 @@ def test_a_forked_run_leaves_threads_alone_that_nobody_set(
     """On a GPU: there OMP_NUM_THREADS is the user's to set."""
     done = []
     monkeypatch.setattr(pool, 'run_mmpretrain_tool', done.append)
-    monkeypatch.setattr(pool, 'die_with', lambda parent: None)
+    monkeypatch.setattr(pool, 'die_with', lambda parent, by: None)
     monkeypatch.setattr('os.dup2', lambda *ends: None)
     monkeypatch.setattr('torch.set_num_threads', done.append)
     monkeypatch.setattr('sys.argv', [])
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
-    for slot in make_slots(1, '0', 1, None), make_slots(1, None, 1, None):
-        pool._train_forked([], tmp_path / 'log', slot[0].environment(), 0)
+    for (slot,) in make_slots(1, '0', 1, None), make_slots(1, None, 1, None):
+        pool._train([], [], slot.environment(), 0, 0, 0)
     assert done == ['train.py', 1, 'train.py']
+
+
+def test_a_launcher_is_asked_to_end_before_it_is_killed(tmp_path):
+    """And holds the folder's lock until it has."""
+    script = (
+        'sleep 60 & trap "kill $!; echo bye; exit 7" TERM; echo hello; wait'
+    )
+    run = SimpleNamespace(
+        name='run', folder=tmp_path, write_config=lambda: 'c.py'
+    )
+    with locked(tmp_path) as lock:
+        slot = SimpleNamespace(
+            forks=False,
+            options=lambda *place: [],
+            command=lambda *place: ['bash', '-c', f'{script} 3<&{lock}'],
+            environment=lambda: dict(os.environ),
+        )
+        job = pool.Job(run, slot, tmp_path, lock)
+        while 'hello' not in job.log.read_text():
+            time.sleep(0.1)
+        assert job.process.exitcode is None
+        job.stop()
+        assert job.process.exitcode == 7
+        assert job.error().endswith('hello\nbye')
+        slot.command = lambda *place: [str(tmp_path / 'nothing')]
+        job = pool.Job(run, slot, tmp_path, lock)
+        job.process.join()
+        assert 'exit status 1' in job.error()
 
 
 def test_slots():

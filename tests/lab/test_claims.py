@@ -32,7 +32,8 @@ from u1_plugin.lab.analysis.claims_table import (
     csv_table,
     judge_table,
 )
-from u1_plugin.lab.analysis.verdicts import Test, concentration_tests, judge
+from u1_plugin.lab.analysis.judging import Test, judge
+from u1_plugin.lab.analysis.verdicts import concentration_tests
 from u1_plugin.lab.benchmark.table import read_csv, save_csv
 from u1_plugin.measure.accumulators import EnergyAccumulator
 from u1_plugin.measure.estimate import Estimate

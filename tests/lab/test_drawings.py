@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from u1_plugin.lab.drawings import common_classes, on_white, split_kinds
+from u1_plugin.lab.image_folders import common_classes, on_white, split_kinds
 from u1_plugin.nn import ClassAngles
 
 CONVERTERS = Path(__file__).resolve().parents[2] / 'tools/dataset_converters'

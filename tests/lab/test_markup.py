@@ -37,7 +37,7 @@ from u1_plugin.lab.markup import (
 from u1_plugin.lab.markup import (
     html as html_pages,
 )
-from u1_plugin.measure.visualization import MomentPanel, plot_moments
+from u1_plugin.lab.moment_figure import MomentPanel, plot_moments
 from u1_plugin.mm.pictures import angle_picture
 
 HOSTILE = (

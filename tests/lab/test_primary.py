@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from benchmark_results import make_table
 
-from u1_plugin.lab.benchmark.primary import Primary, read_primary
-from u1_plugin.lab.benchmark.primary_report import (
+from u1_plugin.lab.benchmark.primary import (
+    Primary,
     check_primary,
     load_primary,
     primary_frame,
+    read_primary,
     write_primary,
 )
 from u1_plugin.lab.benchmark.statistics import (

@@ -21,9 +21,8 @@ from mmpretrain.registry import MODELS
 from u1_plugin.lab.divergence_hook import DivergenceHook
 from u1_plugin.lab.going_on import why_anew
 from u1_plugin.lab.paired_start_hook import PairedStartHook
-from u1_plugin.lab.run_record_hook import RunRecordHook
+from u1_plugin.lab.run_record_hook import RunRecordHook, held
 from u1_plugin.lab.sample_seed_hook import SampleSeedHook
-from u1_plugin.lab.work_dir import held
 from u1_plugin.mm.hooks.whole_checkpoint_hook import WholeCheckpointHook
 
 PREPROCESSOR = dict(

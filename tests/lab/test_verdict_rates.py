@@ -17,8 +17,12 @@ from u1_plugin.lab.analysis.error_rates import (
 )
 from u1_plugin.lab.analysis.verdicts import sombrero_tests
 from u1_plugin.measure import EnergyAccumulator
-from u1_plugin.measure.profile import fit_sombrero
-from u1_plugin.measure.sombrero import height_rows, heights, trough_ring
+from u1_plugin.measure.sombrero import (
+    fit_sombrero,
+    height_rows,
+    heights,
+    trough_ring,
+)
 
 
 def summary_of(mean_map: np.ndarray, n: int = 40, noise: float = 0.05):

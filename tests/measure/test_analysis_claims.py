@@ -13,21 +13,17 @@ from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 from statsmodels.stats.multitest import multipletests
 
 from u1_plugin.geometry import circular_correlation as correlation_of_tensors
+from u1_plugin.lab.analysis.judging import claim_verdict, judge
 from u1_plugin.lab.analysis.verdicts import (
     angle_tests,
-    claim_verdict,
     concentration_tests,
-    judge,
     sombrero_tests,
 )
 from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
-from u1_plugin.measure.circular_tests import (
-    circular_correlation,
-    holm,
-    rayleigh_pvalue,
-)
+from u1_plugin.measure.circular_tests import holm, rayleigh_pvalue
+from u1_plugin.measure.correlations import circular_correlation
 from u1_plugin.measure.information import (
-    _blocks,
+    _drawn,
     bootstrap,
     class_dependence,
     mutual_information,
@@ -36,11 +32,11 @@ from u1_plugin.measure.information import (
 )
 from u1_plugin.measure.profile import (
     concentration,
-    fit_sombrero,
+    make_rings,
     rotational_symmetry,
     symmetry,
 )
-from u1_plugin.measure.rings import make_rings
+from u1_plugin.measure.sombrero import fit_sombrero
 
 SIZE = 14
 
@@ -467,11 +463,24 @@ def test_draws_of_the_dependence_are_as_many_as_the_signature_says():
     assert class_dependence(table, 9) != class_dependence(table, 9, seed=1)
 
 
-def test_tables_are_drawn_in_blocks_of_64_mebibytes():
-    assert list(_blocks(10, 2**21)) == [4, 4, 2]
-    assert list(_blocks(3, 2**23 + 1)) == [1, 1, 1]
-    assert list(_blocks(5, 2**22 + 1)) == [1] * 5
-    assert list(_blocks(5, 360)) == [5]
+@pytest.mark.parametrize(
+    'entries, sizes',
+    [
+        (2**21, [4, 4, 2]),
+        (2**23 + 1, [1, 1, 1]),
+        (2**22 + 1, [1] * 5),
+        (360, [5]),
+    ],
+)
+def test_tables_are_drawn_in_blocks_of_64_mebibytes(entries, sizes):
+    asked = []
+
+    def draw(size):
+        asked.append(size)
+        return np.ones((size, 2, 2))
+
+    found = _drawn(sum(sizes), np.broadcast_to(0.0, entries), draw)
+    assert asked == sizes and found.shape == (sum(sizes), 2)
 
 
 def test_where_chance_says_all_nothing_is_beyond_it():

@@ -12,12 +12,13 @@ from u1_plugin.measure.accumulators import EnergyAccumulator
 from u1_plugin.measure.estimate import NORMAL_QUANTILE, t_estimate
 from u1_plugin.measure.profile import (
     EnergySummary,
+    Rings,
     concentration,
-    fit_sombrero,
+    make_rings,
     rotational_symmetry,
     symmetry,
 )
-from u1_plugin.measure.rings import Rings, make_rings
+from u1_plugin.measure.sombrero import fit_sombrero
 
 
 def naive_rings(height: int, width: int, bins: int):

@@ -5,13 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from u1_plugin.lab.analysis.judging import Finding, Test, claim_verdict, judge
 from u1_plugin.lab.analysis.verdicts import (
-    Finding,
-    Test,
     angle_tests,
-    claim_verdict,
     concentration_tests,
-    judge,
     sombrero_tests,
 )
 from u1_plugin.measure.circular_tests import holm, summarize_class_angles
@@ -20,12 +17,11 @@ from u1_plugin.measure.estimate import Estimate
 from u1_plugin.measure.information import class_dependence
 from u1_plugin.measure.profile import (
     EnergySummary,
+    Rings,
     concentration,
-    fit_sombrero,
     symmetry,
 )
-from u1_plugin.measure.rings import Rings
-from u1_plugin.measure.sombrero import heights
+from u1_plugin.measure.sombrero import fit_sombrero, heights
 from u1_plugin.measure.without_noise import highest_symmetry
 
 CLEAR = Estimate(0.8, 0.7, 0.9, 0.001)

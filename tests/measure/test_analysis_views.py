@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from u1_plugin.measure.naming import written_as
-from u1_plugin.measure.probe import class_labels
+from u1_plugin.measure.probe_options import class_labels, written_as
 from u1_plugin.measure.views import PlainView, is_augmented
 
 

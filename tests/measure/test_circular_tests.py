@@ -12,11 +12,11 @@ from statsmodels.stats.multitest import multipletests
 from u1_plugin import geometry
 from u1_plugin.measure.circular_tests import (
     between_share,
-    circular_correlation,
     holm,
     rayleigh_pvalue,
     summarize_class_angles,
 )
+from u1_plugin.measure.correlations import circular_correlation
 
 Z = 1.959963984540054
 

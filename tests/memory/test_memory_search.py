@@ -26,7 +26,7 @@ from u1_plugin.memory import (
     coreset,
     vote,
 )
-from u1_plugin.memory.exact_search import _top
+from u1_plugin.memory.exact_search import _greater, _top
 from u1_plugin.memory.precise import distances, prepared, total
 from u1_plugin.memory.scores import Scores, sample_of
 
@@ -720,6 +720,39 @@ def test_the_greatest_of_a_long_row(k, more):
     assert torch.equal(at, expected.indices)
 
 
+@given(
+    st.integers(1, 5),
+    st.integers(1, 200),
+    st.integers(-1, 40),
+    st.integers(0, 9),
+)
+def test_what_is_above_a_bound_is_found(rows, count, least, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 40, (rows, count), generator=generator).float()
+    bounds = (least + torch.arange(float(rows)))[:, None]
+    values, at = _greater(scores, bounds)
+    for row, wanted in enumerate(scores > bounds):
+        kept = ~values[row].isneginf()
+        assert torch.equal(at[row][kept], wanted.nonzero()[:, 0])
+        assert torch.equal(values[row][kept], scores[row][wanted])
+
+
+@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('order', ['nearest last', 'nearest first', 'equal'])
+def test_later_blocks_are_searched_for_what_is_nearer(metric, order):
+    """Of the first block alone all groups are ranked."""
+    vectors = torch.randn(700, 6, generator=torch.Generator().manual_seed(2))
+    asked = torch.randn(9, 6, generator=torch.Generator().manual_seed(3))
+    far = all_distances(asked, vectors, metric).mean(0)
+    turned = far.argsort(descending=order == 'nearest last')
+    vectors = vectors[:90].repeat(8, 1) if order == 'equal' else vectors[turned]
+    bank = bank_of(vectors, 130)
+    found = ExactSearch(bank, metric, block=130).search(asked, 12)
+    assert_nearest(found, asked, vectors, metric, 12)
+    for row in found.indices:
+        assert len(row.unique()) == 12
+
+
 @pytest.mark.parametrize('metric', METRICS)
 def test_rows_longer_than_any_candidates(metric):
     generator = torch.Generator().manual_seed(1)
@@ -782,9 +815,9 @@ def test_what_ranks_a_pixel_lies_between_its_bounds(metric, offset, width):
     vectors[20:24] = asked[-1] = 0
     search = ExactSearch(bank_of(vectors), metric)
     given = None if width is None else bias('image', width)
-    question = search._question(asked, slice(None), given)
+    question = search.scores.asked(asked, given)
     # Of zeros, products of centred vectors say nothing.
-    known = question.asked.slack.isfinite()
+    known = question.slack.isfinite()
     assert known[:-1].all()
     assert known[-1] == (metric == 'l2' or search.scores.plain)
     candidates = search._candidates(question, 120)
@@ -796,7 +829,7 @@ def test_what_ranks_a_pixel_lies_between_its_bounds(metric, offset, width):
         scaled = far
         if metric == 'l2':
             scaled = (far * search.scores.scale).square() / 2
-        truth = question.asked.base[:, None] - scaled
+        truth = question.base[:, None] - scaled
     else:
         rows = torch.arange(17)[:, None]
         truth = given.of_pairs(rows, candidates.indices, far)

@@ -18,7 +18,7 @@ from u1_plugin.memory import (
     check_engine,
     parse_engine,
 )
-from u1_plugin.memory.engine_configs import engine_options
+from u1_plugin.memory.engines import engine_options
 
 IVF = 'IVF4,Flat'
 FORMS = [

@@ -31,7 +31,8 @@ from tensorboard.backend.event_processing.event_accumulator import (
 
 from u1_plugin.geometry import energy, image_moment, pooled_vector
 from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
-from u1_plugin.measure.probe import Probe, Source, class_labels
+from u1_plugin.measure.probe import Probe, Source
+from u1_plugin.measure.probe_options import class_labels
 from u1_plugin.mm.hooks.angle_stats_hook import AngleStatsHook
 from u1_plugin.mm.hooks.energy_map_hook import EnergyMapHook
 from u1_plugin.mm.hooks.measure_class_angles_hook import (

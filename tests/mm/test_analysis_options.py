@@ -15,7 +15,7 @@ from u1_plugin.mm.hooks.measure_class_angles_hook import (
     MeasureClassAnglesHook,
     class_angles_of,
 )
-from u1_plugin.mm.optim import CPUAmpOptimWrapper
+from u1_plugin.mm.launch import CPUAmpOptimWrapper
 from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
 
 NAN = float('nan')

@@ -23,7 +23,7 @@ from torchvision import transforms
 
 from u1_plugin.mm import data
 from u1_plugin.mm.data_content import content_digests, gt_labels
-from u1_plugin.mm.memory_sampler import MemorySampler
+from u1_plugin.mm.memory_loader import MemorySampler
 
 LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 FLIP = dict(type='RandomFlip', prob=0.5)

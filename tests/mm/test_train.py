@@ -14,8 +14,11 @@ from mmengine import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain import ImageClassificationInferencer
 
-from u1_plugin.mm.launch import mmpretrain_tool, with_options
-from u1_plugin.mm.optim import CPUAmpOptimWrapper
+from u1_plugin.mm.launch import (
+    CPUAmpOptimWrapper,
+    mmpretrain_tool,
+    with_options,
+)
 
 BASELINE = 'configs/digits/resnet18-narrow_1xb64_digits.py'
 U1 = 'configs/digits/resnet18-narrow_1xb64_digits_u1.py'

@@ -17,7 +17,7 @@ from u1_plugin.nn import (
     U1Loss,
     base,
 )
-from u1_plugin.nn.constants import ConstantCache
+from u1_plugin.nn.base import ConstantCache
 
 
 def test_the_loss_of_a_plain_network():

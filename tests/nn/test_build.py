@@ -9,7 +9,7 @@ from helpers import build, images, plain_config, u1_config
 from torch import nn
 
 from u1_plugin.nn import ClassAngles
-from u1_plugin.nn.build import build_branch
+from u1_plugin.nn.branch import build_branch
 from u1_plugin.timm import U1ClassificationTask
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from u1_plugin.nn.trial import count_logits, names_its_size, watch
+from u1_plugin.nn.trial import count_logits, named_size, watch
 
 #: In the order in which they are tried.
 SIDES = (224, 32, 28, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 448, 512)
@@ -86,13 +86,13 @@ def test_a_network_may_name_its_size(attributes):
     model = Picky(3, 40, 48)
     for name, value in attributes.items():
         setattr(model, name, value)
-    assert names_its_size(model)
+    assert named_size(model)
     assert given_to(model) == [(2, 3, 40, 48)]
     for name in ('backbone', 'model'):  # or the network inside of it does
         parent = nn.Module()
         parent.add_module(name, model)
         parent.forward = model.forward
-        assert names_its_size(parent) and watch(parent).size == (40, 48)
+        assert named_size(parent) and watch(parent).size == (40, 48)
 
 
 def test_a_number_is_the_side_of_a_square():
@@ -103,10 +103,10 @@ def test_a_number_is_the_side_of_a_square():
 
 def test_a_size_that_is_not_fixed_is_none():
     model = Picky(3, 224, 224)
-    assert not names_its_size(model)
+    assert not named_size(model)
     model.default_cfg = dict(fixed_input_size=False, input_size=(3, 40, 48))
     model.input_size = (3, 40, 48)
-    assert not names_its_size(model)
+    assert not named_size(model)
     assert watch(model).size == (224, 224)
 
 

@@ -27,10 +27,10 @@ from u1_plugin.geometry import (
     pooled_vector,
     to_positive_orthant,
 )
-from u1_plugin.lab.analysis import controls, survey
+from u1_plugin.lab.analysis import controls, moment_controls, survey
+from u1_plugin.lab.analysis.angle_figures import polar_histograms
 from u1_plugin.lab.analysis.built_in import image_folder
-from u1_plugin.lab.analysis.figures import png, polar_histograms
-from u1_plugin.lab.analysis.hue import to_rgb
+from u1_plugin.lab.analysis.drawing import png, show_estimate, show_pvalue
 from u1_plugin.lab.analysis.images import (
     make_dataset,
     make_loader,
@@ -38,10 +38,10 @@ from u1_plugin.lab.analysis.images import (
     subset_index,
 )
 from u1_plugin.lab.analysis.layer import LayerState
-from u1_plugin.lab.analysis.report import show_estimate, show_pvalue
 from u1_plugin.lab.analysis.sources import Network, load_network, untrained_twin
 from u1_plugin.lab.markup import plain
 from u1_plugin.measure import fisher_lee_correlation
+from u1_plugin.measure.hue import to_rgb
 
 COUNT = 40
 CLASSES = ('0', '1', '2', '3')
@@ -151,9 +151,9 @@ def test_angles_of_the_images_turn_with_them(network, loader, found, tmp_path):
             scratch,
             CLASSES,
             planes=(),
-            transform=controls.quarter_turn(times),
+            transform=moment_controls.quarter_turn(times),
         )
-        row = controls.turns_of(found, turned, 90 * times, index)[0]
+        row = moment_controls.turns_of(found, turned, 90 * times, index)[0]
         assert row.layer == survey.INPUT and row.n == COUNT
         assert row.mean == pytest.approx(degrees, abs=1e-3)
         assert row.length == pytest.approx(1, abs=1e-6)
@@ -193,16 +193,16 @@ def test_moments_follow_a_shift(network, loader, found, tmp_path):
         tmp_path,
         CLASSES,
         planes=(),
-        transform=controls.shift_right,
+        transform=moment_controls.shift_right,
     )
-    row = controls.shifts_of(found, moved, np.arange(COUNT))[0]
+    row = moment_controls.shifts_of(found, moved, np.arange(COUNT))[0]
     assert row.along.low > 0.1  # the digits fill half of the width
     assert row.n == COUNT
 
 
 def test_shift_moves_by_an_eighth():
     x = torch.arange(16.0).expand(1, 1, 2, 16)
-    shifted = controls.shift_right(x)
+    shifted = moment_controls.shift_right(x)
     assert shifted[0, 0, 0].tolist() == [0, 0, *range(14)]
 
 
@@ -235,7 +235,7 @@ def test_without_an_angle_nothing_is_told(tmp_path):
     row = controls.shuffles_of(layer, labels, 3, orders=9)
     assert np.isnan([row.own, row.median, row.rank, row.chance]).all()
     none = survey.Survey([layer] * 2, labels, CLASSES)
-    assert np.isnan(controls.centring_of(none)[1].follows).all()
+    assert np.isnan(moment_controls.centring_of(none)[1].follows).all()
     picture = polar_histograms(layer, CLASSES, ['image', 'pca_centred'])
     assert png(picture, 20).startswith(b'\x89PNG')
 

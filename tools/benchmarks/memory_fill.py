@@ -1,11 +1,11 @@
 """How much of a backbone's own rate is left while it fills a memory.
 
 The same batches run through the same frozen network, in turns whose order
-rotates: forward alone, filling a bank in memory, filling one on disk (with its
-checksum and all at the end). Ratios are paired: each turn's forward seconds by
-the same turn's filling seconds, so 1 means that the filling costs nothing.
-Without a GPU, seconds are the processor's, which other processes lengthen less
-than the clock's.
+rotates and turns: forward alone, filling a bank in memory, filling one on disk
+(with its checksum and all at the end). Ratios are paired: each turn's forward
+seconds by the same turn's filling seconds, so 1 means that the filling costs
+nothing. Without a GPU, seconds are the processor's, which other processes
+lengthen less than the clock's.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 import u1_plugin  # noqa: F401  (registers the components)
 from u1_plugin.files import new_file, new_path
+from u1_plugin.lab.alternation import order_of
 from u1_plugin.memory import MemoryBank, bank_on_disk
 
 ARMS = ('forward', 'in memory', 'on disk')
@@ -98,12 +99,12 @@ def measure(options: argparse.Namespace) -> List[Dict[str, float]]:
         for arm in ARMS:  # warm up
             epoch(model, batches[:1], arm, Path(folder))
         for turn in track(range(options.turns), console=Console(stderr=True)):
-            first = turn % len(ARMS)
-            order = ARMS[first:] + ARMS[:first]
-            seconds = {
-                arm: epoch(model, batches, arm, Path(folder)) for arm in order
-            }
-            records.append(seconds)
+            records.append(
+                {
+                    arm: epoch(model, batches, arm, Path(folder))
+                    for arm in order_of(ARMS, turn)
+                }
+            )
     return records
 
 

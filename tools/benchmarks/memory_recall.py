@@ -23,9 +23,14 @@ from rich.table import Table
 from torch import Tensor
 
 from u1_plugin.files import new_file, new_path, replaced_file
-from u1_plugin.memory import ExactSearch, MemoryBank, Neighbours, Pixels
-from u1_plugin.memory.engines import FaissSearch
-from u1_plugin.mm.memory_maps import read_maps
+from u1_plugin.lab.memory_maps import read_maps
+from u1_plugin.memory import (
+    ExactSearch,
+    FaissSearch,
+    MemoryBank,
+    Neighbours,
+    Pixels,
+)
 
 FACTORIES = ('HNSW32', 'IVF{cells},Flat', 'IVF{cells},SQ8')
 _BLOCK = 65536  # vectors that are drawn and appended at a time

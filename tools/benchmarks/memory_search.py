@@ -1,7 +1,7 @@
 """Queries a second and peak memory of search engines, in alternation.
 
 All engines of a size are there at once, on a CPU each in a process of its own:
-one searches while the others wait, and the order rotates each round. A ratio
+one searches while the others wait, in an order that rotates and turns. A ratio
 is that to the bare matrix product of queries and vectors in the same round,
 which no exact search in the same precision can beat.
 
@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from u1_plugin.files import new_file, new_path
-from u1_plugin.measure.alternation import (
+from u1_plugin.lab.alternation import (
     Failure,
     OtherProcess,
     alternate,

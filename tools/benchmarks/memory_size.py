@@ -18,6 +18,7 @@ from rich.table import Table
 
 from u1_plugin.extras import needs
 from u1_plugin.files import new_file, new_path, replaced_file
+from u1_plugin.lab.memory_maps import read_maps
 from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.memory import (
     ExactSearch,
@@ -27,7 +28,6 @@ from u1_plugin.memory import (
     coreset,
     vote,
 )
-from u1_plugin.mm.memory_maps import read_maps
 
 with needs('lab'):
     from sklearn.model_selection import train_test_split

@@ -24,7 +24,12 @@ from typing import Dict, Sequence
 from PIL import Image
 
 from u1_plugin.files import new_folder
-from u1_plugin.lab.drawings import common_classes, on_white, split_kinds
+from u1_plugin.lab.image_folders import (
+    common_classes,
+    on_white,
+    run_converter,
+    split_kinds,
+)
 
 SIDE = 64
 #: Drawings of a class, in all and in each split.
@@ -110,16 +115,9 @@ def main() -> None:
     )
     parser.add_argument('clipart', type=Path, help='the unpacked package')
     parser.add_argument('out', type=Path, help='a new folder')
-    parser.add_argument('--seed', type=int, default=0, help='of the splits')
-    args = parser.parse_args()
-    if args.out.exists():
-        print(f'{args.out} exists, nothing to do')
-        return
-    try:
-        counts = write_clipart(args.clipart, args.out, args.seed)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    print(f'{args.out}: {counts}')
+    run_converter(
+        parser, lambda args: write_clipart(args.clipart, args.out, args.seed)
+    )
 
 
 if __name__ == '__main__':

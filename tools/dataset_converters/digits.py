@@ -7,38 +7,40 @@ MMPretrain's ``CustomDataset`` reads: ``OUT/{train,val,test}/{0..9}/*.png``.
 
 import argparse
 from pathlib import Path
+from typing import Dict
 
 import numpy as np
-from PIL import Image
 
 from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
-from u1_plugin.lab.splits import SPLITS, split_indices
+from u1_plugin.lab.image_folders import (
+    run_converter,
+    split_indices,
+    write_splits,
+)
 
 with needs('lab'):
     from sklearn.datasets import load_digits
 
 
-def write_digits(out: Path, seed: int = 0) -> None:
+def write_digits(out: Path, seed: int = 0) -> Dict[str, int]:
     """Write the folder at once: an interrupted call leaves nothing at ``out``.
 
     Args:
         out (Path): Must not exist yet.
         seed (int): Of the split.
 
+    Returns:
+        Dict[str, int]: Images of each split.
+
     Raises:
         FileExistsError: If ``out`` exists.
     """
     digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     with new_folder(out) as part:
-        for split, indices in split_indices(digits.target, seed).items():
-            for index in indices:
-                folder = part / split / str(digits.target[index])
-                folder.mkdir(parents=True, exist_ok=True)
-                grey = np.round(digits.images[index] * (255 / 16))
-                Image.fromarray(grey.astype(np.uint8)).save(
-                    folder / f'{index:04d}.png'
-                )
+        splits = split_indices(digits.target, seed)
+        return write_splits(part, images, digits.target, splits)
 
 
 def main() -> None:
@@ -48,17 +50,7 @@ def main() -> None:
     parser.add_argument(
         'out', type=Path, nargs='?', default=Path('data/digits')
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the split')
-    args = parser.parse_args()
-    if args.out.exists():
-        print(f'{args.out} exists, nothing to do')
-        return
-    try:
-        write_digits(args.out, args.seed)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    count = {s: len(list((args.out / s).rglob('*.png'))) for s in SPLITS}
-    print(f'{args.out}: {count}')
+    run_converter(parser, lambda args: write_digits(args.out, args.seed))
 
 
 if __name__ == '__main__':

@@ -29,7 +29,7 @@ from PIL import Image
 
 from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
-from u1_plugin.lab.drawings import on_white, split_kinds
+from u1_plugin.lab.image_folders import on_white, run_converter, split_kinds
 
 with needs('datasets'):
     import resvg_py
@@ -48,19 +48,12 @@ _LARGEST = 2**24
 
 
 class Emoji(NamedTuple):
-    """One of Unicode's.
+    """One of Unicode's."""
 
-    Attributes:
-        code (str): Its code points, such as ``'1F1EA-1F1EC'``.
-        label (str): ``'CATEGORY.SUBCATEGORY'``.
-        kind (str): What its variants have in common.
-        image (str): File name of the two data sources.
-    """
-
-    code: str
-    label: str
-    kind: str
-    image: str
+    code: str  # its code points, such as '1F1EA-1F1EC'
+    label: str  # 'CATEGORY.SUBCATEGORY'
+    kind: str  # what its variants have in common
+    image: str  # file name of the two data sources
 
 
 def read_emoji(text: bytes) -> List[Emoji]:
@@ -205,16 +198,9 @@ def main() -> None:
     parser.add_argument(
         '--packages', type=Path, default=Path('.'), help='folder of the .tgz'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the splits')
-    args = parser.parse_args()
-    if args.out.exists():
-        print(f'{args.out} exists, nothing to do')
-        return
-    try:
-        counts = write_emoji(args.packages, args.out, args.seed)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    print(f'{args.out}: {counts}')
+    run_converter(
+        parser, lambda args: write_emoji(args.packages, args.out, args.seed)
+    )
 
 
 if __name__ == '__main__':

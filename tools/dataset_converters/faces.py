@@ -8,14 +8,16 @@ result has the layout that MMPretrain's ``CustomDataset`` reads:
 
 import argparse
 from pathlib import Path
+from typing import Dict
 
 import numpy as np
-from PIL import Image
 
 from u1_plugin.files import new_folder
-from u1_plugin.lab.splits import SPLITS, split_indices
-
-CLASSES = ('face', 'other')
+from u1_plugin.lab.image_folders import (
+    run_converter,
+    split_indices,
+    write_splits,
+)
 
 
 def read_faces() -> tuple:
@@ -31,28 +33,27 @@ def read_faces() -> tuple:
             'the faces come with a package: pip install scikit-image'
         ) from error
     images = lfw_subset()
-    # The first half are faces.
-    return images, (np.arange(len(images)) >= len(images) // 2).astype(int)
+    return images, np.repeat(['face', 'other'], len(images) // 2)
 
 
-def write_faces(out: Path, seed: int = 0) -> None:
+def write_faces(out: Path, seed: int = 0) -> Dict[str, int]:
     """Write the folder at once: an interrupted call leaves nothing at ``out``.
 
     Args:
         out (Path): Must not exist yet.
         seed (int): Of the split.
 
+    Returns:
+        Dict[str, int]: Images of each split.
+
     Raises:
         FileExistsError: If ``out`` exists.
     """
     images, labels = read_faces()
+    grey = np.round(images * 255).astype(np.uint8)
     with new_folder(out) as part:
-        for split, indices in split_indices(labels, seed).items():
-            for index in indices:
-                folder = part / split / CLASSES[labels[index]]
-                folder.mkdir(parents=True, exist_ok=True)
-                grey = np.round(images[index] * 255).astype(np.uint8)
-                Image.fromarray(grey).save(folder / f'{index:03d}.png')
+        splits = split_indices(labels, seed)
+        return write_splits(part, grey, labels, splits)
 
 
 def main() -> None:
@@ -60,17 +61,7 @@ def main() -> None:
         description="Write scikit-image's face set as an image folder"
     )
     parser.add_argument('out', type=Path, nargs='?', default=Path('data/faces'))
-    parser.add_argument('--seed', type=int, default=0, help='of the split')
-    args = parser.parse_args()
-    if args.out.exists():
-        print(f'{args.out} exists, nothing to do')
-        return
-    try:
-        write_faces(args.out, args.seed)
-    except (ImportError, OSError, ValueError) as error:
-        parser.error(str(error))
-    count = {s: len(list((args.out / s).rglob('*.png'))) for s in SPLITS}
-    print(f'{args.out}: {count}')
+    run_converter(parser, lambda args: write_faces(args.out, args.seed))
 
 
 if __name__ == '__main__':

@@ -32,6 +32,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
+from u1_plugin.lab.image_folders import run_converter
 
 with needs('datasets'):
     from fontTools.ttLib import TTFont, TTLibError
@@ -59,19 +60,12 @@ _NO_LETTERS = ('smf', 'QTDingBits', 'drmsy')
 
 
 class Face(NamedTuple):
-    """A font.
-
-    Attributes:
-        file (Path): Its file.
-        family (str): Folder and first word of the name.
-        characters (Set[str]): That it has.
-        letters (np.ndarray): Ink of :data:`ALNUM`, ``(62, 32, 32)`` uint8.
-    """
+    """A font."""
 
     file: Path
-    family: str
-    characters: Set[str]
-    letters: np.ndarray
+    family: str  # folder and first word of the name
+    characters: Set[str]  # that it has
+    letters: np.ndarray  # ink of ALNUM, (62, 32, 32) uint8
 
 
 def draw(
@@ -269,6 +263,17 @@ def write(
     return dict(written)
 
 
+def write_glyphs(args: argparse.Namespace) -> str:
+    """Draw what the command line asks for; what was drawn."""
+    with new_folder(args.out) as part:
+        faces = find_faces(args.fonts, args.seed)
+        letters = pick_letters(faces) if args.set == 'scripts' else ALNUM
+        splits = split_families(faces, SPLITS[args.set], args.seed)
+        written = write(splits, letters, part, args.seed, args.side)
+    families = {s: len({f.family for f in each}) for s, each in splits.items()}
+    return f'images {written}, families {families}'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description='Draw characters of many typefaces as an image folder'
@@ -279,21 +284,7 @@ def main() -> None:
     parser.add_argument(
         '--side', type=int, choices=SIDES, default=SIDE, help='in pixels'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the splits')
-    args = parser.parse_args()
-    if args.out.exists():
-        print(f'{args.out} exists, nothing to do')
-        return
-    try:
-        with new_folder(args.out) as part:
-            faces = find_faces(args.fonts, args.seed)
-            letters = pick_letters(faces) if args.set == 'scripts' else ALNUM
-            splits = split_families(faces, SPLITS[args.set], args.seed)
-            written = write(splits, letters, part, args.seed, args.side)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    families = {s: len({f.family for f in each}) for s, each in splits.items()}
-    print(f'{args.out}: images {written}, families {families}')
+    run_converter(parser, write_glyphs)
 
 
 if __name__ == '__main__':

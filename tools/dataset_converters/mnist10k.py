@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Callable, Dict, Tuple
 
 import numpy as np
-from PIL import Image
 
-from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
-
-with needs('lab'):
-    from sklearn.model_selection import train_test_split
+from u1_plugin.lab.image_folders import (
+    run_converter,
+    split_indices,
+    write_splits,
+)
 
 SIDE = 28
 CLASSES = 10
@@ -86,30 +86,7 @@ def read_digits(package: Path) -> Tuple[np.ndarray, np.ndarray]:
     return grey, np.concatenate(labels)
 
 
-def split_indices(labels: np.ndarray, seed: int) -> Dict[str, np.ndarray]:
-    """Stratified, disjoint index sets of :data:`SPLITS`.
-
-    Raises:
-        ValueError: If there are too few labels.
-    """
-    if len(labels) < sum(SPLITS.values()):
-        raise ValueError(
-            f'package: {len(labels)} digits, but the splits take '
-            f'{sum(SPLITS.values())}; get version 1.1.0'
-        )
-    rest = np.arange(len(labels))
-    found = {}
-    for split, count in SPLITS.items():
-        if count == len(rest):
-            found[split] = rest
-            break
-        found[split], rest = train_test_split(
-            rest, train_size=count, stratify=labels[rest], random_state=seed
-        )
-    return found
-
-
-def write_mnist10k(package: Path, out: Path, seed: int = 0) -> None:
+def write_mnist10k(package: Path, out: Path, seed: int = 0) -> Dict[str, int]:
     """Write the folder at once: an interrupted call leaves nothing at ``out``.
 
     Args:
@@ -117,18 +94,22 @@ def write_mnist10k(package: Path, out: Path, seed: int = 0) -> None:
         out (Path): Must not exist yet.
         seed (int): Of the split.
 
+    Returns:
+        Dict[str, int]: Images of each split.
+
     Raises:
         FileExistsError: If ``out`` exists.
         ValueError: If ``package`` is another.
     """
     with new_folder(out) as part:
         images, labels = read_digits(package)
-        for split, indices in split_indices(labels, seed).items():
-            for index in indices:
-                folder = part / split / str(labels[index])
-                folder.mkdir(parents=True, exist_ok=True)
-                file = folder / f'{index:05d}.png'
-                Image.fromarray(images[index]).save(file)
+        if len(labels) < sum(SPLITS.values()):
+            raise ValueError(
+                f'package: {len(labels)} digits, but the splits take '
+                f'{sum(SPLITS.values())}; get version 1.1.0'
+            )
+        splits = split_indices(labels, seed, SPLITS)
+        return write_splits(part, images, labels, splits)
 
 
 def main() -> None:
@@ -139,17 +120,9 @@ def main() -> None:
     parser.add_argument(
         'out', type=Path, nargs='?', default=Path('data/mnist10k')
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the split')
-    args = parser.parse_args()
-    if args.out.exists():
-        print(f'{args.out} exists, nothing to do')
-        return
-    try:
-        write_mnist10k(args.package, args.out, args.seed)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    count = {s: len(list((args.out / s).rglob('*.png'))) for s in SPLITS}
-    print(f'{args.out}: {count}')
+    run_converter(
+        parser, lambda args: write_mnist10k(args.package, args.out, args.seed)
+    )
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from u1_plugin.files import new_folder
+from u1_plugin.lab.image_folders import run_converter
 from u1_plugin.options import Count, Seed, Share, checked
 
 PLACES = ('centre', 'off-centre')
@@ -36,21 +37,13 @@ COLUMNS = ('file', 'left', 'top', 'side', 'canvas', 'right_of', 'below')
 
 
 class Paste(NamedTuple):
-    """How objects are pasted.
+    """How objects are pasted."""
 
-    Attributes:
-        canvas (int): Side of the canvas, pixels.
-        size (float): Side of the object as a share of ``canvas``, in (0, 1].
-        place (str): ``'centre'`` or ``'off-centre'``.
-        background (str): A colour that Pillow knows.
-        seed (int): Of the places.
-    """
-
-    canvas: int = 224
-    size: float = 0.5
-    place: str = 'centre'
-    background: str = 'white'
-    seed: int = 0
+    canvas: int = 224  # side, pixels
+    size: float = 0.5  # side of the object as a share of canvas, in (0, 1]
+    place: str = 'centre'  # one of PLACES
+    background: str = 'white'  # a colour that Pillow knows
+    seed: int = 0  # of the places
 
     @property
     def side(self) -> int:
@@ -204,6 +197,15 @@ def write(
     return corners
 
 
+def convert(args: argparse.Namespace) -> str:
+    """Paste as the command line asks; what was pasted."""
+    paste = make_paste(
+        args.canvas, args.size, args.place, args.background, args.seed
+    )
+    count = len(write(args.folder, args.out, paste, args.pattern))
+    return f'{count} pictures, objects of {paste.side} pixels'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -216,19 +218,7 @@ def main() -> None:
     add('--canvas', type=int, default=224, help='side in pixels')
     add('--background', default='white', help='colour of the canvas')
     add('--pattern', default='*', help="of files, such as '*-google.png'")
-    add('--seed', type=int, default=0, help='of the places')
-    args = parser.parse_args()
-    if args.out.exists():
-        print(f'{args.out} exists, nothing to do')
-        return
-    try:
-        paste = make_paste(
-            args.canvas, args.size, args.place, args.background, args.seed
-        )
-        count = len(write(args.folder, args.out, paste, args.pattern))
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    print(f'{args.out}: {count} pictures, objects of {paste.side} pixels')
+    run_converter(parser, convert)
 
 
 if __name__ == '__main__':

@@ -10,12 +10,31 @@ fine-tune (``load_from``), not to resume.
 import argparse
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any, Dict, Mapping
 
 import torch
 from mmengine.runner import CheckpointLoader
 
 from u1_plugin.files import new_file, new_path
-from u1_plugin.mm.old_layout import to_branch_layout
+
+#: What a name began with, and begins with now.
+RENAMED = {
+    'head.class_angles.': 'u1.class_angles.',
+    'neck.feature_planes.': 'u1.neck.feature_planes.',
+    'neck.neck.': 'neck.',
+}
+
+
+def to_branch_layout(state_dict: Mapping[str, Any]) -> Dict[str, Any]:
+    """The state of a wrapped model under the names of its U(1) twin."""
+    renamed = {}
+    for name, value in state_dict.items():
+        for old, new in RENAMED.items():
+            if name.startswith(old):
+                name = new + name[len(old) :]
+                break
+        renamed[name] = value
+    return renamed
 
 
 def main() -> None:

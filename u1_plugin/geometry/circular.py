@@ -91,16 +91,10 @@ def resultant_length(
     """Mean resultant length ``R = |mean exp(i theta)|``.
 
     Args:
-        theta (Tensor): Radians.
-        weight (Tensor, optional): Non-negative, ``theta``'s shape.
-        dim (int): The sample dimension.
+        theta, weight, dim: As of :func:`circular_mean`, which says what raises.
 
     Returns:
         Tensor: In ``[0, 1]``: 1 for one angle, near 0 for none.
-
-    Raises:
-        ValueError: If ``theta`` is not of real numbers or empty along ``dim``,
-            or ``weight`` has another shape.
 
     Examples:
         >>> import torch
@@ -115,15 +109,10 @@ def resultant_length(
 
 
 def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
-    """p-value of the Rayleigh test of uniformity.
+    """p-value of the Rayleigh test of uniformity over ``dim``, in ``[0, 1]``.
 
-    Args:
-        theta (Tensor): Radians.
-        dim (int): The sample dimension, of size n.
-
-    Returns:
-        Tensor: In ``[0, 1]``, by the approximation of Zar, *Biostatistical
-        Analysis*, eq. 27.4, good to three digits for n >= 10.
+    Of n angles in radians, by the approximation of Zar, *Biostatistical
+    Analysis*, eq. 27.4, good to three digits for n >= 10.
 
     Raises:
         ValueError: If ``theta`` is not of real numbers or empty along ``dim``.
@@ -139,12 +128,7 @@ def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
 def circular_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Jammalamadaka-SenGupta correlation of two paired samples of angles.
 
-    Args:
-        first (Tensor): ``(n,)``, radians.
-        second (Tensor): ``(n,)``, radians.
-
-    Returns:
-        Tensor: Scalar in ``[-1, 1]``; 0 where one sample does not vary.
+    Of ``(n,)`` radians each; in ``[-1, 1]``, and 0 where one does not vary.
 
     Raises:
         ValueError: If they are no pairs of real numbers.

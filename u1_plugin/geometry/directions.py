@@ -123,12 +123,12 @@ class _WeightedMean(torch.autograd.Function):
 def _as_scalar(
     eps: Union[None, float, Tensor], like: Tensor
 ) -> Optional[Tensor]:
+    if isinstance(eps, Tensor) and (eps.ndim or eps.dtype != like.dtype):
+        raise ValueError(
+            f'eps of shape {tuple(eps.shape)} and type {eps.dtype} must be a '
+            f'number, or a scalar of {like.dtype}'
+        )
     if eps is None or isinstance(eps, Tensor):
-        if eps is not None and (eps.ndim or eps.dtype != like.dtype):
-            raise ValueError(
-                f'eps of shape {tuple(eps.shape)} and type {eps.dtype} must '
-                f'be a number, or a scalar of {like.dtype}'
-            )
         return eps
     # A compiler knows plain floats, but not the kinds of others.
     number = type(eps) is float or isinstance(eps, numbers.Real)

@@ -1,6 +1,6 @@
 """Positive orthant, energy ``E`` and off-axis angle ``phi``."""
 
-from typing import Any, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -9,21 +9,18 @@ from torch import Tensor
 from .moments import angle
 from .scales import as_floating, as_wide, scale_of, working_dtype
 
+_ORTHANT_MAPS: Dict[str, Callable[[Tensor], Tensor]] = dict(
+    relu=torch.relu, abs=torch.abs, softplus=F.softplus, identity=lambda a: a
+)
 #: ``rho`` of the method: how an activation enters the positive orthant.
-ORTHANT_MAPS = ('relu', 'abs', 'softplus', 'identity')
+ORTHANT_MAPS = tuple(_ORTHANT_MAPS)
 
 
 def safe_norm(x: Tensor, dim: int) -> Tensor:
-    """Euclidean norm whose gradient at the zero vector is 0, not NaN.
+    """Euclidean norm over ``dim``, whose gradient at the zero vector is 0.
 
-    Of any size that the dtype's normal numbers hold, norm and entries alike.
-
-    Args:
-        x (Tensor): Any real shape.
-        dim (int): The dimension that holds the vector.
-
-    Returns:
-        Tensor: ``x``'s shape without ``dim``; >= 0. Float32 or wider.
+    Float32 or wider, of any size that the dtype's normal numbers hold, norm
+    and entries alike.
 
     Raises:
         ValueError: If ``x`` is complex or has no such dimension.
@@ -38,14 +35,7 @@ def safe_norm(x: Tensor, dim: int) -> Tensor:
 
 
 def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
-    """``I = rho(A)``.
-
-    Args:
-        activation (Tensor): ``A``, any shape.
-        rho (str): One of :data:`ORTHANT_MAPS`.
-
-    Returns:
-        Tensor: Same shape; >= 0 unless ``rho='identity'``.
+    """``I = rho(A)``, of any shape; >= 0 unless ``rho='identity'``.
 
     Raises:
         ValueError: If ``rho`` is not one of :data:`ORTHANT_MAPS`, or
@@ -60,17 +50,11 @@ def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
         tensor([2., 3.])
     """
     activation = as_floating('activation', activation)
-    if rho == 'relu':
-        return activation.relu()
-    if rho == 'abs':
-        return activation.abs()
-    if rho == 'softplus':
-        return F.softplus(activation)
-    if rho == 'identity':
-        return activation
-    raise ValueError(
-        f'rho={rho!r} is not an orthant map; use one of {ORTHANT_MAPS}'
-    )
+    if rho not in ORTHANT_MAPS:
+        raise ValueError(
+            f'rho={rho!r} is not an orthant map; use one of {ORTHANT_MAPS}'
+        )
+    return _ORTHANT_MAPS[rho](activation)
 
 
 class _Energy(torch.autograd.Function):
@@ -89,19 +73,12 @@ class _Energy(torch.autograd.Function):
 
 
 def energy(intensity: Tensor, dim: int = 1) -> Tensor:
-    """``E(x, y) = |I(x, y)|^2``, in float32 or wider.
+    """``E(x, y) = |I(x, y)|^2``: ``(B, C, H, W)`` to ``(B, H, W)``, >= 0.
 
-    A square beyond the dtype's range is infinite, or 0; angles and shares of
-    energy do not depend on the map's scale, so such a map is divided by
+    In float32 or wider; of any shape, with the channels in ``dim``. A square
+    beyond the dtype's range is infinite, or 0; angles and shares of energy do
+    not depend on the map's scale, so such a map is divided by
     :func:`~u1_plugin.geometry.scale_of` it first.
-
-    Args:
-        intensity (Tensor): ``I``, ``(B, C, H, W)`` or any shape with the
-            channels in ``dim``.
-        dim (int): Channel dimension.
-
-    Returns:
-        Tensor: ``(B, H, W)``; >= 0.
 
     Raises:
         ValueError: If ``intensity`` is complex or has no such dimension.
@@ -118,13 +95,10 @@ def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
     ``atan2(|I - <I,m>m|, <I,m>)``: the same angle, but accurate near the axis
     and with finite gradients on it, where ``acos`` has none.
 
-    Args:
-        intensity (Tensor): ``I``, channels in ``dim``.
-        dim (int): Channel dimension.
-
     Returns:
-        Tensor: Radians without ``dim``: ``[0, pi/2]`` in the positive
-        orthant (up to pi with ``rho='identity'``); 0 for the zero vector.
+        Tensor: Radians without ``dim``, which holds the channels: ``[0, pi/2]``
+        in the positive orthant (up to pi with ``rho='identity'``); 0 for the
+        zero vector.
 
     Raises:
         ValueError: If ``intensity`` is complex or has no such dimension.
@@ -145,13 +119,9 @@ def off_axis_angle(intensity: Tensor, dim: int = 1) -> Tensor:
 
 
 def pooled_vector(intensity: Tensor) -> Tensor:
-    """Mean of ``I`` over all pixels, accumulated in float32 or wider.
+    """Mean of ``I``, ``(B, C, H, W)``, over all pixels: ``(B, C)``.
 
-    Args:
-        intensity (Tensor): ``(B, C, H, W)``.
-
-    Returns:
-        Tensor: ``(B, C)``.
+    Accumulated in float32 or wider.
 
     Raises:
         ValueError: If ``intensity`` is not of real numbers, or no maps.

@@ -72,10 +72,8 @@ def image_plane_basis(
     pixel itself, if there is one, is 0.
 
     Args:
-        height (int): ``H``.
-        width (int): ``W``.
-        dtype (torch.dtype): Of the result.
-        device (torch.device, optional): Of the result.
+        height, width (int): ``H`` and ``W``.
+        dtype, device: Of the result.
         winding (int): n >= 1.
 
     Returns:
@@ -89,9 +87,7 @@ def image_plane_basis(
     winding = whole_number('winding', winding)
     x = torch.arange(width, dtype=dtype, device=device) - (width - 1) / 2
     y = (height - 1) / 2 - torch.arange(height, dtype=dtype, device=device)
-    grid = torch.stack(
-        [x.expand(height, width), y[:, None].expand(height, width)]
-    )
+    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'))
     # Off the axis, r >= 1/2; the clamp only turns the axis' 0/0 into 0.
     unit = grid / grid.square().sum(0).sqrt().clamp_min(0.25)
     turned = unit
@@ -112,14 +108,7 @@ def image_moment_basis(
     device: Optional[torch.device] = None,
     winding: int = 1,
 ) -> Tensor:
-    """:func:`image_plane_basis` as rows ``(cos, sin, 1)`` of the pixels.
-
-    Args:
-        height, width, dtype, device, winding: As there.
-
-    Returns:
-        Tensor: ``(H W, 3)``.
-    """
+    """:func:`image_plane_basis` as rows ``(cos, sin, 1)`` of H W pixels."""
     basis = image_plane_basis(height, width, dtype, device, winding)
     return torch.cat([basis, torch.ones_like(basis[:1])]).flatten(1).T
 
@@ -231,15 +220,10 @@ def _as_moment(moment: Tensor) -> Tensor:
 
 
 def angle(moment: Tensor) -> Tensor:
-    """``theta = arg z``.
+    """``theta = arg z``: moments ``(..., 2)`` to angles ``(...)``.
 
-    Args:
-        moment (Tensor): ``(..., 2)``.
-
-    Returns:
-        Tensor: ``(...)``, radians in ``[-pi, pi]``; 0, with a finite
-        gradient, for ``z = 0``; NaN where ``z`` is not finite. Float32 or
-        wider.
+    Radians in ``[-pi, pi]``, float32 or wider; 0, with a finite gradient, for
+    ``z = 0``; NaN where ``z`` is not finite.
 
     Raises:
         ValueError: If ``moment`` has another shape or is complex.

@@ -38,8 +38,7 @@ def fourier_basis(
 
     Args:
         channels (int): ``C`` >= 3.
-        dtype (torch.dtype): Of the result.
-        device (torch.device, optional): Of the result.
+        dtype, device: Of the result.
         winding (int): n, from 1 to less than C/2: rolling the channels by k
             turns the angle by ``2 pi n k / C``.
 
@@ -65,13 +64,9 @@ def fourier_basis(
 def orthonormal_basis(rows: Tensor) -> Tensor:
     """Project two rows orthogonal to ``m``, then to each other (Gram-Schmidt).
 
-    Differentiable, so that a learned plane stays a plane after every step.
-
-    Args:
-        rows (Tensor): ``(2, C)``, not parallel once their means are removed.
-
-    Returns:
-        Tensor: ``(2, C)``, orthonormal, both rows summing to 0.
+    Rows ``(2, C)``, not parallel once their means are removed, become
+    orthonormal, and each sums to 0. Differentiable, so that a learned plane
+    stays a plane after every step.
 
     Raises:
         ValueError: If ``rows`` is not ``(2, C)`` with ``C`` >= 3.
@@ -112,8 +107,7 @@ def random_basis(
     Args:
         channels (int): ``C`` >= 3.
         seed (int): Same seed, same plane, on every rank and machine.
-        dtype (torch.dtype): Of the result.
-        device (torch.device, optional): Of the result.
+        dtype, device: Of the result.
 
     Returns:
         Tensor: ``(2, C)``.
@@ -137,12 +131,9 @@ def random_basis(
 def pca_basis(vectors: Tensor) -> Tensor:
     """Top two principal directions of the vectors' part orthogonal to ``m``.
 
-    Args:
-        vectors (Tensor): ``(N, C)``, N >= 3; centred inside.
-
-    Returns:
-        Tensor: ``(2, C)``, orthonormal; the entry of largest modulus in each
-        row is positive, which fixes the sign that PCA leaves open.
+    Of ``(N, C)``, N >= 3, centred inside: ``(2, C)``, orthonormal. The entry of
+    largest modulus in each row is positive, which fixes the sign that PCA
+    leaves open.
 
     Raises:
         ValueError: If there are fewer than 3 vectors or channels.

@@ -7,7 +7,7 @@ scale, so it is taken out first; by a power of two, which changes no digit.
 
 import numbers
 import reprlib
-from typing import Any, Callable, Sequence, Tuple, Union
+from typing import Any, Callable, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -31,15 +31,11 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def check_real(field: str, values: Any, *dims: int) -> None:
-    """Check what a formula takes; no operation of torch.
-
-    Args:
-        field (str): The values' name, for messages.
-        values (Tensor): Of any real type.
-        *dims (int): Dimensions that must be there, and not be empty.
+    """Check what a formula takes, without an operation of torch.
 
     Raises:
-        ValueError: If they are something else.
+        ValueError: If ``values`` is no tensor of a real type, or one of
+            ``dims`` is not there or empty.
     """
     if not isinstance(values, Tensor) or values.dtype.is_complex:
         tensor = isinstance(values, Tensor)
@@ -76,32 +72,24 @@ def whole_number(name: str, value: Any, low: int = 1) -> int:
     return int(value)
 
 
-def as_floating(field: str, values: Any, *dims: int) -> Tensor:
+def as_floating(field: str, values: Tensor, *dims: int) -> Tensor:
     """Values as they are, whole numbers as float32; see :func:`check_real`."""
     check_real(field, values, *dims)
-    found: Tensor = values
-    if found.dtype.is_floating_point:
-        return found
-    return found.to(torch.float32)
+    return values if values.dtype.is_floating_point else values.float()
 
 
-def as_wide(field: str, values: Any, *dims: int) -> Tensor:
+def as_wide(field: str, values: Tensor, *dims: int) -> Tensor:
     """Values in float32 or wider; see :func:`check_real`."""
     check_real(field, values, *dims)
-    found: Tensor = values
-    return found.to(working_dtype(found.dtype))
+    return values.to(working_dtype(values.dtype))
 
 
 def power_of_two(values: Tensor) -> Tensor:
-    """The powers of two next below some moduli.
+    """The powers of two next below some floating-point numbers >= 0.
 
-    Args:
-        values (Tensor): >= 0, of a floating-point type.
-
-    Returns:
-        Tensor: Of the same shape. For what is below the type's smallest normal
-        number, 0 included, that number: a subnormal one would be 0 where a
-        processor is told to flush them. Infinity for what is not finite.
+    For what is below the type's smallest normal number, 0 included, that
+    number: a subnormal one would be 0 where a processor is told to flush them.
+    Infinity for what is not finite.
     """
     integer, bits = _EXPONENT[values.dtype]
     normal = values.clamp_min(torch.finfo(values.dtype).tiny)
@@ -124,16 +112,11 @@ def scale_of(values: Tensor, dim: Union[int, Sequence[int]]) -> Tensor:
         ValueError: If the values are of another type, or have no such
             dimension.
     """
-    dims = _listed(dim)
+    dims: Any = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
     _check_scaled('values', values, *dims)
     # The infinity norm is one operation, and takes three times as long.
     peak = values.detach().abs().amax(dims, keepdim=True)
     return power_of_two(peak).masked_fill(peak == 0, 1.0)
-
-
-def _listed(dim: Union[int, Sequence[int]]) -> Tuple[int, ...]:
-    dims: Any = dim if isinstance(dim, (tuple, list)) else (dim,)
-    return tuple(dims)
 
 
 def _check_scaled(field: str, values: Any, *dims: int) -> None:
@@ -164,13 +147,9 @@ class _ScaledRelu(torch.autograd.Function):
 
 
 def scaled_relu(activation: Tensor) -> Tensor:
-    """``relu(A)`` divided by its scale in place, image by image.
+    """``relu(A)`` of maps ``(B, C, H, W)`` by the scale of each image.
 
-    Args:
-        activation (Tensor): ``A``, ``(B, C, H, W)``.
-
-    Returns:
-        Tensor: Of the same shape and type, in ``[0, 2)``.
+    Of the same type, in ``[0, 2)``.
 
     Raises:
         ValueError: If ``activation`` is no maps of a floating-point type.

@@ -19,10 +19,15 @@ from ..options import Count, NonNegative, Seed, Share, checked
 class AuxiliaryLoss(nn.Module):
     """Base: a loss of each vector for each class.
 
+    Every loss has these options beside its own.
+
     Args:
         num_classes (int): K.
         in_channels (int): C.
         loss_weight (float): >= 0.
+
+    Raises:
+        ValueError: If an option of a loss is out of its range.
     """
 
     def __init__(
@@ -102,13 +107,7 @@ class CenterLoss(AuxiliaryLoss):
     times ``rate``. They are buffers, so that no optimiser touches them.
 
     Args:
-        num_classes (int): K.
-        in_channels (int): C.
-        loss_weight (float): >= 0. Defaults to 0.01.
         rate (float): In (0, 1].
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     @checked('model.auxiliary')
@@ -158,13 +157,7 @@ class HypersphericalPrototypeLoss(AuxiliaryLoss):
     that the loss keeps a floor which theirs does not have.
 
     Args:
-        num_classes (int): K.
-        in_channels (int): C.
-        loss_weight (float): >= 0. Defaults to 0.1.
         seed (int): Of the directions.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     @checked('model.auxiliary')
@@ -195,13 +188,7 @@ class RandomPlaneLoss(AuxiliaryLoss):
     the same labels and as many dimensions as U(1) has, but no angle.
 
     Args:
-        num_classes (int): K.
-        in_channels (int): C.
-        loss_weight (float): >= 0. Defaults to 0.1.
         seed (int): Of the map and the points.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     @checked('model.auxiliary')

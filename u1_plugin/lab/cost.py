@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..mm.data import type_name
 from ..mm.targets import targets_of
 from ..nn import U1Branch
+from .alternation import order_of
 
 STOCK = ('ImageClassifier', 'TimmClassifier', 'HuggingFaceClassifier')
 _BRANCH_REPEATS = 30
@@ -131,14 +132,10 @@ def alternate(
 ) -> Dict[str, List[float]]:
     """Seconds of each round, by contestant; the first call is a warm-up."""
     times: Dict[str, List[float]] = {name: [] for name in players}
-    names = list(players)
     for player in players.values():
         work(player, data)
     for i in range(options.rounds):
-        shift = i % len(names)
-        order = names[shift:] + names[:shift]
-        # Both directions, or each would always follow the same neighbour.
-        for name in order if (i // len(names)) % 2 else order[::-1]:
+        for name in order_of(list(players), i):
             times[name].append(
                 seconds(options.device, partial(work, players[name], data, i))
             )

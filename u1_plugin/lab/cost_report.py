@@ -22,9 +22,8 @@ def _spread(times: List[float]) -> str:
     return f'{mid:.1f} ({low:.1f}..{high:.1f})'
 
 
-def _percent(record: dict, key: str) -> str:
-    before, after = record['stock'][key], record['U(1)'][key]
-    return f'{100 * (after / before - 1):+.4f} %'
+def _percent(stock: float, u1: float) -> str:
+    return f'{100 * (u1 / stock - 1):+.4f} %'
 
 
 def rows(record: dict) -> List[List[str]]:
@@ -32,45 +31,27 @@ def rows(record: dict) -> List[List[str]]:
     found = []
     for key, name in (('train_s', 'step, ms'), ('infer_s', 'inference, ms')):
         times = record[key]
-        for arm in ('U(1)', 'stock again'):
+        names = {'U(1)': name, 'stock again': f'{name}: stock again'}
+        for arm, words in names.items():
             mean, low, high = difference(times, arm)
-            found.append(
-                [
-                    name if arm == 'U(1)' else f'{name}: stock again',
-                    _spread(times['stock']),
-                    _spread(times[arm]),
-                    f'{mean:+.2f} % [{low:+.2f}, {high:+.2f}]',
-                ]
-            )
-    branch = np.median(record['branch_s']) / np.median(
-        record['train_s']['stock']
-    )
-    found.append(
-        [
-            'branch alone, ms',
-            '',
-            _spread(record['branch_s']),
-            f'{100 * branch:+.3f} % of a step',
-        ]
-    )
-    memory = {
-        arm: record[arm]['held_bytes'] + record[arm]['step_bytes']
-        for arm in ('stock', 'U(1)')
-    }
-    found.append(
-        [
-            'peak memory of a step, MiB',
-            *(f'{value / 2**20:.2f}' for value in memory.values()),
-            f'{100 * (memory["U(1)"] / memory["stock"] - 1):+.4f} %',
-        ]
-    )
+            change = f'{mean:+.2f} % [{low:+.2f}, {high:+.2f}]'
+            spreads = [_spread(times[which]) for which in ('stock', arm)]
+            found.append([words, *spreads, change])
+    step, branch = record['train_s']['stock'], record['branch_s']
+    share = f'{100 * np.median(branch) / np.median(step):+.3f} % of a step'
+    found.append(['branch alone, ms', '', _spread(branch), share])
+    both = [record[arm] for arm in ('stock', 'U(1)')]
+    memory = [arm['held_bytes'] + arm['step_bytes'] for arm in both]
+    values = [f'{value / 2**20:.2f}' for value in memory]
+    found.append(['peak memory of a step, MiB', *values, _percent(*memory)])
     for key, name in (
         ('parameters', 'parameters'),
         ('inference_flops', 'FLOPs, one image'),
         ('training_flops', 'FLOPs, training step'),
     ):
-        values = [f'{record[arm][key]:,}' for arm in ('stock', 'U(1)')]
-        found.append([name, *values, _percent(record, key)])
+        counts = [arm[key] for arm in both]
+        values = [f'{count:,}' for count in counts]
+        found.append([name, *values, _percent(*counts)])
     for key, name in (
         ('equal_logits', 'logits, same weights'),
         ('equal_graphs', 'exported graph'),

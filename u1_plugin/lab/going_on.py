@@ -28,11 +28,11 @@ def kept_record(checkpoint: dict) -> Optional[dict]:
 def why_anew(
     runner: Runner, checkpoint: Dict[str, Any], identity: dict
 ) -> Optional[str]:
-    """Why a run must begin anew, None if it may go on.
+    """Why a run must begin anew, None if it may go on from a checkpoint.
 
     Args:
         runner (Runner): Built, before it loads anything.
-        checkpoint (dict): Where it would go on from.
+        checkpoint (dict): Its content.
         identity (dict): Of the run.
     """
     record = kept_record(checkpoint)

@@ -65,31 +65,15 @@ _UNSEEN = ('__repr__', 'extra_repr', '__str__')
 
 
 class Mutant(NamedTuple):
-    """One change.
+    """One change."""
 
-    Attributes:
-        file (str): Whose.
-        lines (Tuple[int, int]): First and last of what changes, from 1.
-        scope (Tuple[int, int]): Those of the function around it, or of all.
-        before (str): Those lines, with single spaces.
-        after (str): The same, changed.
-        span (Tuple[int, int]): Bytes of the source that change.
-        new (str): What takes their place.
-    """
-
-    file: str
-    lines: Tuple[int, int]
-    scope: Tuple[int, int]
-    before: str
-    after: str
-    span: Tuple[int, int]
-    new: str
-
-    def apply(self, source: str) -> str:
-        """The source with this change."""
-        data = source.encode()
-        start, end = self.span
-        return (data[:start] + self.new.encode() + data[end:]).decode()
+    file: str  # whose
+    lines: Tuple[int, int]  # first and last of what changes, from 1
+    scope: Tuple[int, int]  # those of the function around it, or of all
+    before: str  # these lines, with single spaces
+    after: str  # the same, changed
+    span: Tuple[int, int]  # bytes of the source that change
+    new: str  # what takes their place
 
 
 def mutants(file: str, source: str) -> List[Mutant]:

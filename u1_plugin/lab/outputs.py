@@ -54,9 +54,7 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def run_test(runner: Runner) -> dict:
-    """Run the test split and write ``test_outputs.npz``.
-
-    With EMA's weights where validation had them.
+    """Write ``test_outputs.npz``, with EMA's weights where validation had them.
 
     Returns:
         dict: The accuracies; empty on other ranks than the first.

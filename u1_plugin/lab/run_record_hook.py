@@ -1,10 +1,11 @@
 """Records what a comparison of runs needs, run by run."""
 
+import errno
 import hashlib
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import IO, Any, Dict, Optional
 
 import torch
 from mmengine.dist import get_world_size, is_main_process
@@ -15,7 +16,6 @@ from mmengine.runner import (
     Runner,
     find_latest_checkpoint,
 )
-from torch import nn
 
 from ..files import replaced_file
 from ..mm.hooks.whole_checkpoint_hook import WholeCheckpointHook
@@ -31,7 +31,37 @@ from .surroundings import (
     peak_rss_mib,
     weights_hash,
 )
-from .work_dir import held
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is known of other processes
+    fcntl = None
+
+
+def held(folder: Path) -> Optional[IO]:
+    """Lock a work dir, where a killed job's ranks may still train.
+
+    Returns:
+        IO, optional: Close it to let go; the end of the process does too. None
+        where the system has no such locks.
+
+    Raises:
+        RuntimeError: If another process holds it.
+    """
+    if fcntl is None:
+        return None
+    lock = (folder / '.lock').open('a')
+    try:
+        # Of this process alone: processes that it forks do not hold it.
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            lock.close()
+            raise RuntimeError(
+                f'--work-dir={str(folder)!r}: another process trains there; '
+                'end it or wait for it'
+            ) from error
+    return lock
 
 
 class RunRecordHook(Hook):
@@ -71,10 +101,6 @@ class RunRecordHook(Hook):
         self._kept: Optional[dict] = None
         self._order = hashlib.sha256()
         self._lock: Any = None
-
-    @staticmethod
-    def _model(runner: Runner) -> nn.Module:
-        return unwrapped(runner.model)
 
     @staticmethod
     def _file(runner: Runner, kind: str) -> Path:
@@ -123,7 +149,7 @@ class RunRecordHook(Hook):
             runner.val_loop.run()
 
     def _start(self, runner: Runner) -> dict:
-        model = self._model(runner)
+        model = unwrapped(runner.model)
         fc = getattr(getattr(model, 'head', None), 'fc', None)
         seeded = any(
             isinstance(hook, SampleSeedHook) and hook.batches is not None
@@ -184,7 +210,7 @@ class RunRecordHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Evaluate what a checkpoint holds, on every rank."""
-        share_buffers(self._model(runner))
+        share_buffers(unwrapped(runner.model))
 
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[Dict[str, float]] = None

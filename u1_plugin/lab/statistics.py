@@ -30,23 +30,14 @@ _ROUNDING = 1 / 4
 
 
 class PairedResult(NamedTuple):
-    """A mean paired difference.
+    """A mean paired difference."""
 
-    Attributes:
-        n (int): Pairs.
-        mean (float): Mean difference.
-        low (float): Lower end of the interval.
-        high (float): Upper end.
-        pvalue (float): Of the two-sided paired t test.
-        confidence (float): Of the interval.
-    """
-
-    n: int
+    n: int  # pairs
     mean: float
-    low: float
+    low: float  # ends of the interval
     high: float
-    pvalue: float
-    confidence: float
+    pvalue: float  # of the two-sided paired t test
+    confidence: float  # of the interval
 
     @property
     def verdict(self) -> str:
@@ -57,18 +48,12 @@ class PairedResult(NamedTuple):
 
 
 class Differences(NamedTuple):
-    """Paired differences of which equal ones are equal.
+    """Paired differences of which equal ones are equal."""
 
-    Attributes:
-        values (np.ndarray): ``(n,)``: whole numbers, int64, where the unit is
-            known, else float64.
-        unit (float): What 1 is, in the unit of the data.
-        slack (float): Sums of values that differ by no more are equal; 0 for
-            whole numbers.
-    """
-
+    #: ``(n,)``: whole numbers, int64, where the unit is known, else float64.
     values: np.ndarray
-    unit: float
+    unit: float  # what 1 is, in the unit of the data
+    #: Sums of values that differ by no more are equal; 0 for whole numbers.
     slack: float
 
     @property

@@ -37,7 +37,7 @@ _PACKAGES = (
 def weights_hash(module: nn.Module) -> str:
     """Names the parameters and buffers of a module by their bytes."""
     digest = hashlib.sha256()
-    update_digest(digest, module)
+    update_digest(digest, module.state_dict())
     return digest.hexdigest()[:16]
 
 

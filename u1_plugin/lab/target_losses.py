@@ -26,15 +26,9 @@ class SphereTargetLoss(AuxiliaryLoss):
     apart than.
 
     Args:
-        num_classes (int): K.
-        in_channels (int): C.
         dimension (int, optional): d, at least 2 and below C; None is K - 1.
             Defaults to 2.
-        loss_weight (float): >= 0. Defaults to 0.1.
         seed (int): Of the directions and the targets.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     @checked('model.auxiliary')
@@ -81,15 +75,9 @@ class SuperclassLoss(AuxiliaryLoss):
     control keeps the groups and drops the circle.
 
     Args:
-        num_classes (int): K.
-        in_channels (int): C.
         superclasses (int): Groups of classes, as even as K allows, at least 2
             and at most K. Defaults to 8.
-        loss_weight (float): >= 0. Defaults to 0.1.
         seed (int): Of the groups and of the first weights.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     @checked('model.auxiliary')
@@ -129,13 +117,7 @@ class OrthogonalProjectionLoss(AuxiliaryLoss):
     batch without pairs of a kind has none of that part.
 
     Args:
-        num_classes (int): K.
-        in_channels (int): C.
-        loss_weight (float): >= 0. Defaults to 0.1.
         gamma (float): >= 0. Defaults to 0.5, as published for CIFAR-100.
-
-    Raises:
-        ValueError: If an option is out of its range.
     """
 
     @checked('model.auxiliary')

@@ -15,18 +15,18 @@ from .information import (
     mutual_information,
     permutation_null,
 )
-from .probe import Probe, Source, class_labels
+from .probe import Probe, Source
+from .probe_options import class_labels
 from .profile import (
     Concentration,
     EnergySummary,
-    Sombrero,
+    Rings,
     concentration,
-    fit_sombrero,
+    make_rings,
     rotational_symmetry,
     symmetry,
 )
-from .rings import Rings, make_rings
-from .sombrero import Heights, heights
+from .sombrero import Heights, Sombrero, fit_sombrero, heights
 from .sums import Accumulator
 from .vectors import VectorAccumulator
 

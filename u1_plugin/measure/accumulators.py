@@ -5,6 +5,7 @@ of images. Sums of parts add up to those of the whole: ``merge`` adds two
 accumulators, ``reduce`` those of all ranks.
 """
 
+from functools import lru_cache
 from typing import Dict, Mapping, Optional, cast
 
 import numpy as np
@@ -15,9 +16,18 @@ from ..geometry import angle
 from ..options import Count, checked
 from .circular_tests import ClassAngleSummary, summarize_class_angles
 from .estimate import Several
-from .profile import EnergySummary, rotational_symmetry
-from .rings import Rings, make_rings
-from .sums import Accumulator, Size
+from .profile import EnergySummary, Rings, make_rings, rotational_symmetry
+from .sums import Accumulator, Size, check_labels
+
+
+def _rings(size: Size, bins: int) -> Rings:
+    height, width = size
+    return make_rings(height, width, bins)
+
+
+@lru_cache(maxsize=8)
+def _ring_means(size: Size, bins: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(_rings(size, bins).means()).to(device)
 
 
 class EnergyAccumulator(Accumulator):
@@ -30,6 +40,7 @@ class EnergyAccumulator(Accumulator):
     """
 
     _measured = 'a map of (H, W) ='
+    _sized = ('maps', 2)
 
     @checked('EnergyAccumulator')
     def __init__(self, radial_bins: Several = 16, groups: Several = 20) -> None:
@@ -38,7 +49,7 @@ class EnergyAccumulator(Accumulator):
         self._seen = 0
 
     def _shapes(self, size: Size) -> Dict[str, Size]:
-        rings = len(self._rings(size).pixels)
+        rings = len(_rings(size, self.radial_bins).pixels)
         return dict(
             skipped=(),
             energy=(),
@@ -48,29 +59,9 @@ class EnergyAccumulator(Accumulator):
             symmetry=(2,),
         )
 
-    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
-        size = np.shape(state['maps'])[1:] if 'maps' in state else ()
-        return size if len(size) == 2 else None
-
-    def _start(self, size: Size, device: torch.device) -> None:
-        is_new = self.size is None
-        super()._start(size, device)
-        if is_new:
-            rings = self._rings(size)
-            index = torch.from_numpy(rings.index.ravel()).to(device)
-            one_hot = torch.nn.functional.one_hot(index).double()
-            self._ring_means = one_hot / one_hot.sum(0)
-
-    def _rings(self, size: Size) -> Rings:
-        height, width = size
-        return make_rings(height, width, self.radial_bins)
-
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         super().load(state)
-        size, sums, self.size = self.size, self._sums, None
-        self._start(cast(Size, size), torch.device('cpu'))
-        self._sums = sums
-        self._seen = int(sums['images'].sum() + sums['skipped'])
+        self._seen = self.n + int(self._sums['skipped'])
 
     @checked('EnergyAccumulator')
     def update(self, energy: Tensor, index: Optional[Tensor] = None) -> None:
@@ -89,8 +80,9 @@ class EnergyAccumulator(Accumulator):
         energy = self._reals('energy', energy, 'BHW')
         if index is None:
             index = torch.arange(self._seen, self._seen + len(energy))
-        index = self._numbers('index', index, len(energy))
-        self._start(energy.shape[-2:], energy.device)
+        index = self._numbers('index', index, energy)
+        size = tuple(energy.shape[-2:])
+        self._start(size, energy.device)
         sums, pixels = self._sums, energy[0:1].numel() or 1
         self._seen += len(energy)
         if not len(energy):
@@ -103,15 +95,14 @@ class EnergyAccumulator(Accumulator):
         sums['skipped'] += (1 - weight).sum()
         sums['energy'] += torch.where(valid, total, 0.0).sum() / pixels
         # A matrix product and no scatter: the same sum on every run.
-        group = torch.nn.functional.one_hot(
-            index.to(energy.device) % self.groups, self.groups
-        )
+        group = torch.nn.functional.one_hot(index % self.groups, self.groups)
         group = group.double().T * weight
         sums['images'] += group.sum(1)
         flat = relative.flatten(1)
         sums['maps'] += (group @ flat).view_as(sums['maps'])
         # About the uniform profile, 1, to lose no digits to the mean.
-        deviation = (flat @ self._ring_means - 1) * weight[:, None]
+        means = _ring_means(size, self.radial_bins, energy.device)
+        deviation = (flat @ means - 1) * weight[:, None]
         sums['products'] += deviation.T @ deviation
         score = rotational_symmetry(relative)
         known = score.isfinite()
@@ -140,8 +131,9 @@ class EnergyAccumulator(Accumulator):
         sizes = sums['images'][some]
         maps = sums['maps'][some]
         mean_map = maps.sum(0) / n
-        rings = self._rings(cast(Size, self.size))
-        profile = mean_map.flatten() @ self._ring_means.cpu()
+        size = cast(Size, self.size)
+        means = _ring_means(size, self.radial_bins, mean_map.device)
+        profile = mean_map.flatten() @ means
         deviation = profile - 1
         centred = sums['products'] - n * torch.outer(deviation, deviation)
         count, score = sums['symmetry'].tolist()
@@ -152,7 +144,7 @@ class EnergyAccumulator(Accumulator):
             mean_map.numpy(),
             (maps / sizes[:, None, None]).numpy(),
             sizes.numpy(),
-            rings,
+            _rings(size, self.radial_bins),
             profile.numpy(),
             (centred / (n - 1 if n > 1 else float('nan'))).numpy(),
             score / count if count else float('nan'),
@@ -168,6 +160,8 @@ class AngleAccumulator(Accumulator):
             information and the permutation tests are computed.
     """
 
+    _sized = ('modulus', 0)
+
     @checked('AngleAccumulator')
     def __init__(self, num_classes: Count, bins: Count = 36) -> None:
         super().__init__()
@@ -180,9 +174,6 @@ class AngleAccumulator(Accumulator):
             moments=(self.num_classes, 5),
             table=(self.num_classes, self.bins),
         )
-
-    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
-        return ()
 
     @checked('AngleAccumulator')
     def update(self, moments: Tensor, labels: Tensor) -> None:
@@ -198,9 +189,8 @@ class AngleAccumulator(Accumulator):
                 of range.
         """
         moments = self._reals('moments', moments, 'B2')
-        labels = self._numbers('labels', labels, len(moments))
-        labels = labels.to(moments.device)
-        self._check(labels)
+        labels = self._numbers('labels', labels, moments)
+        check_labels(labels, self.num_classes)
         self._start((), moments.device)
         if not len(labels):
             return
@@ -214,24 +204,12 @@ class AngleAccumulator(Accumulator):
         cell = labels * self.bins + cell.clamp(max=self.bins - 1)
         sums = self._sums
         sums['skipped'] += len(valid) - len(theta)
-        sums['table'] += torch.bincount(cell, minlength=sums['table'].numel())[
-            : sums['table'].numel()
-        ].view_as(sums['table'])
+        counts = torch.bincount(cell, minlength=sums['table'].numel())
+        sums['table'] += counts.view_as(sums['table'])
         by_class = torch.nn.functional.one_hot(labels, self.num_classes)
         by_class = by_class.double().T
         sums['moments'] += by_class @ torch.stack(columns, 1)
         sums['modulus'] += by_class @ moments.norm(dim=1)
-
-    def _check(self, labels: Tensor) -> None:
-        if not len(labels):
-            return
-        low, high = labels.aminmax()
-        if low < 0 or high >= self.num_classes:
-            raise ValueError(
-                f'labels are in [{int(low)}, {int(high)}], but '
-                f'num_classes={self.num_classes}; set num_classes to those of '
-                'the data set'
-            )
 
     def summary(self) -> ClassAngleSummary:
         """Circular statistics of every class."""

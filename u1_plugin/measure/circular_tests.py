@@ -5,18 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..options import shown
-from .correlations import circular_correlation, known_pairs
 from .estimate import NORMAL_QUANTILE
-
-__all__ = [
-    'ClassAngleSummary',
-    'between_share',
-    'circular_correlation',
-    'holm',
-    'known_pairs',
-    'rayleigh_pvalue',
-    'summarize_class_angles',
-]
 
 
 def rayleigh_pvalue(count: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -130,13 +119,10 @@ def between_share(resultant: np.ndarray, shared: np.ndarray) -> np.ndarray:
 def summarize_class_angles(
     moments: np.ndarray, table: np.ndarray, skipped: int = 0
 ) -> ClassAngleSummary:
-    """Circular statistics from sums.
+    """Circular statistics from sums ``(K, 5)``.
 
-    Args:
-        moments (np.ndarray): ``(K, 5)``: of each class the number of angles
-            and the sums of ``cos t``, ``sin t``, ``cos 2t`` and ``sin 2t``.
-        table (np.ndarray): ``(K, bins)``, handed on.
-        skipped (int): Handed on.
+    Of each class the number of angles and the sums of ``cos t``, ``sin t``,
+    ``cos 2t`` and ``sin 2t``; the table, ``(K, bins)``, is handed on.
     """
     count = moments[:, 0]
     some = count > 0

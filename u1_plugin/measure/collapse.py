@@ -6,17 +6,17 @@ separation R^2. All come from sums, so that batches, parts and ranks add up.
 """
 
 import math
-from typing import Callable, Dict, Mapping, NamedTuple, Optional
+from typing import Callable, Dict, NamedTuple, Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry import safe_norm
 from ..options import checked
 from .estimate import Several
-from .sums import Accumulator, Size
+from .sums import Accumulator, Size, check_labels
 
+#: Of directions ``(D, C)``, sums over the images of ``<h, row>^2``, ``(D,)``.
 Spread = Callable[[Tensor], Tensor]
 
 
@@ -65,6 +65,7 @@ class CollapseAccumulator(Accumulator):
     """
 
     _measured = 'features of (C,) ='
+    _sized = ('total', 1)
 
     @checked('CollapseAccumulator')
     def __init__(self, num_classes: Several) -> None:
@@ -82,9 +83,6 @@ class CollapseAccumulator(Accumulator):
             products=size * 2,
         )
 
-    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
-        return np.shape(state['total'])[1:] if 'total' in state else None
-
     @checked('CollapseAccumulator')
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Add a batch.
@@ -100,8 +98,7 @@ class CollapseAccumulator(Accumulator):
                 range.
         """
         features = self._reals('features', features, 'BC')
-        labels = self._numbers('labels', labels, len(features))
-        labels = labels.to(features.device)
+        labels = self._numbers('labels', labels, features)
         check_features(features, labels, self.num_classes)
         self._start(features.shape[1:], features.device)
         once = features.new_ones(len(features))
@@ -185,26 +182,17 @@ def collapse_of(
 
 def check_features(features: Tensor, labels: Tensor, num_classes: int) -> None:
     """Raise ValueError unless all are finite and the labels in ``[0, K)``."""
-    if not len(labels):
-        return
     if not features.isfinite().all():
         raise ValueError(
             'features hold numbers that are not finite; check the '
             "network's weights and the images"
         )
-    low, high = labels.aminmax()
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f'labels are in [{int(low)}, {int(high)}], but '
-            f'num_classes={num_classes}; set num_classes to those of '
-            'the data set'
-        )
+    check_labels(labels, num_classes)
 
 
 def _class_sums(
     features: Tensor, labels: Tensor, num_classes: int, weight: Tensor
 ) -> Dict[str, Tensor]:
-    """What adds up by class: a row, or a number, a class."""
     norm = safe_norm(features, 1)
     directed = norm > 0
     unit = features / torch.where(directed, norm, 1.0)[:, None]
@@ -239,13 +227,7 @@ def _kept(count: Tensor, num_classes: int, seen_only: bool) -> Tensor:
 
 
 def _measures(sums: Dict[str, Tensor], spread: Spread) -> Collapse:
-    """From sums by class, each of which has an image.
-
-    Args:
-        sums (Dict[str, Tensor]): Of :func:`_class_sums`.
-        spread (Callable): For directions ``(D, C)``, the sum over the images
-            of ``<h, row>^2``, ``(D,)``.
-    """
+    """From sums by class, each of which has an image."""
     count = sums['count']
     means = sums['total'] / count[:, None]
     return Collapse(

@@ -6,7 +6,13 @@ from typing import Tuple
 import numpy as np
 
 from ..options import Count, Seed, checked
-from .estimate import CONFIDENCE, NORMAL_QUANTILE, Estimate, Several
+from .estimate import (
+    CONFIDENCE,
+    NORMAL_QUANTILE,
+    UNKNOWN,
+    Estimate,
+    Several,
+)
 
 #: Angles that are drawn at a time.
 _BLOCK = 2**20
@@ -53,20 +59,15 @@ def circular_correlation(
     Raises:
         ValueError: If an option is out of its range or they are no pairs.
     """
-    first, second = known_pairs(first, second)
-    count = len(first)
+    known = known_pairs(first, second)
+    count = len(known[0])
     if count < 4:
-        return Estimate(*[math.nan] * 4)
-
-    def deviations(theta: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.sin(theta - np.angle(np.exp(1j * theta).sum()))
-        return found
-
-    a, b = deviations(first), deviations(second)
+        return UNKNOWN
+    a, b = (np.sin(t - np.angle(np.exp(1j * t).sum())) for t in known)
     # A permutation changes neither the means nor the scale.
     scale = math.sqrt((a @ a) * (b @ b))
     if scale < 1e-12:
-        return Estimate(0.0, math.nan, math.nan, math.nan)
+        return UNKNOWN._replace(value=0.0)
     value = float(a @ b) / scale
     orders = np.random.default_rng(seed).permuted(
         np.tile(b, (permutations, 1)), axis=1
@@ -81,7 +82,7 @@ def circular_correlation(
 
 
 def toroidal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Fisher and Lee's T of paired angles along the last axis, in ``[-1, 1]``.
+    """Fisher and Lee's T of paired angles along the last axis, in [-1, 1].
 
     ``sum_{i<j} sin(a_i - a_j) sin(b_i - b_j)`` is ``n^2`` times the
     determinant of the mean of ``x y^T``, with the unit vectors x of a and y
@@ -137,7 +138,7 @@ def fisher_lee_correlation(
     first, second = known_pairs(first, second)
     count = len(first)
     if count < 4:
-        return Estimate(*[math.nan] * 4)
+        return UNKNOWN
     rng = np.random.default_rng(seed)
     value = float(toroidal(first, second))
     block = max(1, _BLOCK // count)

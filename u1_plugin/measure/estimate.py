@@ -1,8 +1,10 @@
-"""A number with its interval and p-value."""
+"""A number with its interval and p-value, and numbers as JSON knows them."""
 
 import math
 from statistics import NormalDist
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Mapping, NamedTuple
+
+import numpy as np
 
 from ..extras import needs
 from ..options import Range
@@ -39,6 +41,10 @@ class Estimate(NamedTuple):
     pvalue: float
 
 
+#: Where the data say nothing of a quantity.
+UNKNOWN = Estimate(*[math.nan] * 4)
+
+
 def t_estimate(
     value: float, error: float, df: float, null: float = 0.0
 ) -> Estimate:
@@ -57,7 +63,7 @@ def t_estimate(
     """
     quantile = t_quantile(error, df)
     if math.isnan(quantile):
-        return Estimate(value, math.nan, math.nan, math.nan)
+        return UNKNOWN._replace(value=value)
     with needs('lab'):  # here, for it takes a second to import
         from scipy import stats
     half = error * quantile
@@ -68,10 +74,6 @@ def t_estimate(
 def t_quantile(error: float, df: float) -> float:
     """Half of Student's :data:`CONFIDENCE` interval, in standard errors.
 
-    Args:
-        error (float): Standard error.
-        df (float): Its degrees of freedom.
-
     Returns:
         float: NaN where that error says nothing, see :func:`t_estimate`.
     """
@@ -80,3 +82,18 @@ def t_quantile(error: float, df: float) -> float:
     with needs('lab'):
         from scipy import stats
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, df))
+
+
+def jsonable(value: Any) -> Any:
+    """For JSON: named tuples as mappings, arrays as lists, NaN as null."""
+    if hasattr(value, '_asdict'):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(part) for key, part in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return jsonable(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [jsonable(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -157,19 +157,15 @@ def photograph(image: Tensor, rgb: bool = False) -> np.ndarray:
     return colors.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
-def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """``(height, width, 3)``, each map pixel a block of one colour."""
-    rows = np.arange(height) * len(pixels) // height
-    columns = np.arange(width) * pixels.shape[1] // width
-    blocks: np.ndarray = pixels[rows[:, None], columns]
-    return blocks
-
-
 def _overlay(
     colors: np.ndarray, photo: np.ndarray, opacity: float
 ) -> np.ndarray:
+    """Each pixel of a map a block of one colour over the photograph's grey."""
+    height, width = photo.shape[:2]
+    rows = np.arange(height) * len(colors) // height
+    columns = np.arange(width) * colors.shape[1] // width
     grey = photo.mean(-1, keepdims=True)
-    blocks = _resized(colors, *photo.shape[:2])
+    blocks = colors[rows[:, None], columns]
     mixed: np.ndarray = opacity * blocks + (1 - opacity) * grey
     return mixed
 
@@ -210,12 +206,7 @@ def hue_figure(
 
     Args:
         photo (np.ndarray): RGB in [0, 1], ``(h, w, 3)``.
-        maps (Dict[str, HueMap]): By layer, as it is to be called.
         cam (np.ndarray, optional): ``(H, W)``.
-        cam_title (str): Above it.
-        palette (str): One of :data:`PALETTES`.
-        title (str): Above all.
-        brightness (str): See :meth:`HueMap.colors`.
         opacity (float): Share of the hue maps, whose colours are the legend's
             at 1; the rest is the photograph in grey.
     """

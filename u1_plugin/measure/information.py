@@ -6,14 +6,15 @@ shared angle is no dependence: only differences between classes count.
 """
 
 import math
-from typing import Iterator, NamedTuple, Tuple, Union
+from functools import partial
+from typing import Callable, NamedTuple, Tuple, Union
 
 import numpy as np
 
 from ..extras import needs
 from ..options import Count, Seed, checked, shown
 from .circular_tests import between_share
-from .estimate import NORMAL_QUANTILE, Estimate, Several
+from .estimate import NORMAL_QUANTILE, UNKNOWN, Estimate, Several
 
 #: Entries of the tables that are drawn at a time: 64 MiB of them.
 _BLOCK = 2**23
@@ -74,10 +75,17 @@ def _statistics(tables: np.ndarray) -> np.ndarray:
     )
 
 
-def _blocks(count: int, entries: int) -> Iterator[int]:
-    block = max(1, _BLOCK // entries)
-    for start in range(0, count, block):
-        yield min(block, count - start)
+def _drawn(
+    count: int, table: np.ndarray, draw: Callable[[int], np.ndarray]
+) -> np.ndarray:
+    """Both statistics of so many tables of random counts, a block at a time."""
+    block = max(1, _BLOCK // table.size)
+    return np.concatenate(
+        [
+            _statistics(draw(min(block, count - start)))
+            for start in range(0, count, block)
+        ]
+    )
 
 
 def permutation_null(
@@ -95,44 +103,22 @@ def permutation_null(
     """
     with needs('lab'):  # here, for it takes a second to import
         from scipy import stats
-    rows, columns = table.sum(1).astype(int), table.sum(0).astype(int)
-    return np.concatenate(
-        [
-            _statistics(
-                stats.random_table.rvs(
-                    rows, columns, size=block, random_state=rng
-                )
-            )
-            for block in _blocks(permutations, table.size)
-        ]
-    )
+    margins = table.sum(1).astype(int), table.sum(0).astype(int)
+    draw = partial(stats.random_table.rvs, *margins, random_state=rng)
+    return _drawn(permutations, table, lambda size: draw(size=size))
 
 
 def bootstrap(
     table: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Both statistics when the images are drawn again with replacement.
-
-    Args:
-        table (np.ndarray): Counts, ``(K, bins)``.
-        draws (int): Resamples.
-        rng (np.random.Generator): Of the draws.
-
-    Returns:
-        np.ndarray: ``(draws, 2)``, as :func:`permutation_null`.
-    """
+    """As :func:`permutation_null`, of images drawn again with replacement."""
     n = int(table.sum())
     shares = table.ravel() / n
-    return np.concatenate(
-        [
-            _statistics(
-                rng.multinomial(n, shares, size=block).reshape(
-                    block, *table.shape
-                )
-            )
-            for block in _blocks(draws, table.size)
-        ]
-    )
+
+    def draw(size: int) -> np.ndarray:
+        return rng.multinomial(n, shares, size).reshape(size, *table.shape)
+
+    return _drawn(draws, table, draw)
 
 
 class Dependence(NamedTuple):
@@ -175,8 +161,8 @@ def _adjusted(
     return Estimate(share, share - half, share + half, pvalue)
 
 
-def _entropy(shares: np.ndarray) -> float:
-    """In nats."""
+def entropy_of(shares: np.ndarray) -> float:
+    """Of shares that sum to 1, ``(K,)``, in nats."""
     some = shares[shares > 0]
     return float(-(some * np.log(some)).sum())
 
@@ -216,10 +202,9 @@ def class_dependence(
         )
     n = int(table.sum())
     shares = table.sum(1) / max(n, 1)
-    entropy = _entropy(shares) if n else math.nan
+    entropy = entropy_of(shares) if n else math.nan
     if (shares > 0).sum() < 2:
-        nothing = Estimate(*[math.nan] * 4)
-        return Dependence(n, entropy, math.nan, math.nan, nothing, nothing)
+        return Dependence(n, entropy, math.nan, math.nan, UNKNOWN, UNKNOWN)
     rng = np.random.default_rng(seed)
     # Classes and bins without images say nothing and only cost time.
     filled = table[table.sum(1) > 0]

@@ -1,4 +1,4 @@
-"""Names from outside as plain text of pictures.
+"""What names and marks the classes in pictures.
 
 Classes, layers and files are named by others. In a picture, such a name is
 what it says: no formula, no command, no hidden legend.
@@ -7,10 +7,33 @@ what it says: no formula, no command, no hidden legend.
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Any, FrozenSet, Set, Tuple
+from typing import Any, Dict, FrozenSet, Set, Tuple
 
 #: Longer names are shortened in pictures, characters.
 _WIDTH = 40
+
+#: Ten colours that colour-blind readers tell apart (Paul Tol, "muted", and
+#: black); a class also has its own marker, for print and for more classes.
+COLORS = (
+    '#332288',
+    '#88CCEE',
+    '#44AA99',
+    '#117733',
+    '#999933',
+    '#DDCC77',
+    '#CC6677',
+    '#882255',
+    '#AA4499',
+    '#000000',
+)
+MARKERS = ('o', 's', '^', 'v', 'D', 'P', 'X', '<', '>', '*', 'p', 'h')
+
+
+def class_style(index: int) -> Dict[str, str]:
+    """Colour and marker of a class."""
+    return dict(
+        color=COLORS[index % len(COLORS)], marker=MARKERS[index % len(MARKERS)]
+    )
 
 
 def plain(text: Any) -> str:
@@ -47,7 +70,10 @@ def mathtext(text: Any, width: int = _WIDTH) -> str:
     Dollar signs begin no formula, characters that the font lacks become
     escapes such as ``\u732b``, and long text is shortened.
     """
-    known = _glyphs(_families())
+    from matplotlib import rcParams
+
+    families = rcParams['font.family'], rcParams['font.sans-serif']
+    known = _glyphs(*map(tuple, families))
     literal = ''.join(
         char
         if ord(char) in known
@@ -63,14 +89,8 @@ def label(text: Any, width: int = _WIDTH) -> str:
     return re.sub('^(?=_)', ' ', text)
 
 
-def _families() -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
-    from matplotlib import rcParams
-
-    return tuple(rcParams['font.family']), tuple(rcParams['font.sans-serif'])
-
-
 @lru_cache(maxsize=8)
-def _glyphs(families: Tuple[Tuple[str, ...], ...]) -> FrozenSet[int]:
+def _glyphs(*families: Tuple[str, ...]) -> FrozenSet[int]:
     """Code points of the fonts that matplotlib uses under these settings."""
     from matplotlib import font_manager, rcParams
 

@@ -1,16 +1,6 @@
 """Reads the maps of a network that evaluates, as the method reads them."""
 
-from contextlib import AbstractContextManager
-from typing import (
-    Any,
-    Dict,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 from weakref import finalize
 
 import torch
@@ -27,7 +17,6 @@ from ..nn.bottleneck_angle_neck import PLANES
 from ..nn.branch import U1Branch
 from ..nn.taps import MapCollector
 from ..options import checked
-from .naming import written_as
 from .probe_options import (
     Layers,
     Orthant,
@@ -35,21 +24,10 @@ from .probe_options import (
     Planes,
     build_plane,
     check_options,
+    written_as,
 )
-from .samples import class_labels
 from .uncompiled import Uncompiled
 from .views import PlainView, is_augmented
-
-__all__ = [
-    'Layers',
-    'Orthant',
-    'Plane',
-    'Planes',
-    'Probe',
-    'Source',
-    'check_options',
-    'class_labels',
-]
 
 
 class Source(NamedTuple):
@@ -65,11 +43,6 @@ class Source(NamedTuple):
 
     def __str__(self) -> str:
         return f'{self.layer}/{self.plane}'
-
-
-def _branch_of(model: nn.Module) -> Optional[U1Branch]:
-    branch = getattr(model, 'u1', None)
-    return branch if isinstance(branch, U1Branch) else None
 
 
 def _default_layers(
@@ -134,7 +107,9 @@ class Probe:
         self._uncompiled = Uncompiled(model)
         self._lost: Optional[finalize[Any, Any]] = None
         augmented, model = is_augmented(model), unwrapped(model)
-        branch = _branch_of(model)
+        branch = getattr(model, 'u1', None)
+        if not isinstance(branch, U1Branch):
+            branch = None
         neck = None if branch is None else branch.neck
         if orthant is None:
             orthant = 'relu' if neck is None else neck.orthant
@@ -148,7 +123,7 @@ class Probe:
             layers = [layers]
         if token_grid is None and neck is not None:
             token_grid = neck.token_grid
-        with self._named(), self._uncompiled:
+        with written_as(self._names), self._uncompiled:
             self._collector = MapCollector(model, layers, token_grid)
         self._view = PlainView(model) if augmented else None
         self.layers = self._collector.layers
@@ -169,12 +144,10 @@ class Probe:
     ) -> Dict[str, nn.Module]:
         if config is not None:
             if isinstance(config, dict):
-                configs = [config] * len(self.layers)
-            else:
-                configs = list(config)
+                config = [config] * len(self.layers)
             # Once more, for it is now that the layers are known.
-            check_options(self.field, self.layers, configs)
-            planes = [build_plane(own, self.field) for own in configs]
+            check_options(self.field, self.layers, config)
+            planes = [build_plane(own, self.field) for own in config]
             return dict(zip(self.layers, planes))
         own = {}
         if branch is not None and len(branch.neck.feature_planes):
@@ -185,10 +158,6 @@ class Probe:
             layer: own.get(layer) or build_plane(default, self.field)
             for layer in self.layers
         }
-
-    def _named(self) -> AbstractContextManager[None]:
-        """Errors of what reads the maps name the probe's own options."""
-        return written_as(self._names)
 
     def attach(self) -> None:
         """Read the network's maps from now on.
@@ -219,7 +188,7 @@ class Probe:
         Raises:
             ValueError: If a layer did not run or has no map.
         """
-        with self._named():
+        with written_as(self._names):
             return (self._view or self._collector).maps()
 
     @torch.no_grad()
@@ -245,20 +214,18 @@ class Probe:
         :attr:`winding`; a ``feature_plane`` of one's own has its own windings,
         of which 1, or otherwise the first, is read.
         """
-        found = {}
+        moments = {}
         intensities = self.intensities()
         for source in self.sources:
             intensity = intensities[source.layer]
             with torch.autocast(intensity.device.type, enabled=False):
                 if source.plane == 'image':
-                    found[source] = image_moment(
-                        energy(intensity), self.winding
-                    )
+                    moment = image_moment(energy(intensity), self.winding)
                 else:
-                    found[source] = self.feature_moment(
-                        source.layer, pooled_vector(intensity)
-                    )
-        return found
+                    vectors = pooled_vector(intensity)
+                    moment = self.feature_moment(source.layer, vectors)
+            moments[source] = moment
+        return moments
 
     def feature_moment(self, layer: str, vectors: Tensor) -> Tensor:
         """``z_f`` of vectors in the plane in which a layer is measured.
@@ -274,8 +241,7 @@ class Probe:
         moment: Tensor = plane(vectors)
         if moment.ndim == 2:
             return moment
-        windings: Tuple[int, ...] = plane.windings
-        return moment[:, windings.index(_one_of(windings))]
+        return moment[:, plane.windings.index(_one_of(plane.windings))]
 
 
 def _detach(collector: MapCollector, view: Optional[PlainView]) -> None:

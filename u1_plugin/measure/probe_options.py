@@ -1,8 +1,10 @@
-"""What of a probe's options needs no network."""
+"""What of a probe needs no network: its options, labels, and messages."""
 
-from typing import Any, Dict, Literal, Sequence, Union
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Literal, Sequence, Union
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..nn.base import build
 from ..nn.feature_plane import FeaturePlane
@@ -14,12 +16,7 @@ Orthant = Literal['relu', 'abs', 'softplus', 'identity']
 
 
 def check_options(field: str, layers: Layers, feature_plane: Planes) -> None:
-    """Check what of a probe's options needs no network.
-
-    Args:
-        field (str): Whose options they are, for messages.
-        layers (str | Sequence[str], optional): See :class:`~.probe.Probe`.
-        feature_plane (dict | Sequence[dict], optional): Likewise.
+    """Check the options of a :class:`~.probe.Probe`, whose field this is.
 
     Raises:
         ValueError: If a layer is named twice or none at all, or a plane
@@ -33,16 +30,15 @@ def check_options(field: str, layers: Layers, feature_plane: Planes) -> None:
         )
     if feature_plane is None:
         return
-    several = not isinstance(feature_plane, dict)
-    configs = (
-        [feature_plane] if isinstance(feature_plane, dict) else feature_plane
-    )
-    if several and names is not None and len(configs) != len(names):
+    if isinstance(feature_plane, dict):
+        build_plane(feature_plane, field)
+        return
+    if names is not None and len(feature_plane) != len(names):
         raise ValueError(
-            f'{field}.feature_plane has {len(configs)} configs, but '
+            f'{field}.feature_plane has {len(feature_plane)} configs, but '
             f'layers has {len(names)} names; give one a layer'
         )
-    for config in configs:
+    for config in feature_plane:
         build_plane(config, field)
 
 
@@ -61,3 +57,48 @@ def build_plane(config: Dict[str, Any], owner: str) -> nn.Module:
                 'file'
             )
     return build(f'{owner}.feature_plane', config, FeaturePlane).eval()
+
+
+@contextmanager
+def written_as(names: Dict[str, str]) -> Iterator[None]:
+    """Let ValueErrors of the block name other options.
+
+    What finds the maps of a network speaks of ``u1.neck.layers``, the option
+    of a U(1) branch. A hook's user has written ``AngleStatsHook.layers``, and
+    that of a tool ``--layers``.
+
+    Args:
+        names (Dict[str, str]): What stands in a message, and what is to.
+    """
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        for name, written in names.items():
+            text = text.replace(name, written)
+        if text == str(error):
+            raise
+        raise ValueError(text) from error
+
+
+def class_labels(samples: Sequence[Any]) -> Tensor:
+    """The labels of data samples that have one class each.
+
+    Args:
+        samples (Sequence[DataSample | dict]): With ``gt_label``.
+
+    Returns:
+        Tensor: ``(B,)``, int64, on the CPU.
+
+    Raises:
+        ValueError: If a sample has no label or several.
+    """
+    if not len(samples):
+        return torch.zeros(0, dtype=torch.int64)
+    labels = [sample.get('gt_label') for sample in samples]
+    if any(label is None or label.numel() != 1 for label in labels):
+        raise ValueError(
+            'the images need one gt_label each to be measured class by class; '
+            'use a data set of single-label classification'
+        )
+    return torch.cat([label.reshape(1) for label in labels]).cpu().long()

@@ -1,4 +1,4 @@
-"""Where the energy lies: share near the axis, symmetry, and the Sombrero."""
+"""Where the energy lies: its rings, its share near the axis, its symmetry."""
 
 import math
 from typing import Annotated, NamedTuple
@@ -7,15 +7,83 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..options import Range, checked
-from .estimate import Chance, Estimate, t_estimate
-from .rings import Rings
-from .without_noise import highest_share
+from ..options import Count, Range, checked
+from .estimate import UNKNOWN, Chance, Estimate, t_estimate
 
 Correlation = Annotated[float, Range(-1, 1, low_open=True, high_open=True)]
 
 #: Below this deviation from its mean, relative to it, a map counts as flat.
 _FLAT = 1e-9
+
+
+class Rings(NamedTuple):
+    """Pixels gathered by their distance from the optical axis.
+
+    Distance is measured from the axis ``((H-1)/2, (W-1)/2)`` to the pixel's
+    centre, in half diagonals of the map, ``sqrt(H^2 + W^2) / 2``: the map's
+    corners lie at 1. Rings without a pixel do not appear.
+
+    Attributes:
+        index (np.ndarray): Ring of each pixel, ``(H, W)``, in ``[0, K)``.
+        pixels (np.ndarray): Pixels of each ring, ``(K,)``.
+        radius (np.ndarray): Their mean distance, ``(K,)``, ascending.
+        edge (np.ndarray): Outer edge of each ring, ``(K,)``: ``j / bins``.
+        square (np.ndarray): Mean of the squared distance, ``(K,)``.
+        fourth (np.ndarray): Mean of its fourth power, ``(K,)``.
+    """
+
+    index: np.ndarray  # type: ignore[assignment]  # not tuple's
+    pixels: np.ndarray
+    radius: np.ndarray
+    edge: np.ndarray
+    square: np.ndarray
+    fourth: np.ndarray
+
+    def within(self, radius: float) -> np.ndarray:
+        """Share of the map's pixels in each ring within a radius, ``(K,)``.
+
+        The largest edge that does not exceed it counts, at least the first.
+        """
+        # To nine digits, for edges and radii are rounded fractions.
+        inside = np.round(self.edge - max(radius, self.edge[0]), 9) <= 0
+        pixels = np.where(inside, self.pixels, 0)
+        shares: np.ndarray = pixels / self.pixels.sum()
+        return shares
+
+    def means(self) -> np.ndarray:
+        """``(H W, K)``: maps ``(B, H W)`` times this are their profiles."""
+        one_hot: np.ndarray = np.eye(len(self.pixels))[self.index.ravel()]
+        one_hot /= self.pixels
+        return one_hot
+
+
+@checked()
+def make_rings(height: Count, width: Count, bins: Count) -> Rings:
+    """Cut a map into rings of equal width.
+
+    Args:
+        height (int): ``H``.
+        width (int): ``W``.
+        bins (int): Rings between the axis and the corner; small maps fill
+            fewer.
+    """
+    y = np.arange(height)[:, None] - (height - 1) / 2
+    x = np.arange(width) - (width - 1) / 2
+    square = (x**2 + y**2) * 4 / (height**2 + width**2)
+    radius = np.sqrt(square)
+    # A pixel on an edge belongs to the inner ring, whatever rounding says.
+    outer = np.ceil(radius * bins - 1e-9).clip(1).astype(int)
+    edges, index, pixels = np.unique(
+        outer, return_inverse=True, return_counts=True
+    )
+    index = index.reshape(height, width)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(index.ravel(), values.ravel()) / pixels
+
+    return Rings(
+        index, pixels, mean(radius), edges / bins, mean(square), mean(square**2)
+    )
 
 
 def rotational_symmetry(maps: Tensor) -> Tensor:
@@ -80,6 +148,19 @@ class EnergySummary(NamedTuple):
     covariance: np.ndarray
     image_symmetry: float
 
+    @property
+    def profile_error(self) -> np.ndarray:
+        """Standard errors of ``profile``, ``(K,)``."""
+        error: np.ndarray = np.sqrt(np.diag(self.covariance).clip(0) / self.n)
+        return error
+
+    def estimate(self, row: np.ndarray, less: float = 0.0) -> Estimate:
+        """Student's t, over the images, of ``row @ profile - less``; null 0."""
+        variance = float(row @ self.covariance @ row)
+        error = math.sqrt(max(variance, 0.0) / self.n)
+        value = float(row @ self.profile) - less
+        return t_estimate(value, error, self.n - 1)
+
 
 class Concentration(NamedTuple):
     """Energy near the optical axis.
@@ -109,14 +190,9 @@ def concentration(
         radius (float): Half diagonals, in (0, 1); the largest edge of a ring
             that does not exceed it is used, and at least the first ring's.
     """
-    rings = summary.rings
-    # To nine digits, for edges and radii are rounded fractions.
-    inside = np.round(rings.edge - max(radius, rings.edge[0]), 9) <= 0
-    weights = np.where(inside, rings.pixels, 0) / rings.pixels.sum()
+    weights = summary.rings.within(radius)
     share, uniform = float(weights @ summary.profile), float(weights.sum())
-    variance = weights @ summary.covariance @ weights
-    error = math.sqrt(max(variance, 0.0) / summary.n)
-    excess = t_estimate(share - uniform, error, summary.n - 1)
+    excess = summary.estimate(weights, uniform)
     return Concentration(radius, share, uniform, excess)
 
 
@@ -137,7 +213,7 @@ def symmetry(summary: EnergySummary, null: Correlation = 0.5) -> Estimate:
     maps, sizes = summary.group_maps, summary.group_sizes
     value = float(rotational_symmetry(torch.from_numpy(summary.mean_map)))
     if math.isnan(value) or len(sizes) < 2:
-        return Estimate(value, math.nan, math.nan, math.nan)
+        return UNKNOWN._replace(value=value)
     total = (maps * sizes[:, None, None]).sum(0)
     rest = total - maps * sizes[:, None, None]
     rest = rest / (sizes.sum() - sizes)[:, None, None]
@@ -150,123 +226,3 @@ def symmetry(summary: EnergySummary, null: Correlation = 0.5) -> Estimate:
     found = t_estimate(centre, error, count - 1, math.atanh(null))
     low, high = math.tanh(found.low), math.tanh(found.high)
     return Estimate(value, low, high, found.pvalue)
-
-
-class Sombrero(NamedTuple):
-    """The fit ``V(r) = a r^4 - b r^2 + c`` to a radial profile.
-
-    r is in half diagonals, V in units of the uniform energy density. With
-    a > 0 and b > 0 it has its peak on the axis and its trough on the ring of
-    radius ``sqrt(b / 2a)``.
-
-    Attributes:
-        n (int): Images.
-        coefficients (np.ndarray): ``(a, b, c)``.
-        covariance (np.ndarray): Of the coefficients, ``(3, 3)``.
-        a (Estimate): Null 0, as for the next three.
-        b (Estimate): Curvature of the peak.
-        c (Estimate): Height of the peak.
-        rim (Estimate): ``2 a R^2 - b``, R the outermost ring's radius: > 0 if
-            the profile rises again at the rim, so that the trough lies within
-            the map.
-        ring_radius (float): ``sqrt(b / 2a)``; NaN unless a > 0 and b > 0.
-        r2 (float): Share of the profile's variance that the curve explains,
-            rings weighed by their pixels; NaN with fewer than 4 rings, which
-            three coefficients fit whatever they are. Of the sampled profile:
-            the noise of few images lowers it.
-        r2_high (float): Upper end of the interval of that share without the
-            noise; <= 1, NaN where ``r2`` is or the spread is not known.
-        rings (int): Rings of the profile.
-    """
-
-    n: int
-    coefficients: np.ndarray
-    covariance: np.ndarray
-    a: Estimate
-    b: Estimate
-    c: Estimate
-    rim: Estimate
-    ring_radius: float
-    r2: float
-    r2_high: float
-    rings: int
-
-    def curve(self, radius: np.ndarray) -> np.ndarray:
-        """``V`` at some radii, half diagonals."""
-        a, b, c = self.coefficients
-        potential: np.ndarray = a * radius**4 - b * radius**2 + c
-        return potential
-
-    def curve_error(self, radius: np.ndarray) -> np.ndarray:
-        """Standard error of ``V`` at some radii."""
-        rows = np.stack([radius**4, -(radius**2), np.ones_like(radius)], -1)
-        variance = np.einsum('ki,ij,kj->k', rows, self.covariance, rows)
-        error: np.ndarray = np.sqrt(variance.clip(0))
-        return error
-
-
-def fit_sombrero(summary: EnergySummary) -> Sombrero:
-    """Least squares, rings weighed by their pixels.
-
-    Linear in a, b and c, so that the covariance of the images' profiles
-    propagates exactly: the spread is the images', not that of the rings about
-    the curve. Each ring enters with the mean of ``r^2`` and ``r^4`` over its
-    pixels, which makes the width of the rings no source of error.
-
-    Args:
-        summary (EnergySummary): With n >= 1 and at least 3 rings.
-
-    Raises:
-        ValueError: If there are fewer than 3 rings.
-    """
-    rings, profile, n = summary.rings, summary.profile, summary.n
-    if len(profile) < 3:
-        height, width = summary.mean_map.shape
-        raise ValueError(
-            f'a map of {height}x{width} has {len(profile)} ring(s), and a '
-            'Sombrero needs 3; choose an earlier layer or larger inputs'
-        )
-    rows = np.stack([rings.fourth, -rings.square, np.ones(len(profile))], 1)
-    weights = rings.pixels / rings.pixels.sum()
-    solve = np.linalg.solve(
-        rows.T @ (weights[:, None] * rows), rows.T * weights
-    )
-    coefficients = solve @ profile
-    covariance = solve @ summary.covariance @ solve.T / n
-    # Variance of the profile, and what of it the curve misses, as products
-    # ``p^T A p`` with the profile p.
-    rest = np.eye(len(profile)) - rows @ solve
-    missing = rest.T @ (weights[:, None] * rest)
-    varying = np.diag(weights) - np.outer(weights, weights)
-    spread = weights @ (profile - weights @ profile) ** 2
-    missed = weights @ (profile - rows @ coefficients) ** 2
-    known = len(profile) > 3 and spread > _FLAT**2
-    high = math.nan
-    if known:
-        high = highest_share(
-            missing, varying, profile, summary.covariance / n, n - 1
-        )
-
-    def estimate(*contrast: float) -> Estimate:
-        direction = np.array(contrast)
-        variance = direction @ covariance @ direction
-        return t_estimate(
-            float(direction @ coefficients),
-            math.sqrt(max(variance, 0.0)),
-            n - 1,
-        )
-
-    a, b, _ = coefficients
-    return Sombrero(
-        n,
-        coefficients,
-        covariance,
-        estimate(1, 0, 0),
-        estimate(0, 1, 0),
-        estimate(0, 0, 1),
-        estimate(2 * rings.radius[-1] ** 2, -1, 0),
-        math.sqrt(b / (2 * a)) if a > 0 and b > 0 else math.nan,
-        float(1 - missed / spread) if known else math.nan,
-        high,
-        len(profile),
-    )

@@ -12,6 +12,19 @@ from .. import dist
 Size = Tuple[int, ...]
 
 
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise ValueError unless all labels are in ``[0, num_classes)``."""
+    if not len(labels):
+        return
+    low, high = labels.aminmax()
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f'labels are in [{int(low)}, {int(high)}], but '
+            f'num_classes={num_classes}; set num_classes to those of '
+            'the data set'
+        )
+
+
 class Accumulator:
     """Float64 sums by name, and how they add up.
 
@@ -21,6 +34,8 @@ class Accumulator:
 
     #: What ``size`` is, for messages.
     _measured = ''
+    #: A sum whose last dimensions are ``size``, and how many these are.
+    _sized: Tuple[str, int] = ('', 0)
 
     def __init__(self) -> None:
         self.size: Optional[Size] = None
@@ -46,12 +61,9 @@ class Accumulator:
             )
 
     def _reals(self, name: str, values: Tensor, form: str) -> Tensor:
-        """A batch in float64, of the argument of that name.
+        """A batch of real numbers in float64; only the batch may be empty.
 
-        Args:
-            name (str): Of the argument, for messages.
-            values (Tensor): Real numbers; only the batch may be empty.
-            form (str): A letter or the size of each dimension, as ``'B2'``.
+        ``form`` has a letter or the size of each dimension, as ``'B2'``.
         """
         sizes = tuple(values.shape)
         fits = len(sizes) == len(form) and all(
@@ -65,9 +77,9 @@ class Accumulator:
             )
         return values.detach().double()
 
-    def _numbers(self, name: str, values: Tensor, count: int) -> Tensor:
-        """One integer an image, ``(count,)``, int64."""
-        kind = values.dtype
+    def _numbers(self, name: str, values: Tensor, batch: Tensor) -> Tensor:
+        """One integer an image of the batch, ``(B,)``, int64, beside it."""
+        kind, count = values.dtype, len(batch)
         if (
             kind.is_floating_point
             or kind.is_complex
@@ -78,7 +90,7 @@ class Accumulator:
                 f'{type(self).__name__}.{name} is {kind} of shape '
                 f'{tuple(values.shape)}; give {count} integers, one an image'
             )
-        return values.long()
+        return values.long().to(batch.device)
 
     def _checked(self) -> Dict[str, Tensor]:
         if self.size is None:
@@ -95,16 +107,14 @@ class Accumulator:
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from the sums that :meth:`state` gave.
 
-        Args:
-            state (Mapping[str, np.ndarray]): Of an accumulator with the same
-                settings.
-
         Raises:
             ValueError: If it is not of such an accumulator.
         """
-        size = self._size_of(state)
         found = {name: np.shape(value) for name, value in state.items()}
-        if size is None or found != self._shapes(size):
+        name, dims = self._sized
+        shape = found.get(name, ())
+        size = shape[len(shape) - dims :]
+        if len(size) != dims or found != self._shapes(size):
             raise ValueError(
                 f'{type(self).__name__}: state has {found}; load one that an '
                 'accumulator with the same settings gave'
@@ -114,9 +124,6 @@ class Accumulator:
             name: torch.as_tensor(np.array(value), dtype=torch.float64)
             for name, value in state.items()
         }
-
-    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
-        raise NotImplementedError
 
     def merge(self, other: 'Accumulator') -> None:
         """Add the sums of another accumulator with the same settings.

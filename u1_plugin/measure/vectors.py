@@ -1,6 +1,6 @@
 """Streaming sums of the pooled vectors of one layer."""
 
-from typing import Dict, Mapping, Optional
+from typing import Dict
 
 import numpy as np
 import torch
@@ -19,12 +19,10 @@ class VectorAccumulator(Accumulator):
     """
 
     _measured = 'vectors of (C,) ='
+    _sized = ('total', 1)
 
     def _shapes(self, size: Size) -> Dict[str, Size]:
         return dict(count=(), skipped=(), total=size, products=size * 2)
-
-    def _size_of(self, state: Mapping[str, np.ndarray]) -> Optional[Size]:
-        return np.shape(state['total']) if 'total' in state else None
 
     @checked('VectorAccumulator')
     def update(self, vectors: Tensor) -> None:

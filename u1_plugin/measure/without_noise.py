@@ -15,12 +15,7 @@ from .estimate import t_quantile
 def _upper_end(form: np.ndarray, covariance: np.ndarray, df: float) -> float:
     """The largest ratio s with which ``form[0] + form[1] s`` may be 0.
 
-    Fieller's interval.
-
-    Args:
-        form (np.ndarray): Estimates, ``(2,)``.
-        covariance (np.ndarray): Of these, ``(2, 2)``.
-        df (float): Its degrees of freedom.
+    Fieller's interval, from two estimates ``(2,)`` with their covariance.
 
     Returns:
         float: <= 1; NaN where the covariance says nothing of the spread.
@@ -52,11 +47,9 @@ def highest_share(
     ``4 p^T A V A p``, V the covariance of the mean profile.
 
     Args:
-        missing (np.ndarray): ``(K, K)``, symmetric.
-        varying (np.ndarray): ``(K, K)``, symmetric.
+        missing, varying (np.ndarray): ``(K, K)``, symmetric.
         profile (np.ndarray): Sampled, ``(K,)``.
-        covariance (np.ndarray): V, ``(K, K)``.
-        df (float): Degrees of freedom of V.
+        covariance (np.ndarray): V, ``(K, K)``, with ``df`` degrees of freedom.
 
     Returns:
         float: <= 1; NaN where V says nothing of the spread.

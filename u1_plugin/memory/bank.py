@@ -1,39 +1,26 @@
 """What the memory holds: vectors of pixels, and where and whose they are."""
 
-import itertools
-from typing import (
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Union,
-)
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..options import Count, checked
-from .bank_state import Block, check_identity
+from .bank_state import Block
 from .bank_store import BankStore
-from .mapped import Mapped, parts, selected
+from .mapped import parts, selected
 from .pixels import Pixels
 from .storage import (
-    StorageDtype,
     check_index,
     check_pixels,
     decoded,
     encoded,
-    kept_mask,
     whole_numbers,
 )
 
-#: Of all banks: a bank in another's place is a change, too.
-_CHANGES = itertools.count()
 _ROWS = 16384  # copied at a time
+_FIELDS = ('labels', 'images', 'positions', 'hues')
 
 
 class MemoryBank(BankStore):
@@ -55,48 +42,6 @@ class MemoryBank(BankStore):
         ValueError: If an option is none of these.
     """
 
-    @checked('MemoryBank')
-    def __init__(
-        self, dtype: StorageDtype = 'float32', identity: Mapping[str, str] = {}
-    ) -> None:
-        self.dtype = dtype
-        self.identity = check_identity(identity, 'MemoryBank.identity')
-        self._blocks: List[Block] = []
-        self._changes = next(_CHANGES)
-        self._finished = False
-
-    def __len__(self) -> int:
-        return sum(len(block['labels']) for block in self._blocks)
-
-    @property
-    def changes(self) -> int:
-        """For caches: greater after each change, never another bank's."""
-        return self._changes
-
-    def finish(self) -> None:
-        """Call the bank filled: its identity names what changes it later."""
-        self._finished = True
-
-    @property
-    def channels(self) -> Optional[int]:
-        """C, or None while the bank is empty."""
-        return self._blocks[0]['vectors'].size(1) if self._blocks else None
-
-    @property
-    def filling(self) -> bool:
-        """Whether its pixels go to a file that is not yet there."""
-        return False
-
-    @property
-    def mapped(self) -> bool:
-        """Whether a part of it lies in a file."""
-        return any(isinstance(b['vectors'], Mapped) for b in self._blocks)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of everything stored, in memory or in a file."""
-        return sum(v.nbytes for b in self._blocks for v in b.values())
-
     @checked()
     def append(self, pixels: Pixels) -> None:
         """Add copies of pixels, in the order of their index.
@@ -116,21 +61,14 @@ class MemoryBank(BankStore):
     def _with(self, added: Block) -> List[Block]:
         return [*self._blocks, added]
 
-    def _replace(self, blocks: List[Block], change: str) -> None:
-        before, self._blocks = len(self), blocks
-        self._changes = next(_CHANGES)
-        # A bank of unknown make stays one.
-        if self._finished and self.identity and len(self) != before:
-            known = self.identity.get('changes', change).split(', ')
-            self.identity['changes'] = ', '.join(sorted({*known, change}))
-
     def blocks(self) -> Iterator[Tensor]:
         """Copies of the vectors, float32, some ``(n, C)`` at a time."""
-        return self._parts(_ROWS, copy=True)
+        for block in self.stored_blocks():
+            yield decoded(block, copy=True)
 
     def lent_blocks(self, rows: int = _ROWS) -> Iterator[Tensor]:
         """At most so many, in the bank's storage if that is float32."""
-        return self._parts(rows)
+        return map(decoded, self.stored_blocks(rows))
 
     def stored_blocks(
         self, rows: int = _ROWS, start: int = 0, stop: Optional[int] = None
@@ -153,11 +91,6 @@ class MemoryBank(BankStore):
                 yield {name: block[name][part] for name in names}
             first += len(block['labels'])
 
-    def _parts(self, rows: int, copy: bool = False) -> Iterator[Tensor]:
-        for block in self._blocks:
-            for start in range(0, len(block['labels']), rows):
-                yield decoded(block, slice(start, start + rows), copy)
-
     @checked()
     def vectors(self, index: Tensor) -> Tensor:
         """The vectors of an index ``(n,)``, float32, ``(n, C)``.
@@ -166,26 +99,25 @@ class MemoryBank(BankStore):
             ValueError: If it is no index into the bank's pixels.
         """
         check_index(index, len(self))
-        found = torch.empty(len(index), self.channels or 0)
-        return self._at(index, decoded, found)
+        vectors = torch.empty(len(index), self.channels or 0)
+        return self._gathered(index, decoded, vectors)
 
-    def _at(
+    def _gathered(
         self,
         index: Tensor,
         read: Callable[[Block, Tensor], Tensor],
-        found: Tensor,
+        values: Tensor,
     ) -> Tensor:
-        """``found``, filled with ``read(block, rows)`` of every pixel."""
+        """``values``, filled with ``read(block, rows)`` of every pixel."""
         ends = np.cumsum([len(block['labels']) for block in self._blocks])
         numbers = np.searchsorted(ends, index.numpy(), side='right')
         order = np.argsort(numbers, kind='stable')
         used, starts = np.unique(numbers[order], return_index=True)
-        for number, own in zip(used, np.split(order, starts[1:])):
-            block = self._blocks[number]
+        for number, places in zip(used, np.split(order, starts[1:])):
+            block, here = self._blocks[number], torch.from_numpy(places)
             first = int(ends[number]) - len(block['labels'])
-            rows = torch.from_numpy(own)
-            found[rows] = read(block, index[rows] - first)
-        return found
+            values[here] = read(block, index[here] - first)
+        return values
 
     def field(self, name: str, index: Optional[Tensor] = None) -> Tensor:
         """One of ``labels, images, positions, hues``.
@@ -198,17 +130,18 @@ class MemoryBank(BankStore):
             ValueError: If there is no such field, the bank is empty, or it is
                 no index into its pixels.
         """
-        fields = ('labels', 'images', 'positions', 'hues')
-        if name not in fields:
-            raise ValueError(f'field {name!r} must be one of {fields}')
+        if name not in _FIELDS:
+            raise ValueError(f'field {name!r} must be one of {_FIELDS}')
         if not self._blocks:
             raise ValueError('the bank is empty; fill it before asking it')
         blocks = [block[name] for block in self._blocks]
         if index is None:
             return torch.cat([part for own in blocks for part in parts(own)])
         check_index(index, len(self))
-        found = blocks[0][:1].new_empty(len(index), *blocks[0].shape[1:])
-        return self._at(index, lambda block, rows: block[name][rows], found)
+        values = blocks[0][:1].new_empty(len(index), *blocks[0].shape[1:])
+        return self._gathered(
+            index, lambda block, rows: block[name][rows], values
+        )
 
     @checked()
     def check_labels(self, num_classes: Count, name: str = 'the bank') -> None:
@@ -266,8 +199,17 @@ class MemoryBank(BankStore):
         Raises:
             ValueError: If it is anything else.
         """
+        index = whole_numbers('index', index)
+        ascending = bool((index.diff() > 0).all())
+        if not ascending or (len(index) and index[-1] >= len(self)):
+            raise ValueError(
+                'index must ascend without doubles within 0..'
+                f"{len(self) - 1}, the bank's pixels"
+            )
+        mask = torch.zeros(len(self), dtype=torch.bool)
+        mask[index] = True
         sizes = [len(block['labels']) for block in self._blocks]
-        self._select(kept_mask(index, len(self)).split(sizes), 'keep')
+        self._select(mask.split(sizes), 'keep')
 
     def _select(self, masks: Iterable[Tensor], change: str) -> int:
         """Keep the pixels of a mask a block; return how many went."""

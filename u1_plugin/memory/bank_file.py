@@ -3,12 +3,11 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Mapping, Optional, Union
+from typing import Any, BinaryIO, Dict, Iterable, Mapping, Optional, Union
 
 import torch
 from safetensors import safe_open
 
-from ..files import replaced_file
 from .mapped import Field, Mapped, parts
 
 #: What the first KiB of a bank's file holds; see :mod:`u1_plugin.files`.
@@ -18,30 +17,22 @@ _KINDS = dict(
     I64=torch.int64, F32=torch.float32, F16=torch.float16, U8=torch.uint8
 )
 _NAMES = {dtype: name for name, dtype in _KINDS.items()}
-_ALIGNED = 8  # bytes
+ALIGNED = 8  # bytes
 _LONGEST = 2**21  # bytes of a text
-
-
-def write_file(file: Union[str, Path], tensors: Mapping[str, Field]) -> None:
-    """Write a safetensors file, whole or not at all; its folder is made.
-
-    Raises:
-        FileExistsError: If another kind of file is there.
-    """
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_file(file, FILE_MARK) as part, open(part, 'wb') as stream:
-        write_tensors(stream, tensors)
 
 
 def write_tensors(stream: BinaryIO, tensors: Mapping[str, Field]) -> None:
     """Write what a safetensors file holds; mapped fields a part at a time."""
-    # Wide numbers first: then each lies at a multiple of its width.
-    order = sorted((-tensors[n].dtype.itemsize, n) for n in tensors)
-    ordered = {name: tensors[name] for _, name in order}
+    ordered = widest_first(tensors)
     stream.write(header_of(ordered))
     for value in ordered.values():
         write_field(stream, value)
+
+
+def widest_first(tensors: Mapping[str, Field]) -> Dict[str, Field]:
+    """The order in which each lies at a multiple of its numbers' width."""
+    order = sorted((-tensors[n].dtype.itemsize, n) for n in tensors)
+    return {name: tensors[name] for _, name in order}
 
 
 def write_field(stream: BinaryIO, field: Field) -> None:
@@ -53,14 +44,10 @@ def write_field(stream: BinaryIO, field: Field) -> None:
 def header_of(
     tensors: Mapping[str, Field], size: Optional[int] = None
 ) -> bytes:
-    """The beginning of a safetensors file.
+    """The beginning of a safetensors file, in ``size`` bytes if that is given.
 
     It is the length of a JSON text in 8 bytes, and that text, which says
     where each tensor lies, one after the other.
-
-    Args:
-        tensors (Mapping): In the order in which they lie.
-        size (int, optional): Bytes that it must have.
 
     Raises:
         ValueError: If it does not fit these.
@@ -77,7 +64,7 @@ def header_of(
             data_offsets=[start, end],
         )
     text = json.dumps(content).encode()
-    length = -(-len(text) // _ALIGNED) * _ALIGNED if size is None else size - 8
+    length = -(-len(text) // ALIGNED) * ALIGNED if size is None else size - 8
     if len(text) > length:
         raise ValueError(f'a header of {len(text)} bytes exceeds {length}')
     return length.to_bytes(8, 'little') + text.ljust(length)
@@ -86,9 +73,7 @@ def header_of(
 def read_file(file: Union[str, Path], mmap: bool = False) -> Dict[str, Field]:
     """The tensors of a safetensors file, whatever they are.
 
-    Args:
-        file (Path): The file.
-        mmap (bool): Leave them in it, all but a short text.
+    With ``mmap`` they stay in it, all but a short text.
 
     Raises:
         ValueError: If it is none, or truncated.
@@ -97,13 +82,13 @@ def read_file(file: Union[str, Path], mmap: bool = False) -> Dict[str, Field]:
     if not Path(file).is_file():
         raise ValueError(f'{file}: no memory bank is there')
     try:
-        if mmap:
-            return _mapped_file(file)
-        with safe_open(str(file), framework='pt') as stored:
+        # The library checks that tensors lie side by side in the whole file;
+        # PyTorch's reading allocates it.
+        with safe_open(str(file), framework='np' if mmap else 'pt') as stored:
+            if mmap:
+                return _mapped(file, stored.keys())
             # Copies: the tensors would change with the file.
-            return {
-                name: stored.get_tensor(name).clone() for name in stored.keys()
-            }
+            return {n: stored.get_tensor(n).clone() for n in stored.keys()}
     except Exception as error:  # whatever the library makes of a file
         if isinstance(error, MemoryError) or 'allocate memory' in str(error):
             raise MemoryError(
@@ -115,25 +100,18 @@ def read_file(file: Union[str, Path], mmap: bool = False) -> Dict[str, Field]:
         ) from error
 
 
-def _mapped_file(file: Union[str, Path]) -> Dict[str, Field]:
-    # The library checks that the tensors lie side by side in the whole file;
-    # it does not tell where.
-    with safe_open(str(file), framework='np') as stored:
-        names = stored.keys()
+def _mapped(file: Union[str, Path], names: Iterable[str]) -> Dict[str, Field]:
     stream = open(file, 'rb')  # as long as what is mapped lasts
     length = int.from_bytes(stream.read(8), 'little')
     header = json.loads(stream.read(length))
-    found: Dict[str, Field] = {}
+    fields: Dict[str, Field] = {}
     for name in names:
         entry = header[name]
         if entry['dtype'] not in _KINDS:
             raise ValueError(f'{name} is {entry["dtype"]}, which no bank holds')
-        field = Mapped(
-            stream,
-            _KINDS[entry['dtype']],
-            tuple(entry['shape']),
-            8 + length + entry['data_offsets'][0],
-        )
-        text = field.dtype == torch.uint8 and field.ndim == 1
-        found[name] = field[:] if text and len(field) < _LONGEST else field
-    return found
+        dtype, shape = _KINDS[entry['dtype']], tuple(entry['shape'])
+        offset = 8 + length + entry['data_offsets'][0]
+        field = Mapped(stream, dtype, shape, offset)
+        text = dtype == torch.uint8 and len(shape) == 1
+        fields[name] = field[:] if text and len(field) < _LONGEST else field
+    return fields

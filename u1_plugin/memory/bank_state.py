@@ -20,17 +20,20 @@ METADATA = 'metadata'
 _KEY = re.compile(r'(0|[1-9][0-9]{0,8})\.([a-z]+)')
 _LONGEST_NAME, _LONGEST_PIECE, _MOST_BYTES = 64, 1024, 2**20
 _CHECKED = 2**20  # numbers at a time
+_KINDS: Dict[str, Any] = dict(
+    version=int,
+    dtype=str,
+    identity=dict,
+    blocks=int,
+    pixels=int,
+    channels=(int, type(None)),
+    sha256=str,
+)
 Block = Dict[str, Field]
 
 
 class Contents(NamedTuple):
-    """What a state holds.
-
-    Attributes:
-        dtype (str): Of the vectors.
-        identity (dict): What made the bank.
-        blocks (list): In their order.
-    """
+    """What a state holds: how vectors are stored, what filled it, blocks."""
 
     dtype: StorageDtype
     identity: Dict[str, str]
@@ -44,8 +47,7 @@ def check_identity(identity: Mapping[str, str], name: str) -> Dict[str, str]:
         ValueError: If a piece is no short string, or its name is none.
     """
     for key, value in identity.items():
-        short = isinstance(key, str) and 0 < len(key) <= _LONGEST_NAME
-        if not short:
+        if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_NAME:
             raise ValueError(
                 f'{name}: the name of a piece must be a string of 1 to '
                 f'{_LONGEST_NAME} characters, not {str(key)[:80]!r}'
@@ -56,6 +58,11 @@ def check_identity(identity: Mapping[str, str], name: str) -> Dict[str, str]:
                 f'characters, such as a digest, not {str(value)[:80]!r}'
             )
     return dict(identity)
+
+
+def differing(one: Mapping[str, str], two: Mapping[str, str]) -> List[str]:
+    """Names of the pieces of two identities that are not the same."""
+    return sorted(k for k in {*one, *two} if one.get(k) != two.get(k))
 
 
 def write_state(contents: Contents) -> Dict[str, Field]:
@@ -85,7 +92,7 @@ def _note(contents: Contents) -> Dict[str, Any]:
         identity=contents.identity,
         blocks=len(blocks),
         pixels=sum(len(block['labels']) for block in blocks),
-        channels=blocks[0]['vectors'].size(1) if blocks else None,
+        channels=blocks[0]['vectors'].shape[1] if blocks else None,
     )
 
 
@@ -106,14 +113,9 @@ def read_state(
     channels: Optional[int] = None,
     num_classes: Optional[int] = None,
 ) -> Contents:
-    """What :func:`write_state` wrote.
+    """What :func:`write_state` wrote, with every check.
 
-    Args:
-        tensors (Mapping): From a file or a checkpoint.
-        name (str): Of this, for messages.
-        identity (Mapping, optional): What must have made the bank.
-        channels (int, optional): C that it must have.
-        num_classes (int, optional): K, of which its labels must be.
+    For the options see :meth:`~.bank_store.BankStore.from_state`.
 
     Raises:
         ValueError: If anything is missing, foreign, changed or out of its
@@ -152,13 +154,12 @@ def _read_note(value: Any, name: str) -> Dict[str, Any]:
             f'{FORMAT_VERSION}; fill the bank again'
         )
     name = f'{name}: {METADATA}'
-    _check_tensor(value, name, torch.uint8, 1)
+    value = _plain(value, name)
+    _check_kind(value, name, torch.uint8, 1)
     if not 0 < len(value) <= _MOST_BYTES:
         raise ValueError(f'{name}: {len(value)} bytes, expected a short JSON')
     try:
-        note = json.loads(
-            value.cpu().numpy().tobytes(), parse_constant=_no_constant
-        )
+        note = json.loads(value[:].numpy().tobytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{name}: no JSON ({error})') from None
     if not isinstance(note, dict) or 'version' not in note:
@@ -169,30 +170,12 @@ def _read_note(value: Any, name: str) -> Dict[str, Any]:
             f'{name}: format version {str(version)[:80]}, this plugin reads '
             f'{FORMAT_VERSION}; fill the bank again'
         )
-    _check_note(note, name)
-    return note
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f'{text} is no number')
-
-
-def _check_note(note: Dict[str, Any], name: str) -> None:
-    kinds: Dict[str, Any] = dict(
-        version=int,
-        dtype=str,
-        identity=dict,
-        blocks=int,
-        pixels=int,
-        channels=(int, type(None)),
-        sha256=str,
-    )
-    if note.keys() != kinds.keys():
+    if note.keys() != _KINDS.keys():
         raise ValueError(
-            f'{name}: its fields differ from {list(kinds)}: '
-            f'{sorted(kinds.keys() ^ note.keys())}'[:500]
+            f'{name}: its fields differ from {list(_KINDS)}: '
+            f'{sorted(_KINDS.keys() ^ note.keys())}'[:500]
         )
-    for key, kind in kinds.items():
+    for key, kind in _KINDS.items():
         if not isinstance(note[key], kind) or isinstance(note[key], bool):
             raise ValueError(
                 f'{name}: {key} is a {type(note[key]).__name__}, which is wrong'
@@ -203,6 +186,7 @@ def _check_note(note: Dict[str, Any], name: str) -> None:
             f'{list(DTYPES)}'
         )
     check_identity(note['identity'], f'{name}: identity')
+    return note
 
 
 def _check_expected(
@@ -211,18 +195,17 @@ def _check_expected(
     identity: Optional[Mapping[str, str]],
     channels: Optional[int],
 ) -> None:
-    if identity is not None:
-        wanted, found = dict(identity), note['identity']
-        differing = [
-            f'{key} ({found.get(key)!r}, now {wanted.get(key)!r})'
-            for key in sorted(wanted.keys() | found.keys())
-            if wanted.get(key) != found.get(key)
-        ]
-        if differing:
-            raise ValueError(
-                f'{name}: the bank was made with other {", ".join(differing)}; '
-                'fill it again, into another file'
-            )
+    found = note['identity']
+    wanted = found if identity is None else identity
+    others = [
+        f'{key} ({found.get(key)!r}, now {wanted.get(key)!r})'
+        for key in differing(wanted, found)
+    ]
+    if others:
+        raise ValueError(
+            f'{name}: the bank was made with other {", ".join(others)}; '
+            'fill it again, into another file'
+        )
     if channels is not None and note['channels'] not in (None, channels):
         raise ValueError(
             f'{name}: channels is {note["channels"]!r}, expected {channels!r}; '
@@ -230,32 +213,33 @@ def _check_expected(
         )
 
 
-def _check_tensor(value: Any, name: str, dtype: torch.dtype, ndim: int) -> None:
-    if not isinstance(value, (Tensor, Mapped)):
+def _plain(value: Any, name: str) -> Field:
+    """The tensor on the CPU, or where it lies in a file."""
+    if isinstance(value, Mapped):
+        return value
+    if not isinstance(value, Tensor):
         raise ValueError(f'{name}: no tensor but {type(value).__name__}')
-    if value.dtype != dtype or value.ndim != ndim:
+    if value.layout != torch.strided or value.is_meta:
+        raise ValueError(f'{name}: a tensor without plain numbers')
+    return value.detach().cpu().contiguous()
+
+
+def _check_kind(value: Field, name: str, dtype: torch.dtype, ndim: int) -> None:
+    if value.dtype != dtype or len(value.shape) != ndim:
         raise ValueError(
-            f'{name}: {value.ndim} dimensions of {value.dtype}, expected '
+            f'{name}: {len(value.shape)} dimensions of {value.dtype}, expected '
             f'{ndim} of {dtype}'
         )
-    if isinstance(value, Tensor) and (
-        value.layout != torch.strided or value.is_meta
-    ):
-        raise ValueError(f'{name}: a tensor without plain numbers')
 
 
 def read_blocks(
     tensors: Dict[str, Field], note: Dict[str, Any], name: str
 ) -> List[Block]:
-    """Checks names, kinds and shapes; moves the tensors to the CPU.
-
-    Args:
-        tensors (dict): As they were named by :func:`write_state`.
-        note (dict): With the ``dtype`` and ``channels`` that they must have.
-        name (str): Of where they are from, for messages.
+    """The blocks of tensors, which are moved to the CPU.
 
     Raises:
-        ValueError: If a name, kind or shape is wrong.
+        ValueError: If a name, kind or shape is not that of
+            :func:`write_state`, or of the note's ``dtype`` and ``channels``.
     """
     found: Dict[int, Block] = {}
     for key in tensors:
@@ -272,15 +256,6 @@ def read_blocks(
     return blocks
 
 
-def _plain(value: Any, name: str) -> Field:
-    if isinstance(value, Mapped):
-        return value
-    if not isinstance(value, Tensor):
-        raise ValueError(f'{name}: no tensor but {type(value).__name__}')
-    _check_tensor(value, name, value.dtype, value.ndim)
-    return value.detach().cpu().contiguous()
-
-
 def _check_block(block: Block, note: Dict[str, Any], name: str) -> None:
     fields = stored_fields(note['dtype'])
     if block.keys() != fields.keys():
@@ -290,11 +265,10 @@ def _check_block(block: Block, note: Dict[str, Any], name: str) -> None:
         )
     for field, (dtype, rest) in fields.items():
         value, where = block[field], f'{name}: {field}'
-        _check_tensor(value, where, dtype, 2 if rest != () else 1)
-        if rest is None:
-            rest = (note['channels'],)
-        shape = (len(block['labels']), *rest)
-        if tuple(value.shape) != shape or not value.numel():
+        rest = (note['channels'],) if rest is None else rest
+        shape = (*block['labels'].shape[:1], *rest)
+        _check_kind(value, where, dtype, len(shape))
+        if tuple(value.shape) != shape or 0 in shape:
             raise ValueError(
                 f'{where}: {tuple(value.shape)}, expected {shape}, not empty'
             )

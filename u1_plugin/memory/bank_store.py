@@ -1,17 +1,27 @@
-"""How a bank gets into files and checkpoints, and back."""
+"""The blocks of a bank, and how they get into files, checkpoints and back."""
 
+import itertools
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from torch import Tensor
 
+from ..files import replaced_file
 from ..options import Count, checked
-from .bank_file import read_file, write_file
-from .bank_state import Block, Contents, read_state, write_state
+from .bank_file import FILE_MARK, read_file, write_tensors
+from .bank_state import (
+    Block,
+    Contents,
+    check_identity,
+    read_state,
+    write_state,
+)
 from .mapped import Field, Mapped
 from .storage import StorageDtype
 
 Bank = TypeVar('Bank', bound='BankStore')
+#: Of all banks: a bank in another's place is a change, too.
+_CHANGES = itertools.count()
 
 
 def _copied(field: Field) -> Tensor:
@@ -20,31 +30,65 @@ def _copied(field: Field) -> Tensor:
 
 
 class BankStore:
-    """Writes and reads what a :class:`~.bank.MemoryBank` holds.
+    """Holds, writes and reads the blocks of a :class:`~.bank.MemoryBank`.
 
     Attributes:
         dtype (str): Of the stored vectors.
         identity (dict): What filled the bank.
     """
 
-    dtype: StorageDtype
-    identity: Dict[str, str]
-    _blocks: List[Block]
-
+    @checked('MemoryBank')
     def __init__(
-        self, dtype: StorageDtype, identity: Mapping[str, str]
+        self, dtype: StorageDtype = 'float32', identity: Mapping[str, str] = {}
     ) -> None:
-        raise NotImplementedError
+        self.dtype = dtype
+        self.identity = check_identity(identity, 'MemoryBank.identity')
+        self._blocks: List[Block] = []
+        self._changes = next(_CHANGES)
+        self._finished = False
 
-    def _replace(self, blocks: List[Block], change: str) -> None:
-        raise NotImplementedError
+    def __len__(self) -> int:
+        return sum(len(block['labels']) for block in self._blocks)
+
+    @property
+    def changes(self) -> int:
+        """For caches: greater after each change, never another bank's."""
+        return self._changes
 
     def finish(self) -> None:
-        """Call the bank filled."""
-        raise NotImplementedError
+        """Call the bank filled: its identity names what changes it later."""
+        self._finished = True
 
-    def _contents(self) -> Contents:
-        return Contents(self.dtype, self.identity, self._blocks)
+    @property
+    def channels(self) -> Optional[int]:
+        """C, or None while the bank is empty."""
+        return self._blocks[0]['vectors'].shape[1] if self._blocks else None
+
+    @property
+    def filling(self) -> bool:
+        """Whether its pixels go to a file that is not yet there."""
+        return False
+
+    @property
+    def mapped(self) -> bool:
+        """Whether a part of it lies in a file."""
+        return any(isinstance(b['vectors'], Mapped) for b in self._blocks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything stored, in memory or in a file."""
+        return sum(v.nbytes for b in self._blocks for v in b.values())
+
+    def _replace(self, blocks: List[Block], change: str) -> None:
+        before, self._blocks = len(self), blocks
+        self._changes = next(_CHANGES)
+        # A bank of unknown make stays one.
+        if self._finished and self.identity and len(self) != before:
+            known = self.identity.get('changes', change).split(', ')
+            self.identity['changes'] = ', '.join(sorted({*known, change}))
+
+    def _tensors(self) -> Dict[str, Field]:
+        return write_state(Contents(self.dtype, self.identity, self._blocks))
 
     def state(self) -> Dict[str, Tensor]:
         """Copies of everything stored, with the metadata to read it.
@@ -53,10 +97,7 @@ class BankStore:
             dict: ``'{block}.{field}'``, and ``'metadata'``, a uint8 tensor
             that holds a JSON text.
         """
-        return {
-            name: _copied(value)
-            for name, value in write_state(self._contents()).items()
-        }
+        return {n: _copied(value) for n, value in self._tensors().items()}
 
     @classmethod
     @checked('MemoryBank')
@@ -98,14 +139,17 @@ class BankStore:
 
     @checked()
     def save(self, file: Union[str, Path]) -> None:
-        """Write a file (safetensors), whole or not at all.
+        """Write :meth:`state` to a file (safetensors), whole or not at all.
 
-        It holds :meth:`state`. The folder is made.
+        The folder is made.
 
         Raises:
             FileExistsError: If another kind of file is there.
         """
-        write_file(file, write_state(self._contents()))
+        tensors, file = self._tensors(), Path(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(file, FILE_MARK) as part, open(part, 'wb') as stream:
+            write_tensors(stream, tensors)
 
     @classmethod
     @checked('MemoryBank')
@@ -121,17 +165,13 @@ class BankStore:
 
         Args:
             file (Path): The safetensors file.
-            identity (Mapping, optional): What must have filled it.
-            channels (int, optional): C that it must have.
-            num_classes (int, optional): K, of which its labels must be.
+            identity, channels, num_classes: See :meth:`from_state`, and for
+                what is raised; the message names the file.
             mmap (bool): Check the file, and leave the pixels in it: each
                 block is mapped when it is needed. Pixels that are added later
                 are held in memory, and those that are removed stay in the
                 file, unread. Do not write into the file meanwhile; to replace
                 or remove it does no harm.
-
-        Raises:
-            ValueError: See :meth:`from_state`; the message names the file.
         """
         contents = read_state(
             read_file(file, mmap), str(file), identity, channels, num_classes

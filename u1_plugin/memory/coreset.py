@@ -1,10 +1,10 @@
-"""A part of the memory that covers the whole: greedy k-centre selection.
+"""A part of the memory that covers the whole, and images drawn for one.
 
-As PatchCore does (Roth et al., "Towards Total Recall in Industrial Anomaly
-Detection", CVPR 2022): each step takes the vector that is farthest from all
-taken ones, measured after a random projection (Johnson and Lindenstrauss).
-
-Of a memory too large for that, a part drawn at random is covered instead.
+Greedy k-centre selection, as PatchCore does (Roth et al., "Towards Total Recall
+in Industrial Anomaly Detection", CVPR 2022): each step takes the vector that is
+farthest from all taken ones, measured after a random projection (Johnson and
+Lindenstrauss). Of a memory too large for that, a part drawn at random is
+covered instead.
 """
 
 from typing import List, Optional, Tuple
@@ -20,6 +20,12 @@ from .precise import unit
 
 _ROWS = 16384  # at a time
 _NUMBERS = 2**20  # in a temporary of float64
+
+
+def _sizes(count: int, sharded: bool) -> List[int]:
+    """Of this rank's part, or of every rank's."""
+    counts = torch.tensor([count])
+    return [int(n) for n in (all_gather(counts) if sharded else counts)]
 
 
 def _drawn(counts: List[int], rank: int, sample: Share, seed: int) -> Tensor:
@@ -98,9 +104,7 @@ def coreset(
             pixel of a rank's part is drawn.
     """
     sharded = sharded and get_world_size() > 1
-    counts = [len(bank)]
-    if sharded:
-        counts = [int(n) for n in all_gather(torch.tensor(counts))]
+    counts = _sizes(len(bank), sharded)
     if not all(counts):
         raise ValueError(
             f'the bank is empty on a rank (sizes {counts}); a coreset needs '
@@ -112,9 +116,7 @@ def coreset(
     if sample is not None:
         check_sample(sample, share)
         index = _drawn(counts, rank, sample, seed)
-        counts = [len(index)]
-        if sharded:
-            counts = [int(n) for n in all_gather(torch.tensor(counts))]
+        counts = _sizes(len(index), sharded)
         if not all(counts):
             raise ValueError(
                 f'sample={sample} draws {counts} pixels of the ranks, and each '
@@ -140,15 +142,43 @@ def coreset(
 
 
 def check_sample(sample: float, share: float, name: str = '') -> None:
-    """Raise ValueError if less is drawn than is to be kept.
+    """Raise ValueError if less is drawn at random than is to be kept of it.
 
-    Args:
-        sample (float): Share of the memory that is drawn at random.
-        share (float): That is kept of it.
-        name (str): What the user calls the options, for messages.
+    ``name`` is what the user writes before both options, for messages.
     """
     if sample < share:
         raise ValueError(
             f'{name}sample={sample} of the memory is less than the share '
             f'{share} to be kept of it; draw more, or keep less'
         )
+
+
+@checked()
+def few_shot(labels: np.ndarray, shots: Count, seed: Seed) -> np.ndarray:
+    """Positions of so many images of every class, in ascending order.
+
+    Args:
+        labels (np.ndarray): Classes of the images, ``(N,)``, integers.
+        shots (int): n of each class, >= 1.
+        seed (int): Of the draw.
+
+    Raises:
+        ValueError: If an option is out of its range, there are no labels, or
+            a class has fewer images.
+    """
+    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in 'iu':
+        raise ValueError(
+            f'labels {labels.shape} of {labels.dtype} must be integers (N,), '
+            'one an image'
+        )
+    generator = np.random.default_rng(seed)
+    chosen: List[np.ndarray] = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        if len(own) < shots:
+            raise ValueError(
+                f'shots={shots}, but class {label} has {len(own)} training '
+                'images; choose fewer'
+            )
+        chosen.append(generator.choice(own, shots, replace=False))
+    return np.sort(np.concatenate(chosen))

@@ -1,6 +1,6 @@
 """Where an exact search reads vectors: from the bank, or from a copy."""
 
-from typing import Any, Dict, Iterator, Optional, Protocol, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -11,18 +11,6 @@ from .storage import decoded
 
 _ROWS = 16384  # in a block, unless somebody says otherwise
 _MOST = 0.7  # of a GPU's free memory; the rest is for the search
-
-
-class Vectors(Protocol):
-    """What scores are made of: a bank, or its copy."""
-
-    def __len__(self) -> int: ...
-
-    def lent_blocks(self, rows: int = _ROWS) -> Iterator[Tensor]:
-        """Vectors in float32, ``(n, C)``, in the order of their index."""
-
-    def vectors(self, index: Tensor) -> Tensor:
-        """The vectors of an index ``(n,)``, ``(n, C)``, float32."""
 
 
 class DeviceCopy:
@@ -55,10 +43,8 @@ class DeviceCopy:
         row = sum(value.nbytes for value in first.values())
         self._count = len(bank) if room is None else min(len(bank), room // row)
         self._held = {
-            name: value.new_empty(
-                self._count, *value.shape[1:], device=self.device
-            )
-            for name, value in first.items()
+            n: v.new_empty((self._count, *v.shape[1:]), device=self.device)
+            for n, v in first.items()
         }
         start = 0
         for block in bank.stored_blocks(_ROWS, stop=self._count):
@@ -107,14 +93,17 @@ class DeviceCopy:
         index = index.to(self.device)
         if self._count == len(self):
             return decoded(self._held, index)
-        found = torch.empty(
-            len(index), self._bank.channels or 0, device=self.device
-        )
-        near = index < self._count
-        found[near] = decoded(self._held, index[near])
-        far = self._bank.vectors(index[~near].cpu())
-        found[~near] = far.to(self.device)
-        return found
+        held = index < self._count
+        size = (len(index), self._bank.channels or 0)
+        vectors = torch.empty(size, device=self.device)
+        vectors[held] = decoded(self._held, index[held])
+        streamed = self._bank.vectors(index[~held].cpu())
+        vectors[~held] = streamed.to(self.device)
+        return vectors
+
+
+#: What scores are made of.
+Vectors = Union[MemoryBank, DeviceCopy]
 
 
 def device_of(name: str, field: str = 'device') -> torch.device:

@@ -1,7 +1,6 @@
 """Exact nearest neighbours, mostly at the cost of a matrix product."""
 
-from functools import partial
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -9,42 +8,22 @@ from torch import Tensor
 from ..options import Count, checked
 from .bank import MemoryBank
 from .device_copy import DeviceCopy, Vectors
-from .engine_configs import ExactEngine
-from .precise import distances, prepared
+from .precise import pair_distances
 from .scores import Asked, ScoreDtype, Scores
-from .search import Bias, Metric, Neighbours, check_bank, check_queries
+from .search import Bias, Metric, Neighbours, check_queries
 
 _GROUP = 64  # scores that one maximum stands for
 _SPARE = 8  # candidates beside the k that are asked for, at least
 #: Times as many of them, where scores are that coarse.
 _MORE = dict(float32=1, float16=16, bfloat16=64)
-_NUMBERS = 2**20  # in a temporary of float64, about
 _FEW = 64  # queries at a time that look at all pixels again
 
 
-class _Question(NamedTuple):
-    """Some queries, as products, float64 and votes need them."""
-
-    asked: Asked
-    exact: Tensor
-    bias: Optional[Bias]
-
-    def select(self, rows: Tensor) -> '_Question':
-        bias = None if self.bias is None else self.bias.select(rows)
-        return _Question(self.asked.select(rows), self.exact[rows], bias)
-
-
 class _Candidates(NamedTuple):
-    """The pixels with the greatest upper bounds, ``(Q, n)``.
+    """The pixels with the greatest upper bounds, ``(Q, n)``."""
 
-    Attributes:
-        most (Tensor): Upper bounds of what ranks them, descending.
-        closeness (Tensor): Upper bounds; see :class:`Asked`.
-        indices (Tensor): Into the bank.
-    """
-
-    most: Tensor
-    closeness: Tensor
+    most: Tensor  # upper bounds of what ranks them, descending
+    closeness: Tensor  # upper bounds; see `Asked`
     indices: Tensor
 
 
@@ -96,10 +75,12 @@ class ExactSearch:
         self._follow()
 
     def __str__(self) -> str:
-        return str(ExactEngine(self.dtype, self.device))
+        narrow = '' if self.dtype == 'float32' else f', {self.dtype} scores'
+        return f'exact{narrow}' + f' on {self.device}' * bool(self.device)
 
     def _follow(self) -> None:
-        check_bank(self.bank)
+        if not len(self.bank):
+            raise ValueError('the bank is empty; fill it before searching')
         # With these an old copy goes before a new one comes.
         vars(self).pop('scores', None)
         self._stored: Vectors = self.bank
@@ -131,185 +112,177 @@ class ExactSearch:
         with torch.autocast(queries.device.type, enabled=False):
             for start in range(0, len(queries), chunk):
                 rows = slice(start, start + chunk)
-                part = self._search(self._question(queries, rows, bias), k)
+                own = None if bias is None else bias.select(rows)
+                part = self._search(queries[rows], own, k)
                 for whole, values in zip(found, part):
                     whole[rows] = values
         return Neighbours(*(field.to(home) for field in found))
 
-    def _question(
-        self, queries: Tensor, rows: slice, bias: Optional[Bias]
-    ) -> _Question:
-        exact = queries[rows].double()
-        return _Question(
-            self.scores.asked(exact),
-            prepared(exact, self.metric),
-            None if bias is None else bias.select(rows),
-        )
-
-    def _search(self, question: _Question, k: int) -> Neighbours:
+    def _search(
+        self, queries: Tensor, bias: Optional[Bias], k: int
+    ) -> Neighbours:
+        asked = self.scores.asked(queries, bias)
         count = min(k + max(_SPARE, k // 4), len(self.bank))
         count = min(count * _MORE[self.dtype], len(self.bank))
-        candidates = self._candidates(question, count)
+        candidates = self._candidates(asked, count)
         # A pixel whose bound lies below this one is not among the k nearest.
-        needed = self._least(question, candidates).topk(k, dim=1).values[:, -1:]
-        unknown = question.asked.slack.isinf()
+        needed = self._least(asked, candidates).topk(k, dim=1).values[:, -1:]
+        unknown = asked.slack.isinf()
         needed[unknown] = -torch.inf
         again = unknown
         if count < len(self.bank):
             again = again | (candidates.most[:, -1:] >= needed)[:, 0]
         sure = (candidates.most >= needed) & ~again[:, None]
         query, column = sure.nonzero(as_tuple=True)
-        found = self._joined(
-            Neighbours.none(question.exact, k),
-            question,
-            query,
-            candidates.indices[query, column],
-            self._vectors,
-        )
-        for rows in again.nonzero()[:, 0].split(_FEW):
-            part = self._look_again(question.select(rows), needed[rows], k)
+        found, index = Neighbours.none(asked.exact, k), candidates.indices
+        found = self._joined(found, asked, query, index[query, column])
+        for few in again.nonzero()[:, 0].split(_FEW):
+            own = None if bias is None else bias.select(few)
+            asked = self.scores.asked(queries[few], own)
+            part = self._look_again(asked, needed[few], k)
             for whole, values in zip(found, part):
-                whole[rows] = values
+                whole[few] = values
         return found
 
-    def _vectors(self, index: Tensor) -> Tensor:
-        if self.device is None:
-            return self.bank.vectors(index.cpu()).to(index.device)
-        return self._stored.vectors(index).to(index.device)
-
-    def _candidates(self, question: _Question, count: int) -> _Candidates:
-        asked, bias = question.asked, question.bias
+    def _candidates(self, asked: Asked, count: int) -> _Candidates:
         # What ranks the best so far, their scores and indices, best first.
-        best: Tuple[Tensor, ...] = ()
+        none = asked.vectors.new_empty(len(asked.vectors), 0)
+        best: Tuple[Tensor, ...] = (none, none, none.long())
         for start, _, scores in self.scores.blocks(asked, self.block):
             ranking = scores
-            if bias is not None:
-                ranking = self._upper(question, scores, start)
-            # A GPU would have to wait for what is left to do.
-            full = bool(best) and best[0].size(1) == count
-            least = best[0][:, -1:] if full and not scores.is_cuda else None
-            values, at = _top(ranking, min(count, scores.size(1)), least)
-            part: Tuple[Tensor, ...] = (
-                values,
-                scores.gather(1, at),
-                at + start,
-            )
-            if best and at.size(1):
-                joined = [torch.cat(both, dim=1) for both in zip(best, part)]
-                kept = min(count, joined[0].size(1))
-                order = joined[0].topk(kept, dim=1).indices
-                part = tuple(field.gather(1, order) for field in joined)
-            best = part if at.size(1) else best
+            if asked.bias is not None:
+                ranking = self._upper(asked, scores, start)
+            # A GPU would have to wait for the number of those that are greater.
+            full = best[0].size(1) == count and not scores.is_cuda
+            if full and bool(best[0][:, -1].isfinite().all()):
+                values, at = _greater(ranking, best[0][:, -1:])
+            else:
+                values, at = _top(ranking, min(count, scores.size(1)))
+            part = (values, scores.gather(1, at), at + start)
+            joined = [torch.cat(both, dim=1) for both in zip(best, part)]
+            kept = min(count, joined[0].size(1))
+            order = joined[0].topk(kept, dim=1).indices
+            best = tuple(field.gather(1, order) for field in joined)
         most, scores, indices = best
         closeness = scores + asked.slack[:, None]
         return _Candidates(
-            closeness if bias is None else most, closeness, indices
+            closeness if asked.bias is None else most, closeness, indices
         )
 
-    def _upper(self, question: _Question, scores: Tensor, start: int) -> Tensor:
+    def _upper(self, asked: Asked, scores: Tensor, start: int) -> Tensor:
         """Upper bounds of closeness, or of log votes, of a block's pixels."""
-        asked, bias = question.asked, question.bias
         closeness = scores + asked.slack[:, None]
-        if bias is None:
-            return closeness
-        nearest = self.scores.distances(asked, closeness)
-        query = torch.arange(len(scores))[:, None]
         index = torch.arange(start, start + scores.size(1))[None]
-        return bias.bounds(bias.of_pairs(query, index, nearest), 1)
+        return self._ranking(asked, closeness, index, 1)
 
-    def _least(self, question: _Question, candidates: _Candidates) -> Tensor:
+    def _least(self, asked: Asked, candidates: _Candidates) -> Tensor:
         """Lower bounds of what ranks the candidates."""
-        asked, bias, index = question.asked, question.bias, candidates.indices
+        index, slack = candidates.indices, asked.slack[:, None]
         span = self.scores.span(index, asked.vectors.size(1))
-        closeness = candidates.closeness - 2 * asked.slack[:, None] - span
-        if bias is None:
-            return closeness
-        farthest = self.scores.distances(asked, closeness)
-        query = torch.arange(len(index))[:, None]
-        return bias.bounds(bias.of_pairs(query, index, farthest), -1)
+        closeness = candidates.closeness - 2 * slack - span
+        return self._ranking(asked, closeness, index, -1)
 
-    def _look_again(
-        self, question: _Question, needed: Tensor, k: int
-    ) -> Neighbours:
+    def _ranking(
+        self, asked: Asked, closeness: Tensor, index: Tensor, sign: int
+    ) -> Tensor:
+        """Bounds of what ranks pixels, upper or lower ones as the closeness."""
+        if asked.bias is None:
+            return closeness
+        apart = self.scores.distances(asked, closeness)
+        query = torch.arange(len(closeness))[:, None]
+        logs = asked.bias.of_pairs(query, index, apart)
+        return asked.bias.bounds(logs, sign)
+
+    def _look_again(self, asked: Asked, needed: Tensor, k: int) -> Neighbours:
         """Compare all pixels that may be among the nearest, in float64."""
-        found = Neighbours.none(question.exact, k)
+        found = Neighbours.none(asked.exact, k)
         # Ascending indices: later pixels do not replace any at this cost.
         least = torch.zeros(len(needed), device=needed.device)
         if self.metric == 'cosine':
-            least[~question.exact.any(1)] = 1
-        if question.bias is not None:
+            least[~asked.exact.any(1)] = 1
+        if asked.bias is not None:
             least -= torch.inf
-        for start, block, scores in self.scores.blocks(
-            question.asked, self.block
-        ):
-            near = self._upper(question, scores, start) >= needed
+        for start, block, scores in self.scores.blocks(asked, self.block):
+            near = self._upper(asked, scores, start) >= needed
             query, column = near.nonzero(as_tuple=True)
-            found = self._joined(
-                found,
-                question,
-                query,
-                column + start,
-                partial(_rows_of, block, start),
-            )
+            index = column + start
+            found = self._joined(found, asked, query, index, block, start)
             needed[found.costs[:, -1] <= least] = torch.inf
         return found
 
     def _joined(
         self,
         found: Neighbours,
-        question: _Question,
+        asked: Asked,
         query: Tensor,
         index: Tensor,
-        vectors: Callable[[Tensor], Tensor],
+        block: Optional[Tensor] = None,
+        start: int = 0,
     ) -> Neighbours:
         """What is found, with some pairs of a query and a pixel."""
-        size = max(1, _NUMBERS // question.exact.size(1))
-        parts = [question.exact.new_empty(0)]
-        for own, others in zip(query.split(size), index.split(size)):
-            used, at = others.unique(return_inverse=True)
-            memory = prepared(vectors(used), self.metric)
-            first, second = question.exact[own], memory[at]
-            parts.append(distances(first, second, self.metric))
-        far = costs = torch.cat(parts)
-        if question.bias is not None:
-            costs = -question.bias.of_pairs(query, index, far)
+
+        def vectors(used: Tensor) -> Tensor:
+            if block is not None:
+                return block[used - start]
+            place = 'cpu' if self.device is None else self.device
+            return self._stored.vectors(used.to(place)).to(used.device)
+
+        far = costs = pair_distances(
+            asked.exact, query, index, vectors, self.metric
+        )
+        if asked.bias is not None:
+            costs = -asked.bias.of_pairs(query, index, far)
         return found.joined(query, Neighbours(far, index, costs))
 
 
-def _rows_of(block: Tensor, start: int, index: Tensor) -> Tensor:
-    """Vectors of a block that begins at some index of the bank."""
-    return block[index - start]
+def _grouped(scores: Tensor) -> Tuple[Tensor, Tensor]:
+    """Scores in groups, ``(Q, g, _GROUP)``, and those that fill none."""
+    count = scores.size(1) // _GROUP
+    end = count * _GROUP
+    return scores[:, :end].unflatten(1, (count, _GROUP)), scores[:, end:]
 
 
-def _top(
-    scores: Tensor, k: int, least: Optional[Tensor] = None
-) -> Tuple[Tensor, Tensor]:
-    """``scores.topk(k)``, faster on long rows.
+def _top(scores: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """``scores.topk(k)`` of ``(Q, n)``, faster on long rows.
 
     The k greatest lie in the k groups with the greatest maxima, and a maximum
     is cheaper than a selection.
-
-    Args:
-        scores (Tensor): ``(Q, n)``.
-        k (int): In ``1..n``.
-        least (Tensor, optional): ``(Q, 1)``: only greater ones are wanted, and
-            others, down to none, may be left out.
-
-    Returns:
-        tuple: Values and columns, each ``(Q, m)`` with m <= k, descending.
     """
     queries, count = scores.shape
-    groups = count // _GROUP
-    if groups < 4 * k:
+    if count // _GROUP < 4 * k:
         return scores.topk(k, dim=1)
-    head = scores[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
-    maxima, used = head.amax(2), k
-    if least is not None:
-        used = min(k, int((maxima > least).sum(1).max()))
-    chosen = maxima.topk(used, dim=1).indices
+    groups, rest = _grouped(scores)
+    chosen = groups.amax(2).topk(k, dim=1).indices
     within = torch.arange(_GROUP, device=scores.device)
     columns = (chosen[..., None] * _GROUP + within).flatten(1)
-    rest = torch.arange(groups * _GROUP, count, device=scores.device)
-    columns = torch.cat([columns, rest.expand(queries, len(rest))], dim=1)
-    found = scores.gather(1, columns).topk(min(k, columns.size(1)), dim=1)
-    return found.values, columns.gather(1, found.indices)
+    last = torch.arange(count - rest.size(1), count, device=scores.device)
+    columns = torch.cat([columns, last.expand(queries, -1)], dim=1)
+    values, position = scores.gather(1, columns).topk(k, dim=1)
+    return values, columns.gather(1, position)
+
+
+def _greater(scores: Tensor, least: Tensor) -> Tuple[Tensor, Tensor]:
+    """All scores ``(Q, n)`` above ``least``, ``(Q, 1)``, where they are few.
+
+    Returns:
+        tuple: Values and columns, ``(Q, m)``. A row with fewer than m such
+        scores is filled up with minus infinity, which is nobody's score: it
+        must be less than ``least``.
+    """
+    groups, rest = _grouped(scores)
+    row, group = (groups.amax(2) > least).nonzero(as_tuple=True)
+    pair, within = (groups[row, group] > least[row]).nonzero(as_tuple=True)
+    row, column = row[pair], group[pair] * _GROUP + within
+    if rest.size(1):
+        more, at = (rest > least).nonzero(as_tuple=True)
+        column = torch.cat([column, at + groups.size(1) * _GROUP])
+        row, order = torch.cat([row, more]).sort(stable=True)
+        column = column[order]
+    sizes = row.bincount(minlength=len(scores))
+    place = torch.arange(len(row)) - (sizes.cumsum(0) - sizes)[row]
+    width = int(sizes.max())
+    columns = row.new_zeros(len(scores), width)
+    values = scores.new_full((len(scores), width), -torch.inf)
+    columns[row, place] = column
+    values[row, place] = scores[row, column]
+    return values, columns

@@ -1,7 +1,10 @@
 """Nearest neighbours by faiss, whose answers are compared in float64."""
 
 import logging
-from typing import Optional, Tuple, cast
+import re
+from contextlib import suppress
+from functools import partial
+from typing import Any, Optional, Tuple, cast
 
 import numpy as np
 import torch
@@ -10,16 +13,76 @@ from torch import Tensor
 from ..options import Count, Seed, Share, checked, shown
 from .bank import MemoryBank
 from .exact_search import ExactSearch
-from .faiss_index import cells_of, check_faiss, load_faiss, reason
-from .precise import distances, prepared, total, unit
+from .precise import pair_distances, prepared, total, unit
 from .recall import HeldOut, Recall, least
 from .scores import MOST_SQUARED, product_error, sample_of
 from .search import Bias, Metric, Neighbours, check_queries
 
 _logger = logging.getLogger('u1_plugin')
+# Graphs of at most one edge, and numbers of 0, end the process in faiss; its
+# maps of numbers need numbers that a bank does not give.
+_REFUSED = re.compile(
+    r'(HNSW|NSG)0*1(?![0-9])|(?<![0-9])0+(?![0-9])|IDMap|[^ -~]'
+)
 _RECALL = 0.95  # that is tried for where nobody says how far to look
 _TRAINING = 2**18  # vectors that faiss learns cells and codes from, at most
 _SPARE = 8  # candidates of an exhaustive index beside the k asked for
+
+
+def check_faiss(
+    factory: str,
+    nprobe: Optional[int],
+    recall: Optional[float],
+    metric: str,
+    channels: int,
+) -> Any:
+    """An index of faiss without vectors, which reads its options.
+
+    Raises:
+        ImportError: Without faiss.
+        ValueError: If faiss has no such index for vectors of this dimension,
+            or it has no cells, which ``nprobe`` and ``recall`` are about.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            f"engine='faiss:{factory}' needs faiss; pip install 'u1_plugin"
+            "[faiss]', or take engine='exact'"
+        ) from error
+    kind = faiss.METRIC_L2
+    if metric == 'cosine':
+        kind = faiss.METRIC_INNER_PRODUCT
+    index, why = None, 'no number may be 0, nor a graph have one edge'
+    if not _REFUSED.search(factory):
+        try:
+            index = faiss.index_factory(channels, factory, kind)
+        except (RuntimeError, MemoryError) as error:
+            why = _reason(error)
+    if index is None:
+        raise ValueError(
+            f'factory={shown(factory)} is no index of faiss for {metric!r} and '
+            f"{channels} channels ({why}); see faiss' index factory"
+        )
+    for name, value in dict(nprobe=nprobe, recall=recall).items():
+        if value is not None and _cells_of(index) is None:
+            raise ValueError(
+                f'{name}={value} is not read by factory={shown(factory)}, '
+                "which has no cells; leave it out, or take one with 'IVF'"
+            )
+    return index
+
+
+def _cells_of(index: Any) -> Any:
+    """The part of an index that has cells, or None."""
+    import faiss
+
+    return faiss.try_extract_index_ivf(index)
+
+
+def _reason(error: Exception) -> str:
+    # The end of faiss' message, without its source's places.
+    return re.sub(r'^.*?\.cpp:\d+: ', '', str(error), flags=re.S)[:200]
 
 
 class FaissSearch:
@@ -29,18 +92,15 @@ class FaissSearch:
     at equal distances the smaller index comes first. ``'Flat'`` finds what
     :class:`ExactSearch` does: queries of which float32 cannot tell the k
     nearest are left to that. Of other indices the recall is measured on pixels
-    held out from the bank, and logged; a warning, where it is below what was
-    asked for, or below 0.95.
-
-    Cells and codes are learnt from at most 2**18 vectors. The index goes to
-    the GPUs where faiss has been built for them and its type exists there.
+    held out from the bank, and logged; a warning below what was asked for, or
+    0.95. Cells and codes are learnt from at most 2**18 vectors. The index goes
+    to the GPUs where faiss has been built for them and its type exists there.
 
     Args:
-        bank (MemoryBank): Not empty; faiss keeps its own copy of it. It may
-            change: the index is then built again.
+        bank (MemoryBank): Not empty; faiss keeps a copy. It may change: the
+            index is then built again.
         factory (str): Such as ``'Flat'``, ``'HNSW32'``, ``'IVF256,Flat'`` or
             ``'IVF256,PQ32'``.
-        metric (str): ``'cosine'`` or ``'l2'``.
         nprobe (int, optional): Cells that an index with cells (IVF) visits.
         recall (float, optional): Share of the k nearest that an index with
             cells must find on held-out pixels; the least nprobe that does is
@@ -51,9 +111,9 @@ class FaissSearch:
 
     Raises:
         ImportError: Without faiss.
-        ValueError: If faiss does not know the name, or cannot build such an
-            index of this bank; if an option is out of its range or not read
-            by the index; or if no nprobe reaches a recall that is given.
+        ValueError: If faiss cannot build such an index of this bank, an option
+            is out of its range or not read by the index, or no nprobe reaches
+            a recall that is given.
 
     Attributes:
         measured (Recall): None of an exhaustive index.
@@ -71,27 +131,21 @@ class FaissSearch:
         queries: Count = 256,
         seed: Seed = 0,
     ) -> None:
-        self.bank = bank
-        self.factory = factory
-        self.metric = metric
+        self.bank, self.factory, self.metric = bank, factory, metric
         self.nprobe, self.recall = nprobe, recall
         self.k, self.queries, self.seed = k, queries, seed
         self._build()
 
     def __str__(self) -> str:
-        found = '' if self.measured is None else f', {self.measured}'
-        return f'faiss {self.factory}{found}'
+        recall = '' if self.measured is None else f', {self.measured}'
+        return f'faiss {self.factory}{recall}'
 
     def _build(self) -> None:
         self._exact = ExactSearch(self.bank, self.metric)
-        self.index = check_faiss(
-            self.factory,
-            self.nprobe,
-            self.recall,
-            self.metric,
-            self.bank.channels or 0,
-        )
-        faiss = load_faiss(self.factory)
+        options = (self.factory, self.nprobe, self.recall, self.metric)
+        self.index = check_faiss(*options, self.bank.channels or 0)
+        import faiss
+
         self._exhaustive = isinstance(self.index, faiss.IndexFlat)
         try:
             if not self.index.is_trained:
@@ -101,86 +155,63 @@ class FaissSearch:
         except (RuntimeError, MemoryError) as error:
             raise ValueError(
                 f'factory={shown(self.factory)} does not fit {len(self.bank)} '
-                f'vectors: {reason(error)}'
+                f'vectors: {_reason(error)}'
             ) from error
-        self.measured: Optional[Recall] = None
-        if not self._exhaustive:
-            self.measured = self._measure()
+        self.measured = None if self._exhaustive else self._measure()
         if faiss.get_num_gpus():
-            try:
+            with suppress(RuntimeError):  # HNSW has no GPU version, say
                 self.index = faiss.index_cpu_to_all_gpus(self.index)
-            except RuntimeError:  # a type that has no GPU version, as HNSW
-                pass
         self._changes = self.bank.changes
 
     def _measure(self) -> Recall:
         """Choose nprobe, if nobody did, and say what is found with it."""
-        cells = cells_of(self.index)
+        cells, nprobe = _cells_of(self.index), self.nprobe
         by_image = cells is not None
         held = HeldOut(self._exact, self.k, self.queries, self.seed, by_image)
-        if cells is None:
-            nprobe, share = None, self._share(held)
-        elif self.nprobe is not None:
-            nprobe, share = self.nprobe, self._share(held, self.nprobe)
+        if cells is None or nprobe is not None:
+            share = self._share(held, nprobe)
         else:
-            nprobe, share = least(
-                lambda cells: self._share(held, cells),
-                cells.nlist,
-                self.recall or _RECALL,
-            )
+            share_at = partial(self._share, held)
+            nprobe, share = least(share_at, cells.nlist, self.recall or _RECALL)
             cells.nprobe = nprobe
-        found = Recall(
-            share,
-            self.k,
-            len(held.vectors),
-            nprobe,
-            None if cells is None else cells.nlist,
-        )
-        self._report(found)
-        return found
+        count = None if cells is None else cells.nlist
+        recall = Recall(share, self.k, len(held.vectors), nprobe, count)
+        self._report(recall)
+        return recall
 
-    def _share(self, held: HeldOut, nprobe: Optional[int] = None) -> float:
+    def _share(self, held: HeldOut, nprobe: Optional[int]) -> float:
         if nprobe is not None:
-            cells_of(self.index).nprobe = nprobe
-        vectors = held.vectors
-        _, where = self.index.search(self._moved(vectors), held.depth)
-        return held.share(
-            torch.from_numpy(where),
-            lambda query, index: self._distances(vectors, query, index),
-        )
+            _cells_of(self.index).nprobe = nprobe
+        _, indices = self.index.search(self._moved(held.vectors), held.depth)
+        return held.share(torch.from_numpy(indices))
 
-    def _report(self, found: Recall) -> None:
+    def _report(self, recall: Recall) -> None:
         """Log what an index finds, or refuse it."""
         line = (
-            f'memory: factory={shown(self.factory)}: {found}, on '
-            f'{found.queries} pixels held out from the bank'
+            f'memory: factory={shown(self.factory)}: {recall}, on '
+            f'{recall.queries} pixels held out from the bank'
         )
-        if found.share >= (self.recall or _RECALL):
+        if recall.share >= (self.recall or _RECALL):
             _logger.info(line)
             return
         if self.recall is not None:
             raise ValueError(
                 f'recall={self.recall} is not reached by factory='
-                f'{shown(self.factory)}: {found}, and there are no more; '
+                f'{shown(self.factory)}: {recall}, and there are no more; '
                 'take a finer code, such as Flat, or a lower recall'
             )
         remedy = "take another factory, or engine='exact'"
-        if (found.nprobe or 0) < (found.cells or 0):
+        if (recall.nprobe or 0) < (recall.cells or 0):
             remedy = f'set a greater nprobe, or recall={_RECALL}'
         _logger.warning(
-            '%s: votes come from other pixels than the nearest; %s',
-            line,
-            remedy,
+            f'{line}: votes come from other pixels than the nearest; {remedy}'
         )
 
     def _moved(self, vectors: Tensor) -> np.ndarray:
         """Where float32 tells them apart, ``(n, C)``, for faiss."""
-        vectors = vectors.detach().cpu()
         if self.metric == 'cosine':
-            vectors = unit(vectors).float()
-        else:
-            vectors = self._exact.scores.moved(vectors)
-        return vectors.contiguous().numpy()
+            return unit(vectors).float().contiguous().numpy()
+        return self._exact.scores.moved(vectors).contiguous().numpy()
 
     @torch.no_grad()
     def search(
@@ -192,8 +223,7 @@ class FaissSearch:
         infinite distance for the rest.
 
         Raises:
-            ValueError: If the dimension or k does not fit the bank, a query is
-                not finite, or a bias is given: faiss ranks by vectors alone.
+            ValueError: As of :class:`ExactSearch`, or if a bias is given.
         """
         if self._changes != self.bank.changes:
             self._build()
@@ -217,17 +247,15 @@ class FaissSearch:
         squared = total(moved.square())
         sure = squared < MOST_SQUARED
         moved = torch.where(sure[:, None], moved, 0.0).float()
-        count = k
-        if self._exhaustive:
-            count = min(k + _SPARE, len(self.bank))
-        scores, where = map(
-            torch.from_numpy, self.index.search(moved.numpy(), count)
-        )
+        count = min(k + _SPARE, len(self.bank)) if self._exhaustive else k
+        answer = self.index.search(moved.numpy(), count)
+        scores, where = map(torch.from_numpy, answer)
         query, column = (where >= 0).nonzero(as_tuple=True)
-        far = self._distances(queries, query, where[query, column])
-        found = Neighbours.none(queries, k).joined(
-            query, Neighbours(far, where[query, column], far)
-        )
+        index, exact = where[query, column], prepared(queries, self.metric)
+        vectors = self.bank.vectors
+        far = pair_distances(exact, query, index, vectors, self.metric)
+        found = Neighbours.none(queries, k)
+        found = found.joined(query, Neighbours(far, index, far))
         if self._exhaustive and count < len(self.bank):
             last, farthest = scores[:, -1].double(), found.distances[:, -1]
             error = product_error(queries.size(1)) + 2.0**-20
@@ -237,20 +265,8 @@ class FaissSearch:
                 # Of a pixel at distance d, faiss' squared distance is off by
                 # less than error (2 |q| + d)^2.
                 scaled = (farthest * self._exact.scores.scale).square()
-                least = last - 8 * error * squared
-                sure &= scaled * (1 + 3 * error) < least
+                sure &= scaled * (1 + 3 * error) < last - 8 * error * squared
         return found, sure
-
-    def _distances(
-        self, queries: Tensor, query: Tensor, index: Tensor
-    ) -> Tensor:
-        exact = prepared(queries, self.metric)
-        far = [exact.new_empty(0)]
-        size = max(1, 2**20 // exact.size(1))
-        for own, others in zip(query.split(size), index.split(size)):
-            memory = prepared(self.bank.vectors(others), self.metric)
-            far.append(distances(exact[own], memory, self.metric))
-        return torch.cat(far)
 
 
 @checked()
@@ -265,17 +281,11 @@ def least_nprobe(
 ) -> Recall:
     """The least nprobe with which an index finds a share of the k nearest.
 
-    Measured on pixels drawn from the bank, without those of their own image,
-    against the exact engine; the index is built for it.
+    It is measured as :class:`FaissSearch` does, which builds the index.
 
     Args:
-        bank (MemoryBank): Not empty.
-        factory (str): Of an index with cells, such as ``'IVF1024,Flat'``.
-        recall (float): The share to reach, in (0, 1].
-        queries (int): How many pixels.
-        seed (int): Of their draw.
-        k (int): Neighbours.
-        metric (str): ``'cosine'`` or ``'l2'``.
+        factory (str): Of an index with cells, such as ``'IVF1024,Flat'``; all
+            other options are as there.
 
     Returns:
         Recall: With ``nprobe`` and the share reached.

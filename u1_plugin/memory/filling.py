@@ -12,43 +12,36 @@ from ..files import replaced_file
 from ..options import checked
 from .bank import MemoryBank
 from .bank_file import (
+    ALIGNED,
     FILE_MARK,
     header_of,
     read_file,
+    widest_first,
     write_field,
     write_tensors,
 )
-from .bank_state import METADATA, Block, Contents, read_blocks, write_state
-from .mapped import Mapped
+from .bank_state import METADATA, Block, read_blocks
+from .mapped import Field, Mapped
 from .storage import StorageDtype, stored_fields
 
 _HEADER = 4096  # bytes in front of the vectors, for what is known at the end
-_ALIGNED = 8
 
 
 class _Spool:
     """The fields of one block while it grows, each in a file.
 
-    The vectors, nearly all bytes, go to where they will stay; the other
-    fields are moved behind them at the end.
-
-    Args:
-        part (Path): The bank's future file; the other fields lie beside it.
-        dtype (str): Of the vectors.
+    The vectors, nearly all bytes, lie where they will stay in the bank's file;
+    the other fields are moved behind them at the end.
     """
 
     def __init__(self, part: Path, dtype: str) -> None:
         self.rows = 0
         self._kinds = stored_fields(dtype)
-        self._rest: Dict[str, Tuple[int, ...]] = {}  # shapes without N
-        ends = {name: f'.{name}' for name in self._kinds}
-        ends['vectors'] = ''
+        self._shapes: Dict[str, Tuple[int, ...]] = {}  # without N
         with ExitStack() as stack:
             self._streams = {
-                name: stack.enter_context(
-                    open(part.with_name(part.name + end), 'w+b')
-                )
-                for name, end in ends.items()
+                name: stack.enter_context(open(f'{part}.{name}', 'w+b'))
+                for name in self._kinds
             }
             self._streams['vectors'].write(bytes(_HEADER))
             self._opened = stack.pop_all()
@@ -59,17 +52,13 @@ class _Spool:
             self._opened.close()
 
     def append(self, block: Block) -> None:
-        """Write a block's rows behind the others.
-
-        Raises:
-            ValueError: If it has not the C of those.
-        """
-        rest = {name: tuple(value.shape[1:]) for name, value in block.items()}
-        self._rest = self._rest or rest
-        if rest != self._rest:
+        """Write a block's rows behind the others, of the same C."""
+        shapes = {name: tuple(value.shape[1:]) for name, value in block.items()}
+        self._shapes = self._shapes or shapes
+        if shapes != self._shapes:
             raise ValueError(
-                f'the vectors have {rest["vectors"][0]} channels, those in the '
-                f'file {self._rest["vectors"][0]}; fill a new bank'
+                f'the vectors have {shapes["vectors"][0]} channels, those in '
+                f'the file {self._shapes["vectors"][0]}; fill a new bank'
             )
         for name, value in block.items():
             write_field(self._streams[name], value)
@@ -78,26 +67,22 @@ class _Spool:
 
     def block(self, start: int = 0) -> Block:
         """The rows from one on."""
-        found: Block = {}
+        fields: Block = {}
         for name, (dtype, _) in self._kinds.items():
-            shape = (self.rows - start, *self._rest[name])
-            row = dtype.itemsize * math.prod(shape[1:])
-            first = _HEADER if name == 'vectors' else 0
-            offset = first + start * row
-            found[name] = Mapped(self._streams[name], dtype, shape, offset)
-        return found
+            shape = (self.rows - start, *self._shapes[name])
+            offset = start * dtype.itemsize * math.prod(shape[1:])
+            offset += _HEADER if name == 'vectors' else 0
+            fields[name] = Mapped(self._streams[name], dtype, shape, offset)
+        return fields
 
-    def finish(self, contents: Contents) -> None:
+    def finish(self, tensors: Dict[str, Field]) -> None:
         """Make the bank's file of these rows, all of them and no others."""
-        tensors = write_state(contents)
-        vectors = tensors.pop('0.vectors')
+        first = {n: tensors.pop(n) for n in ('0.vectors', METADATA)}
         # Behind the vectors, JSON may end in spaces up to a whole number.
-        note = tensors.pop(METADATA)
-        spaces = -(vectors.nbytes + note.nbytes) % _ALIGNED
+        note = first[METADATA]
+        spaces = -sum(value.nbytes for value in first.values()) % ALIGNED
         note = note[:].new_tensor([*note[:].tolist(), *b' ' * spaces])
-        names = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)
-        ordered = {'0.vectors': vectors, METADATA: note}
-        ordered.update((name, tensors[name]) for name in names)
+        ordered = {**first, METADATA: note, **widest_first(tensors)}
         stream = self._streams['vectors']
         for value in list(ordered.values())[1:]:
             write_field(stream, value)
@@ -136,15 +121,15 @@ class _Filled(MemoryBank):
     def end(self, part: Path) -> None:
         """Write the file, and read from it from now on."""
         self.finish()
-        contents = self._contents()
+        file = f'{part}.vectors'
         # The spool may be the file where all of its rows, and no others, are.
         if self._blocks and not self._settled and not self._start:
-            self._spool.finish(contents)
+            self._spool.finish(self._tensors())
         else:
-            other = part.with_name(f'{part.name}.chosen')
-            with open(other, 'wb') as stream:
-                write_tensors(stream, write_state(contents))
-            os.replace(other, part)
+            file = f'{part}.chosen'
+            with open(file, 'wb') as stream:
+                write_tensors(stream, self._tensors())
+        os.replace(file, part)
         tensors = read_file(part, mmap=True)
         tensors.pop(METADATA)
         note = dict(dtype=self.dtype, channels=self.channels)

@@ -42,13 +42,9 @@ class Kernel(NamedTuple):
         return {} if read is None else {read: self.scale}
 
     @property
-    def _width(self) -> float:
-        return cast(float, self.scale)  # of all but a uniform one
-
-    @property
     def log_greatest(self) -> float:
         """Log of the weight at distance 0."""
-        return 1 / self._width if self.name == 'softmax' else 0.0
+        return 1 / cast(float, self.scale) if self.name == 'softmax' else 0.0
 
     def log(self, distances: Tensor) -> Tensor:
         """Log of the weight, less that at distance 0.
@@ -67,8 +63,9 @@ class Kernel(NamedTuple):
         """
         if self.name == 'uniform':
             return distances.isfinite().double().log()
+        scaled = distances.double() / cast(float, self.scale)
         if self.name == 'gaussian':
-            return -(distances.double() / self._width).square() / 2
+            return -scaled.square() / 2
         wrong = distances[distances.isfinite() & (distances > _FARTHEST)]
         if len(wrong):
             raise ValueError(
@@ -76,7 +73,7 @@ class Kernel(NamedTuple):
                 'takes cosine distances, in [0, 2]; search with metric='
                 "'cosine', or take kernel='gaussian'"
             )
-        return -(distances.double() / self._width)
+        return -scaled
 
 
 @checked()
@@ -105,17 +102,16 @@ def kernel_of(
     given = {key: value for key, value in options.items() if value is not None}
     if isinstance(kernel, Kernel) and not given:
         return kernel
-    reading = [k for k, option in KERNELS.items() if option in given]
-    chosen: str = reading[0] if reading else 'uniform'
+    readers = {option: kind for kind, option in KERNELS.items()}
+    chosen: str = next((readers[option] for option in given), 'uniform')
     if kernel is not None:
         chosen = kernel.name if isinstance(kernel, Kernel) else kernel
     read = KERNELS[chosen]
     for option, value in given.items():
         if option != read or isinstance(kernel, Kernel):
-            other = [k for k, reads in KERNELS.items() if reads == option][0]
             raise ValueError(
                 f'{name}{option}={shown(value)} is not read by {name}kernel='
-                f'{chosen!r}; leave it out, or take kernel={other!r}'
+                f'{chosen!r}; leave it out, or take kernel={readers[option]!r}'
             )
     if read is None:
         return Kernel()

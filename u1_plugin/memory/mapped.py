@@ -41,40 +41,25 @@ class Mapped:
         self._stream, self._offset = stream, offset
         self._whole, self._rows = tuple(shape), rows
         self._numpy = torch.empty(0, dtype=dtype).numpy().dtype
+        self._row_bytes = int(np.prod(shape[1:])) * self._numpy.itemsize
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'Mapped':
         return self  # it does not change
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     @property
     def shape(self) -> Tuple[int, ...]:
         """As a tensor's."""
-        count = self._whole[0] if self._rows is None else len(self._rows)
-        return (count, *self._whole[1:])
-
-    @property
-    def ndim(self) -> int:
-        """As a tensor's."""
-        return len(self._whole)
+        if self._rows is None:
+            return self._whole
+        return (len(self._rows), *self._whole[1:])
 
     @property
     def nbytes(self) -> int:
         """Of the numbers."""
         return len(self) * self._row_bytes
-
-    @property
-    def _row_bytes(self) -> int:
-        return int(np.prod(self._whole[1:])) * self._numpy.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def numel(self) -> int:
-        """As a tensor's."""
-        return int(np.prod(self.shape))
-
-    def size(self, dim: int) -> int:
-        """As a tensor's."""
-        return self.shape[dim]
 
     def __getitem__(self, index: Union[slice, Tensor]) -> Tensor:
         """A copy of some rows, a slice of step 1 or an index ``(n,)``."""

@@ -93,23 +93,18 @@ def bottleneck_pixels(
         positions = image_moment(energy(intensity.double())).float()
         hues = angle(feature_plane(vectors))
         return Pixels(vectors, labels, images, positions, hues)
-    _, _, height, width = intensity.shape
-    count = height * width
     vectors = intensity.float().flatten(2).transpose(1, 2)  # (B, HW, C)
-    positions = _pixel_positions(height, width).to(vectors)
-    index = torch.arange(count, device=vectors.device)
-    index = index.expand(*batch, count)
+    positions = _pixel_positions(*intensity.shape[2:]).to(vectors)
+    index = torch.arange(len(positions), device=vectors.device)
+    index = index.expand(*batch, -1)
     if keep is not None:
         index = _strongest(vectors, keep)
-    chosen = index.size(1)
-    vectors = vectors.gather(
-        1, index[..., None].expand(-1, -1, vectors.size(2))
-    )
-    vectors = vectors.flatten(0, 1)
+    chosen = index[..., None].expand(-1, -1, vectors.size(2))
+    vectors = vectors.gather(1, chosen).flatten(0, 1)
     return Pixels(
         vectors,
-        labels.repeat_interleave(chosen),
-        images.repeat_interleave(chosen),
+        labels.repeat_interleave(index.size(1)),
+        images.repeat_interleave(index.size(1)),
         positions[index.flatten()],
         angle(feature_plane(vectors)),
     )

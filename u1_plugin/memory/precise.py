@@ -7,20 +7,17 @@ an order that the number of channels fixes: the same two vectors have the same
 distance in every batch, block and process.
 """
 
+from typing import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
+_NUMBERS = 2**20  # in a temporary of float64, about
+
 
 def total(values: Tensor) -> Tensor:
-    """Sum over the last dimension, by halves.
-
-    Args:
-        values (Tensor): ``(..., C)``, C >= 1.
-
-    Returns:
-        Tensor: ``(...)``.
-    """
+    """Sum of ``(..., C)``, C >= 1, over the last dimension, by halves."""
     while values.size(-1) > 1:
         half = values.size(-1) // 2
         halves = values[..., :half] + values[..., half : 2 * half]
@@ -38,16 +35,10 @@ def square_root(values: Tensor) -> Tensor:
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Vectors of length 1, whatever their scale.
+    """Vectors ``(..., C)`` of length 1, in float64; a zero one stays zero.
 
     Each is divided by its largest entry first, so that squares neither
     overflow nor vanish, and that parallel vectors become the very same one.
-
-    Args:
-        vectors (Tensor): ``(..., C)``.
-
-    Returns:
-        Tensor: ``(..., C)``, float64; a zero vector stays zero.
     """
     vectors = vectors.double()
     largest = vectors.abs().amax(-1, keepdim=True)
@@ -62,20 +53,37 @@ def prepared(vectors: Tensor, metric: str) -> Tensor:
 
 
 def distances(first: Tensor, second: Tensor, metric: str) -> Tensor:
-    """Distances of pairs in float64.
+    """Distances ``(P,)`` of pairs ``(P, C)`` from :func:`prepared`, >= 0.
 
-    Args:
-        first (Tensor): ``(P, C)``, from :func:`prepared`.
-        second (Tensor): The same.
-        metric (str): ``'l2'``: the length of the difference. ``'cosine'``:
-            half the squared difference of the unit vectors, which is
-            ``1 - cos`` without its cancellation; 1 if a vector is zero.
-
-    Returns:
-        Tensor: ``(P,)``, >= 0.
+    ``'l2'`` is the length of the difference. ``'cosine'`` is half the squared
+    difference of the unit vectors, which is ``1 - cos`` without its
+    cancellation; 1 if a vector is zero.
     """
     squared = total((first - second).square())
     if metric == 'l2':
         return square_root(squared)
     nonzero = first.any(-1) & second.any(-1)
     return torch.where(nonzero, squared / 2, 1.0)
+
+
+def pair_distances(
+    exact: Tensor,
+    query: Tensor,
+    index: Tensor,
+    vectors: Callable[[Tensor], Tensor],
+    metric: str,
+) -> Tensor:
+    """:func:`distances` of pairs of numbers, ``(P,)``, some at a time.
+
+    Args:
+        exact (Tensor): Of all queries, ``(Q, C)``, from :func:`prepared`.
+        query, index (Tensor): Which query and which pixel, ``(P,)`` each.
+        vectors (Callable): Of the index of some pixels ``(n,)``, ``(n, C)``.
+    """
+    size = max(1, _NUMBERS // exact.size(1))
+    parts = [exact.new_empty(0)]
+    for rows, pixels in zip(query.split(size), index.split(size)):
+        used, at = pixels.unique(return_inverse=True)
+        memory = prepared(vectors(used), metric)[at]
+        parts.append(distances(exact[rows], memory, metric))
+    return torch.cat(parts)

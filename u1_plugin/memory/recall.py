@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..options import Count, Seed, checked
 from .exact_search import ExactSearch
+from .precise import pair_distances, prepared
 
 
 class Recall(NamedTuple):
@@ -36,31 +36,23 @@ class Recall(NamedTuple):
 
 
 class HeldOut:
-    """Pixels drawn from a bank, and their nearest among the others.
+    """Pixels drawn from a bank, and their k nearest among the others.
 
-    The pixels of a query's own image are left out, as a new image has none in
-    the memory; in a bank of one image, the query itself alone.
-
-    Args:
-        exact (ExactSearch): Of the bank.
-        k (int): Neighbours; fewer where there are fewer pixels.
-        queries (int): How many pixels; all of a smaller bank.
-        seed (int): Of the draw.
-        by_image (bool): Whether a whole image is left out, for which an index
-            is asked for so many neighbours more.
+    With ``by_image`` the pixels of a query's own image are left out, as a new
+    image has none in the memory; else, or in a bank of one image, the query
+    itself alone.
 
     Attributes:
         vectors (Tensor): Of the queries, ``(Q, C)``.
         depth (int): Neighbours to ask for, so that k remain.
     """
 
-    @checked()
     def __init__(
         self,
         exact: ExactSearch,
-        k: Count,
-        queries: Count,
-        seed: Seed,
+        k: int,
+        queries: int,
+        seed: int,
         by_image: bool = True,
     ) -> None:
         bank, count = exact.bank, len(exact.bank)
@@ -76,14 +68,13 @@ class HeldOut:
         _, which, sizes = self._owners.unique(
             return_inverse=True, return_counts=True
         )
-        self.k = k
+        self.k, self._exact = k, exact
         self.vectors = bank.vectors(drawn)
         self.depth = min(k + int(sizes[which[drawn]].max()), count)
         found = exact.search(self.vectors, self.depth)
         kept = self._first(found.indices)
-        self._wanted = kept.sum(1)
-        far = torch.where(kept, found.distances, -torch.inf)
-        self._limits = far.amax(1)
+        self._wanted = int(kept.sum())
+        self._limits = torch.where(kept, found.distances, -torch.inf).amax(1)
 
     def _first(self, indices: Tensor) -> Tensor:
         """Which are the k first of others, ``(Q, depth)``, bool."""
@@ -91,41 +82,31 @@ class HeldOut:
         others &= indices >= 0
         return others & (others.cumsum(1) <= self.k)
 
-    def share(
-        self, indices: Tensor, far: Callable[[Tensor, Tensor], Tensor]
-    ) -> float:
-        """Recall of what an index found.
+    def share(self, indices: Tensor) -> float:
+        """Recall of an index that found these, best first, ``(Q, depth)``.
 
-        Args:
-            indices (Tensor): Its pixels for :attr:`vectors`, best first,
-                ``(Q, depth)``; -1 where there is none.
-            far (Callable): Exact distances of pairs: numbers of queries and
-                indices, both ``(P,)``.
-
-        Returns:
-            float: 1 where there is nothing to find.
+        -1 is no pixel; where there is nothing to find, the recall is 1.
         """
         query, column = self._first(indices).nonzero(as_tuple=True)
-        near = far(query, indices[query, column]) <= self._limits[query]
-        wanted = int(self._wanted.sum())
-        return float(near.sum()) / wanted if wanted else 1.0
+        far = pair_distances(
+            prepared(self.vectors, self._exact.metric),
+            query,
+            indices[query, column],
+            self._exact.bank.vectors,
+            self._exact.metric,
+        )
+        near = int((far <= self._limits[query]).sum())
+        return near / self._wanted if self._wanted else 1.0
 
 
 def least(
     share_at: Callable[[int], float], most: int, wanted: float
 ) -> Tuple[int, float]:
-    """The least number at which a share is reached.
+    """The least number in ``1..most`` at which a share is reached, and that.
 
     By doubling, then by halving: where the share does not grow with the
-    number everywhere, one less does not reach it.
-
-    Args:
-        share_at (Callable): The share at a number in ``1..most``.
-        most (int): The greatest number.
-        wanted (float): The share to reach.
-
-    Returns:
-        tuple: The number and its share; ``most`` where none reaches it.
+    number everywhere, one less does not reach it. It is ``most`` where none
+    does.
     """
     below, number = 0, 1
     share = share_at(number)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .device_copy import Vectors
 from .precise import total, unit
+from .search import Bias
 
 #: In which vectors may be multiplied.
 ScoreDtype = Literal['float32', 'float16', 'bfloat16']
@@ -29,19 +30,19 @@ class Asked(NamedTuple):
     ``score - slack - span`` and ``score + slack``.
 
     Attributes:
-        vectors (Tensor): ``(Q, C)``, float32.
+        exact (Tensor): As :func:`~.precise.distances` takes them, ``(Q, C)``.
+        vectors (Tensor): As they are multiplied, ``(Q, C)``, float32.
         base (Tensor): Closeness at distance 0, ``(Q,)``, float64.
         slack (Tensor): ``(Q,)``, float64; infinite for a query that scores
             say nothing about, as it is too large for float32, or zero.
+        bias (Bias, optional): Of these queries.
     """
 
+    exact: Tensor
     vectors: Tensor
     base: Tensor
     slack: Tensor
-
-    def select(self, index: Tensor) -> 'Asked':
-        """Some of the queries."""
-        return Asked(*(field[index] for field in self))
+    bias: Optional[Bias] = None
 
 
 class Scores:
@@ -56,11 +57,6 @@ class Scores:
     terms is off by at most ``C u / (1 - C u) |q| |v|``. Vectors of half the
     width are rounded before they are multiplied, each scaled to a largest
     entry of 1, and their products are summed in float32.
-
-    Args:
-        bank (Vectors): A MemoryBank, not empty, or its copy.
-        metric (str): ``'cosine'`` or ``'l2'``.
-        dtype (str): Of the vectors that are multiplied.
     """
 
     def __init__(
@@ -70,7 +66,9 @@ class Scores:
         lengths = torch.cat([_lengths(block) for block in bank.lent_blocks()])
         longest = lengths.max()
         self._zeros = lengths == 0 if self.cosine else None
-        self.scale = 1.0 if self.cosine else _power_of_two(longest)
+        # The inverse of the greatest length, but for a factor below 2.
+        power = 0 if self.cosine else -int(torch.frexp(longest).exponent)
+        self.scale = 2.0**power
         sample = sample_of(bank, _SAMPLE).double()
         sample = unit(sample) if self.cosine else sample * self.scale
         self._centre = sample.mean(0).float()  # any will do, if it is exact
@@ -82,49 +80,38 @@ class Scores:
         self.plain = bool(safe and not flat)
         if self.plain:
             self.scale = 1.0
-        self._fit(lengths)
-
-    def _fit(self, lengths: Tensor) -> None:
-        """What each pixel's score needs: one float32 number a pixel.
-
-        Its length where vectors are compared by angle as they are; else half
-        the square of it.
-        """
         self._factors: Optional[Tensor] = None
+        self._numbers = self._fitted(lengths).float()
+
+    def _fitted(self, lengths: Tensor) -> Tensor:
+        """One number a pixel: its length, else half the square of it."""
         if self.plain and self.cosine:
-            self._numbers = lengths.clamp_min(1e-30).float()
-            return
-        if self.plain:
-            self._numbers = (lengths.square() / 2).float()
-            return
-        if self.cosine:
-            self._factors = 1 / lengths
-            self._factors[lengths == 0] = 0
-        halves, start = [], 0
-        for block in self.bank.lent_blocks():
-            rows = slice(start, start + len(block))
-            moved = self.moved(block, rows)
-            halves.append((_lengths(moved).square() / 2).float())
-            start = rows.stop
-        self._numbers = torch.cat(halves)
+            return lengths.clamp_min(1e-30)
+        if not self.plain:
+            if self.cosine:
+                self._factors = torch.where(lengths > 0, 1 / lengths, 0.0)
+            moved, start = [], 0
+            for block in self.bank.lent_blocks():
+                rows = slice(start, start + len(block))
+                moved.append(_lengths(self.moved(block, rows)))
+                start = rows.stop
+            lengths = torch.cat(moved)
+        return lengths.square() / 2
 
     def moved(self, vectors: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Scaled and centred pixels, float32; under l2, also queries.
+        """The bank's ``rows``, ``(n, C)``, scaled and centred, in float32.
 
-        Args:
-            vectors (Tensor): ``(n, C)``.
-            rows (slice): Which of the bank's they are.
+        Under l2, also queries.
         """
         if self.plain:
             return vectors.float()
-        device = vectors.device
-        centre = self._centre.to(device)
+        centre = self._centre.to(vectors.device)
         narrow = vectors.dtype == torch.float32 and self.scale < _SAFE
         if narrow and not self.cosine:
             return vectors * self.scale - centre
         factors = self._factors
         if factors is not None:
-            factors = factors[rows, None].to(device)
+            factors = factors[rows, None].to(vectors.device)
         moved = torch.empty_like(vectors, dtype=torch.float32)
         size = _pieces(vectors)
         for start in range(0, len(vectors), size):
@@ -133,16 +120,17 @@ class Scores:
             moved[part] = vectors[part].double() * factor - centre
         return moved
 
-    def asked(self, queries: Tensor) -> Asked:
-        """Queries ``(Q, C)`` in float64, finite."""
-        vectors = unit(queries) if self.cosine else queries * self.scale
+    def asked(self, queries: Tensor, bias: Optional[Bias] = None) -> Asked:
+        """Queries ``(Q, C)``, finite."""
+        exact = unit(queries) if self.cosine else queries.double()
+        vectors = exact if self.cosine else exact * self.scale
         if not self.plain:
             vectors = vectors - self._centre.to(vectors.device)
         half = total(vectors.square()) / 2
         usable = half < MOST_SQUARED / 2
         if self.cosine and not self.plain:
             # Its distances are 1 by definition, not by a difference.
-            usable &= queries.any(1)
+            usable &= exact.any(1)
         vectors = torch.where(usable[:, None], vectors, 0.0).float()
         channels = vectors.size(1)
         product = product_error(channels, self.dtype)
@@ -158,7 +146,8 @@ class Scores:
             if self._zeros is not None:
                 slack += 1e-13  # unit vectors are rounded in float64
                 slack += 4 * _ROUNDOFF * bool(self._zeros.any())
-        return Asked(vectors, base, torch.where(usable, slack, torch.inf))
+        slack = torch.where(usable, slack, torch.inf)
+        return Asked(exact, vectors, base, slack, bias)
 
     def _error(self, channels: int) -> float:
         """Of a score, in units of ``|q|^2 + |v|^2``."""
@@ -167,11 +156,7 @@ class Scores:
     def blocks(
         self, asked: Asked, size: int
     ) -> Iterator[Tuple[int, Tensor, Tensor]]:
-        """Scores of the whole bank.
-
-        Args:
-            asked (Asked): Of :meth:`asked`.
-            size (int): Pixels at a time.
+        """Scores of the whole bank, ``size`` pixels at a time.
 
         Yields:
             tuple: Index of the first pixel, the stored vectors ``(n, C)`` and
@@ -179,15 +164,12 @@ class Scores:
             these: memory that is fresh for each block costs a fifth of the
             time of the products.
         """
-        start = 0
-        room = asked.vectors.new_empty(
-            len(asked.vectors) * min(size, len(self._numbers))
-        )
+        start, queries = 0, len(asked.vectors)
+        room = asked.vectors.new_empty(queries * min(size, len(self._numbers)))
         for block in self.bank.lent_blocks(size):
             rows = slice(start, start + len(block))
             block = block.to(asked.vectors.device)
-            out = room[: len(asked.vectors) * len(block)]
-            out = out.view(len(asked.vectors), len(block))
+            out = room[: queries * len(block)].view(queries, len(block))
             yield start, block, self._score(asked, block, rows, out)
             start = rows.stop
 
@@ -235,21 +217,13 @@ def _lengths(vectors: Tensor) -> Tensor:
     )
 
 
-def _power_of_two(longest: Tensor) -> float:
-    """The inverse of a length, but for less than a factor of 2; 1 for 0."""
-    return 2.0 ** -int(torch.frexp(longest).exponent)
-
-
 def products(
     queries: Tensor, vectors: Tensor, dtype: str, out: Optional[Tensor] = None
 ) -> Tensor:
     """Of all pairs ``(Q, C)`` and ``(n, C)``: ``(Q, n)``, float32.
 
-    Args:
-        queries (Tensor): float32.
-        vectors (Tensor): Of any width; multiplied in float32.
-        dtype (str): To which they are rounded, each in a scale of its own.
-        out (Tensor, optional): Where products in float32 are written.
+    Both are rounded to ``dtype``, each in a scale of its own; products in
+    float32 are written to ``out``.
     """
     long = dtype == 'float16' and vectors.size(1) > 2**15  # its sums overflow
     if dtype == 'float32' or long:

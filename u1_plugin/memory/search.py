@@ -11,7 +11,7 @@ from .kernels import Kernel, kernel_of
 from .vote import Plane, Sites, log_prior
 
 Metric = Literal['cosine', 'l2']
-_Index = Union[slice, Tensor]
+_Rows = Union[slice, Tensor]
 _ROUNDING = 1e-12  # of a vote's log in float64, generously
 
 
@@ -57,10 +57,9 @@ class Neighbours(NamedTuple):
         order = order[fields[2][order].argsort(stable=True)]
         order = order[query[order].argsort(stable=True)]
         query = query[order]
-        first = torch.searchsorted(
-            query, torch.arange(count, device=query.device)
-        )
-        place = torch.arange(len(query), device=query.device) - first[query]
+        rows = torch.arange(max(count, len(query)), device=query.device)
+        first = torch.searchsorted(query, rows[:count])
+        place = rows[: len(query)] - first[query]
         kept = place < k
         best = Neighbours.none(self.costs, k)
         for field, values in zip(best, fields):
@@ -99,36 +98,27 @@ class Bias(NamedTuple):
         return kernel_of(None, self.width, self.temperature)
 
     def check(self, queries: int, pixels: int, metric: Metric) -> None:
-        """Check shapes, sites and options.
-
-        Raises:
-            ValueError: If one is wrong.
-        """
-        log_prior(*_NOWHERE, self.plane, self.kappa, self.sigma)
-        kernel = self.kernel
-        if kernel.name == 'uniform':
+        """Raise ValueError if shapes, sites or options are wrong."""
+        check_sites(self.query, queries, "the bias' query")
+        check_sites(self.memory, pixels, "the bias' memory")
+        log_prior(self.query, self.query, self.plane, self.kappa, self.sigma)
+        if self.kernel.name == 'uniform':
             raise ValueError(
                 "the bias' width=None and temperature=None: one of them must "
                 'say how distance and place are weighed against each other'
             )
-        check_kernel(kernel, metric)
-        check_sites(self.query, queries, "the bias' query")
-        check_sites(self.memory, pixels, "the bias' memory")
+        check_kernel(self.kernel, metric)
 
-    def select(self, rows: _Index) -> 'Bias':
+    def select(self, rows: _Rows) -> 'Bias':
         """Of some of the queries."""
         return self._replace(query=_sites(self.query, rows))
 
     def of_pairs(
         self, query: Tensor, index: Tensor, distances: Tensor
     ) -> Tensor:
-        """Log of the votes of pixels for queries, at these distances.
+        """Log of the votes of pixels for queries, at these distances, float64.
 
-        Args:
-            query (Tensor): Index of the queries; a shape of its own may
-                broadcast against the other's.
-            index (Tensor): Index of the pixels.
-            distances (Tensor): Of the broadcast shape, float64.
+        The indices of queries and pixels broadcast to the distances' shape.
         """
         own = _sites(self.query, query, distances.device)
         other = _sites(self.memory, index, distances.device)
@@ -137,16 +127,12 @@ class Bias(NamedTuple):
 
     def bounds(self, log_votes: Tensor, sign: int) -> Tensor:
         """Log votes with the error of float64 added, or subtracted."""
-        return log_votes * (1 - sign * _ROUNDING) + (
-            sign * _ROUNDING * self.kappa
-        )
-
-
-_NOWHERE = (Sites(torch.zeros(0, 2), torch.zeros(0)),) * 2
+        error = sign * _ROUNDING
+        return log_votes * (1 - error) + error * self.kappa
 
 
 def _sites(
-    sites: Sites, index: _Index, device: Optional[torch.device] = None
+    sites: Sites, index: _Rows, device: Optional[torch.device] = None
 ) -> Sites:
     if isinstance(index, Tensor):
         index = index.to(sites.hues.device)
@@ -162,22 +148,10 @@ class Search(Protocol):
         """The k nearest pixels of each query ``(Q, C)``, k <= N."""
 
 
-def check_bank(bank: MemoryBank) -> None:
-    """Check that there is something to search."""
-    if not len(bank):
-        raise ValueError('the bank is empty; fill it before searching')
-
-
 def check_kernel(kernel: Kernel, metric: str, name: str = '') -> None:
-    """Check that a kernel can read a metric's distances.
+    """Raise ValueError if a kernel takes cosines, and a metric has none.
 
-    Args:
-        kernel (Kernel): Of the vote.
-        metric (str): ``'cosine'`` or ``'l2'``.
-        name (str): What has the options, such as ``'head.'``, for messages.
-
-    Raises:
-        ValueError: If it takes cosines, and there are none.
+    ``name`` is what the user writes before both options, for messages.
     """
     if kernel.name == 'softmax' and metric != 'cosine':
         raise ValueError(
@@ -188,7 +162,7 @@ def check_kernel(kernel: Kernel, metric: str, name: str = '') -> None:
 
 
 def check_sites(sites: Sites, count: int, name: str) -> None:
-    """Check that sites are finite, ``(count, 2)`` and ``(count,)``."""
+    """Raise ValueError unless finite, ``(count, 2)`` and ``(count,)``."""
     shapes = tuple(tuple(field.shape) for field in sites)
     if shapes != ((count, 2), (count,)):
         raise ValueError(
@@ -200,11 +174,7 @@ def check_sites(sites: Sites, count: int, name: str) -> None:
 
 
 def check_vectors(queries: Tensor, channels: Optional[int]) -> None:
-    """Check that queries are finite vectors of the bank's dimension.
-
-    Raises:
-        ValueError: If they are not, or lie beyond float32.
-    """
+    """Raise ValueError unless queries are ``(Q, C)``, finite in float32."""
     if not isinstance(queries, Tensor) or not queries.is_floating_point():
         kind = getattr(queries, 'dtype', type(queries).__name__)
         raise ValueError(f'queries of {kind} must be floating point')
@@ -223,15 +193,7 @@ def check_vectors(queries: Tensor, channels: Optional[int]) -> None:
 def check_queries(
     bank: MemoryBank, queries: Tensor, k: int, bias: Optional[Bias]
 ) -> int:
-    """Check what an engine is asked.
-
-    Returns:
-        int: k, which may have been an integer of NumPy.
-
-    Raises:
-        ValueError: See :func:`check_vectors`; or if k is not in 1..N, or the
-            bias is none.
-    """
+    """k as Python's; ValueError unless an engine can answer what is asked."""
     check('bias', bias, Optional[Bias])
     check_vectors(queries, bank.channels)
     if not fits(k, Count) or k > len(bank):

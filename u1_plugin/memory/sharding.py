@@ -99,7 +99,7 @@ class Memory:
     Args:
         bank (MemoryBank): Of this rank; empty only if sharded. It may change:
             the next search answers from what it then holds.
-        engine (dict | str): See :func:`~.engine_configs.parse_engine`.
+        engine (dict | str): See :func:`~.engines.parse_engine`.
         metric (str): ``'cosine'`` or ``'l2'``.
         sharded (bool): Whether the bank is one rank's part.
         shuffle (int, optional): Seed by which the whole memory's positions
@@ -133,10 +133,10 @@ class Memory:
     def _build(self) -> None:
         bank = self.bank
         self._changes = bank.changes
-        counts, channels = [len(bank)], [bank.channels or 0]
+        sizes = torch.tensor([[len(bank), bank.channels or 0]])
         if self.sharded:
-            parts = all_gather(torch.tensor([len(bank), bank.channels or 0]))
-            counts, channels = torch.stack(parts).T.tolist()
+            sizes = torch.cat(all_gather(sizes))
+        counts, channels = sizes.T.tolist()
         self.size = sum(counts)
         if not self.size:
             raise ValueError('the bank is empty; fill it before searching')
@@ -160,17 +160,22 @@ class Memory:
         """A field of this rank's part, in memory from now on."""
         if name not in self._held:
             filled = len(self.bank) > 0
-            self._held[name] = (
-                self.bank.field(name) if filled else _FIELDS[name]
-            )
+            values = self.bank.field(name) if filled else _FIELDS[name]
+            self._held[name] = values
         return self._held[name]
 
-    def _places(self, name: str, index: Tensor) -> Tensor:
-        """A field of some pixels of this rank's part, on the CPU."""
-        if name in self._held:
-            return self._held[name][index]
-        found = self.bank.field(name, index.flatten())
-        return found.view(*index.shape, *found.shape[1:])
+    def _of(self, name: str, index: Tensor) -> Tensor:
+        """A field of some pixels of this rank's part; zeros if it is empty."""
+        at = index.clamp_min(0).cpu()
+        if not len(self.bank):
+            none = _FIELDS[name]
+            values = none.new_zeros(*at.shape, *none.shape[1:])
+        elif name in self._held:
+            values = self._held[name][at]
+        else:
+            values = self.bank.field(name, at.flatten())
+            values = values.view(*at.shape, *values.shape[1:])
+        return values.to(index.device)
 
     def _build_search(self) -> None:
         """Where an engine does not fit one rank's part, all ranks say so."""
@@ -226,12 +231,10 @@ class Memory:
         self._follow()
         k = min(int(k), self.size)
         if not self.sharded:
-            self._check(queries)
             return self._search_part(queries, k, bias)[0]
         asked = [all_gather_rows(part) for part in queries]
         counts = [len(part) for part in asked[0]]
         everyones = Queries(*(torch.cat(part) for part in asked))
-        self._check(everyones)
         found, costs = self._search_part(everyones, k, bias)
         first = sum(counts[: get_rank()])
         own = slice(first, first + len(queries.vectors))
@@ -243,36 +246,23 @@ class Memory:
             k,
         )
 
-    def _check(self, queries: Queries) -> None:
-        check_vectors(queries.vectors, self.channels)
-        check_sites(queries.sites, len(queries.vectors), 'the queries')
-
     def _search_part(
         self, queries: Queries, k: int, bias: Optional[Bias]
     ) -> Tuple[Matches, Tensor]:
         """Of this rank's part, filled up to k; and their costs."""
+        check_vectors(queries.vectors, self.channels)
+        check_sites(queries.sites, len(queries.vectors), 'the queries')
         own = min(k, len(self.bank))
         distances, index, costs = Neighbours.none(queries.vectors, k)
         if self._search is not None:
-            found = self._search.search(
-                queries.vectors, own, self._full(bias, queries)
-            )
+            if bias is not None:
+                memory = Sites(self._whole('positions'), self._whole('hues'))
+                bias = bias._replace(query=queries.sites, memory=memory)
+            found = self._search.search(queries.vectors, own, bias)
             distances[:, :own], index[:, :own], costs[:, :own] = found
-        at = index.clamp_min(0).cpu()
-        places = [
-            self._places(name, at).to(index.device)
-            if own
-            else none.new_zeros(*at.shape, *none.shape[1:], device=index.device)
-            for name, none in _FIELDS.items()
-        ]
+        fields = [self._of(name, index) for name in _FIELDS]
         where = torch.where(index < 0, index, index + self.start)
-        return Matches(distances, where, *places), costs
-
-    def _full(self, bias: Optional[Bias], queries: Queries) -> Optional[Bias]:
-        if bias is None:
-            return None
-        memory = Sites(self._whole('positions'), self._whole('hues'))
-        return bias._replace(query=queries.sites, memory=memory)
+        return Matches(distances, where, *fields), costs
 
 
 def _merge(parts: List[Tensor], k: int) -> Matches:
@@ -285,10 +275,5 @@ def _merge(parts: List[Tensor], k: int) -> Matches:
     order = costs.argsort(dim=1, stable=True)
     missing = (fields[1] < 0).gather(1, order)  # a vote may be as small as 0
     order = order.gather(1, missing.long().argsort(dim=1, stable=True))[:, :k]
-    chosen = []
-    for field in fields:
-        index = order
-        if field.ndim == 3:
-            index = order[..., None].expand(-1, -1, field.size(2))
-        chosen.append(field.gather(1, index))
-    return Matches(*chosen)
+    rows = torch.arange(len(order), device=order.device)[:, None]
+    return Matches(*(field[rows, order] for field in fields))

@@ -23,17 +23,16 @@ from .pixels import Pixels
 
 DTYPES = dict(float32=torch.float32, float16=torch.float16, uint8=torch.uint8)
 StorageDtype = Literal['float32', 'float16', 'uint8']
+_Fields = Dict[str, Tuple[torch.dtype, Optional[Tuple[int, ...]]]]
 _LEVELS = 255  # of uint8
 #: Beyond rounding: the corner of a map has the radius 1, a moment at most 1.
 _FARTHEST = 1 + 1e-4
 _HALF_TURN = float(torch.tensor(math.pi))  # in float32, a bit above pi
 
 
-def stored_fields(
-    dtype: str,
-) -> Dict[str, Tuple[torch.dtype, Optional[Tuple[int, ...]]]]:
-    """A block's fields: dtype and the shape after N, where it is fixed."""
-    fields: Dict[str, Tuple[torch.dtype, Optional[Tuple[int, ...]]]] = dict(
+def stored_fields(dtype: str) -> _Fields:
+    """A block's fields: dtype, and the shape after N; None is that of C."""
+    fields: _Fields = dict(
         vectors=(DTYPES[dtype], None),
         labels=(torch.int64, ()),
         images=(torch.int64, ()),
@@ -46,26 +45,17 @@ def stored_fields(
 
 
 def encoded(pixels: Pixels, dtype: str) -> Dict[str, Tensor]:
-    """A block of copies, as the bank keeps it.
-
-    Args:
-        pixels (Pixels): At least one, checked.
-        dtype (str): One of :data:`DTYPES`.
+    """A block of copies of checked pixels, as the bank keeps it.
 
     Raises:
         ValueError: If a number is not finite or out of its range, or
             ``dtype`` cannot hold a vector.
     """
-    block = dict(
-        labels=pixels.labels.long(),
-        images=pixels.images.long(),
-        positions=pixels.positions.float(),
-        hues=pixels.hues.float(),
-        **_encoded(pixels.vectors.detach(), dtype),
-    )
+    kinds = stored_fields(dtype)
+    values = {**pixels._asdict(), **_encoded(pixels.vectors.detach(), dtype)}
     block = {
-        name: value.detach().to('cpu', copy=True).contiguous()
-        for name, value in block.items()
+        name: value.detach().to('cpu', kinds[name][0], copy=True).contiguous()
+        for name, value in values.items()
     }
     check_values(block, 'the pixels')
     return block
@@ -84,40 +74,30 @@ def decoded(
 
 
 def check_pixels(pixels: Pixels, channels: Optional[int]) -> None:
-    """Raise ValueError unless shapes and kinds are right.
-
-    Args:
-        pixels (Pixels): Any number of them.
-        channels (int, optional): C that they must have.
-    """
+    """Raise ValueError unless shapes and kinds are right, and C, if given."""
     for name, value in pixels._asdict().items():
         if not isinstance(value, Tensor):
             raise ValueError(f'{name} must be a tensor, not {shown(value)}')
-    if pixels.vectors.ndim != 2 or not pixels.vectors.size(1):
+    whole = tuple(pixels.vectors.shape)
+    if len(whole) != 2 or not whole[1]:
+        raise ValueError(f'vectors {whole} must be (N, C), C >= 1')
+    if channels not in (None, whole[1]):
         raise ValueError(
-            f'vectors {tuple(pixels.vectors.shape)} must be (N, C), C >= 1'
-        )
-    count, found = pixels.vectors.shape
-    if channels not in (None, found):
-        raise ValueError(
-            f'the vectors have {found} channels, the bank has {channels}; '
+            f'the vectors have {whole[1]} channels, the bank has {channels}; '
             'fill a new bank for another layer'
         )
-    for name, rest in dict(
-        labels=(), images=(), positions=(2,), hues=()
-    ).items():
-        shape = tuple(getattr(pixels, name).shape)
-        if shape != (count, *rest):
+    for name, (stored, rest) in stored_fields('float32').items():
+        value = getattr(pixels, name)
+        shape = whole if rest is None else (whole[0], *rest)
+        if tuple(value.shape) != shape:
             raise ValueError(
-                f'{name} {shape} must be {(count, *rest)}, as the vectors '
-                f'{tuple(pixels.vectors.shape)}'
+                f'{name} {tuple(value.shape)} must be {shape}, as the vectors '
+                f'{whole}'
             )
-    for name, value in pixels._asdict().items():
-        whole = name in ('labels', 'images')
-        kind = value.dtype
-        integer = not (kind.is_floating_point or kind.is_complex)
-        if kind == torch.bool or kind.is_complex or integer != whole:
-            wanted = 'integers' if whole else 'floating point'
+        kind, real = value.dtype, stored.is_floating_point
+        odd = kind == torch.bool or kind.is_complex
+        if odd or kind.is_floating_point != real:
+            wanted = 'floating point' if real else 'integers'
             raise ValueError(f'{name} of dtype {kind} must be {wanted}')
 
 
@@ -140,12 +120,7 @@ def _encoded(vectors: Tensor, dtype: str) -> Dict[str, Tensor]:
 
 
 def _check_range(largest: Tensor, dtype: str) -> None:
-    """Refuse vectors that would overflow, or lose their direction.
-
-    Args:
-        largest (Tensor): Absolute value of each vector's largest entry.
-        dtype (str): Of storage.
-    """
+    """Refuse vectors that would overflow, or lose their direction."""
     held = torch.finfo(torch.float16 if dtype == 'float16' else torch.float32)
     # Below its least normal number a type has not its precision. float32
     # itself takes what it gets, unless that becomes zero.
@@ -173,14 +148,9 @@ def check_values(
 ) -> None:
     """Check the numbers of a block, whose shapes and dtypes are right.
 
-    Args:
-        block (dict): Of :func:`stored_fields`.
-        name (str): Of the block, for messages.
-        num_classes (int, optional): K, of which labels must be.
-
     Raises:
-        ValueError: If a number is not finite or out of its range; the message
-            names the field.
+        ValueError: If a number is not finite or out of its range, or a label
+            none of K classes; the message names the block and the field.
     """
     for field, low, high in (
         ('labels', 0, math.inf if num_classes is None else num_classes - 1),
@@ -216,32 +186,14 @@ def whole_numbers(name: str, values: Union[Tensor, Iterable[int]]) -> Tensor:
     listed = isinstance(values, Iterable) and not isinstance(
         values, (str, bytes)
     )
-    found: List[Any] = [*values] if listed else [values]
-    for value in found:
-        number = isinstance(value, (int, np.integer)) and listed
-        if isinstance(value, bool) or not number or not 0 <= value < 2**63:
+    numbers: List[Any] = [*values] if listed else [values]
+    for value in numbers:
+        whole = isinstance(value, (int, np.integer)) and listed
+        if isinstance(value, bool) or not whole or not 0 <= value < 2**63:
             raise ValueError(
                 f'{name} must be a list of integers >= 0, not {shown(value)}'
             )
-    return torch.tensor([int(value) for value in found], dtype=torch.int64)
-
-
-def kept_mask(index: Union[Tensor, Iterable[int]], count: int) -> Tensor:
-    """Which pixels an index names, ``(count,)``, bool.
-
-    Raises:
-        ValueError: Unless it ascends strictly within ``0..count-1``.
-    """
-    index = whole_numbers('index', index)
-    ascending = bool((index.diff() > 0).all())
-    if not ascending or (len(index) and index[-1] >= count):
-        raise ValueError(
-            f'index must ascend without doubles within 0..{count - 1}, the '
-            "bank's pixels"
-        )
-    mask = torch.zeros(count, dtype=torch.bool)
-    mask[index] = True
-    return mask
+    return torch.tensor([int(value) for value in numbers], dtype=torch.int64)
 
 
 def check_index(index: Tensor, count: int) -> None:

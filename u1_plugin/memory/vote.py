@@ -1,6 +1,6 @@
 """From neighbours to class scores: METHOD's vote and its controls."""
 
-from typing import Literal, NamedTuple, Optional, Union, cast
+from typing import Literal, NamedTuple, Optional, Union, get_args
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from .precise import square_root
 
 #: What may weight a neighbour beside its distance. The last three are
 #: controls: what an angle adds beyond them is the U(1) effect.
-PRIORS = ('image', 'feature', 'both', 'position', 'radius', 'shuffled')
 Plane = Literal['image', 'feature', 'both', 'position', 'radius', 'shuffled']
+PRIORS = get_args(Plane)
 
 
 class Sites(NamedTuple):
@@ -70,7 +70,7 @@ def prior(
         small for it.
 
     Raises:
-        ValueError: If an option is out of its range.
+        ValueError: If an option is out of its range, or shapes do not fit.
     """
     return log_prior(query, memory, plane, kappa, sigma).exp()
 
@@ -83,31 +83,24 @@ def log_prior(
     kappa: NonNegative,
     sigma: Positive = 0.5,
 ) -> Tensor:
-    """Log of :func:`prior`, <= 0; the sites' shapes may broadcast.
-
-    Raises:
-        ValueError: If an option is out of its range, or shapes do not fit.
-    """
+    """Log of :func:`prior`, <= 0; the sites' shapes may broadcast."""
     _check_sites(query, memory)
+    first, second = query.positions, memory.positions
     if plane in ('position', 'radius'):
         if plane == 'position':
-            apart = query.positions.double() - memory.positions.double()
-            apart = _radius(apart)
+            apart = _radius(first.double() - second.double())
         else:
-            apart = _radius(query.positions) - _radius(memory.positions)
+            apart = _radius(first) - _radius(second)
         return -(apart / sigma).square() / 2
-    exponent: Union[float, Tensor] = (
-        0.0  # cos - 1, as squares, so that it is 0 for equal angles
-    )
+    # cos - 1, as squares, so that it is 0 for equal angles
+    exponent = torch.zeros((), dtype=torch.float64)
     if plane in ('image', 'both', 'shuffled'):
-        x, y = (
-            _direction(query.positions) - _direction(memory.positions)
-        ).unbind(-1)
+        x, y = (_direction(first) - _direction(second)).unbind(-1)
         exponent = exponent - (x * x + y * y) / 2
     if plane in ('feature', 'both'):
         apart = query.hues.double() - memory.hues.double()
         exponent = exponent - 2 * torch.sin(apart / 2).square()
-    return kappa * cast(Tensor, exponent)
+    return kappa * exponent
 
 
 def _check_sites(query: Sites, memory: Sites) -> None:
@@ -164,22 +157,21 @@ def vote(
             out of its range, or a sum too great for the distances' dtype.
     """
     chosen = kernel_of(kernel, width, temperature)
-    _check_votes(distances, labels, images, weights)
-    if weights is not None and weights.isinf().any():
-        raise ValueError('weights must be finite')
-    _check_below(images, num_images, 'images', 'num_images')
+    _check_votes(distances, labels, images, num_images, weights, 'weights')
     votes = (chosen.log(distances) + chosen.log_greatest).exp()
     if weights is not None:
+        if weights.isinf().any():
+            raise ValueError('weights must be finite')
         votes = votes * weights
     scores = _summed(votes, distances, labels, images, num_classes, num_images)
-    found = scores.to(distances.device, distances.dtype)
-    if not found.isfinite().all():
+    scores = scores.to(distances.device, distances.dtype)
+    if not scores.isfinite().all():
         raise ValueError(
             f'sums of votes with {chosen.options} are too great for '
             f'{distances.dtype}; take a greater temperature, smaller weights '
             'or vote_shares'
         )
-    return found
+    return scores
 
 
 @checked()
@@ -201,15 +193,8 @@ def vote_shares(
     alike.
 
     Args:
-        distances (Tensor): As the next four, of :func:`vote`.
-        labels (Tensor): ``(Q, k)``.
-        images (Tensor): ``(Q,)``.
-        num_classes (int): K.
-        num_images (int): B.
-        log_weights (Tensor, optional): ``(Q, k)``, from :func:`log_prior`.
-        width (float, optional): As the next two, of :func:`vote`.
-        temperature (float, optional): T of the softmax kernel.
-        kernel (str, optional): Its name.
+        log_weights (Tensor, optional): ``(Q, k)``, from :func:`log_prior`; all
+            else is that of :func:`vote`.
 
     Returns:
         Tensor: ``(B, K)``, float64, on the distances' device; rows sum to 1.
@@ -219,8 +204,8 @@ def vote_shares(
         ValueError: As of :func:`vote`.
     """
     weights = None if log_weights is None else -log_weights
-    _check_votes(distances, labels, images, weights, 'minus log_weights')
-    _check_below(images, num_images, 'images', 'num_images')
+    name = 'minus log_weights'
+    _check_votes(distances, labels, images, num_images, weights, name)
     logs = kernel_of(kernel, width, temperature).log(distances)
     if log_weights is not None:
         logs = logs + log_weights
@@ -246,14 +231,11 @@ def _summed(
     num_images: int,
 ) -> Tensor:
     """Sums of votes ``(Q, k)`` by image and class, on the CPU, float64."""
-    found = distances.isfinite()
-    _check_below(labels[found], num_classes, 'labels', 'num_classes')
+    near = distances.isfinite()
+    _check_below(labels[near], num_classes, 'labels', 'num_classes')
     cells = images.long().to(labels.device)[:, None] * num_classes + labels
-    scores = torch.bincount(
-        cells[found].cpu(),
-        votes[found].cpu(),
-        minlength=num_images * num_classes,
-    )
+    cells, votes = cells[near].cpu(), votes[near].cpu()
+    scores = torch.bincount(cells, votes, num_images * num_classes)
     # Of no votes torch counts integers.
     return scores.double().view(num_images, num_classes)
 
@@ -262,32 +244,31 @@ def _check_votes(
     distances: Tensor,
     labels: Tensor,
     images: Tensor,
+    num_images: int,
     weights: Optional[Tensor],
-    weights_name: str = 'weights',
+    weights_name: str,
 ) -> None:
-    shapes = dict(labels=labels.shape)
+    numbers = {'distances': distances}
     if weights is not None:
-        shapes[weights_name] = weights.shape
-    for name, shape in shapes.items():
-        if shape != distances.shape:
+        numbers[weights_name] = weights
+    for name, values in dict(numbers, labels=labels).items():
+        if values.shape != distances.shape:
             raise ValueError(
-                f'{name} {tuple(shape)} must be {tuple(distances.shape)}, as '
-                'the distances'
+                f'{name} {tuple(values.shape)} must be '
+                f'{tuple(distances.shape)}, as the distances'
             )
     if distances.ndim != 2 or images.shape != distances.shape[:1]:
         raise ValueError(
             f'distances {tuple(distances.shape)} must be (Q, k) and images '
             f'{tuple(images.shape)} (Q,)'
         )
-    numbers = {'distances': distances, weights_name: weights}
     for name, values in numbers.items():
-        if values is None:
-            continue
         if not values.is_floating_point() or not (values >= 0).all():
             raise ValueError(f'{name} must be numbers >= 0, and not NaN')
     for name, values in dict(labels=labels, images=images).items():
         if values.dtype not in (torch.int64, torch.int32):
             raise ValueError(f'{name} of dtype {values.dtype} must be integers')
+    _check_below(images, num_images, 'images', 'num_images')
 
 
 def _check_below(values: Tensor, end: int, name: str, option: str) -> None:

@@ -6,11 +6,9 @@ What is registered, and where, is one list: :mod:`u1_plugin.mm.registration`.
 from importlib import import_module
 from typing import Any
 
-from . import compat, locations, model_zoo
+from . import compat
 
 compat.setup()
-model_zoo.register()
-locations.announce()
 
 _CLASSIFIERS = (
     'U1ClassifierMixin',

@@ -1,7 +1,7 @@
 """What hook and metric say of angles and features, measured in one place."""
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 import numpy as np
 from torch import nn
@@ -11,7 +11,8 @@ from ..measure.accumulators import AngleAccumulator
 from ..measure.circular_tests import ClassAngleSummary
 from ..measure.collapse import Collapse, CollapseAccumulator
 from ..measure.information import Dependence, class_dependence
-from ..measure.probe import Probe, Source, class_labels
+from ..measure.probe import Probe, Source
+from ..measure.probe_options import class_labels
 from ..nn.bottleneck_angle_neck import PLANES
 
 #: Of the bootstrap behind the intervals.
@@ -94,9 +95,7 @@ ANGLE_VALUES = (
 
 def collapse_values(found: Collapse) -> Dict[str, float]:
     """What hook and metric log of a layer's features."""
-    return dict(
-        nc1=found.nc1, cdnv=found.cdnv, class_separation=found.separation
-    )
+    return dict(zip(('nc1', 'cdnv', 'class_separation'), found[1:]))
 
 
 class AngleMeasure:
@@ -136,11 +135,6 @@ class AngleMeasure:
         self._totals: Optional[Dict[Source, AngleAccumulator]] = None
         self._stats: Optional[Dict[Source, AngleStats]] = None
         self._collapse: Optional[Dict[str, Collapse]] = None
-
-    @property
-    def sources(self) -> List[Source]:
-        """Layers and planes, in order."""
-        return self.probe.sources
 
     def update(self, samples: Sequence[Any], count: int) -> None:
         """Add the latest batch.

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from ..networks import unwrapped
 from ..nn import U1Branch
-from ..nn.build import build_branch
+from ..nn.branch import build_branch
 from ..nn.trial import count_logits
-from .old_layout import refuse_old_layout
 from .targets import (
     check_flips_of,
     flips_of,
@@ -54,15 +53,13 @@ class U1ClassifierMixin:
 
     def __init__(self, *args, u1: Optional[dict] = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._register_load_state_dict_pre_hook(refuse_old_layout)
+        for hook in (_undo_prefix, _refuse_old_layout):
+            self._register_load_state_dict_pre_hook(hook)
         self.u1 = _branch(self, u1)
         self._flips_of: Optional[str] = None
-        self._smoothing = smoothing_of(
-            _loss_module(self), self.u1.class_angles.num_classes
-        )
-        self._smooths_scores = smooths_scores_otherwise(
-            _loss_module(self), self._smoothing
-        )
+        module, classes = _loss_module(self), self.u1.class_angles.num_classes
+        self._smoothing = smoothing_of(module, classes)
+        self._smooths_scores = smooths_scores_otherwise(module, self._smoothing)
 
     def loss(
         self, inputs: Tensor, data_samples: List[DataSample], **kwargs
@@ -86,7 +83,7 @@ class U1ClassifierMixin:
         target = targets_of(
             data_samples,
             self._smoothing,
-            _takes_several(self),
+            isinstance(getattr(self, 'head', None), MultiLabelClsHead),
             _loss_module(self) if self._smooths_scores else None,
         )
         # Before the one-hot loss, whose words for a wrong label are CUDA's.
@@ -128,10 +125,6 @@ class U1ClassifierMixin:
 def _loss_module(classifier: nn.Module) -> Optional[nn.Module]:
     head = getattr(classifier, 'head', None)
     return getattr(classifier if head is None else head, 'loss_module', None)
-
-
-def _takes_several(classifier: nn.Module) -> bool:
-    return isinstance(getattr(classifier, 'head', None), MultiLabelClsHead)
 
 
 def _branch(classifier: nn.Module, u1: Optional[dict]) -> U1Branch:
@@ -182,11 +175,7 @@ def num_classes_of(classifier: nn.Module) -> Optional[int]:
 
 
 def class_names(model: nn.Module, metainfo: Mapping[str, Any]) -> List[str]:
-    """Names of the classes, of the data set or numbered as the head does.
-
-    Args:
-        model (nn.Module): A classifier.
-        metainfo (Mapping[str, Any]): Of the data set.
+    """Names of the data set's classes, or their numbers in the head.
 
     Raises:
         ValueError: If neither knows how many there are.
@@ -229,10 +218,6 @@ class U1TimmClassifier(U1ClassifierMixin, TimmClassifier):
     state lies in them under ``u1.``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._register_load_state_dict_pre_hook(_undo_prefix)
-
 
 class U1HuggingFaceClassifier(U1ClassifierMixin, HuggingFaceClassifier):
     """MMPretrain's ``HuggingFaceClassifier`` with a U(1) branch.
@@ -241,13 +226,26 @@ class U1HuggingFaceClassifier(U1ClassifierMixin, HuggingFaceClassifier):
     the branch's state lies in them under ``u1.``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._register_load_state_dict_pre_hook(_undo_prefix)
+
+def _refuse_old_layout(
+    state_dict: Mapping[str, Any], prefix: str, *args
+) -> None:
+    """Refuse a checkpoint from when U(1) wrapped a model's neck and head.
+
+    A hook before loading: a loader that is not strict would leave the class
+    angles and the neck's own parameters out, with a warning alone.
+    """
+    name = f'{prefix}head.class_angles.angles'
+    if name in state_dict:
+        raise ValueError(
+            f'the checkpoint holds {name!r}, as those of a model whose neck '
+            'and head U(1) wrapped; python tools/model_converters/'
+            'u1_branch_layout.py OLD.pth NEW.pth converts it'
+        )
 
 
 def _undo_prefix(state_dict: dict, prefix: str, *args) -> None:
-    """The parent's hook takes every key for one of its ``model``."""
+    """Classifiers of timm and transformers take every key for ``model``'s."""
     start = f'{prefix}model.u1.'
     for key in [key for key in state_dict if key.startswith(start)]:
         state_dict[f'{prefix}u1.' + key[len(start) :]] = state_dict.pop(key)

@@ -24,15 +24,10 @@ _REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
 
 
 def type_name(config: Any) -> str:
-    """The bare name of a component, however its config gives it.
+    """The bare name of a component, from a config or the value of a ``type``.
 
-    Args:
-        config: A config with a ``type``, or the value of one: a registered
-            name, with or without scope or module, or a class.
-
-    Returns:
-        str: ``'Resize'`` for ``'mmpretrain.Resize'`` as for the class; empty
-        where a config has no ``type``.
+    ``'Resize'`` for ``'mmpretrain.Resize'`` as for the class; empty where a
+    config has no ``type``.
     """
     kind = config.get('type', '') if isinstance(config, Mapping) else config
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
@@ -52,13 +47,9 @@ def _inside(dataset: Any) -> List[Any]:
 
 
 def leaves(dataset: Any) -> Iterator[Any]:
-    """The innermost data sets of a config or of a built data set.
+    """The innermost data sets, in the order of their images.
 
-    Args:
-        dataset: One, a wrapper of one or more, or a list of them.
-
-    Yields:
-        In the order of their images.
+    Those of a config or of a built data set, of a wrapper, or of a list.
     """
     inside = _inside(dataset)
     if not inside:
@@ -78,14 +69,11 @@ def own_pipeline(leaf: Any) -> Optional[List[Any]]:
 
 
 def pipeline_of(loader: Any, field: str) -> Optional[List[Any]]:
-    """The pipeline of a data loader's images.
+    """A copy of the pipeline of a data loader, built or not, if it has one.
 
     Args:
         loader: Its config, or a built one.
         field (str): Its place in the config, for the message.
-
-    Returns:
-        list, optional: A copy. None if its data sets have no pipeline.
 
     Raises:
         ValueError: If it wraps data sets of different pipelines.
@@ -105,15 +93,8 @@ def pipeline_of(loader: Any, field: str) -> Optional[List[Any]]:
 def test_pipeline(config: Mapping) -> Optional[List[Any]]:
     """How the config's loaders prepare an image that is not trained on.
 
-    That of the test loader's data set, else of the validation loader's,
-    through wrappers. Of test-time augmentation one view is taken, see
-    :func:`one_view`.
-
-    Args:
-        config (Mapping): Of a runner.
-
-    Returns:
-        list, optional: A copy. None if the data set has no pipeline.
+    A copy of the test loader's pipeline, else of the validation loader's, with
+    :func:`one_view` of test-time augmentation; None if the data set has none.
 
     Raises:
         ValueError: If the config has neither loader, or one of several
@@ -136,51 +117,37 @@ test_pipeline.__test__ = False  # type: ignore[attr-defined]  # for pytest
 def one_view(pipeline: Sequence[Any]) -> List[Any]:
     """The pipeline with a single view in place of test-time augmentation.
 
-    Args:
-        pipeline (Sequence): Perhaps with a ``TestTimeAug``, which makes a
-            list of views.
-
-    Returns:
-        list: Of each of its groups, the view that leaves the image alone
-        (``RandomFlip`` with ``prob=0``), else the first.
+    Of each group of a ``TestTimeAug``, the view that leaves the image alone
+    (``RandomFlip`` with ``prob=0``), else the first.
     """
     steps: List[Any] = []
     for step in pipeline:
         if isinstance(step, Mapping) and type_name(step) == 'TestTimeAug':
             for group in step['transforms']:
-                idle = [s for s in group if _never_flips(s)]
-                steps += [] if idle else list(group[:1])
+                steps += [] if any(map(_never_flips, group)) else group[:1]
         else:
             steps.append(step)
     return steps
 
 
 def _never_flips(step: Any) -> bool:
-    return (
-        isinstance(step, Mapping)
-        and type_name(step) == 'RandomFlip'
-        and step.get('prob') == 0
-    )
+    flips = isinstance(step, Mapping) and type_name(step) == 'RandomFlip'
+    return flips and step.get('prob') == 0
 
 
 def _loading(pipeline: Sequence[Any]) -> int:
     """How many steps at the beginning read files."""
     for count, step in enumerate(pipeline):
-        name = type_name(step) if isinstance(step, Mapping) else None
-        if not (name or type(step).__name__).startswith('Load'):
+        kind = step if isinstance(step, Mapping) else type(step)
+        if not type_name(kind).startswith('Load'):
             return count
     return len(pipeline)
 
 
 def reading_files(pipeline: Sequence[Any]) -> List[Any]:
-    """The pipeline for an image file, as MMPretrain's inferencer reads one.
+    """A copy that begins by reading an image file, as MMPretrain's inferencer.
 
-    Args:
-        pipeline (Sequence): Of a data set that may hold arrays (CIFAR), and
-            then reads no file.
-
-    Returns:
-        list: It begins with ``LoadImageFromFile``, or as it did.
+    The pipeline of a data set that holds arrays (CIFAR) reads none.
     """
     steps = list(copy.deepcopy(pipeline))
     if _loading(steps):
@@ -194,12 +161,7 @@ def with_pipeline(dataset: Any, pipeline: Optional[Sequence[Any]]) -> Any:
     Whether files are read stays the data set's own affair: a set of arrays
     gets the pipeline without its loading steps, and one of files keeps its
     own loading steps where the pipeline has none. A data set without a
-    pipeline keeps none.
-
-    Args:
-        dataset: A config, of a wrapper or a list too.
-        pipeline (Sequence, optional): Of configs of transforms; None only
-            fits data sets without one.
+    pipeline keeps none, and None fits such alone.
 
     Raises:
         ValueError: If a data set is built already, or has a pipeline and
@@ -236,10 +198,7 @@ def once(dataset: Any) -> Any:
     ``RepeatDataset`` and ``ClassBalancedDataset`` repeat images to weight the
     sampling of training; what they wrap takes their place. The images of
     ``ConcatDataset`` are those of all its parts, those of ``KFoldDataset``
-    the ones of its fold.
-
-    Args:
-        dataset: A config; a list of them becomes a ``ConcatDataset``.
+    the ones of its fold. A list of configs becomes a ``ConcatDataset``.
     """
     copied = copy.deepcopy(dataset)
     if isinstance(copied, (list, tuple)):
@@ -257,14 +216,9 @@ def once(dataset: Any) -> Any:
 
 
 def training_images(config: Mapping, field: str) -> Any:
-    """The training images, each once, prepared as test images are.
+    """A data set's config of the training images, prepared as test images are.
 
-    Args:
-        config (Mapping): Of a runner.
-        field (str): Who asks, for the message.
-
-    Returns:
-        A config of a data set.
+    Each comes once. ``field`` names who asks, for the message.
 
     Raises:
         ValueError: If the config has no training data set.
@@ -283,9 +237,6 @@ def described(value: Any) -> str:
 
     A ``type`` may be a name or a class, a sequence a list or a tuple, and a
     mapping in any order; see :func:`~u1_plugin.networks.description`.
-
-    Args:
-        value: A config, or what is in one, built or not.
     """
     return description(value, _component)
 

@@ -152,10 +152,6 @@ def content_digests(dataset: Any, numbers: Sequence[int]) -> Dict[str, str]:
     under the same name is another, and a folder may move. Data sets that know
     nothing of an image but the image itself are read through their pipeline.
 
-    Args:
-        dataset: Perhaps a wrapper.
-        numbers (Sequence[int]): Which images.
-
     Returns:
         Dict[str, str]: Digests of ``'images'`` and ``'labels'``.
     """

@@ -1,4 +1,4 @@
-"""Runs the command-line tools that the installed MMPretrain ships."""
+"""Runs MMPretrain's command-line tools, on machines without a GPU as well."""
 
 import ctypes
 import importlib.util
@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, List, Literal, Optional
 
 import mmpretrain
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 
+from ..options import checked
 from .hooks.whole_checkpoint_hook import use_whole_checkpoints
 
 #: What MMEngine's default of one GPU a process must become without a GPU.
@@ -27,11 +30,40 @@ _CPU_DISTRIBUTED = [
 _CPU_AMP = ['optim_wrapper.type=CPUAmpOptimWrapper']
 
 
-def mmpretrain_tool(name: str) -> Path:
-    """Path of one of MMPretrain's tools.
+class CPUAmpOptimWrapper(OptimWrapper):
+    """Autocast to bfloat16 on the CPU; MMEngine's own wrapper wants a GPU.
+
+    ``tools/train.py --amp`` chooses it on a machine without a GPU.
 
     Args:
-        name (str): Relative to MMPretrain's ``tools``, such as ``train.py``.
+        dtype (str): ``'bfloat16'``, the only one that CPUs autocast to.
+        loss_scale: Accepted because ``--amp`` sets it, and not used: bfloat16
+            has float32's range, so gradients need no scaling.
+        **kwargs: For :class:`mmengine.optim.OptimWrapper`.
+
+    Raises:
+        ValueError: If ``dtype`` is another.
+    """
+
+    @checked('optim_wrapper')
+    def __init__(
+        self,
+        dtype: Literal['bfloat16'] = 'bfloat16',
+        loss_scale: Any = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module):
+        """Gradient accumulation as ever, and autocast."""
+        with super().optim_context(model):
+            with torch.autocast('cpu', dtype=torch.bfloat16):
+                yield
+
+
+def mmpretrain_tool(name: str) -> Path:
+    """Path of one of MMPretrain's tools, such as ``train.py``.
 
     Raises:
         FileNotFoundError: If this installation of MMPretrain ships no tools.
@@ -61,12 +93,6 @@ def _launcher(argv: List[str]) -> Optional[str]:
         if name == '--launcher':
             return value if given else ''.join(argv[i + 1 : i + 2])
     return None
-
-
-def _set_slurm_port() -> None:
-    """Another port for every job: two of them may share a machine."""
-    job = int(os.environ.get('SLURM_JOB_ID', 0))
-    os.environ.setdefault('MASTER_PORT', str(20000 + job % 10000))
 
 
 def _set_slurm_ranks() -> None:
@@ -101,13 +127,9 @@ def _adapt_to_cpu(name: str, argv: List[str]) -> List[str]:
 
 
 def die_with(parent: int, by: int = signal.SIGKILL) -> None:
-    """Have this process end when its parent does, however that ends.
+    """Have this process end, by a signal, when its parent does.
 
-    Nothing happens where the system is not Linux.
-
-    Args:
-        parent (int): Process that started this one.
-        by (int): Signal that this process gets then.
+    However that ends; nothing happens where the system is not Linux.
     """
     if sys.platform == 'linux':
         pr_set_pdeathsig = 1
@@ -148,7 +170,7 @@ def _leave_process_group() -> None:
 
 
 def run_mmpretrain_tool(name: str) -> None:
-    """Run a tool of MMPretrain on ``sys.argv`` as if called directly.
+    """Run a tool such as ``train.py`` on ``sys.argv`` as if called directly.
 
     The plugin is imported first, which is what lets ``u1_plugin::`` configs
     resolve before any config is read. On a machine without a GPU,
@@ -157,17 +179,15 @@ def run_mmpretrain_tool(name: str) -> None:
     checkpoints with
     :class:`~u1_plugin.mm.hooks.whole_checkpoint_hook.WholeCheckpointHook`. Of
     several ranks, each ends when all are done.
-
-    Args:
-        name (str): Such as ``train.py``.
     """
     tool = mmpretrain_tool(name)
     argv = sys.argv[1:]
     if _launcher(argv) == 'pytorch':
         # The agent that started this rank; alone it would train on unseen.
         die_with(os.getppid())
-    if _launcher(argv) == 'slurm':
-        _set_slurm_port()
+    if _launcher(argv) == 'slurm':  # two jobs may share a machine
+        job = int(os.environ.get('SLURM_JOB_ID', 0))
+        os.environ.setdefault('MASTER_PORT', str(20000 + job % 10000))
     if not torch.cuda.is_available():
         argv = _adapt_to_cpu(name, argv)
     sys.argv = [str(tool), *argv]

@@ -11,33 +11,29 @@ from ..geometry import to_positive_orthant
 from ..memory import (
     Bias,
     FaissEngine,
-    Matches,
     Memory,
     MemoryBank,
     Pixels,
     Queries,
     Rule,
-    Sites,
     bottleneck_pixels,
     class_shares,
     coreset,
     kernel_of,
 )
+from ..memory.kernels import KernelName
+from ..memory.search import Metric
+from ..memory.storage import StorageDtype
+from ..memory.vote import Plane
 from ..options import Count, NonNegative, Positive, Seed, Share, checked
-from .memory_checkpoint import BankInState
 from .memory_identity import check_bank, check_options, head_identity
-from .memory_inputs import (
-    check_finite,
-    feature_plane_of,
-    full_precision,
-    last_map,
-)
+from .memory_inputs import check_finite, feature_plane_of, last_map
 from .memory_options import check_stored, check_vote, memory_of, with_protocol
 
 _logger = logging.getLogger('u1_plugin')
 
 
-class MemoryBankHead(BankInState, ClsHead):
+class MemoryBankHead(ClsHead):
     """Classifies by the k nearest bottleneck pixels of the training images.
 
     Score of class c: the sum over an image's pixels and their neighbours of
@@ -96,14 +92,12 @@ class MemoryBankHead(BankInState, ClsHead):
         in_channels: Count,
         k: Count = 10,
         mode: Literal['pixel', 'pooled'] = 'pixel',
-        metric: Literal['cosine', 'l2'] = 'cosine',
+        metric: Metric = 'cosine',
         engine: Any = 'exact',
-        plane: Literal[
-            'image', 'feature', 'both', 'position', 'radius', 'shuffled'
-        ] = 'image',
+        plane: Plane = 'image',
         kappa: NonNegative = 0.0,
         sigma: Positive = 0.5,
-        kernel: Optional[Literal['uniform', 'gaussian', 'softmax']] = None,
+        kernel: Optional[KernelName] = None,
         width: Optional[Positive] = None,
         temperature: Optional[Positive] = None,
         protocol: Optional[Literal['dino']] = None,
@@ -112,29 +106,28 @@ class MemoryBankHead(BankInState, ClsHead):
         keep: Optional[Count] = None,
         coreset: Optional[Share] = None,
         coreset_sample: Optional[Share] = None,
-        dtype: Literal['float32', 'float16', 'uint8'] = 'float32',
+        dtype: StorageDtype = 'float32',
         feature_plane: dict = dict(type='FeaturePlane'),
         seed: Seed = 0,
         in_checkpoint: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        weight = kernel_of(kernel, width, temperature, 'head.')
-        self.engine = check_vote(engine, weight, metric, prior_in, in_channels)
+        self.kernel = kernel_of(kernel, width, temperature, 'head.')
+        self.engine = check_vote(
+            engine, self.kernel, metric, prior_in, in_channels
+        )
         check_stored(mode, keep, coreset, coreset_sample)
         self.num_classes, self.in_channels = num_classes, in_channels
         self.k, self.mode, self.metric = k, mode, metric
         self.plane, self.kappa, self.sigma = plane, kappa, sigma
-        self.kernel, self.protocol = weight, protocol
-        self.prior_in, self.in_checkpoint = prior_in, in_checkpoint
+        self.protocol, self.prior_in = protocol, prior_in
         self.orthant, self.keep, self.dtype = orthant, keep, dtype
-        self.coreset, self.seed = coreset, seed
-        self.coreset_sample = coreset_sample
+        self.coreset, self.coreset_sample = coreset, coreset_sample
+        self.seed, self.in_checkpoint = seed, in_checkpoint
         self.feature_plane = feature_plane_of(feature_plane, in_channels, plane)
-        self.bank = MemoryBank(dtype)
-        self._sharded = False
-        self._memory: Optional[Memory] = None
-        self._changes, self._options = None, ()
+        self._take_bank(MemoryBank(dtype), False)
+        self._options: tuple = ()
 
     def set_bank(self, bank: MemoryBank, sharded: bool = False) -> None:
         """Use another bank.
@@ -152,7 +145,26 @@ class MemoryBankHead(BankInState, ClsHead):
 
     def _take_bank(self, bank: MemoryBank, sharded: bool) -> None:
         self.bank, self._sharded = bank, sharded
-        self._memory = self._changes = None
+        self._memory: Optional[Memory] = None
+        self._changes: Optional[int] = None
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.in_checkpoint and len(self.bank):
+            for name, value in self.bank.state().items():
+                destination[f'{prefix}bank.{name}'] = value
+
+    def _load_from_state_dict(self, state_dict, prefix: str, *args) -> None:
+        start = f'{prefix}bank.'
+        names = [name for name in state_dict if name.startswith(start)]
+        tensors = {name[len(start) :]: state_dict.pop(name) for name in names}
+        if tensors:
+            bank = MemoryBank.from_state(tensors, name=f'checkpoint: {start}')
+            # The plane's own state is loaded after this, and compared before
+            # the first answer.
+            check_bank(self, bank, aside=('feature_plane',))
+            self._take_bank(bank, False)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
     def rule(self) -> Rule:
@@ -168,10 +180,7 @@ class MemoryBankHead(BankInState, ClsHead):
         self.bank.finish()
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
-        """The intensity map ``I = rho(A)`` of the last layer.
-
-        Args:
-            feats (Sequence[Tensor]): The backbone's outputs.
+        """The intensity map ``I = rho(A)`` of the backbone's last output.
 
         Returns:
             Tensor: ``(B, C, H, W)``, float32 or wider.
@@ -189,9 +198,13 @@ class MemoryBankHead(BankInState, ClsHead):
         return to_positive_orthant(last, self.orthant)
 
     def _pixels(self, feats, labels: Tensor, images: Tensor, keep) -> Pixels:
-        intensity = self.pre_logits(feats)
         plane, mode = self.feature_plane, self.mode
-        return bottleneck_pixels(intensity, labels, images, plane, mode, keep)
+        # Neighbours are compared in float32 under AMP, too.
+        with torch.autocast(last_map(feats).device.type, enabled=False):
+            intensity = self.pre_logits(feats)
+            return bottleneck_pixels(
+                intensity, labels, images, plane, mode, keep
+            )
 
     @checked()
     @torch.no_grad()
@@ -221,8 +234,7 @@ class MemoryBankHead(BankInState, ClsHead):
             else:
                 self.set_bank(MemoryBank(self.dtype, head_identity(self)))
         check_finite(last_map(feats), together=False)
-        with full_precision(last_map(feats)):
-            self.bank.append(self._pixels(feats, labels, images, self.keep))
+        self.bank.append(self._pixels(feats, labels, images, self.keep))
 
     def _current_memory(self) -> Memory:
         """The bank, ready to be searched as the options say now."""
@@ -248,23 +260,9 @@ class MemoryBankHead(BankInState, ClsHead):
             _logger.info(line, *args, self.rule)
         return self._memory
 
-    def _search(self, query: Pixels) -> Matches:
-        asked = Queries(query.vectors, query.positions, query.hues)
-        bias = None
-        if self.prior_in == 'search':
-            here = Sites(*asked[1:])  # Memory puts in its own
-            kernel = self.kernel.options
-            bias = Bias(
-                here, here, self.plane, self.kappa, self.sigma, **kernel
-            )
-        return self._current_memory().search(asked, self.k, bias)
-
     @torch.no_grad()
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """Log of the vote shares, so that their softmax gives the shares.
-
-        Args:
-            feats (Sequence[Tensor]): The backbone's outputs.
 
         Returns:
             Tensor: ``(B, K)``, float32; where nobody votes, all are equal.
@@ -275,24 +273,21 @@ class MemoryBankHead(BankInState, ClsHead):
         """
         last = last_map(feats)
         check_finite(last, self._sharded)
-        with full_precision(last):
-            return self._log_shares(feats, len(last))
-
-    def _log_shares(self, feats: Sequence[Tensor], count: int) -> Tensor:
-        images = torch.arange(count)
+        images, bias = torch.arange(len(last)), None
         query = self._pixels(feats, images, images, None)
-        found = self._search(query)
-        shares = class_shares(
-            found, query, self.num_classes, count, self.rule
-        ).float()
+        asked = Queries(query.vectors, query.positions, query.hues)
+        if self.prior_in == 'search':
+            places = asked.sites, asked.sites  # the memory puts in its own
+            options = (self.plane, self.kappa, self.sigma)
+            bias = Bias(*places, *options, **self.kernel.options)
+        found = self._current_memory().search(asked, self.k, bias)
+        count = len(images)
+        shares = class_shares(found, query, self.num_classes, count, self.rule)
+        shares = shares.float()
         return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def loss(self, feats, data_samples: List, **kwargs) -> dict:
-        """A memory is filled, not trained.
-
-        Raises:
-            RuntimeError: Always.
-        """
+        """Raise RuntimeError: a memory is filled, not trained."""
         raise RuntimeError(
             'model.head=MemoryBankHead has nothing to train; run tools/test.py '
             "with custom_hooks=[dict(type='MemoryBankHook')]"

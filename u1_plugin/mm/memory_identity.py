@@ -1,11 +1,12 @@
 """What made a memory bank, as pieces that can be compared one by one."""
 
 import hashlib
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, Sequence
 
 from torch import nn
 
 from ..memory import MemoryBank
+from ..memory.bank_state import differing
 from ..networks import structure_digest, weights_digest
 
 #: Without these a head's queries cannot be compared with a bank; its other
@@ -20,34 +21,21 @@ def digest(text: str) -> str:
 
 def head_identity(head: nn.Module) -> Dict[str, str]:
     """What of a :class:`MemoryBankHead` decides the content of its bank."""
-    plane, coreset = head.feature_plane, head.coreset
-    pieces = dict(
-        mode=head.mode,
-        orthant=head.orthant,
-        keep=head.keep,
-        coreset=coreset if coreset is None else _chosen(head),
-        dtype=head.dtype,
-        in_channels=head.in_channels,
-        num_classes=head.num_classes,
-        feature_plane=_both(plane),
-    )
-    return {name: str(value) for name, value in pieces.items()}
-
-
-def _chosen(head: nn.Module) -> str:
-    drawn = '' if head.coreset_sample is None else f'{head.coreset_sample}'
-    return f'{head.coreset}, seed {head.seed}' + f', of {drawn}' * bool(drawn)
+    coreset, sample = head.coreset, head.coreset_sample
+    if coreset is not None:
+        drawn = '' if sample is None else f', of {sample}'
+        coreset = f'{coreset}, seed {head.seed}{drawn}'
+    names = ('mode', 'orthant', 'keep', 'dtype', 'in_channels', 'num_classes')
+    pieces = {name: str(getattr(head, name)) for name in names}
+    plane = _both(head.feature_plane)
+    return dict(pieces, coreset=str(coreset), feature_plane=plane)
 
 
 def model_identity(model: nn.Module) -> Dict[str, str]:
-    """What of a classifier decides the vectors of an image.
+    """What of a classifier with a memory decides the vectors of an image.
 
     The backbone counts by its weights and by its configuration, a neck and the
     data preprocessor by both together.
-
-    Args:
-        model (nn.Module): With ``backbone``, ``data_preprocessor`` and a
-            :class:`MemoryBankHead`.
     """
     neck = getattr(model, 'neck', None)
     return dict(
@@ -64,20 +52,13 @@ def _both(module: nn.Module) -> str:
     return digest(structure_digest(module) + weights_digest(module))
 
 
-def differing(one: Mapping[str, str], two: Mapping[str, str]) -> List[str]:
-    """Names of the pieces that are not the same."""
-    return sorted(k for k in {*one, *two} if one.get(k) != two.get(k))
-
-
 def check_options(
     head: Any, bank: MemoryBank, aside: Sequence[str] = ()
 ) -> None:
     """Raise ValueError unless a head like this one filled a bank.
 
-    Args:
-        head (MemoryBankHead): Its options and feature plane.
-        bank (MemoryBank): What it does not know of its maker is not compared.
-        aside (Sequence[str]): Pieces that are not compared.
+    What the bank does not know of its maker is not compared, nor is what is
+    set ``aside``, names of pieces.
     """
     own, its = head_identity(head), bank.identity
     for name in differing(own, its):
@@ -91,10 +72,7 @@ def check_options(
 def check_bank(head: Any, bank: MemoryBank, aside: Sequence[str] = ()) -> None:
     """Raise ValueError unless a head's queries can be put to a bank.
 
-    Args:
-        head (MemoryBankHead): Its classes, too.
-        bank (MemoryBank): See :func:`check_options`.
-        aside (Sequence[str]): See :func:`check_options`.
+    Its channels and labels fit, and so does :func:`check_options`.
     """
     if bank.channels not in (None, head.in_channels):
         raise ValueError(

@@ -1,6 +1,6 @@
 """What a memory reads of a backbone's outputs, and where their hue is."""
 
-from typing import ContextManager, Sequence, Union
+from typing import Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +35,6 @@ def check_finite(feats: Tensor, together: bool) -> None:
         )
 
 
-def full_precision(like: Tensor) -> ContextManager:
-    """Neighbours are compared in float32 under AMP, too."""
-    return torch.autocast(like.device.type, enabled=False)
-
-
 class GreyPlane(nn.Module):
     """Stands for a feature plane where one or two channels have none."""
 
@@ -49,16 +44,13 @@ class GreyPlane(nn.Module):
 
 
 def feature_plane_of(config: dict, channels: int, plane: str) -> nn.Module:
-    """The feature plane of a :class:`MemoryBankHead`.
+    """The feature plane of a :class:`MemoryBankHead`, by its config.
 
-    Args:
-        config (dict): Of :class:`FeaturePlane`.
-        channels (int): C of the map. Below 3 there is no plane, and no hue.
-        plane (str): Which angle biases the vote.
+    Below 3 channels there is no plane and no hue.
 
     Raises:
         ValueError: If an option of the plane is wrong, it has several
-            windings, or a vote by hue has too few channels.
+            windings, or a vote by hue (``plane``) has too few channels.
     """
     if channels < 3 and plane not in ('feature', 'both'):
         return GreyPlane()

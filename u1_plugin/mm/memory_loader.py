@@ -1,16 +1,66 @@
-"""The images of a memory: which, prepared how, and their names."""
+"""The images of a memory: which, on which rank, and prepared how."""
 
 import copy
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
+import numpy as np
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
+from ..dist import get_dist_info
+from ..memory import few_shot
+from ..options import Count, Seed, checked
 from .data import described, leaves, once, own_pipeline, training_images
-from .data_content import content_digests
+from .data_content import content_digests, gt_labels, image_name
 from .memory_identity import digest
-from .memory_sampler import MemorySampler
+
+
+class MemorySampler(Sampler):
+    """Reads images once each, in order; a rank reads its part of them.
+
+    Unlike MMEngine's ``DefaultSampler`` it repeats no image to make the parts
+    equal, and the parts are contiguous, so that they join into one process's
+    order.
+
+    Args:
+        dataset: Of MMPretrain, or a wrapper.
+        shots (int, optional): Only so many images of each class.
+        shots_seed (int): Which ones.
+        seed (int, optional): MMEngine's; unused, as nothing is shuffled.
+
+    Raises:
+        ValueError: If an option is out of its range, or a class has fewer
+            images than shots.
+
+    Attributes:
+        chosen (List[int]): The images of all ranks, ascending.
+        first (int): How many of them lie before this rank's.
+        numbers (List[int]): This rank's.
+    """
+
+    @checked('MemorySampler')
+    def __init__(
+        self,
+        dataset: Any,
+        shots: Optional[Count] = None,
+        shots_seed: Seed = 0,
+        seed: Optional[int] = None,
+    ) -> None:
+        chosen = np.arange(len(dataset))
+        if shots is not None:
+            chosen = few_shot(gt_labels(dataset), shots, shots_seed)
+        rank, world = get_dist_info()
+        start, end = (len(chosen) * r // world for r in (rank, rank + 1))
+        self.chosen = chosen.tolist()
+        self.first = start
+        self.numbers = self.chosen[start:end]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
 
 class NoImagesError(ValueError):
@@ -39,11 +89,11 @@ class MemoryImages:
         seed: int = 0,
     ) -> None:
         self.shots, self.seed = shots, seed
-        if dataloader is not None:
+        if dataloader is None:
+            loader = _of_training(config)
+        else:
             loader = ConfigDict(copy.deepcopy(dataloader))
             loader.dataset = once(loader.dataset)
-        else:
-            loader = _of_training(config)
         for name in ('batch_sampler', 'num_batch_per_epoch', 'shuffle'):
             loader.pop(name, None)
         loader.sampler = dict(type=MemorySampler, shots=shots, shots_seed=seed)
@@ -62,13 +112,9 @@ class MemoryImages:
     def identity(
         self, loader: DataLoader, numbers: Sequence[int]
     ) -> Dict[str, str]:
-        """What tells these images from others, and how they are prepared.
+        """What tells some images of a built loader, and their pipeline.
 
         Reads every file once, see :func:`~.data_content.content_digests`.
-
-        Args:
-            loader (DataLoader): As :meth:`build` gave it.
-            numbers (Sequence[int]): Which of its images.
         """
         pipelines = [own_pipeline(leaf) for leaf in leaves(self.config.dataset)]
         shots = 'all' if self.shots is None else f'{self.shots}, {self.seed}'
@@ -95,3 +141,26 @@ def _of_training(config: Mapping) -> ConfigDict:
     if collate is not None:
         loader.collate_fn = copy.deepcopy(collate)
     return loader
+
+
+def named_failures(loader: Any) -> Iterator[dict]:
+    """The batches; an image that cannot be read is named."""
+    batches, seen = iter(loader), 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except Exception as error:
+            for index in loader.sampler.numbers[seen:]:
+                try:
+                    loader.dataset[index]
+                except Exception:
+                    name = image_name(loader.dataset, index)
+                    raise ValueError(
+                        f'MemoryBankHook: {name} cannot be read or prepared: '
+                        f'{error}; mend it or leave it out'
+                    ) from error
+            raise
+        if batch is None:
+            return
+        yield batch
+        seen += len(batch['data_samples'])

@@ -41,8 +41,7 @@ def with_protocol(function: Callable) -> Callable:
         names = list(signature.parameters)[1 : 1 + len(args)]
         given = {**dict(zip(names, args)), **kwargs}
         name = given.get('protocol')
-        known = isinstance(name, str) and name in PROTOCOLS
-        preset = PROTOCOLS[name] if known else {}
+        preset = PROTOCOLS.get(name, {}) if isinstance(name, str) else {}
         others = {
             key: given[key]
             for key, value in preset.items()
@@ -72,18 +71,7 @@ def check_stored(
     share: Optional[float],
     sample: Optional[float],
 ) -> None:
-    """Check what of the images a head stores.
-
-    Args:
-        mode (str): ``'pixel'`` or ``'pooled'``.
-        keep (int, optional): Pixels of each image.
-        share (float, optional): Of a coreset.
-        sample (float, optional): Of the pixels among which that is chosen.
-
-    Raises:
-        ValueError: If an option would have no effect, or does not fit another;
-            the message names it.
-    """
+    """Raise ValueError if a head's mode, keep and coreset do not fit."""
     if mode == 'pooled' and keep is not None:
         raise ValueError(
             f"head.keep={keep} chooses among an image's pixels, but head.mode="
@@ -108,26 +96,16 @@ def check_vote(
     prior_in: str,
     channels: Optional[int],
 ) -> Any:
-    """Check what searches and votes of a head.
-
-    Args:
-        engine (dict | str): See :func:`~u1_plugin.memory.parse_engine`.
-        kernel (Kernel): Of the distance.
-        metric (str): ``'cosine'`` or ``'l2'``.
-        prior_in (str): ``'vote'`` or ``'search'``.
-        channels (int): C.
-
-    Returns:
-        Engine: Its config.
+    """The engine's config, if what searches and votes of a head fits.
 
     Raises:
-        ImportError: If it needs faiss, which is missing.
+        ImportError: If the engine needs faiss, which is missing.
         ValueError: If an option is wrong or does not fit another; the message
             names it.
     """
     check_kernel(kernel, metric, 'head.')
-    found = check_engine(engine, metric, channels, 'model.head.engine')
-    exact = isinstance(found, ExactEngine)
+    parsed = check_engine(engine, metric, channels, 'model.head.engine')
+    exact = isinstance(parsed, ExactEngine)
     if prior_in == 'search' and (not exact or kernel.name == 'uniform'):
         width, temperature = map(kernel.options.get, ('width', 'temperature'))
         raise ValueError(
@@ -135,19 +113,11 @@ def check_vote(
             f'and a width (is {width}) or a temperature (is {temperature}), by '
             'which distance and place are weighed against each other'
         )
-    return found
+    return parsed
 
 
 def memory_of(bank: MemoryBank, *options: Any) -> Memory:
-    """A memory; its errors name the engine as the config does.
-
-    Args:
-        bank (MemoryBank): Its pixels.
-        *options: Of :class:`~u1_plugin.memory.Memory`.
-
-    Raises:
-        ValueError: If the engine does not fit the bank, or it is empty.
-    """
+    """A memory, whose errors name the engine as the config does."""
     try:
         return Memory(bank, *options)
     except ValueError as error:

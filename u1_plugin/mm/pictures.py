@@ -8,8 +8,8 @@ from ..extras import needs
 from ..measure import labels
 from ..measure.circular_tests import ClassAngleSummary
 from ..measure.estimate import CONFIDENCE, NORMAL_QUANTILE
-from ..measure.profile import EnergySummary, Sombrero
-from ..measure.visualization import class_style
+from ..measure.profile import EnergySummary
+from ..measure.sombrero import Sombrero
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,11 +49,10 @@ def energy_picture(
     picture = left.imshow(summary.mean_map, cmap='viridis')
     figure.colorbar(picture, ax=left, label='mean energy (uniform = 1)')
     left.set(title='energy map', xlabel='x (pixels)', ylabel='y (pixels)')
-    error = np.sqrt(np.diag(summary.covariance).clip(0) / summary.n)
     right.errorbar(
         summary.rings.radius,
         summary.profile,
-        NORMAL_QUANTILE * error,
+        NORMAL_QUANTILE * summary.profile_error,
         fmt='o',
         color='black',
         label=f'mean and {CONFIDENCE:.0%} interval',
@@ -93,7 +92,7 @@ def angle_picture(
             [summary.length[index]],
             ls='',
             label=labels.label(names[index]),
-            **class_style(index),
+            **labels.class_style(index),
         )
     title = labels.mathtext(title)
     axes.set(ylim=(0, 1), title=f'{title}, {summary.n} images')

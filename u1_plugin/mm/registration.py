@@ -19,9 +19,9 @@ from .hooks.measure_class_angles_hook import MeasureClassAnglesHook
 from .hooks.memory_bank_hook import MemoryBankHook
 from .hooks.visualization_hook import U1VisualizationHook
 from .hooks.whole_checkpoint_hook import WholeCheckpointHook
+from .launch import CPUAmpOptimWrapper
 from .memory_bank_head import MemoryBankHead
-from .memory_sampler import MemorySampler
-from .optim import CPUAmpOptimWrapper
+from .memory_loader import MemorySampler
 from .symmetry_breaking import SymmetryBreaking
 
 COMPONENTS = (
@@ -62,16 +62,11 @@ class _ToMMEngine(logging.Handler):
         MMLogger.get_current_instance().handle(record)
 
 
-def _register() -> None:
-    """Register every component, and the log."""
-    for registry, components in COMPONENTS:
-        for component in components:
-            registry.register_module(module=component)
-    RESOLVERS.append(MODELS.get)
-    logger = logging.getLogger('u1_plugin')
-    logger.addHandler(_ToMMEngine())
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-
-
-_register()
+for _registry, _components in COMPONENTS:
+    for _component in _components:
+        _registry.register_module(module=_component)
+RESOLVERS.append(MODELS.get)
+_logger = logging.getLogger('u1_plugin')
+_logger.addHandler(_ToMMEngine())
+_logger.setLevel(logging.INFO)
+_logger.propagate = False

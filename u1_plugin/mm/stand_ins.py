@@ -26,16 +26,8 @@ class _Dtype:
 
     The real one takes a state from the file, and a state can give numbers a
     sub-array of objects: their bytes are then followed as addresses. This one
-    keeps a name of numbers and a byte order, and takes no other state.
-
-    Args:
-        code (str): Such as ``'f8'``.
-        align (bool): Not used; numpy writes it.
-        copy (bool): Not used; numpy writes it.
-
-    Raises:
-        UnpicklingError: If ``code`` is none of booleans, integers, floats or
-            complex numbers.
+    keeps a name of numbers and a byte order, and takes no other state. What
+    numpy writes as ``align`` and ``copy`` is not used.
     """
 
     dtype: Optional[np.dtype] = None
@@ -206,23 +198,18 @@ ADMITTED = (
 )
 
 
-def real(checkpoint: Any) -> Any:
+def real(value: Any, seen: Optional[Dict[int, Any]] = None) -> Any:
     """A checkpoint with the real things in the place of their stand-ins.
+
+    Args:
+        value (Any): Of a checkpoint; dicts and lists are changed in place.
+        seen (Dict[int, Any], optional): What became of the objects met so far,
+            by id: each is met once, however often and in itself it is stored.
 
     Raises:
         UnpicklingError: If it holds what no checkpoint of MMEngine needs.
     """
-    return _real(checkpoint, {})
-
-
-def _real(value: Any, seen: Dict[int, Any]) -> Any:
-    """``value`` with the real things in the place of their stand-ins.
-
-    Args:
-        value (Any): Of a checkpoint; dicts and lists are changed in place.
-        seen (Dict[int, Any]): What became of the objects met so far, by id:
-            each is met once, however often and in itself it is stored.
-    """
+    seen = {} if seen is None else seen
     if id(value) in seen:
         return seen[id(value)]
     found = seen[id(value)] = value
@@ -241,14 +228,14 @@ def _real(value: Any, seen: Dict[int, Any]) -> Any:
     elif isinstance(value, dict):
         for key in value:
             _check_hashed(key, seen)
-            value[key] = _real(value[key], seen)
+            value[key] = real(value[key], seen)
     elif isinstance(value, list):
-        value[:] = [_real(part, seen) for part in value]
+        value[:] = [real(part, seen) for part in value]
     elif isinstance(value, set):
         for part in value:
             _check_hashed(part, seen)
     elif type(value) is tuple:
-        parts = tuple(_real(part, seen) for part in value)
+        parts = tuple(real(part, seen) for part in value)
         if any(new is not old for new, old in zip(parts, value)):
             found = parts
     seen[id(value)] = found
@@ -256,5 +243,5 @@ def _real(value: Any, seen: Dict[int, Any]) -> Any:
 
 
 def _check_hashed(value: Any, seen: Dict[int, Any]) -> None:
-    if _real(value, seen) is not value:
+    if real(value, seen) is not value:
         raise _refusal('a key of', type(value))

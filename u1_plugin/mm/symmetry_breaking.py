@@ -6,7 +6,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 from torch import nn
 
-from ..measure.probe import (
+from ..measure.probe_options import (
     Layers,
     Orthant,
     Plane,

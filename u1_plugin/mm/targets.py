@@ -1,7 +1,7 @@
 """The very targets of a classifier's one-hot loss, for the U(1) branch."""
 
 import ast
-from typing import Any, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 import torch
 from mmpretrain.structures import DataSample, MultiTaskDataSample
@@ -24,8 +24,7 @@ def targets_of(
     Args:
         data_samples (Sequence[DataSample]): With ``gt_label``, or with
             ``gt_score`` after batch augmentation.
-        smoothing (Tuple[float, float]): Of the one-hot loss, from
-            :func:`smoothing_of`.
+        smoothing (Tuple[float, float]): From :func:`smoothing_of`.
         several (bool): Whether the head takes any number of labels an image.
             The target is then the mean of their class points, unsmoothed:
             smoothing moves each of K yes-or-no labels towards 1/2, which is
@@ -128,7 +127,7 @@ def flips_of(data_samples: Sequence[DataSample]) -> Tensor:
     Raises:
         ValueError: If a sample's meta information does not say.
     """
-    rows: List[list] = []
+    rows = []
     for sample in data_samples:
         if 'flip' not in sample.metainfo:
             raise ValueError(
@@ -141,29 +140,23 @@ def flips_of(data_samples: Sequence[DataSample]) -> Tensor:
     return torch.tensor(rows)
 
 
-def _flip_row(meta: dict) -> list:
+def _flip_row(meta: dict) -> List[bool]:
     if not meta['flip']:
         return [False, False]
-    direction: Any = meta.get('flip_direction')
-    named = isinstance(direction, str)
-    rows = {
-        'horizontal': [True, False],
-        'vertical': [False, True],
-        'diagonal': [True, True],
-    }
-    if not named or direction not in rows:
+    direction = meta.get('flip_direction')
+    known = ('horizontal', 'vertical', 'diagonal')
+    if not isinstance(direction, str) or direction not in known:
         raise ValueError(
             f"u1.neck.flip='follow': flip_direction={direction!r} of a data "
-            f'sample is none of {tuple(rows)}'
+            f'sample is none of {known}'
         )
-    return rows[direction]
+    return [direction != 'vertical', direction != 'horizontal']
 
 
 def check_flips_of(config: str) -> None:
     """Refuse a training pipeline whose samples do not tell all their flips.
 
-    Args:
-        config (str): The run's config as MMEngine writes it.
+    ``config`` is the run's as MMEngine writes it.
 
     Raises:
         ValueError: If ``RandomFlip`` is there more than once: each overwrites

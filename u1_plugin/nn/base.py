@@ -1,30 +1,24 @@
-"""What the modules share: building from configs and optional state."""
+"""What the modules share: building, optional state and kept constants."""
 
-from typing import (
-    Any,
-    Callable,
-    Collection,
-    Dict,
-    List,
-    Optional,
-    Type,
-    TypeVar,
-    Union,
-    cast,
-)
+from typing import Any, Callable, Dict, List, Type, TypeVar, Union, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..options import shown
 
 #: Where a component's ``type`` is looked up besides this package. MMPretrain's
 #: registry joins when the MM packages are there.
-RESOLVERS: List[Callable[[str], Optional[type]]] = []
+RESOLVERS: List[Callable[[str], Union[None, type]]] = []
 
 Options = Dict[str, Any]
 Config = Union[None, Options, nn.Module]
 #: What is built: of the default's class, or with what that class needs.
 Built = TypeVar('Built', bound=nn.Module)
+
+_REAL = (Tensor, nn.Parameter)
+#: More sizes than this in one training make the oldest go.
+_MOST = 32
 
 
 def build(
@@ -108,30 +102,45 @@ class OptionalStateModule(nn.Module):
     """
 
     def _load_from_state_dict(
-        self,
-        state_dict: Dict[str, Any],
-        prefix: str,
-        local_metadata: Dict[str, Any],
-        strict: bool,
-        missing_keys: List[str],
-        unexpected_keys: List[str],
-        error_msgs: List[str],
+        self, state_dict: Dict[str, Any], prefix: str, *args: Any
     ) -> None:
         if any(key.startswith(prefix) for key in state_dict):
-            super()._load_from_state_dict(
-                state_dict,
-                prefix,
-                local_metadata,
-                strict,
-                missing_keys,
-                unexpected_keys,
-                error_msgs,
-            )
+            super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def check_choice(field: str, value: Any, choices: Collection[str]) -> None:
-    """Raise ValueError unless ``value`` is one of ``choices``."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(
-            f'{field}={value!r} is not supported; use one of {tuple(choices)}'
-        )
+class ConstantCache:
+    """Keeps what a module computes from sizes alone.
+
+    No buffers: those would change their dtype with ``model.half()``, and
+    angles need float32. What is kept is never handed to users, who may write
+    into it, and copies and pickles of the module begin with an empty cache.
+    """
+
+    def __init__(self) -> None:
+        self._held: Dict[Any, Tensor] = {}
+
+    def get(
+        self,
+        key: Any,
+        like: Tensor,
+        make: Callable[[torch.dtype, torch.device], Tensor],
+    ) -> Tensor:
+        """The constant of that key in the dtype and on the device of a tensor.
+
+        ``make`` gives it for a dtype, float32 or float64, and a device; the
+        key holds all else that it depends on.
+        """
+        if torch.compiler.is_compiling() or type(like) not in _REAL:
+            # Folded into the graph, or of a fake tensor's kind: not to keep.
+            return make(like.dtype, like.device)
+        key = (key, like.dtype, like.device)
+        if key not in self._held:
+            if len(self._held) >= _MOST:
+                self._held.pop(next(iter(self._held)))
+            # A tensor born in inference mode could not serve training later.
+            with torch.inference_mode(False), torch.no_grad():
+                self._held[key] = make(like.dtype, like.device)
+        return self._held[key]
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {'_held': {}}

@@ -1,5 +1,6 @@
 """Measures the angles of bottleneck maps."""
 
+from functools import partial
 from typing import List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
@@ -15,8 +16,7 @@ from ..geometry import (
 )
 from ..geometry.scales import working_dtype
 from ..options import Count, NonNegative, checked
-from .base import Options, build
-from .constants import ConstantCache
+from .base import ConstantCache, Options, build
 from .feature_plane import FeaturePlane, check_windings
 from .maps import Layer, check_layers, check_maps, one_a_layer
 
@@ -143,9 +143,7 @@ class BottleneckAngleNeck(nn.Module):
     ) -> None:
         """Build what depends on the layers' channels; a second call is none.
 
-        Args:
-            in_channels (Sequence[int]): C of each layer.
-            layers (Sequence[int | str], optional): What ``'auto'`` became.
+        ``layers`` is what ``'auto'`` became.
 
         Raises:
             ValueError: If the config's ``in_channels`` are others.
@@ -159,29 +157,25 @@ class BottleneckAngleNeck(nn.Module):
         self.in_channels = list(in_channels)
         if layers is not None:
             self.layers = list(layers)
-        if self.plane != 'image' and not len(self.feature_planes):
-            self._check_planes(in_channels)
-            options = dict(self.feature_plane or {})
-            self.feature_planes.extend(
-                build(
-                    'u1.neck.feature_plane',
-                    options,
-                    FeaturePlane,
-                    in_channels=count,
-                    windings=self.windings,
-                )
-                for count in in_channels
+        if self.plane == 'image' or len(self.feature_planes):
+            return
+        count = min(in_channels)
+        if self.windings != (1,) and 2 * max(self.windings) >= count:
+            raise ValueError(
+                f'u1.neck.windings={self.windings}, but a layer has {count} '
+                'channels, whose feature planes have the windings '
+                f'1..{(count - 1) // 2}; choose among them, or a layer of '
+                'more channels'
             )
-
-    def _check_planes(self, in_channels: Sequence[int]) -> None:
         for count in in_channels:
-            if self.windings != (1,) and 2 * max(self.windings) >= count:
-                raise ValueError(
-                    f'u1.neck.windings={self.windings}, but a layer has '
-                    f'{count} channels, whose feature planes have the '
-                    f'windings 1..{(count - 1) // 2}; choose among them, or a '
-                    'layer of more channels'
-                )
+            plane = build(
+                'u1.neck.feature_plane',
+                dict(self.feature_plane or {}),
+                FeaturePlane,
+                in_channels=count,
+                windings=self.windings,
+            )
+            self.feature_planes.append(plane)
 
     def forward(self, maps: Sequence[Tensor]) -> Tuple[Moment, ...]:
         """Moments of every layer and plane.
@@ -213,12 +207,12 @@ class BottleneckAngleNeck(nn.Module):
         weight = self.layer_weights[i] / len(planes)
         intensity = self._intensity(activation)
         moments = []
-        for plane in planes:
-            if plane == 'feature':
-                value, share = self._feature(i, intensity)
-            else:
-                value, share = self._image(layer, intensity), None
-            moments.append(Moment(layer, plane, weight, value, share))
+        if 'feature' in planes:
+            found = self._feature(i, intensity)
+            moments.append(Moment(layer, 'feature', weight, *found))
+        if 'image' in planes:
+            value = self._image(layer, intensity)
+            moments.append(Moment(layer, 'image', weight, value))
         return moments
 
     def _intensity(self, activation: Tensor) -> Tensor:
@@ -256,23 +250,14 @@ class BottleneckAngleNeck(nn.Module):
                 "earlier layer, larger inputs or plane='feature'"
             )
         energies = energy(intensity)
-        moments = [
-            image_moment(
-                energies, winding, self._grid(energies, winding), scaled=True
-            )
-            for winding in self.windings
-        ]
-        return moments[0] if len(moments) == 1 else torch.stack(moments, 1)
-
-    def _grid(self, energies: Tensor, winding: int) -> Tensor:
         height, width = energies.shape[-2:]
-        return self._constants.get(
-            (height, width, winding),
-            energies,
-            lambda dtype, device: image_moment_basis(
-                height, width, dtype, device, winding
-            ),
-        )
+        moments = []
+        for winding in self.windings:
+            key = (height, width, winding)
+            make = partial(image_moment_basis, height, width, winding=winding)
+            grid = self._constants.get(key, energies, make)
+            moments.append(image_moment(energies, winding, grid, scaled=True))
+        return moments[0] if len(moments) == 1 else torch.stack(moments, 1)
 
     def extra_repr(self) -> str:
         return (

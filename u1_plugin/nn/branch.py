@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import mirrored
-from ..options import Count, checked
+from ..options import Count, checked, shown
 from .base import Config, build
 from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
 from .class_angles import ClassAngles
@@ -16,6 +16,7 @@ from .taps import MapReader
 from .targets import IGNORED, ClassTarget, as_target
 from .u1_loss import U1Loss
 
+_PARTS = ('neck', 'class_angles', 'loss')
 _logger = logging.getLogger('u1_plugin')
 
 
@@ -68,7 +69,7 @@ class U1Branch(nn.Module):
     ) -> None:
         super().__init__()
         neck = build('u1.neck', neck, BottleneckAngleNeck)
-        automatic = neck.layers == 'auto'
+        chosen = 'automatically chosen: ' if neck.layers == 'auto' else ''
         reader = MapReader(model, neck.layers, neck.token_grid)
         neck.connect(
             [source.shape[0] for source in reader.sources],
@@ -82,26 +83,20 @@ class U1Branch(nn.Module):
             'u1.class_angles', class_angles, ClassAngles, **options
         )
         self.loss = build('u1.loss', loss, U1Loss)
-        self._check_classes(num_classes)
-        self._reader = reader
-        self._checked = False
-        reader.attach()  # last, so that no error leaves a hook behind
-        for source in reader.sources:
-            _logger.info(
-                'U(1) branch: %s%s, plane=%r, %d class angles (%s)',
-                'automatically chosen: ' if automatic else '',
-                source,
-                neck.plane,
-                self.class_angles.num_classes,
-                getattr(self.class_angles, 'mode', '?'),
-            )
-
-    def _check_classes(self, num_classes: Optional[int]) -> None:
         found = self.class_angles.num_classes
-        if num_classes is not None and found != num_classes:
+        if num_classes not in (None, found):
             raise ValueError(
                 f'u1.class_angles.num_classes={found}, but the head has '
                 f'num_classes={num_classes}; leave the first out'
+            )
+        self._reader = reader
+        self._checked = False
+        reader.attach()  # last, so that no error leaves a hook behind
+        mode = getattr(self.class_angles, 'mode', '?')
+        for source in reader.sources:
+            _logger.info(
+                f'U(1) branch: {chosen}{source}, plane={neck.plane!r}, '
+                f'{found} class angles ({mode})'
             )
 
     @property
@@ -120,8 +115,7 @@ class U1Branch(nn.Module):
     def detach(self) -> None:
         """Take the hooks off the network, for good or until ``train()``.
 
-        They do nothing outside :meth:`reading`, but ``torch.jit.script`` and
-        pickles of the network would meet them.
+        Outside :meth:`reading` only ``torch.jit.script`` and pickles meet them.
         """
         self._reader.detach()
 
@@ -172,52 +166,43 @@ class U1Branch(nn.Module):
         finally:
             self._reader.clear()
         target = as_target(target)
-        self._check(target, moments)
-        with torch.autocast(moments[0].value.device.type, enabled=False):
-            return self._losses(moments, target, flips)
-
-    def moments(self) -> Tuple[Moment, ...]:
-        """Moments of the forward pass that has just been read.
-
-        Raises:
-            ValueError: If a layer did not run, has no map or no gradient.
-        """
-        maps = self._reader.maps()
-        if self.training and torch.is_grad_enabled():
-            for source, activation in zip(self.sources, maps):
-                if not activation.requires_grad:
-                    raise ValueError(
-                        f'u1.neck.layers: {source.layer!r} gives a map without '
-                        'gradient, so the U(1) loss could train nothing: it '
-                        'lies in a part that gradient checkpointing runs '
-                        'without a graph (with_cp) or that is frozen. Name '
-                        'the checkpointed block itself, or a layer that '
-                        'trains'
-                    )
-        moments: Tuple[Moment, ...] = self.neck(maps)
-        return moments
-
-    def _losses(
-        self,
-        moments: Tuple[Moment, ...],
-        target: ClassTarget,
-        flips: Optional[Tensor],
-    ) -> Dict[str, Tensor]:
-        table = self.class_angles.table(moments[0].value, target.smoothing)
-        pull = target.pull(table, self._ignore_index)
-        values = [
-            self.loss(
-                self._mirrored(moment, flips),
-                pull,
-                pixel_share=moment.pixel_share,
-            )
-            for moment in moments
-        ]
-        losses = dict(loss_u1=_weighted(moments, values))
+        first = moments[0].value
+        self.check_target(target, len(first))
+        self._check_finite(moments)
+        with torch.autocast(first.device.type, enabled=False):
+            table = self.class_angles.table(first, target.smoothing)
+            pull = target.pull(table, self._ignore_index)
+            values = [
+                self.loss(
+                    self._mirrored(moment, flips),
+                    pull,
+                    pixel_share=moment.pixel_share,
+                )
+                for moment in moments
+            ]
+            losses = dict(loss_u1=_weighted(moments, values))
         if len(moments) > 1:
             for moment, value in zip(moments, values):
-                losses[_name(moment)] = value.detach()
+                # MMEngine adds up what has "loss" in its name: not these.
+                name = f'u1_{moment.plane}_{moment.layer}'.replace('loss', 'l')
+                losses[name] = value.detach()
         return losses
+
+    def moments(self) -> Tuple[Moment, ...]:
+        """Moments of the forward pass that has just been read."""
+        maps = self._reader.maps()
+        trains = self.training and torch.is_grad_enabled()
+        for source, activation in zip(self.sources, maps):
+            if trains and not activation.requires_grad:
+                raise ValueError(
+                    f'u1.neck.layers: {source.layer!r} gives a map without '
+                    'gradient, so the U(1) loss could train nothing: it lies '
+                    'in a part that gradient checkpointing runs without a '
+                    'graph (with_cp) or that is frozen. Name the checkpointed '
+                    'block itself, or a layer that trains'
+                )
+        moments: Tuple[Moment, ...] = self.neck(maps)
+        return moments
 
     def _mirrored(self, moment: Moment, flips: Optional[Tensor]) -> Tensor:
         if self.neck.flip == 'ignore' or moment.plane != 'image':
@@ -230,31 +215,18 @@ class U1Branch(nn.Module):
         return mirrored(moment.value, flips, self.neck.windings)
 
     def check_target(self, target: ClassTarget, batch_size: int) -> None:
-        """Whether targets fit, as ``forward`` checks them too.
+        """Raise ValueError unless targets fit, as ``forward`` does too.
 
         On the CPU at every step. A GPU is waited for in the first step alone;
         later ones compare shapes, and the GPU itself stops at scores that are
         NaN or negative and at labels whose class point is not there.
-
-        Raises:
-            ValueError: If not.
         """
-        if torch.compiler.is_compiling():
-            return
-        target.check(
-            self.class_angles.num_classes,
-            batch_size,
-            self._ignore_index,
-            wait=not self._checked,
-        )
+        if not torch.compiler.is_compiling():
+            classes, ignored = self.class_angles.num_classes, self._ignore_index
+            target.check(classes, batch_size, ignored, not self._checked)
 
-    def _check(self, target: ClassTarget, moments: Tuple[Moment, ...]) -> None:
-        """What no config can tell.
-
-        A loss that is not finite after the first step is seen in the log and
-        by MMEngine's ``CheckInvalidLossHook``.
-        """
-        self.check_target(target, len(moments[0].value))
+    def _check_finite(self, moments: Tuple[Moment, ...]) -> None:
+        """In the first step; later ones show in the log."""
         if self._checked or torch.compiler.is_compiling():
             return
         for moment in moments:
@@ -268,21 +240,61 @@ class U1Branch(nn.Module):
         self._checked = True
 
 
-def _name(moment: Moment) -> str:
-    # MMEngine adds up what has "loss" in its name: these must not.
-    return f'u1_{moment.plane}_{moment.layer}'.replace('loss', 'l')
-
-
 def _weighted(moments: Tuple[Moment, ...], values: List[Tensor]) -> Tensor:
     """``sum weight * value`` in as few operations as the weights allow."""
     weights = [moment.weight for moment in moments]
     # A compiler may hold the weights as symbols, which no set takes.
     if torch.compiler.is_compiling() or len(set(weights)) > 1:
-        total = weights[0] * values[0]
-        for weight, value in zip(weights[1:], values[1:]):
-            total = total + weight * value
-        return total
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
+        parts = [weight * value for weight, value in zip(weights, values)]
+        return sum(parts[1:], parts[0])
+    total = sum(values[1:], values[0])
     return total if weights[0] == 1 else weights[0] * total
+
+
+def build_branch(
+    field: str,
+    model: nn.Module,
+    u1: Optional[Dict[str, Any]],
+    num_classes: Optional[int],
+    silent: str,
+    no_flips: Optional[str] = None,
+) -> U1Branch:
+    """The branch of a framework's classifier, from the options of ``field``.
+
+    For messages, ``silent`` is what does not say K if ``num_classes`` is None,
+    and ``no_flips`` why ``neck.flip='follow'`` cannot be served.
+
+    Raises:
+        ValueError: If an option is unknown or does not fit, or K is not known.
+    """
+    if u1 is not None and not isinstance(u1, dict):
+        raise ValueError(
+            f'{field}={shown(u1)} must be a dict with any of '
+            f'{", ".join(_PARTS)}, such as dict(neck=dict(plane="image"))'
+        )
+    options = dict(u1 or {})
+    unknown = [name for name in options if name not in _PARTS]
+    if unknown:
+        raise ValueError(
+            f'{field} has no {unknown[0]!r}; it takes {", ".join(_PARTS)}'
+        )
+    angles = options.get('class_angles') or {}
+    # A module knows its own number; what is neither is refused when built.
+    if num_classes is None and isinstance(angles, dict):
+        if angles.get('num_classes') is angles.get('file') is None:
+            raise ValueError(
+                f'{silent} does not say how many classes there are '
+                f'(num_classes); set {field}.class_angles.num_classes'
+            )
+    try:
+        branch = U1Branch(model, num_classes, **options)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        # The branch calls itself u1; where that is, is known here.
+        parent = field[: -len('u1')]
+        if parent and str(error).startswith('u1.'):
+            raise type(error)(f'{parent}{error}') from error
+        raise
+    if no_flips is not None and branch.neck.flip == 'follow':
+        branch.detach()  # no error leaves a hook behind
+        raise ValueError(f"{field}.neck.flip='follow', but {no_flips}")
+    return branch

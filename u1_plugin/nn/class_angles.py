@@ -3,14 +3,14 @@
 import logging
 import math
 import os
+from contextlib import suppress
 from typing import Any, Dict, Literal, Optional, Union
 
 import torch
 from torch import Tensor
 
 from ..options import Count, Seed, checked, shown
-from .base import OptionalStateModule
-from .constants import ConstantCache
+from .base import ConstantCache, OptionalStateModule
 from .data_files import FilePath, is_numbers, read_mapping
 from .ordered import circular_order
 from .targets import UNSMOOTHED, PointTable, Smoothing, as_table
@@ -32,27 +32,20 @@ def _read(file: Optional[FilePath], mode: str, wanted: str) -> Dict[str, Any]:
 def _file_angles(file: Optional[FilePath]) -> Tensor:
     content = _read(file, 'file', '`class_angles`, a list of radians')
     rows = content.get('class_angles')
-    try:
-        if not isinstance(rows, list) or not is_numbers(rows):
-            raise ValueError(f'there is {shown(rows)}')
-        angles = torch.tensor(rows, dtype=torch.float64)
-    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'class_angles.file={file!r} holds no list of radians under '
-            f'`class_angles`: {error}'
-        ) from error
+    angles = torch.tensor(math.nan)
+    # Rows of different lengths, numbers beyond a float64.
+    with suppress(OverflowError, RuntimeError, TypeError, ValueError):
+        if is_numbers(rows):
+            angles = torch.tensor(rows, dtype=torch.float64)
     # Of larger numbers, too few digits would be left of the angle.
-    if angles.ndim not in (1, 2) or not (angles.abs() < _LARGEST).all():
+    small = bool((angles.abs() < _LARGEST).all())
+    if angles.ndim not in (1, 2) or not angles.numel() or not small:
+        shape = f'is of shape {tuple(angles.shape)}'
         raise ValueError(
-            f'class_angles.file={file!r}: `class_angles` must be one finite '
-            'number of radians a class (or a row of them, one a winding), '
-            f'less than {_LARGEST:g} either way, but its shape is '
-            f'{tuple(angles.shape)} and its values are {shown(rows)}'
-        )
-    if not angles.numel():
-        raise ValueError(
-            f'class_angles.file={file!r}: `class_angles` is empty; write one '
-            'number of radians a class'
+            f'class_angles.file={file!r}: `class_angles` must be a list of '
+            'radians, one finite number a class (or a row of them, one a '
+            f'winding), less than {_LARGEST:g} either way, but '
+            f'{shape if angles.numel() else "is empty"}: {shown(rows)}'
         )
     return angles.reshape(len(angles), -1)
 
@@ -156,12 +149,8 @@ class ClassAngles(OptionalStateModule):
     ) -> PointTable:
         """What :meth:`ClassTarget.pull` needs, kept for the next time.
 
-        Args:
-            like (Tensor): Gives dtype, float32 or wider, and device.
-            smoothing (Tuple[float, float]): Of the targets.
-
-        Returns:
-            PointTable: See :func:`~u1_plugin.nn.targets.as_table`.
+        ``like`` gives the dtype, float32 or wider, and the device; see
+        :func:`~u1_plugin.nn.targets.as_table`.
         """
 
         def make(dtype: torch.dtype, device: torch.device) -> Tensor:

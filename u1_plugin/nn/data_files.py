@@ -23,11 +23,7 @@ _LARGEST = 2**30
 
 
 def read_bytes(field: str, path: FilePath) -> bytes:
-    """A file's content; a path such as ``s3://...`` needs MMEngine.
-
-    Args:
-        field (str): The option, for messages.
-        path (str): Of a regular file.
+    """A regular file's content; a path such as ``s3://...`` needs MMEngine.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -66,12 +62,9 @@ def _read_local(path: str) -> bytes:
 
 
 def read_mapping(field: str, path: FilePath, wanted: str) -> Dict[str, Any]:
-    """A JSON or plain YAML file, by its suffix, as a dict.
+    """A JSON file, or plain YAML (``.yaml``, ``.yml``), as a dict.
 
-    Args:
-        field (str): The option, for messages.
-        path (str): YAML ends in ``.yaml`` or ``.yml``.
-        wanted (str): What the file should hold, for messages.
+    ``wanted`` is what the file should hold, for messages.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -144,16 +137,9 @@ def is_numbers(value: Any, depth: int = 3) -> bool:
 
 
 def read_array(field: str, path: FilePath, name: str, why: str) -> np.ndarray:
-    """One array of numbers of an ``.npz`` file.
+    """The array ``name`` of an ``.npz`` file: finite, float64.
 
-    Args:
-        field (str): The option, for messages.
-        path (str): On disk, or of MMEngine's file clients.
-        name (str): Of the array.
-        why (str): The option that asks for it, for messages.
-
-    Returns:
-        np.ndarray: Finite, float64.
+    ``why`` is the option that asks for it, for messages.
 
     Raises:
         FileNotFoundError: If there is no file.
@@ -171,16 +157,14 @@ def read_array(field: str, path: FilePath, name: str, why: str) -> np.ndarray:
             if sum(part.file_size for part in archive.infolist()) > _LARGEST:
                 raise ValueError(f'it unpacks to more than {_LARGEST} bytes')
         with np.load(io.BytesIO(data), allow_pickle=False) as npz:
-            names = list(npz.files)
-            array = npz[name] if name in names else None
+            names, array = sorted(npz), npz.get(name)
     except Exception as error:  # zipfile, zlib and numpy raise many kinds
         raise ValueError(
             f'{field}={path!r} is not an .npz file of arrays: {error}'
         ) from error
     if array is None:
         raise ValueError(
-            f'{field}={path!r} holds {shown(sorted(names))}, but {why} needs '
-            f'{name!r}'
+            f'{field}={path!r} holds {shown(names)}, but {why} needs {name!r}'
         )
     if not isinstance(array, np.ndarray) or array.dtype.kind not in 'fiu':
         kind = getattr(array, 'dtype', type(array).__name__)

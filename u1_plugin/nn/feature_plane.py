@@ -2,7 +2,7 @@
 
 import os
 from functools import partial
-from typing import Any, Literal, Optional, Sequence, Tuple, Union, cast
+from typing import Annotated, Any, Literal, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,13 @@ from ..geometry import (
     random_basis,
 )
 from ..geometry.scales import check_real
-from ..options import Count, Seed, Share, checked
-from .base import OptionalStateModule
-from .constants import ConstantCache
+from ..options import Count, Range, Seed, Share, checked
+from .base import ConstantCache, OptionalStateModule
 from .data_files import FilePath, read_array
 
 _FIELD = 'feature_plane'
+#: A plane orthogonal to the medial vector needs three.
+_Channels = Annotated[int, Range(3, 2**31 - 1)]
 
 #: Shorter parts of a row of norm 1 are rounding.
 _FLAT = 1e-4
@@ -34,17 +35,11 @@ def _file_array(file: Optional[FilePath], name: str, why: str) -> Tensor:
             f'that holds {name!r}'
         )
     array = read_array(f'{_FIELD}.file', file, name, why)
-    wanted = '(2, C)' if name == 'basis' else '(C,)'
-    rows = array[None] if name == 'center' else array
-    if rows.ndim != 2 or len(rows) != (2 if name == 'basis' else 1):
-        raise ValueError(
-            f'{_FIELD}.file={file!r}: {name!r} has shape {array.shape}; it '
-            f'must be {wanted}'
-        )
-    if rows.shape[1] < 3:
+    start, wanted = ((2,), '(2, C)') if name == 'basis' else ((), '(C,)')
+    if array.shape[:-1] != start or not array.ndim or array.shape[-1] < 3:
         raise ValueError(
             f'{_FIELD}.file={file!r}: {name!r} has shape {array.shape}; a '
-            'plane orthogonal to the medial vector needs C >= 3'
+            f'plane orthogonal to the medial vector needs {wanted}, C >= 3'
         )
     return torch.from_numpy(array)
 
@@ -106,7 +101,7 @@ class FeaturePlane(OptionalStateModule):
     shares nearly one hue.
 
     Args:
-        in_channels (int, optional): C. Needed for state that depends on it
+        in_channels (int, optional): C >= 3. Needed for state that depends on it
             (``basis='learned'``, ``center='running'``); checked if given.
         basis (str): ``'fourier'``, ``'random'``, ``'pca'`` (the array
             ``basis``, ``(2, C)``, of ``file``) or ``'learned'``.
@@ -139,7 +134,7 @@ class FeaturePlane(OptionalStateModule):
     @checked(_FIELD)
     def __init__(
         self,
-        in_channels: Optional[Count] = None,
+        in_channels: Optional[_Channels] = None,
         basis: Literal['fourier', 'random', 'pca', 'learned'] = 'fourier',
         center: Literal['none', 'running', 'file'] = 'none',
         file: Union[None, str, os.PathLike[str]] = None,
@@ -167,38 +162,27 @@ class FeaturePlane(OptionalStateModule):
                     f'{_FIELD}.in_channels=None, but {option}={value!r} keeps '
                     "a state of the layer's channel number; set it"
                 )
-        if in_channels is not None and in_channels < 3:
-            raise ValueError(
-                f'{_FIELD}.in_channels={in_channels}: a plane '
-                'orthogonal to the medial vector needs >= 3'
-            )
         self.in_channels = in_channels
         self.basis_type = basis
         self.center_type = center
         self.seed = seed
         self.momentum = momentum
         self._constants = ConstantCache()
-        self._build_basis(file)
-        self._build_center(file)
+        self._build(in_channels or 0, file)
 
-    def _build_basis(self, file: Optional[FilePath]) -> None:
+    def _build(self, channels: int, file: Optional[FilePath]) -> None:
+        """Parameters and buffers, of C channels where that is asked for."""
         if self.basis_type == 'learned':
             # `random_basis` has a generator of its own: a learned plane must
             # not shift the initial weights of the rest of the model.
-            channels = cast(int, self.in_channels)  # has been asked for
             self.rows = nn.Parameter(random_basis(channels, self.seed))
         elif self.basis_type == 'pca':
             rows = _file_basis(file)
             self._check_channels(rows.size(1), file)
             self.register_buffer('rows', rows)
-
-    def _build_center(self, file: Optional[FilePath]) -> None:
         if self.center_type == 'running':
-            channels = cast(int, self.in_channels)  # has been asked for
             self.register_buffer('running_mean', torch.zeros(channels))
-            self.register_buffer(
-                'num_batches_tracked', torch.tensor(0, dtype=torch.long)
-            )
+            self.register_buffer('num_batches_tracked', torch.tensor(0))
         elif self.center_type == 'file':
             center = _file_center(file)
             self._check_channels(center.numel(), file)
@@ -232,12 +216,11 @@ class FeaturePlane(OptionalStateModule):
     ) -> Tensor:
         if self.basis_type == 'random':
             return random_basis(channels, self.seed, dtype, device)
-        return torch.cat(
-            [
-                fourier_basis(channels, dtype, device, winding)
-                for winding in self.windings
-            ]
-        )
+        planes = [
+            fourier_basis(channels, dtype, device, winding)
+            for winding in self.windings
+        ]
+        return torch.cat(planes)
 
     @torch.no_grad()
     def _update_center(self, unit: Tensor) -> None:
@@ -279,10 +262,8 @@ class FeaturePlane(OptionalStateModule):
         elif self.center_type == 'file':
             unit = unit - self.center
         moments = feature_moment(unit, self.basis(unit), scaled=True)
-        count = len(self.windings)
-        if count > 1:
-            moments = moments.unflatten(-1, (count, 2))
-        return moments
+        several = len(self.windings) > 1
+        return moments.unflatten(-1, (-1, 2)) if several else moments
 
     def extra_repr(self) -> str:
         return (

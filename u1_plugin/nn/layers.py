@@ -22,7 +22,7 @@ from torch import nn
 from ..networks import find_module
 from ..options import checked
 from .maps import Grid, Layer, Layout, MapSource, Part, layout_of
-from .trial import Seen, Trial, inner, names_its_size, watch
+from .trial import Seen, Trial, inner, named_size, watch
 
 #: Candidates that an error lists.
 _LISTED = 8
@@ -30,18 +30,14 @@ _LISTED = 8
 _SMALL, _ROWS = 32, 4
 
 
+#: Tensors of an output, and what they look like.
+_Read = List[Tuple[Part, Any]]
+
+
 class _GridSource(NamedTuple):
     grid: Grid
     module: str
     layout: Optional[Layout]
-
-    @property
-    def depth(self) -> int:
-        return self.module.count('.')
-
-
-#: Tensors of an output, and what they look like.
-_Read = List[Tuple[Part, Any]]
 
 
 class _Reading:
@@ -54,16 +50,14 @@ class _Reading:
         self.token_grid = token_grid
         if token_grid is not None:
             find_module(model, token_grid, 'u1.neck.token_grid')
-        self.place, network = inner(model)
+        _, network = inner(model)
         output_format = getattr(network, 'output_fmt', None)  # of timm
         output_format = getattr(output_format, 'value', output_format)
         formats: Dict[Any, bool] = {'NHWC': True, 'NCHW': False}
         self.channels_last = formats.get(output_format)
-        self.prefix = None
-        for name in ('num_extra_tokens', 'num_prefix_tokens'):
-            self.prefix = getattr(network, name, self.prefix)
-        if not isinstance(self.prefix, int):
-            self.prefix = None
+        prefix = getattr(network, 'num_extra_tokens', None)  # of MMPretrain
+        prefix = getattr(network, 'num_prefix_tokens', prefix)
+        self.prefix = prefix if isinstance(prefix, int) else None
         self.seen, (height, width) = trial
         self.ratio = height / width
         self.grids: List[_GridSource] = []
@@ -78,22 +72,19 @@ class _Reading:
                     self._note_grid(seen.name, part, found)
 
     def _note_grid(self, name: str, part: Part, found: Any) -> None:
-        if self.token_grid is not None and name != self.token_grid:
+        if self.token_grid not in (None, name):
             return
         if part.grid is not None:
-            self._add_grid(_GridSource(part.grid, name, None))
-        elif part.value.ndim == 4 and found is not None:
-            layout, grid = found[0], found[1]
-            # One row of many pixels is the attention of a class token.
-            if min(grid) > 1:
-                self._add_grid(_GridSource(grid, name, layout))
-
-    def _add_grid(self, source: _GridSource) -> None:
-        self.grids.insert(0, source)  # of equals the latest is the first
-        # Sizes that a module states come first, then maps of outer ones.
-        self.grids.sort(
-            key=lambda g: (g.layout is not None, g.module.count('.'))
-        )
+            source = _GridSource(part.grid, name, None)
+        # One row of many pixels is the attention of a class token.
+        elif part.value.ndim == 4 and found is not None and min(found[1]) > 1:
+            source = _GridSource(found[1], name, found[0])
+        else:
+            return
+        # Sizes that a module states come first, then maps of outer ones, and
+        # of equals the latest.
+        self.grids.insert(0, source)
+        self.grids.sort(key=lambda g: (bool(g.layout), g.module.count('.')))
 
     def _read(self, name: str, part: Part) -> Any:
         """Layout, ``(H, W)`` and where that size comes from, or None."""
@@ -107,18 +98,15 @@ class _Reading:
         found = layout_of(
             value, known, self.channels_last, self.prefix, self.ratio
         )
-        if found is None:
-            return None
-        layout, grid = found
-        if value.ndim == 3:
-            for source in self.grids:
-                if source.grid == grid:
-                    return layout, grid, source.module, source.layout
-            if self.ratio != 1 and self.token_grid is None:
-                return None  # a square would be a guess, and a wrong one
-            # A named module that gave no size yet must give one later.
-            return layout, grid, self.token_grid, None
-        return layout, grid, None, None
+        if found is None or value.ndim == 4:
+            return None if found is None else (*found, None, None)
+        for source in self.grids:
+            if source.grid == found[1]:
+                return (*found, source.module, source.layout)
+        if self.ratio != 1 and self.token_grid is None:
+            return None  # a square would be a guess, and a wrong one
+        # A named module that gave no size yet must give one later.
+        return (*found, self.token_grid, None)
 
 
 def _read_network(model: nn.Module, token_grid: Optional[str]) -> _Reading:
@@ -128,7 +116,7 @@ def _read_network(model: nn.Module, token_grid: Optional[str]) -> _Reading:
     map still has four rows, and nothing that learns gives one pixel after it,
     the larger ones would tell the same.
     """
-    if not names_its_size(model):
+    if not named_size(model):
         try:
             trial = watch(model, [_SMALL])
             reading = _Reading(model, token_grid, trial)
@@ -190,9 +178,9 @@ def _last_map(reading: _Reading) -> MapSource:
 
 def _place_of(reading: _Reading, position: int) -> Tuple[str, Optional[int]]:
     """Module and index that a position means."""
-    network = getattr(reading.model, reading.place or '_', reading.model)
+    place, network = inner(reading.model)
     info: Any = getattr(network, 'feature_info', None)
-    if reading.place == 'backbone':
+    if place == 'backbone':
         return 'backbone', position
     try:
         name = info[position]['module']
@@ -202,17 +190,16 @@ def _place_of(reading: _Reading, position: int) -> Tuple[str, Optional[int]]:
             'backbone that returns a tuple, and no feature_info of timm with '
             'that position; name a module'
         ) from None
-    return '.'.join(filter(None, [reading.place, name])), None
+    return '.'.join(filter(None, [place, name])), None
 
 
 def _named_map(
     reading: _Reading, layer: Layer, outputs: Dict[str, _Read]
 ) -> MapSource:
     """The map of one configured layer, or an error that names it."""
-    if isinstance(layer, int):
-        name, index = _place_of(reading, layer)
-    else:
-        name, index = layer, None
+    name, index = (
+        _place_of(reading, layer) if isinstance(layer, int) else (layer, None)
+    )
     find_module(reading.model, name, 'u1.neck.layers')
     where = f'u1.neck.layers: {layer!r}'
     if name not in outputs:
@@ -237,20 +224,17 @@ def _named_map(
 
 
 def _at(where: str, parts: _Read, position: int) -> _Read:
-    places = [part.index for part, _ in parts if part.index is not None]
-    if not places:  # no tuple
-        return parts if position in (0, -1) else _missing(where, 1)
-    count = -min(places)
-    wanted = position if position < 0 else position - count
-    chosen = [pair for pair in parts if pair[0].index == wanted]
-    return chosen or _missing(where, count)
-
-
-def _missing(where: str, count: int) -> _Read:
-    raise ValueError(
-        f'{where}: the backbone returns {count} output(s); set '
-        'backbone.out_indices to return more, or choose another position'
-    )
+    """The parts at a position in the tuple that a backbone returns."""
+    indices = [part.index or -1 for part, _ in parts]  # no tuple: one output
+    count = -min(indices, default=-1)
+    index = position if position < 0 else position - count
+    chosen = [pair for pair, i in zip(parts, indices) if i == index]
+    if parts and not chosen:
+        raise ValueError(
+            f'{where}: the backbone returns {count} output(s); set '
+            'backbone.out_indices to return more, or choose another position'
+        )
+    return chosen
 
 
 @checked()

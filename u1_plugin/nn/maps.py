@@ -2,7 +2,6 @@
 
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-import torch
 from torch import Tensor
 
 from ..geometry.scales import check_real
@@ -15,11 +14,9 @@ MAX_PREFIX = 16
 
 
 class Layout(NamedTuple):
-    """Which dimensions of a tensor are channels and pixels.
+    """``'NCHW'``, ``'NHWC'``, or of tokens ``'NLC'`` or ``'NCL'``.
 
-    Attributes:
-        order (str): ``'NCHW'``, ``'NHWC'``, ``'NLC'`` (tokens) or ``'NCL'``.
-        prefix (int): Tokens before the patch tokens (``'NLC'`` only).
+    ``prefix`` tokens (of ``'NLC'`` only) precede the patch tokens.
     """
 
     order: str = 'NCHW'
@@ -65,10 +62,8 @@ class MapSource(NamedTuple):
 class Part(NamedTuple):
     """A tensor inside a module's output.
 
-    Attributes:
-        value (Tensor): At least ``(B, ..., ...)``.
-        grid (Tuple[int, int], optional): ``(H, W)`` that came with it.
-        index (int, optional): Its place in a tuple, counted from the end.
+    With the ``(H, W)`` that came with it, and its place in a tuple, counted
+    from the end.
     """
 
     value: Tensor
@@ -78,8 +73,6 @@ class Part(NamedTuple):
 
 def is_size(value: Any) -> bool:
     """Whether ``value`` is ``(H, W)``."""
-    if isinstance(value, torch.Size):
-        value = tuple(value)
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2
@@ -90,10 +83,9 @@ def is_size(value: Any) -> bool:
 def parts_of(output: Any) -> List[Part]:
     """The tensors of an output, in order.
 
-    Args:
-        output: A tensor; MMPretrain's ``(tokens, (H, W))``; a tuple or list
-            of maps, whose other entries are passed over; a mapping such as
-            transformers' model outputs.
+    It is a tensor; MMPretrain's ``(tokens, (H, W))``; a tuple or list of maps,
+    whose other entries are passed over; a mapping such as transformers' model
+    outputs.
     """
     if isinstance(output, Tensor):
         return [Part(output)]
@@ -112,13 +104,6 @@ def parts_of(output: Any) -> List[Part]:
         for part in parts_of(entry)[-1:]:
             found.append(part._replace(index=place - len(output)))
     return found
-
-
-def square_grid(length: int) -> Tuple[Optional[Grid], int]:
-    """The largest square that so many tokens fill, and what is left over."""
-    side = int(length**0.5)
-    prefix = length - side * side
-    return ((side, side), prefix) if prefix <= MAX_PREFIX else (None, 0)
 
 
 def layout_of(
@@ -159,8 +144,9 @@ def layout_of(
         side = round(max(a - prefix, 0) ** 0.5)
         if side and side * side == a - prefix:
             return Layout('NLC', prefix), (side, side)
-    grid, extra = square_grid(a)
-    return None if grid is None else (Layout('NLC', extra), grid)
+    side = int(a**0.5)  # of the largest square that they fill
+    extra = a - side * side
+    return (Layout('NLC', extra), (side, side)) if extra <= MAX_PREFIX else None
 
 
 def _image_layout(
@@ -179,13 +165,9 @@ def _image_layout(
 
 
 def as_map(value: Tensor, layout: Layout, grid: Optional[Grid]) -> Tensor:
-    """A tensor of a known layout as ``(B, C, H, W)``, as views.
+    """A view of a tensor of that layout as ``(B, C, H, W)``.
 
-    Args:
-        value (Tensor): Of that layout.
-        layout (Layout): See :func:`layout_of`.
-        grid (Tuple[int, int], optional): ``(H, W)`` of tokens; None takes the
-            square that they fill.
+    ``grid`` is ``(H, W)`` of tokens; None takes the square that they fill.
 
     Raises:
         ValueError: If the shape is not of that layout.
@@ -246,9 +228,8 @@ def check_layers(
 
 def one_a_layer(field: str, value: Any, count: int) -> List[Any]:
     """An option's value for each layer: as given, or the same for all."""
-    values = (
-        list(value) if isinstance(value, (list, tuple)) else [value] * count
-    )
+    listed = isinstance(value, (list, tuple))
+    values = list(value) if listed else [value] * count
     if len(values) != count:
         raise ValueError(
             f'neck.{field}={value} has {len(values)} entries, '

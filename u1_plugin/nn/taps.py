@@ -72,31 +72,27 @@ class MapReader:
         self._copies: Dict[str, List[Tensor]] = {}
         self._changes: Dict[str, bool] = {}
 
-    def _names(self) -> List[str]:
-        names = [source.module for source in self.sources]
-        grids = [s.grid_module for s in self.sources if s.grid_module]
-        return list(dict.fromkeys(names + grids))
-
     def attach(self) -> None:
         """Hook the modules, again if they have been replaced since.
 
         Converting batch norms and sharding put new modules in their places.
         """
-        for name in self._names():
+        names = [source.module for source in self.sources]
+        names += [s.grid_module for s in self.sources if s.grid_module]
+        for name in names:
             module = find_module(self._model, name, 'u1.neck.layers')
-            hooked, tap = self._taps.get(name, (None, None))
+            hooked, handle = self._taps.get(name, (None, None))
             if module is hooked:
                 continue
-            if hooked is not None:
-                _unhook(hooked, tap)
-            tap = _Tap(self, name)
-            module.register_forward_hook(tap)
-            self._taps[name] = (module, tap)
+            if handle is not None:
+                handle.remove()
+            handle = module.register_forward_hook(_Tap(self, name))
+            self._taps[name] = (module, handle)
 
     def detach(self) -> None:
         """Leave the network as it was."""
-        for module, tap in self._taps.values():
-            _unhook(module, tap)
+        for _, handle in self._taps.values():
+            handle.remove()
         self._taps.clear()
         self.clear()
 
@@ -133,6 +129,11 @@ class MapReader:
         if exception and exception[0] is not None:
             self.clear()
 
+    def clear(self) -> None:
+        """Let go of the outputs, and with them of the graph behind them."""
+        for kept in (self.outputs, self._versions, self._copies):
+            kept.clear()
+
     def maps(self) -> List[Tensor]:
         """Maps ``(B, C, H, W)`` of the latest block, one a layer.
 
@@ -140,11 +141,6 @@ class MapReader:
             ValueError: If a layer did not run or returned no map.
         """
         return [self._map(source) for source in self.sources]
-
-    def clear(self) -> None:
-        """Let go of the outputs, and with them of the graph behind them."""
-        for kept in (self.outputs, self._versions, self._copies):
-            kept.clear()
 
     def _map(self, source: MapSource) -> Tensor:
         where = f'u1.neck.layers: {source.layer!r}'
@@ -204,8 +200,7 @@ class MapReader:
                 return part.grid
             if source.grid_layout is not None and part.value.ndim == 4:
                 grid = as_map(part.value, source.grid_layout, None)
-                height, width = grid.shape[-2:]
-                return height, width
+                return grid.size(2), grid.size(3)
         raise ValueError(
             f'{where}: {source.grid_module!r}, which knows the grid of its '
             f'tokens, gives {_form(output)}; name a module that returns '
@@ -217,12 +212,6 @@ class MapReader:
 def _version(value: Tensor) -> int:
     """A number that every change in place counts up."""
     return 0 if value.is_inference() else value._version
-
-
-def _unhook(module: nn.Module, tap: _Tap) -> None:
-    for key, hook in list(module._forward_hooks.items()):
-        if hook is tap:
-            del module._forward_hooks[key]
 
 
 def _form(output: Any) -> str:

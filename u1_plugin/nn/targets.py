@@ -2,31 +2,23 @@
 
 from typing import List, NamedTuple, Optional, Tuple, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry import scale_of
 from ..geometry.scales import check_real
-from .target_checks import (
-    check_images,
-    check_labels,
-    check_scores,
-    check_whole,
-)
 
 #: ``p -> scale * p + offset``: label smoothing of any kind.
 Smoothing = Tuple[float, float]
 UNSMOOTHED: Smoothing = (1.0, 0.0)
 IGNORED = -100
+#: How far the sum of an image's shares may be from 1.
+_SUM_ERROR = 1e-3
 
 
 class PointTable(NamedTuple):
-    """Class points as targets of one smoothing look them up.
-
-    Attributes:
-        rows (Tensor): ``(K, 2 N)``, see :func:`as_table`.
-        smoothing (Tuple[float, float]): That is in them.
-    """
+    """Class points ``(K, 2 N)`` with a smoothing in them: :func:`as_table`."""
 
     rows: Tensor
     smoothing: Smoothing
@@ -78,32 +70,21 @@ class ClassTarget(NamedTuple):
 
     @classmethod
     def several(cls, labels: List[Tensor]) -> 'ClassTarget':
-        """Of images with any number of labels, ``(n,)`` each.
-
-        Raises:
-            ValueError: If they are no whole numbers.
-        """
+        """Of images with any number of labels, whole numbers ``(n,)`` each."""
         for i, label in enumerate(labels):
             check_real(f'labels[{i}]', label)
             if label.numel():  # an empty list has no type of its own
-                check_whole(label)
-        counts = torch.tensor(
-            [label.numel() for label in labels], dtype=torch.long
-        )
+                _check_whole(label)
+        sizes = [label.numel() for label in labels]
+        counts = torch.tensor(sizes, dtype=torch.long)
         flat = [label.flatten().long() for label in labels]
         values = torch.cat(flat) if flat else counts
         # Without waiting for the device.
-        images = torch.repeat_interleave(counts).to(
-            values.device, non_blocking=True
-        )
+        images = torch.repeat_interleave(counts)
+        images = images.to(values.device, non_blocking=True)
         return cls(values, images, len(labels))
 
-    def check_shape(self, num_classes: int, batch_size: int) -> None:
-        """Whether the targets are of so many images and classes.
-
-        Raises:
-            ValueError: If not, or if labels are no whole numbers.
-        """
+    def _check_shape(self, num_classes: int, batch_size: int) -> None:
         values = self.values
         as_target(values)
         found = len(values) if self.images is None else self.batch_size
@@ -120,7 +101,7 @@ class ClassTarget(NamedTuple):
             )
         if self.images is not None:
             check_real('images', self.images)
-            check_whole(self.images)
+            _check_whole(self.images)
             if self.images.shape != values.shape:
                 raise ValueError(
                     'the targets have labels of the shape '
@@ -129,7 +110,7 @@ class ClassTarget(NamedTuple):
                     'ClassTarget.several'
                 )
         if values.ndim == 1:
-            check_whole(values)
+            _check_whole(values)
 
     def check(
         self,
@@ -138,28 +119,29 @@ class ClassTarget(NamedTuple):
         ignore_index: int = IGNORED,
         wait: bool = True,
     ) -> None:
-        """Whether the targets fit.
+        """Whether the targets fit K classes and B images.
 
-        Args:
-            num_classes (int): K.
-            batch_size (int): B.
-            ignore_index (int): A label that is no class.
-            wait (bool): Whether to wait for a GPU that holds the targets. It
-                else stops at scores that are NaN or negative by an assertion
-                of its own, and at labels when their points are looked up.
+        Without ``wait``, a GPU that holds them stops at scores that are NaN or
+        negative by an assertion of its own, and at labels when their points
+        are looked up.
 
         Raises:
-            ValueError: As :meth:`check_shape`, or if a label is out of range
-                or a score is negative or not finite.
+            ValueError: If they are not of so many images and classes, labels
+                are no whole numbers or out of range, or scores are negative
+                or not finite.
         """
-        self.check_shape(num_classes, batch_size)
+        self._check_shape(num_classes, batch_size)
         if wait or self.values.device.type == 'cpu':
-            if self.images is not None:
-                check_images(self.images, batch_size)
+            images = None if self.images is None else _array(self.images)
+            if images is not None and _beyond(images, batch_size):
+                raise ValueError(
+                    f'images {_beyond(images, batch_size)} do not fit a batch '
+                    f'of {batch_size}; use ClassTarget.several'
+                )
             if self.values.ndim == 1:
-                check_labels(self.values, num_classes, ignore_index)
+                _check_labels(self.values, num_classes, ignore_index)
             else:
-                check_scores(self.values, self.smoothing != UNSMOOTHED)
+                _check_scores(self.values, self.smoothing != UNSMOOTHED)
         elif self.values.ndim == 2 and self.values.is_cuda:
             torch._assert_async(
                 (self.values.detach() >= 0).all(),
@@ -167,11 +149,9 @@ class ClassTarget(NamedTuple):
             )
 
     def pull(self, table: PointTable, ignore_index: int = IGNORED) -> Pull:
-        """Where the targets pull.
+        """Where the targets pull, by a table of the class points.
 
-        Args:
-            table (PointTable): Of the class points and this smoothing.
-            ignore_index (int): Label whose images count nothing.
+        Images of the label ``ignore_index`` count nothing.
 
         Raises:
             ValueError: If a label is out of range (on a GPU, CUDA's own
@@ -201,18 +181,14 @@ class ClassTarget(NamedTuple):
     def _look_up(
         self, points: Tensor, ignore_index: int
     ) -> Tuple[Tensor, Tensor]:
-        """Means of the points of each image's labels, and whether it has any.
-
-        Returns:
-            Tuple[Tensor, Tensor]: ``(B, 2 N)`` and ``(B,)``, bool.
-        """
+        """Means of the points of each image's labels, and if it has any."""
         labels = self.values.long()
         valid = labels != ignore_index
         try:
             # Not by indexing, for which -1 is the last class.
             found = points.index_select(0, labels * valid)
         except (IndexError, RuntimeError):
-            check_labels(labels, len(points), ignore_index)
+            _check_labels(labels, len(points), ignore_index)
             raise
         found = found * valid[:, None]
         if self.images is None:
@@ -224,18 +200,67 @@ class ClassTarget(NamedTuple):
         return sums / counts.clamp_min(1)[:, None], counts > 0
 
 
+def _check_labels(labels: Tensor, classes: int, ignore_index: int) -> None:
+    found = _array(labels)
+    span = _beyond(found[found != ignore_index], classes)
+    if span:
+        raise ValueError(
+            f'the data set has labels {span}, but the number of classes '
+            f"num_classes={classes} allows 0..{classes - 1}; set the head's "
+            'num_classes to the number of classes'
+        )
+
+
+def _beyond(numbers: np.ndarray, count: int) -> str:
+    """``'low..high'`` of numbers that are not all in ``0..count-1``, or ''."""
+    if not numbers.size or 0 <= numbers.min() <= numbers.max() < count:
+        return ''
+    return f'{numbers.min()}..{numbers.max()}'
+
+
+def _check_whole(labels: Tensor) -> None:
+    kind = labels.dtype
+    if kind == torch.bool or kind.is_floating_point or kind.is_complex:
+        raise ValueError(
+            f'the targets have the type {kind}, but class labels are whole '
+            'numbers (and scores have two dimensions)'
+        )
+
+
+def _check_scores(scores: Tensor, smoothed: bool) -> None:
+    """Finite and >= 0; an image's shares, if smoothed, add up to 1 or are 0."""
+    found = _array(scores)
+    low = found.min(initial=0)
+    if low < 0 or not np.isfinite(found).all():
+        kind = f'down to {low:.4g}, which are negative' if low < 0 else ''
+        raise ValueError(
+            f'the targets hold scores {kind or "that are not finite"}; give '
+            'shares of classes'
+        )
+    if not smoothed:
+        return
+    sums = found.sum(1, dtype=np.float64)
+    if not ((abs(sums - 1) < _SUM_ERROR) | (sums == 0)).all():
+        raise ValueError(
+            f'the targets are scores whose sums are {sums.min():.4g}..'
+            f'{sums.max():.4g}, and label smoothing of shares asks for sums '
+            'of 1; normalise them'
+        )
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """Values on the CPU, without an operation of torch where they are there."""
+    values = values.detach().cpu()
+    if values.dtype == torch.bfloat16:  # which NumPy has not
+        values = values.float()
+    return values.numpy()
+
+
 def as_table(points: Tensor, smoothing: Smoothing = UNSMOOTHED) -> PointTable:
-    """Class points as rows ``(cos, sin)``.
+    """Class points ``t_c``, ``(K, 2)`` or ``(K, N, 2)``, as rows ``(K, 2 N)``.
 
     Labels pick them, and scores mix them by a product. Smoothing turns a share
     of class c into ``scale * t_c + offset * sum_k t_k``, so it is in the rows.
-
-    Args:
-        points (Tensor): ``t_c``, ``(K, 2)`` or, of N windings, ``(K, N, 2)``.
-        smoothing (Tuple[float, float]): Scale and offset of every ``p_c``.
-
-    Returns:
-        PointTable: Its rows are ``(K, 2 N)``.
     """
     scale, offset = smoothing
     flat = points.flatten(1)
@@ -250,11 +275,8 @@ def as_target(target: Union[Tensor, ClassTarget]) -> ClassTarget:
     """
     if isinstance(target, ClassTarget):
         return target
-    if (
-        not isinstance(target, Tensor)
-        or target.ndim not in (1, 2)
-        or target.is_complex()
-    ):
+    dims = target.ndim if isinstance(target, Tensor) else 0
+    if dims not in (1, 2) or target.is_complex():
         shape = getattr(target, 'shape', type(target).__name__)
         raise ValueError(
             f'target has shape {shape}, but must hold labels, (N,), or scores '
@@ -264,16 +286,9 @@ def as_target(target: Union[Tensor, ClassTarget]) -> ClassTarget:
 
 
 def shares_of(scores: Tensor) -> Tensor:
-    """Scores of any number of labels an image, divided by their sum.
+    """Scores ``(B, K)`` >= 0 of any number of labels an image, made shares.
 
-    Args:
-        scores (Tensor): ``(B, K)``, >= 0.
-
-    Returns:
-        Tensor: ``(B, K)``, float32; all 0 for an image without a label.
-
-    Raises:
-        ValueError: If the scores have another shape.
+    Float32; all 0 for an image without a label. Another shape is a ValueError.
     """
     if scores.ndim != 2:
         raise ValueError(

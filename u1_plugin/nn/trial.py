@@ -5,6 +5,7 @@ generators are other than before.
 """
 
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from typing import (
     Any,
@@ -35,12 +36,9 @@ _INSIDE_BLOCKS = (
 
 
 class Seen(NamedTuple):
-    """What one module returned in one call.
+    """What a module returned in one call, without the tensors' values.
 
-    Attributes:
-        name (str): Of the module.
-        parts (List[Part]): Tensors of its output, without their values.
-        automatic (bool): Whether ``layers='auto'`` may choose it.
+    ``automatic`` says whether ``layers='auto'`` may choose it.
     """
 
     name: str
@@ -49,12 +47,7 @@ class Seen(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a network did with blank images.
-
-    Attributes:
-        seen (List[Seen]): Outputs of its modules, as they finished.
-        size (Tuple[int, int]): H and W of the images.
-    """
+    """Outputs of modules, as they finished, and H and W of the images."""
 
     seen: List[Seen]
     size: Tuple[int, int]
@@ -78,8 +71,8 @@ def _channels(model: nn.Module) -> List[int]:
     return [3]
 
 
-def _sizes(model: nn.Module) -> List[Tuple[int, int]]:
-    """Heights and widths that images may have, the likeliest first."""
+def named_size(model: nn.Module) -> Optional[Tuple[int, int]]:
+    """Height and width of the images that a network is for, if it says so."""
     _, network = inner(model)
     patches = getattr(network, 'patch_embed', None)
     for owner, name in (
@@ -93,11 +86,12 @@ def _sizes(model: nn.Module) -> List[Tuple[int, int]]:
         if isinstance(size, int):
             size = (size, size)
         if isinstance(size, (tuple, list)) and len(size) == 2 and all(size):
-            return [(int(size[0]), int(size[1]))]
+            return int(size[0]), int(size[1])
     fixed = getattr(network, 'default_cfg', None)  # of timm
     if isinstance(fixed, dict) and fixed.get('fixed_input_size'):
-        return [tuple(fixed['input_size'][1:])]
-    return []
+        _, height, width = fixed['input_size']
+        return height, width
+    return None
 
 
 @contextmanager
@@ -145,23 +139,16 @@ def _try(
     between: Optional[Callable[[], None]] = None,
     sides: Sequence[int] = _SIDES,
 ) -> Tuple[Any, Tuple[int, int]]:
-    """The first run that a network takes, and the size of its images.
+    """The first ``run(model, images)`` that raises nothing, and H and W.
 
-    Args:
-        model (nn.Module): The network.
-        run (Callable): Takes the model and images.
-        between (Callable, optional): Called before each run.
-        sides (Sequence[int]): Of square images, where the network does not
-            name a size.
-
-    Raises:
-        ValueError: If it takes none, with the likeliest run's error.
+    ``between`` is called before each run. The ValueError, if all raise, tells
+    the likeliest run's error.
     """
     first: Optional[Exception] = None
     like = next(model.parameters(), torch.empty(()))
-    sizes = _sizes(model) or [(side, side) for side in sides]
-    shapes = product(sizes, _channels(model))
-    for size, channels in shapes:
+    named = named_size(model)
+    sizes = [named] if named else [(side, side) for side in sides]
+    for size, channels in product(sizes, _channels(model)):
         if between is not None:
             between()
         try:
@@ -175,19 +162,13 @@ def _try(
     ) from first
 
 
-def names_its_size(model: nn.Module) -> bool:
-    """Whether a network says of what size its images are."""
-    return bool(_sizes(model))
-
-
 def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
     """Run a network on two blank images and watch all of its modules.
 
     Two, because the windows of attention are told from images by their number.
 
     Args:
-        model (nn.Module): A classifier, a timm network or any module that
-            takes ``(B, C, H, W)``.
+        model (nn.Module): Any module that takes images ``(B, C, H, W)``.
         sides (Sequence[int]): Of square images, tried in turn, where the
             network does not name a size.
 
@@ -197,16 +178,13 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
     seen: List[Seen] = []
     pooled: List[nn.Module] = []
 
-    def watcher(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            automatic = not pooled and not isinstance(module, _INSIDE_BLOCKS)
-            parts = [
-                part._replace(value=torch.empty_like(part.value, device='meta'))
-                for part in parts_of(output)
-            ]
-            seen.append(Seen(name, parts, automatic))
-
-        return hook
+    def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        automatic = not pooled and not isinstance(module, _INSIDE_BLOCKS)
+        parts = [
+            part._replace(value=torch.empty_like(part.value, device='meta'))
+            for part in parts_of(output)
+        ]
+        seen.append(Seen(name, parts, automatic))
 
     def pool(module: nn.Module, args: Any) -> None:
         pooled.append(module)
@@ -218,7 +196,7 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
     handles = []
     for name, module in model.named_modules():
         if name and not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-            handles.append(module.register_forward_hook(watcher(name)))
+            handles.append(module.register_forward_hook(partial(note, name)))
         # The class token gathers the patches there, which are no map after it.
         if 'ClassAttention' in type(module).__name__:
             handles.append(module.register_forward_pre_hook(pool))
@@ -234,20 +212,13 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
 def count_logits(model: nn.Module) -> Optional[int]:
     """K, from the logits that a classifier gives for blank images.
 
-    Args:
-        model (nn.Module): A classifier whose forward pass ends in logits
-            ``(B, K)``, or in a tuple of them.
-
-    Returns:
-        int, optional: None if it does not run or gives something else.
+    None if it does not run, or gives other than ``(B, K)``, or a tuple of them.
     """
     try:
         with _evaluating(model):
             logits, _ = _try(model, lambda model, images: model(images))
     except ValueError:
         return None
-    parts = [part.value for part in parts_of(logits)]
-    if not parts or any(part.ndim != 2 or len(part) != 2 for part in parts):
-        return None
-    sizes = {part.size(1) for part in parts}
-    return sizes.pop() if len(sizes) == 1 else None
+    shapes = {tuple(part.value.shape) for part in parts_of(logits)}
+    shape = shapes.pop() if len(shapes) == 1 else ()
+    return shape[1] if len(shape) == 2 and shape[0] == 2 else None

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from ..geometry import to_unit
 from ..geometry.scales import check_real, working_dtype
 from ..options import Positive, Range, check, checked
-from .base import check_choice
-from .constants import ConstantCache
+from .base import ConstantCache
 from .targets import IGNORED, ClassTarget, Pull, as_table, as_target
 
-_REDUCTIONS = ('none', 'mean', 'sum')
+_Reduction = Literal['none', 'mean', 'sum']
 #: All is a float32, and so are sums of it and the inverse of eps, which bounds
 #: gradients.
 _LARGEST = 1e30
@@ -66,7 +65,7 @@ class U1Loss(nn.Module):
         loss_weight: _Weight = 0.1,
         kappa: _Kappa = 1.0,
         eps: _Eps = 1e-3,
-        reduction: Literal['none', 'mean', 'sum'] = 'mean',
+        reduction: _Reduction = 'mean',
         ignore_index: int = IGNORED,
     ) -> None:
         super().__init__()
@@ -116,11 +115,12 @@ class U1Loss(nn.Module):
         Raises:
             ValueError: If shapes or labels do not fit.
         """
-        reduction: str = self.reduction
-        if reduction_override is not None:
-            check_choice('reduction_override', reduction_override, _REDUCTIONS)
-            reduction = reduction_override
-        _check_shapes(moment, weight, avg_factor, pixel_share)
+        _check_shapes(moment, weight, pixel_share)
+        if reduction_override not in (None, 'none', 'mean', 'sum'):
+            check('reduction_override', reduction_override, _Reduction)
+        if not torch.compiler.is_compiling():
+            check('avg_factor', avg_factor, Union[None, Positive, Tensor])
+        reduction: str = reduction_override or self.reduction
         with torch.autocast(moment.device.type, enabled=False):
             moment = moment.to(working_dtype(moment.dtype))
             pull = self._pull(moment, target, class_points)
@@ -215,7 +215,6 @@ class U1Loss(nn.Module):
 def _check_shapes(
     moment: Tensor,
     weight: Optional[Tensor],
-    avg_factor: Optional[float],
     pixel_share: Optional[Tensor],
 ) -> None:
     """Nothing may broadcast that is meant to be one an image."""
@@ -240,8 +239,6 @@ def _check_shapes(
             f'pixel_share has shape {tuple(pixel_share.shape)}, but the '
             f'moments {tuple(moment.shape)}; give one share a pixel, (N, P)'
         )
-    if avg_factor is not None and not torch.compiler.is_compiling():
-        check('avg_factor', avg_factor, Union[Positive, Tensor])
 
 
 def _check_pull(
@@ -276,10 +273,8 @@ def _reduce(
         loss = loss * weight
     if reduction == 'none':
         return loss
-    if reduction == 'sum':
-        if avg_factor is not None:
-            raise ValueError('avg_factor can not be used with reduction="sum"')
-        return loss.sum()
-    if avg_factor is None:
-        return loss.sum() / pull.count
-    return loss.sum() / avg_factor
+    if reduction == 'mean':
+        return loss.sum() / (pull.count if avg_factor is None else avg_factor)
+    if avg_factor is not None:
+        raise ValueError('avg_factor can not be used with reduction="sum"')
+    return loss.sum()

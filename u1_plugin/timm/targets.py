@@ -31,18 +31,18 @@ class TargetForm(NamedTuple):
 def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
     """How a criterion of torch, of timm or of one's own treats targets.
 
-    Args:
-        criterion: Of the task.
-        multi_label (bool): Whether each class is a label of its own.
-
     Raises:
         ValueError: If it smooths labels in a way that is not known here.
     """
-    binary = (timm_loss.TwoWayLoss, timm_loss.ZlprLoss)
-    if isinstance(criterion, binary):
+    if isinstance(criterion, (timm_loss.TwoWayLoss, timm_loss.ZlprLoss)):
         return TargetForm(threshold=0.5)
     if isinstance(criterion, timm_loss.BinaryCrossEntropy):
-        found = _form_of_binary(criterion)
+        # Hard labels are smoothed always, scores if asked, then binarised.
+        found = TargetForm(
+            criterion.smoothing,
+            to_half=criterion.smoothing if criterion.smooth_dense else 0.0,
+            threshold=criterion.target_threshold,
+        )
         if multi_label or found.threshold is not None or not found.to_half:
             return found
     if multi_label:
@@ -74,26 +74,11 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
     return TargetForm()
 
 
-def _form_of_binary(criterion: timm_loss.BinaryCrossEntropy) -> TargetForm:
-    """Hard labels are smoothed always, scores if asked, then binarised."""
-    return TargetForm(
-        criterion.smoothing,
-        to_half=criterion.smoothing if criterion.smooth_dense else 0.0,
-        threshold=criterion.target_threshold,
-    )
-
-
 def target_of(target: Tensor, form: TargetForm, classes: int) -> ClassTarget:
-    """A batch's U(1) target, as the criterion sees the classes.
+    """The U(1) target of labels ``(B,)`` or scores ``(B, K)`` of K classes.
 
-    Args:
-        target (Tensor): Labels ``(B,)`` or scores ``(B, K)``.
-        form (TargetForm): From :func:`form_of`.
-        classes (int): K.
-
-    Returns:
-        ClassTarget: With a threshold, the mean of the class points whose
-        shares exceed it.
+    As the criterion sees them; with a threshold, the mean of the class points
+    whose shares exceed it.
     """
     smoothing = UNSMOOTHED
     if form.smoothing and (target.ndim == 1 or form.smooths_scores):
@@ -116,10 +101,6 @@ def several_of(target: Tensor, form: TargetForm) -> ClassTarget:
     Scores count as they are, smoothed upstream or not. A criterion's own
     smoothing moves every yes-or-no label towards 1/2, which is no share of a
     class, and counts only where it binarises what comes of that.
-
-    Args:
-        target (Tensor): Scores, ``(B, K)``.
-        form (TargetForm): From :func:`form_of`.
     """
     if form.threshold is None:
         return ClassTarget(shares_of(target))

@@ -9,8 +9,8 @@ from timm.utils import unwrap_model
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..nn import ClassTarget, U1Branch
-from ..nn.build import build_branch
+from ..nn import U1Branch
+from ..nn.branch import build_branch
 from ..nn.targets import IGNORED
 from ..nn.trial import count_logits
 from .targets import TargetForm, form_of, several_of, target_of
@@ -22,17 +22,9 @@ def _trained(module: nn.Module) -> List[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
 
 
-def _versions(parameters: List[nn.Parameter]) -> List[int]:
+def _versions(module: nn.Module) -> List[int]:
     """Numbers that change when an optimiser steps."""
-    return [parameter._version for parameter in parameters]
-
-
-def _num_classes(model: nn.Module) -> Optional[int]:
-    """K; None for a network of timm that has no classifier."""
-    classes = getattr(model, 'num_classes', None)
-    if classes is None:
-        return count_logits(model)
-    return classes if isinstance(classes, int) and classes > 0 else None
+    return [parameter._version for parameter in _trained(module)]
 
 
 def _branch(
@@ -43,11 +35,16 @@ def _branch(
     loss = options.get('loss') or {}
     if form.ignore_index not in (None, IGNORED) and isinstance(loss, dict):
         options['loss'] = {'ignore_index': form.ignore_index, **loss}
+    classes = getattr(model, 'num_classes', None)
+    if classes is None:
+        classes = count_logits(model)
+    elif not isinstance(classes, int) or classes < 1:  # without a classifier
+        classes = None
     return build_branch(
         'u1',
         model,
         options,
-        _num_classes(model),
+        classes,
         f'model={type(model).__name__}',
         "timm's loaders do not say which images were mirrored; set "
         "u1.neck.flip='ignore', or train with U1Branch in a loop of your own "
@@ -108,7 +105,11 @@ class U1TaskMixin:
                 the branch's parameters out.
         """
         self._check_optimizer()
-        targets = self._target(target)
+        if self.multi_label:
+            targets = several_of(target, self._form)
+        else:
+            classes = self.u1.class_angles.num_classes
+            targets = target_of(target, self._form, classes)
         # Before the criterion, whose words for a wrong label are torch's.
         self.u1.check_target(targets, len(input))
         with self.u1.reading():
@@ -119,17 +120,11 @@ class U1TaskMixin:
         result['loss'] = one_hot + losses['loss_u1']
         return result
 
-    def _target(self, target: Tensor) -> ClassTarget:
-        if self.multi_label:
-            return several_of(target, self._form)
-        return target_of(target, self._form, self.u1.class_angles.num_classes)
-
     def _check_optimizer(self) -> None:
         """Whether the step that trained the network trained the branch."""
-        own = _trained(self.u1)
-        if not own or not self.training or self._versions == ():
+        if not _trained(self.u1) or not self.training or self._versions == ():
             return
-        found = _versions(_trained(self.trainable_module)), _versions(own)
+        found = _versions(self.trainable_module), _versions(self.u1)
         if self._versions is None:
             self._versions = found
         elif found[0] != self._versions[0]:

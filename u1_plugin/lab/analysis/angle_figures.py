@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.estimate import Estimate
 from ...measure.information import Dependence
-from ...measure.visualization import class_style
+from ...measure.labels import class_style
 from ..markup import label, mathtext
-from .drawing import BLUE, ORANGE, number_text, shown_name
+from .drawing import BLUE, ORANGE, show_estimate, shown_name
 from .layer import PLANES, LayerFinding
 
 #: Classes drawn at most; the largest ones.
@@ -39,13 +39,7 @@ def _draw_roses(ax: Axes, table: np.ndarray, mean: float, color, style) -> None:
 def polar_histograms(
     layer: LayerFinding, names: Sequence[str], planes: Sequence[str]
 ) -> Figure:
-    """Angles of every class in two planes.
-
-    Args:
-        layer (LayerFinding): Of one layer.
-        names (Sequence[str]): Of the classes.
-        planes (Sequence[str]): Two keys of :data:`~.survey.PLANES`.
-    """
+    """Angles of every class in two planes, keys of :data:`~.survey.PLANES`."""
     shown = _shown(layer.planes[planes[0]])
     count = max(len(shown), 1)  # an empty figure where no image has an angle
     columns = min(count, 5)
@@ -87,14 +81,7 @@ def plane_agreement(
     planes: Sequence[str],
     correlation: Estimate,
 ) -> Figure:
-    """Class angles in one plane against those in the other.
-
-    Args:
-        layer (LayerFinding): Of one layer.
-        names (Sequence[str]): Of the classes.
-        planes (Sequence[str]): Two keys of :data:`~.survey.PLANES`.
-        correlation (Estimate): Circular, between the two.
-    """
+    """Class angles in one plane against those in the other."""
     figure = Figure(figsize=(4.9, 4.6), layout='constrained')
     ax = figure.subplots()
     first, second = (layer.planes[plane] for plane in planes)
@@ -121,7 +108,7 @@ def plane_agreement(
             fontsize=9,
         )
     ticks = np.arange(-180, 181, 90)
-    text = f'r = {number_text(correlation)}, p = {correlation.pvalue:.3f}'
+    text = f'r = {show_estimate(correlation, 2)}, p = {correlation.pvalue:.3f}'
     if np.isnan(correlation.value):
         text = 'too few classes for a correlation'
     ax.set(
@@ -143,14 +130,7 @@ def moment_clouds(
     names: Optional[Sequence[str]],
     planes: Sequence[str],
 ) -> Figure:
-    """Every image's moment in two planes.
-
-    Args:
-        layer (LayerFinding): Of one layer.
-        labels (np.ndarray): ``(N,)``.
-        names (Sequence[str], optional): Of the classes; None without labels.
-        planes (Sequence[str]): Keys of :data:`~.survey.PLANES`.
-    """
+    """Every image's moment in some planes; ``names`` is None without labels."""
     figure = Figure(figsize=(5.0 * len(planes), 4.9), layout='constrained')
     axes = figure.subplots(1, len(planes), squeeze=False)[0]
     for ax, plane in zip(axes, planes):
@@ -187,11 +167,9 @@ def information_bars(
     found: Mapping[str, Mapping[str, Dependence]],
     nulls: Mapping[str, Mapping[str, np.ndarray]],
 ) -> Figure:
-    """Mutual information of angle and class against permuted labels.
+    """Mutual information of angle and class against permuted labels, nats.
 
-    Args:
-        found (Mapping): By layer, then plane.
-        nulls (Mapping): Information with permuted labels, in nats, likewise.
+    By layer, then plane.
     """
     layers = list(found)
     figure = Figure(

@@ -8,7 +8,7 @@ import numpy as np
 from ...measure.estimate import Estimate
 from ..statistics import paired_difference
 from .claims_plan import Cell
-from .verdicts import Test
+from .judging import Test
 
 #: The arm of C4 that sees the central pixels alone.
 CENTRE = 'centre'
@@ -85,61 +85,38 @@ def memory_tests(
 
 
 def _plain(value: Any) -> Any:
-    """For JSON, which has no infinite number and no NaN."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    """For JSON, which has no infinite number and no NaN: as text."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
-    return value
-
-
-def _number(value: Any) -> float:
-    return float(value)
+        value = value.item()
+    is_odd = isinstance(value, float) and not math.isfinite(value)
+    return str(value) if is_odd else value
 
 
 def to_json(measured: Measured) -> Dict[str, Any]:
     """What :func:`from_json` reads."""
-    tests = [
-        dict(
-            test._asdict(),
-            estimate=[_plain(v) for v in test.estimate],
-            least=_plain(test.least),
-        )
-        for test in measured.tests
-    ]
-    return dict(
-        cell=list(measured.cell),
-        images=measured.images,
-        classes=measured.classes,
-        shape=list(measured.shape),
-        tests=tests,
-        input_excess=[_plain(v) for v in measured.input_excess],
-        accuracy=measured.accuracy,
-        hardware=measured.hardware,
-        versions=measured.versions,
-    )
+    tests = [test._asdict() for test in measured.tests]
+    return _plain(measured._replace(tests=tests)._asdict())
 
 
 def from_json(content: Mapping[str, Any]) -> Measured:
     """A cell as it was measured."""
-    tests = [
-        Test(
-            **dict(
-                row,
-                estimate=Estimate(*map(_number, row['estimate'])),
-                least=_number(row['least']),
-            )
+    found = Measured(**{name: content[name] for name in Measured._fields})
+    tests = []
+    for row in content['tests']:
+        test = Test(**row)._replace(
+            estimate=Estimate(*map(float, row['estimate'])),
+            least=float(row['least']),
         )
-        for row in content['tests']
-    ]
-    return Measured(
-        Cell(*content['cell']),
-        content['images'],
-        content['classes'],
-        tuple(content['shape']),
-        tests,
-        Estimate(*map(_number, content['input_excess'])),
-        content['accuracy'],
-        content['hardware'],
-        content['versions'],
+        if test.highest is not None:
+            test = test._replace(highest=float(test.highest))
+        tests.append(test)
+    return found._replace(
+        cell=Cell(*found.cell),
+        shape=tuple(found.shape),
+        tests=tests,
+        input_excess=Estimate(*map(float, found.input_excess)),
     )

@@ -7,7 +7,7 @@ from ...extras import needs
 from ..markup import mathtext
 from .claims_plan import WEIGHTS, Cell
 from .claims_table import Verdicts
-from .verdicts import REFUTED, SUPPORTED, UNDECIDED
+from .judging import REFUTED, SUPPORTED, UNDECIDED
 
 with needs('lab'):
     from matplotlib.axes import Axes
@@ -33,13 +33,7 @@ _SMALL = 9
 def draw(cells: Sequence[Cell], verdicts: Verdicts) -> Figure:
     """Numbers with their intervals, a row a cell, a panel a column.
 
-    Args:
-        cells (Sequence[Cell]): From the top; at least 1.
-        verdicts (Verdicts): Of these; a cell that lacks a column has no mark
-            there.
-
-    Returns:
-        Figure: Not attached to any screen.
+    A cell that lacks a column has no mark there.
     """
     figure = Figure(figsize=(12, 1.6 + 0.25 * len(cells)), layout='constrained')
     axes = figure.subplots(1, len(DRAWN), sharey=True, squeeze=False)[0]

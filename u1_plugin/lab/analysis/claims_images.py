@@ -17,10 +17,6 @@ from .pictures import find_pictures
 def choose_images(source: Source, settings: Settings) -> Dict[str, List[Path]]:
     """Images of each class, the same for every network.
 
-    Args:
-        source (Source): Folders.
-        settings (Settings): How many.
-
     Returns:
         Dict[str, List[Path]]: By class, sorted: evenly spaced in the order of
         the files' names, so that what has a common beginning is not all

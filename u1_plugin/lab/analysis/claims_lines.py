@@ -12,7 +12,7 @@ from ..statistics import interval_text
 from .claims_cell import Measured
 from .claims_plan import Cell, Plan
 from .claims_table import Verdict, Verdicts, count, is_gain
-from .verdicts import REFUTED, SUPPORTED, UNDECIDED
+from .judging import REFUTED, SUPPORTED, UNDECIDED
 
 #: What a variant is told of.
 TOLD = (
@@ -49,12 +49,7 @@ def short(column: str) -> str:
 
 
 def column_line(column: str, found: Mapping[Cell, Verdict]) -> str:
-    """One sentence on one column of many cells, in Markdown.
-
-    Args:
-        column (str): Key of :data:`~.claims_table.COLUMNS`.
-        found (Mapping[Cell, Verdict]): At least one.
-    """
+    """One sentence on one column of many cells, in Markdown."""
     verdicts = list(found.values())
     kinds, n = count(verdicts), len(verdicts)
     where = {0: 'nowhere', n: 'throughout'}.get(kinds[SUPPORTED], 'in part')

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ...geometry import to_positive_orthant
+from ...measure.profile import concentration
 from ...mm.memory_inputs import feature_plane_of
 from ...nn.taps import MapCollector
 from ..surroundings import hardware, package_versions
@@ -16,8 +17,7 @@ from .claims_plan import ZEROS, Cell, Net, Plan
 from .images import Images, class_names, make_dataset, make_loader
 from .preparation import input_channels
 from .sources import Network, load_network, set_padding
-from .survey import JUDGED, survey
-from .verdicts import angle_tests, concentration_tests, sombrero_tests
+from .survey import JUDGED, survey, tests_of
 
 _ORTHANT = 'relu'
 
@@ -82,14 +82,10 @@ def read(network: Network, dataset: Images, net: Net, batch_size: int) -> tuple:
 def measure(
     plan: Plan, cell: Cell, folder: Path, study: Any, device: str
 ) -> Measured:
-    """One cell: a pass over the images, and the tests of all claims.
+    """One cell: a pass over its images, and the tests of all claims.
 
-    Args:
-        plan (Plan): Of which the cell is.
-        cell (Cell): Which.
-        folder (Path): Its images, of one folder a class or without classes.
-        study (module): ``tools/memory_study.py``.
-        device (str): Of the network.
+    The folder has one folder a class or no classes; the study is the module
+    ``tools/memory_study.py``.
     """
     net, settings = plan.networks[cell.network], plan.settings
     seed = settings.seed if cell.weights == 'untrained' else None
@@ -101,22 +97,18 @@ def measure(
         network.config, str(folder), net.size, input_channels(network.model)
     )
     found, maps = read(network, dataset, net, settings.batch_size)
-    data, layer = found.layers
-    tests = concentration_tests(layer.energy) + sombrero_tests(layer.energy)
+    (tests,) = tests_of(found, settings.permutations).values()
     accuracy: Dict[str, List[float]] = {}
-    if found.classes:
-        planes = {name: layer.planes[key] for key, name in JUDGED.items()}
-        tests += angle_tests(planes, settings.permutations)
-        if cell not in plan.without_memory:
-            accuracy = vote(study, maps, found.labels, settings.splits)
-            tests += memory_tests(accuracy, len(found.labels))
+    if found.classes and cell not in plan.without_memory:
+        accuracy = vote(study, maps, found.labels, settings.splits)
+        tests += memory_tests(accuracy, len(found.labels))
     return Measured(
         cell,
         len(found.labels),
         len(found.classes or ()),
         tuple(maps.shape[1:]),
         tests,
-        concentration_tests(data.energy)[0].estimate,
+        concentration(found.layers[0].energy).excess,
         accuracy,
         hardware(),
         package_versions(),

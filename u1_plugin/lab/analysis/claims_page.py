@@ -15,8 +15,8 @@ from .claims_lines import Page, column_line, label_of, short, variant_lines
 from .claims_plan import Cell, Plan, Settings
 from .claims_table import COLUMNS, Verdict, is_gain
 from .claims_words import PAGE
-from .report import show_estimate
-from .verdicts import REFUTED, SUPPORTED, UNDECIDED
+from .drawing import show_estimate
+from .judging import REFUTED, SUPPORTED, UNDECIDED
 
 with needs('lab'):
     import pandas as pd
@@ -173,12 +173,7 @@ def _made_line(measured: Mapping[Cell, Measured]) -> str:
 
 
 def render(page: Page, alpha: float = 0.05) -> str:
-    """The page, in Markdown.
-
-    Args:
-        page (Page): At least one cell has been measured.
-        alpha (float): Of the verdicts.
-    """
+    """The page, in Markdown."""
     tables = page.plan.tables
     networks = [
         f'{code(name)}: {code(net.config)} at {net.size or "its own"} pixels, '

@@ -49,12 +49,12 @@ class Settings(NamedTuple):
         seed (int): Of untrained weights.
     """
 
-    classes: int = 30
-    images: int = 300
-    splits: int = 5
-    permutations: int = 9999
-    batch_size: int = 32
-    seed: int = 0
+    classes: Several = 30
+    images: Count = 300
+    splits: Several = 5
+    permutations: Count = 9999
+    batch_size: Count = 32
+    seed: Seed = 0
 
 
 class Net(NamedTuple):
@@ -69,7 +69,7 @@ class Net(NamedTuple):
 
     config: str
     checkpoint: Optional[str] = None
-    size: Optional[int] = None
+    size: Optional[Count] = None
     layer: str = 'backbone'
 
 
@@ -148,36 +148,6 @@ class Plan(NamedTuple):
         return [cell for cells in self.tables.values() for cell in cells]
 
 
-@checked('settings')
-def _settings(
-    classes: Several = 30,
-    images: Count = 300,
-    splits: Several = 5,
-    permutations: Count = 9999,
-    batch_size: Count = 32,
-    seed: Seed = 0,
-) -> Settings:
-    return Settings(classes, images, splits, permutations, batch_size, seed)
-
-
-def _net(
-    config: str,
-    checkpoint: Optional[str] = None,
-    size: Optional[Count] = None,
-    layer: str = 'backbone',
-) -> Net:
-    return Net(config, checkpoint, size, layer)
-
-
-def _source(
-    folders: List[str] = [],
-    pattern: str = '*',
-    built_in: Optional[str] = None,
-    of: Optional[str] = None,
-) -> Source:
-    return Source(list(folders), pattern, built_in, of)
-
-
 def _named(content: Any, where: str, make: Any) -> Dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise ValueError(f'{where}={content!r} must be a mapping of names')
@@ -186,6 +156,7 @@ def _named(content: Any, where: str, make: Any) -> Dict[str, Any]:
         field = f'{where}.{name}'
         if not isinstance(options, dict):
             raise ValueError(f'{field}={options!r} must be a mapping')
+        # The fields of a named tuple are its options.
         found[str(name)] = checked(field)(make)(**options)
     return found
 
@@ -289,9 +260,9 @@ def load_plan(file: Path) -> Plan:
     if not isinstance(common, dict):
         raise ValueError(f'settings={common!r} must be a mapping')
     plan = Plan(
-        _settings(**common),
-        _named(fields.content.get('networks'), 'networks', _net),
-        _named(fields.content.get('data'), 'data', _source),
+        checked('settings')(Settings)(**common),
+        _named(fields.content.get('networks'), 'networks', Net),
+        _named(fields.content.get('data'), 'data', Source),
         {},
         set(),
     )

@@ -12,7 +12,7 @@ from ...extras import needs
 from ...measure.estimate import Estimate
 from .claims_cell import COMPARISONS, Measured
 from .claims_plan import Cell
-from .verdicts import (
+from .judging import (
     REFUTED,
     SUPPORTED,
     UNDECIDED,
@@ -76,10 +76,6 @@ Verdicts = Dict[Cell, Dict[str, Verdict]]
 def judge_table(cells: Sequence[Measured], alpha: float = 0.05) -> Verdicts:
     """Verdicts of all cells of a table, column by column.
 
-    Args:
-        cells (Sequence[Measured]): Of one table, each once.
-        alpha (float): In (0, 1).
-
     Returns:
         Verdicts: By cell and column; a cell has no column of which nothing
         was asked. The p-values of a column are corrected by Holm over all
@@ -114,11 +110,6 @@ def csv_table(
 ) -> pd.DataFrame:
     """All numbers of a table, a row an aspect.
 
-    Args:
-        table (str): Its name.
-        cells (Sequence[Measured]): Its cells.
-        verdicts (Verdicts): Of these.
-
     Returns:
         pd.DataFrame: ``verdict`` is the column's, ``aspect_verdict`` that of
         the row alone; ``pvalue`` is one-sided but for C3's agreement, and
@@ -133,36 +124,25 @@ def csv_table(
             images=one.images,
             classes=one.classes,
         )
-        value, low, high, p = one.input_excess
+        excess = one.input_excess._asdict()
         rows.append(
-            dict(
-                names,
-                claim='input images',
-                aspect='concentrated',
-                value=value,
-                low=low,
-                high=high,
-                pvalue=p,
-            )
+            dict(names, claim='input images', aspect='concentrated', **excess)
         )
         for column, verdict in verdicts[one.cell].items():
             for finding in verdict.findings:
-                row = finding.row()
+                test = finding.test
                 rows.append(
                     dict(
                         names,
                         claim=column,
                         verdict=verdict.verdict,
-                        aspect=row['aspect'],
-                        aspect_verdict=row['verdict'],
-                        statistic=row['statistic'],
-                        n=row['n'],
-                        value=row['value'],
-                        low=row['low'],
-                        high=row['high'],
-                        pvalue=row['pvalue'],
-                        holm_p=row['corrected'],
-                        remark=row['remark'],
+                        aspect=test.aspect,
+                        aspect_verdict=finding.verdict,
+                        statistic=test.statistic,
+                        n=test.n,
+                        **test.estimate._asdict(),
+                        holm_p=finding.corrected,
+                        remark=test.remark,
                     )
                 )
     frame = pd.DataFrame(rows)

@@ -1,17 +1,17 @@
 """Two networks on the same images: layers side by side, and differences."""
 
 import math
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from ...measure.circular_tests import holm
-from ...measure.estimate import NORMAL_QUANTILE, Estimate
+from ...measure.estimate import NORMAL_QUANTILE, UNKNOWN, Estimate
 from ...options import Count, checked
+from .judging import UNDECIDED, Finding
 from .layer import LayerFinding
 from .paired_statistics import STATISTICS, Drawn, statistics_of
 from .survey import Survey
-from .verdicts import UNDECIDED, Finding
 
 HIGHER, LOWER, ALIKE = 'higher', 'lower', 'no difference shown'
 
@@ -87,6 +87,12 @@ class Difference(NamedTuple):
         """Whether one of the networks is shown to have more."""
         return self.verdict in (HIGHER, LOWER)
 
+    @property
+    def words(self) -> str:
+        """The verdict, and why it is undecided."""
+        why = f' ({self.obstacle})' if self.obstacle else ''
+        return f'{self.verdict}{why}'
+
 
 class Comparison(NamedTuple):
     """A second network beside the one that is analysed.
@@ -108,15 +114,26 @@ class Comparison(NamedTuple):
     alpha: float
     resamples: int
 
+    def rows(self, pair: Pair) -> List[Difference]:
+        """The differences of one pair of layers."""
+        name = pair.first.name
+        return [row for row in self.differences if row.first_layer == name]
+
+    def titles(self, facts: Dict[str, str]) -> Tuple[str, str]:
+        """Both networks' names, with their weights where the names are one."""
+        first, second = facts, self.facts
+        if first['network'] != second['network']:
+            return first['network'], second['network']
+        one, other = (
+            f'{f["network"]} ({f["weights"]})' for f in (first, second)
+        )
+        return one, other
+
 
 def match_layers(
     first: Sequence[LayerFinding], second: Sequence[LayerFinding]
 ) -> List[Pair]:
     """Layers of the same name, and the others by their order.
-
-    Args:
-        first (Sequence[LayerFinding]): From the first module to the last.
-        second (Sequence[LayerFinding]): Likewise.
 
     Returns:
         List[Pair]: In the order of ``first``. Others are matched from the
@@ -128,13 +145,16 @@ def match_layers(
     rest = [layer for layer in first if layer.name not in names]
     others = [layer for layer in second if layer.name not in names]
     partner = {own.name: other for own, other in zip(rest[::-1], others[::-1])}
-    pairs = []
-    for layer in first:
-        if layer.name in names:
-            pairs.append(Pair(layer, by_name[layer.name], 'name'))
-        elif layer.name in partner:
-            pairs.append(Pair(layer, partner[layer.name], 'order'))
-    return pairs
+    partner.update({name: by_name[name] for name in names})
+    return [
+        Pair(
+            layer,
+            partner[layer.name],
+            'name' if layer.name in names else 'order',
+        )
+        for layer in first
+        if layer.name in partner
+    ]
 
 
 def _spread(draws: np.ndarray) -> float:
@@ -145,7 +165,7 @@ def _spread(draws: np.ndarray) -> float:
 def _normal(value: float, error: float) -> Estimate:
     """Normal interval and two-sided p-value about 0."""
     if not error > 1e-12 or not math.isfinite(value):
-        return Estimate(value, math.nan, math.nan, math.nan)
+        return UNKNOWN._replace(value=value)
     half = NORMAL_QUANTILE * error
     pvalue = math.erfc(abs(value) / error / math.sqrt(2))
     return Estimate(value, value - half, value + half, pvalue)

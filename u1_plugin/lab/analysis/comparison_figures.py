@@ -13,35 +13,22 @@ from matplotlib.ticker import MaxNLocator
 from ...measure.estimate import NORMAL_QUANTILE
 from ..markup import mathtext
 from .comparison import Comparison, Difference, Pair
-from .comparison_table import titles
-from .drawing import BLUE, ORANGE, grid, shown_name, title_of
-from .layer import LayerFinding
+from .drawing import BLUE, ORANGE, draw_map, grid, shown_name, title_of
 from .paired_statistics import STATISTICS
 
 _NAMES = ('analysed', 'against')
 
 
 def map_pairs(pairs: Sequence[Pair]) -> Figure:
-    """Mean energy of both networks, each pair on one scale.
-
-    Args:
-        pairs (Sequence[Pair]): A column each.
-    """
+    """Mean energy of both networks, a column and one scale a pair."""
     columns = max(len(pairs), 1)
     figure = Figure(figsize=(2.8 * columns + 0.9, 7.0), layout='constrained')
     axes = figure.subplots(2, columns, squeeze=False)
     for column, pair in enumerate(pairs):
-        layers: List[LayerFinding] = [pair.first, pair.second]
-        most = max(float(layer.energy.mean_map.max()) for layer in layers)
-        for row, layer in enumerate(layers):
-            ax, mean = axes[row, column], layer.energy.mean_map
-            height, width = mean.shape
-            extent = (-width / 2, width / 2, -height / 2, height / 2)
-            image = ax.imshow(
-                mean, cmap='cividis', extent=extent, vmin=0, vmax=most
-            )
-            ax.plot(0, 0, '+', color='white', ms=14, mew=3)
-            ax.plot(0, 0, '+', color='black', ms=11, mew=1.2)
+        most = max(layer.energy.mean_map.max() for layer in pair[:2])
+        for row, layer in enumerate(pair[:2]):
+            ax = axes[row, column]
+            image = draw_map(ax, layer, most)
             ax.set_title(title_of(layer), fontsize=9.5)
             if column == 0:
                 ax.set_ylabel(f'{_NAMES[row]}: y (pixels)')
@@ -53,22 +40,17 @@ def map_pairs(pairs: Sequence[Pair]) -> Figure:
 
 
 def profile_pairs(pairs: Sequence[Pair]) -> Figure:
-    """Radial profiles of both networks with their 95 % intervals.
-
-    Args:
-        pairs (Sequence[Pair]): A panel each.
-    """
+    """Radial profiles of both networks with their 95 % intervals."""
     figure, axes = grid(max(len(pairs), 1), 3.2)
     for ax, pair in zip(axes, pairs):
         ax.axhline(1, color='0.5', lw=1, ls=':', label='uniform')
         styles = zip(pair[:2], _NAMES, (BLUE, ORANGE), 'o^', ('-', '--'))
         for layer, name, color, marker, line in styles:
             summary = layer.energy
-            error = np.sqrt(np.diag(summary.covariance) / summary.n)
             ax.errorbar(
                 summary.rings.radius,
                 summary.profile,
-                NORMAL_QUANTILE * error,
+                NORMAL_QUANTILE * summary.profile_error,
                 fmt=marker,
                 ls=line,
                 color=color,
@@ -89,11 +71,7 @@ def profile_pairs(pairs: Sequence[Pair]) -> Figure:
 
 
 def difference_panels(comparison: Comparison) -> Figure:
-    """Every statistic's difference, layer by layer, with its interval.
-
-    Args:
-        comparison (Comparison): A panel a statistic, a row a pair of layers.
-    """
+    """A panel a statistic: its difference and interval, a row a pair."""
     by_name: Dict[str, List[Difference]] = {}
     for row in comparison.differences:
         by_name.setdefault(row.statistic, []).append(row)
@@ -134,14 +112,9 @@ def _draw_difference(ax, place: int, row: Difference) -> None:
 def pictures_of(
     facts: Dict[str, str], comparison: Comparison
 ) -> Dict[str, Figure]:
-    """All pictures of a comparison.
-
-    Args:
-        facts (Dict[str, str]): Of the first network.
-        comparison (Comparison): Of both.
-    """
+    """All pictures of a comparison; the facts are the first network's."""
     differences = difference_panels(comparison)
-    first, second = (mathtext(t, 60) for t in titles(facts, comparison))
+    first, second = (mathtext(t, 60) for t in comparison.titles(facts))
     differences.suptitle(f'{first} less {second}', fontsize=11)
     return dict(
         maps=map_pairs(comparison.pairs),

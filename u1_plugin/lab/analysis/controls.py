@@ -3,44 +3,51 @@
 import copy
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+import numpy as np
+import torch
+
+from ...geometry import fourier_basis
 from ...measure.estimate import Estimate
-from ...measure.information import class_dependence
+from ...measure.information import class_dependence, mutual_information
 from ...measure.profile import concentration, symmetry
-from .layer import LayerFinding
-from .moment_controls import (
-    SHIFT,
-    Centring,
-    Shift,
-    Turn,
-    centring_of,
-    quarter_turn,
-    shift_right,
-    shifts_of,
-    turns_of,
-)
-from .shuffles import Shuffle, shuffles_of
+from ...options import Count, Seed, checked
+from .images import subset_index
+from .layer import LayerFinding, angle_sums, project
+from .moment_controls import Centring, Shift, Turn
 from .sources import Network, set_padding, untrained_twin
 from .survey import JUDGED
 
-__all__ = [
-    'Centring',
-    'Controls',
-    'SHIFT',
-    'Shift',
-    'Shuffle',
-    'Turn',
-    'Variant',
-    'centring_of',
-    'changed_networks',
-    'quarter_turn',
-    'shift_right',
-    'shifts_of',
-    'shuffles_of',
-    'turns_of',
-    'variants_of',
-]
-
 _PERMUTATIONS = 999
+
+#: Images whose channels are shuffled, at most.
+_SHUFFLED = 2000
+
+
+class Shuffle(NamedTuple):
+    """The Fourier plane when the channels come in another order.
+
+    Attributes:
+        layer (str): Where.
+        own (float): Information of the centred Fourier angle in the network's
+            own order, nats.
+        median (float): Of one random order for all images.
+        low (float): 2.5 % of these orders lie below.
+        high (float): 2.5 % lie above.
+        rank (float): Share of the orders with at least ``own``; NaN where no
+            image has an angle, as the others then.
+        scrambled (float): With an order of its own for each image, nats: no
+            feature is left.
+        chance (float): The same with permuted labels, mean, nats.
+    """
+
+    layer: str
+    own: float
+    median: float
+    low: float
+    high: float
+    rank: float
+    scrambled: float
+    chance: float
 
 
 class Variant(NamedTuple):
@@ -82,14 +89,13 @@ def variants_of(
     """The claims' statistics of every layer of one pass."""
     rows = []
     for layer in layers:
-        information = {}
-        if labelled:
-            for plane in JUDGED:
-                if plane not in layer.planes:
-                    continue  # grey input has no hue
-                table = layer.planes[plane].table
-                found = class_dependence(table, _PERMUTATIONS)
-                information[plane] = found.information_share
+        information = {
+            plane: class_dependence(
+                layer.planes[plane].table, _PERMUTATIONS
+            ).information_share
+            for plane in JUDGED
+            if labelled and plane in layer.planes  # grey input has no hue
+        }
         rows.append(
             Variant(
                 name,
@@ -108,11 +114,8 @@ def changed_networks(
 ) -> Dict[str, Network]:
     """The network with one thing changed at a time.
 
-    Args:
-        network (Network): As analysed.
-        seed (int): Of the untrained twin.
-        is_untrained (bool): The network is one itself.
-        padding (str, optional): It pads so already; no other is tried then.
+    An untrained network has no such twin, and one that pads otherwise already
+    is tried with no other padding.
     """
     found = {}
     if not is_untrained:
@@ -128,3 +131,55 @@ def changed_networks(
             continue  # nothing pads with zeros
         found[f'padding {mode}'] = changed
     return found
+
+
+@checked()
+def shuffles_of(
+    layer: LayerFinding,
+    labels: np.ndarray,
+    classes: Count,
+    orders: Count = 99,
+    seed: Seed = 0,
+) -> Shuffle:
+    """Information of the centred Fourier angle with the channels shuffled.
+
+    Args:
+        layer (LayerFinding): Of a network's layer.
+        labels (np.ndarray): ``(N,)``.
+        classes (int): K.
+        orders (int): Random orders, each the same for all images.
+        seed (int): Of the orders.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = subset_index(len(labels), _SHUFFLED)
+    vectors, labels = np.array(layer.vectors[chosen]), labels[chosen]
+    basis = fourier_basis(layer.channels, torch.float64).numpy()
+
+    def table(units, plane, center):
+        moments = project(units, plane, center)
+        return angle_sums(moments, labels, classes).state()['table']
+
+    own = table(vectors, basis, layer.center)
+    value = float(mutual_information(own))
+    # Shuffling the plane's columns shuffles the channels back.
+    planes = (basis[:, rng.permutation(layer.channels)] for _ in range(orders))
+    others = np.array(
+        [
+            mutual_information(table(vectors, plane, layer.center))
+            for plane in planes
+        ]
+    )
+    scrambled = rng.permuted(vectors, axis=1)
+    nothing = table(scrambled, basis, np.nanmean(scrambled, 0))
+    return Shuffle(
+        layer.name,
+        value,
+        float(np.median(others)),
+        *(float(v) for v in np.percentile(others, (2.5, 97.5))),
+        float(np.mean(np.where(np.isnan(value), value, others >= value))),
+        float(mutual_information(nothing)),
+        class_dependence(nothing, _PERMUTATIONS, resamples=2).chance,
+    )

@@ -1,6 +1,7 @@
-"""What all pictures of an analysis share: colours, names, panels."""
+"""What pictures and pages of an analysis share: colours, names, numbers."""
 
 import io
+import math
 from typing import Optional
 
 from matplotlib.figure import Figure
@@ -11,7 +12,6 @@ from .layer import LayerFinding
 
 #: Blue and orange of Okabe and Ito.
 BLUE, ORANGE = '#0072B2', '#D55E00'
-
 
 #: Panels side by side.
 COLUMNS = 3
@@ -59,7 +59,32 @@ def grid(count: int, height: float, projection: Optional[str] = None):
     return figure, axes[:count]
 
 
-def number_text(estimate: Estimate) -> str:
-    """Value and interval for a title."""
-    low, high = estimate.low, estimate.high
-    return f'{estimate.value:.2f} [{low:.2f}, {high:.2f}]'
+def draw_map(ax, layer: LayerFinding, most: Optional[float] = None):
+    """Mean energy with a cross on the optical axis, which is 0; y is up."""
+    mean = layer.energy.mean_map
+    height, width = mean.shape
+    # Half a pixel beyond the centres.
+    extent = (-width / 2, width / 2, -height / 2, height / 2)
+    image = ax.imshow(mean, cmap='cividis', extent=extent, vmin=0, vmax=most)
+    ax.plot(0, 0, '+', color='white', ms=14, mew=3)
+    ax.plot(0, 0, '+', color='black', ms=11, mew=1.2)
+    return image
+
+
+def show_number(value: float, digits: int = 3) -> str:
+    """A number for readers; a dash where there is none."""
+    return '–' if math.isnan(value) else f'{value:.{digits}f}'
+
+
+def show_estimate(estimate: Estimate, digits: int = 3) -> str:
+    """Value and interval."""
+    numbers = estimate.value, estimate.low, estimate.high
+    value, low, high = (show_number(number, digits) for number in numbers)
+    return value if '–' in (value, low, high) else f'{value} [{low}, {high}]'
+
+
+def show_pvalue(value: float) -> str:
+    """A p-value; tiny ones as a bound."""
+    if math.isnan(value):
+        return '–'
+    return '< 0.001' if value < 0.001 else f'{value:.3f}'

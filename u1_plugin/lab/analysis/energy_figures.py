@@ -1,44 +1,31 @@
 """Pictures of where the energy lies."""
 
-from typing import Optional, Sequence
+from typing import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ...extras import needs
-from ...measure.estimate import CONFIDENCE
-from ...measure.profile import Sombrero, fit_sombrero
+from ...measure.estimate import NORMAL_QUANTILE
+from ...measure.sombrero import fit_if_rings
 from .drawing import (
     BLUE,
     COLUMNS,
     ORANGE,
+    draw_map,
     grid,
-    number_text,
+    show_estimate,
     shown_name,
     title_of,
 )
 from .layer import LayerFinding
 
-with needs('lab'):
-    from scipy import stats
-
 
 def energy_maps(layers: Sequence[LayerFinding]) -> Figure:
-    """Mean energy of every layer; 1 is the uniform distribution.
-
-    Args:
-        layers (Sequence[LayerFinding]): One panel each, each on its own scale.
-    """
+    """Mean energy of every layer, each on its own scale; 1 is uniform."""
     figure, axes = grid(len(layers), 3.2)
     for number, (ax, layer) in enumerate(zip(axes, layers)):
-        mean = layer.energy.mean_map
-        height, width = mean.shape
-        # Half a pixel beyond the centres; the optical axis is 0, y is up.
-        extent = (-width / 2, width / 2, -height / 2, height / 2)
-        image = ax.imshow(mean, cmap='cividis', extent=extent, vmin=0)
-        ax.plot(0, 0, '+', color='white', ms=14, mew=3)
-        ax.plot(0, 0, '+', color='black', ms=11, mew=1.2)
+        image = draw_map(ax, layer)
         ax.set(
             title=title_of(layer),
             xlabel='x from the optical axis (pixels)',
@@ -49,25 +36,14 @@ def energy_maps(layers: Sequence[LayerFinding]) -> Figure:
     return figure
 
 
-def _fit(layer: LayerFinding) -> Optional[Sombrero]:
-    return fit_sombrero(layer.energy) if len(layer.energy.profile) > 2 else None
-
-
 def radial_profiles(
     layers: Sequence[LayerFinding], data: LayerFinding
 ) -> Figure:
-    """Energy by distance from the axis, with the fitted Sombrero.
-
-    Args:
-        layers (Sequence[LayerFinding]): One panel each.
-        data (LayerFinding): The input image, drawn for comparison.
-    """
+    """Energy by distance from the axis, with the fit and the input image's."""
     figure, axes = grid(len(layers), 3.7)
-    quantile = stats.norm.ppf((1 + CONFIDENCE) / 2)
     for ax, layer in zip(axes, layers):
-        summary, fit = layer.energy, _fit(layer)
+        summary, fit = layer.energy, fit_if_rings(layer.energy)
         radius = summary.rings.radius
-        error = quantile * np.sqrt(np.diag(summary.covariance) / summary.n)
         ax.axhline(1, color='0.5', lw=1, ls=':', label='uniform')
         ax.plot(
             data.energy.rings.radius,
@@ -80,7 +56,7 @@ def radial_profiles(
         ax.errorbar(
             radius,
             summary.profile,
-            error,
+            NORMAL_QUANTILE * summary.profile_error,
             fmt='o',
             color=BLUE,
             ms=5,
@@ -89,14 +65,14 @@ def radial_profiles(
         )
         if fit:
             r = np.linspace(0, radius[-1], 100)
-            curve, band = fit.curve(r), quantile * fit.curve_error(r)
+            curve, band = fit.curve(r), NORMAL_QUANTILE * fit.curve_error(r)
             ax.plot(r, curve, color=ORANGE, lw=1.8, label='fit')
             ax.fill_between(
                 r, curve - band, curve + band, color=ORANGE, alpha=0.25, lw=0
             )
             ax.set_title(
-                f'{shown_name(layer.name)}\na = {number_text(fit.a)}\n'
-                f'b = {number_text(fit.b)}\nc = {number_text(fit.c)}',
+                f'{shown_name(layer.name)}\na = {show_estimate(fit.a, 2)}\n'
+                f'b = {show_estimate(fit.b, 2)}\nc = {show_estimate(fit.c, 2)}',
                 fontsize=9.5,
             )
         else:
@@ -112,7 +88,7 @@ def radial_profiles(
 
 def sombrero_surfaces(layers: Sequence[LayerFinding]) -> Figure:
     """The fitted ``V(r)`` turned about the axis, over the measured rings."""
-    fitted = [(layer, _fit(layer)) for layer in layers]
+    fitted = [(layer, fit_if_rings(layer.energy)) for layer in layers]
     fitted = [(layer, fit) for layer, fit in fitted if fit]
     figure, axes = grid(max(len(fitted), 1), 3.6, '3d')
     turn = np.linspace(0, 2 * np.pi, 61)

@@ -136,15 +136,11 @@ def _classes(step: float, spread: float, permutations: int) -> Draw:
 def _planes(
     spread: float, noise: Optional[float], permutations: int, turn: int = 1
 ) -> Draw:
-    """Class angles in two planes.
+    """Class angles in two planes, of which the second may turn against.
 
-    Args:
-        spread (float): Of the classes in the first plane, von Mises' kappa; 0
-            is all around the circle.
-        noise (float, optional): Of the second about the first, kappa; None
-            says that they have nothing to do with each other.
-        permutations (int): Of the test.
-        turn (int): -1 has the second plane turn against the first.
+    Von Mises' kappa is ``spread`` for the classes, 0 is all around the circle,
+    and ``noise`` for the second plane about the first; None says that they
+    have nothing to do with each other.
     """
 
     def draw(rng: np.random.Generator, n: int) -> List[Test]:
@@ -220,11 +216,7 @@ def _energy_scenarios() -> List[Scenario]:
 
 
 def scenarios(permutations: int = 199) -> List[Scenario]:
-    """All of them.
-
-    Args:
-        permutations (int): Of every permutation test.
-    """
+    """All of them."""
     found = _energy_scenarios()
     for truth, holds, n, step, spread in (
         ('no angle at all', False, 20, 0.0, 0.0),
@@ -251,12 +243,7 @@ def scenarios(permutations: int = 199) -> List[Scenario]:
 
 
 def verdict_of(tests: Sequence[Test], least: Optional[float] = None) -> str:
-    """Of one claim, its tests judged together.
-
-    Args:
-        tests (Sequence[Test]): Of one data set.
-        least (float, optional): In place of the least effects above 0.
-    """
+    """Of one claim, with another least effect in place of those above 0."""
     if least is not None:
         tests = [t._replace(least=least) if t.least > 0 else t for t in tests]
     return claim_verdict(judge(dict(data=tests)))

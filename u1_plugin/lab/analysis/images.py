@@ -130,12 +130,6 @@ def prepare_image(
 ) -> dict:
     """One image as a batch, prepared as the network's test images are.
 
-    Args:
-        config (Config): Of the network, for its test pipeline.
-        file (Path): The image.
-        size (int, optional): See :func:`make_dataset`.
-        channels (int): See :func:`make_dataset`.
-
     Raises:
         ValueError: If the file is no image.
     """

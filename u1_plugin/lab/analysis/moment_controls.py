@@ -102,11 +102,7 @@ def turns_of(
 ) -> List[Turn]:
     """Compare the image angles of turned images with those of the images.
 
-    Args:
-        before (Survey): Of all images.
-        after (Survey): Of the turned ones among them.
-        degrees (int): Of the turn.
-        index (np.ndarray): Which these are, ``(n,)``.
+    ``index``, ``(n,)``, says which of the images were turned.
     """
     rows = []
     for first, second in zip(before.layers, after.layers):
@@ -160,9 +156,7 @@ def shifts_of(before: Survey, after: Survey, index: np.ndarray) -> List[Shift]:
 def centring_of(found: Survey, images: Count = 1000) -> List[Centring]:
     """Where the energy lies on average, against the images' own.
 
-    Args:
-        found (Survey): Its first layer is the input image.
-        images (int): The correlation is taken over so many at most.
+    The first layer is the input image; so many images at most are correlated.
     """
     rows = []
     chosen = subset_index(len(found.labels), images)

@@ -10,23 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...measure.circular_tests import known_pairs
 from ...measure.collapse import Collapse, check_features, collapse_of
-from ...measure.correlations import toroidal
+from ...measure.correlations import known_pairs, toroidal
 from ...measure.information import (
     class_dependence,
+    entropy_of,
     mutual_information,
     table_between_share,
 )
-from ...measure.profile import (
-    concentration,
-    fit_sombrero,
-    rotational_symmetry,
-    symmetry,
-)
-from ...measure.sombrero import height_rows, trough_ring
-from .layer import LayerFinding
-from .resampling import image_weights
+from ...measure.profile import concentration, rotational_symmetry, symmetry
+from ...measure.sombrero import fit_sombrero, height_rows, trough_ring
+from .layer import LayerFinding, image_weights
 from .survey import JUDGED
 from .verdicts import few_classes, few_images
 
@@ -70,16 +64,17 @@ def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
     summary, maps = layer.energy, layer.resampled
     rings = summary.rings
     flat = maps.reshape(len(maps), -1)
-    one_hot = np.eye(len(rings.pixels))[rings.index.ravel()]
-    profiles = flat @ (one_hot / one_hot.sum(0))
+    profiles = flat @ rings.means()
     found = concentration(summary)
-    inside = np.round(rings.edge - max(found.radius, rings.edge[0]), 9) <= 0
-    weights = np.where(inside, rings.pixels, 0) / rings.pixels.sum()
+    weights = rings.within(found.radius)
     own = {
         'concentration': Drawn(
             found.excess.value, profiles @ weights - found.uniform
         ),
-        'symmetry': Drawn(symmetry(summary).value, _symmetries(maps)),
+        'symmetry': Drawn(
+            symmetry(summary).value,
+            rotational_symmetry(torch.from_numpy(maps)).numpy(),
+        ),
     }
     if len(rings.pixels) >= 4:
         value = _heights(layer, summary.profile)
@@ -88,10 +83,6 @@ def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
             own[name] = Drawn(float(value[place]), draws[:, place])
     few = few_images(summary.n)
     return {name: drawn._replace(obstacle=few) for name, drawn in own.items()}
-
-
-def _symmetries(maps: np.ndarray) -> np.ndarray:
-    return rotational_symmetry(torch.from_numpy(maps)).numpy()
 
 
 def _heights(layer: LayerFinding, profile: np.ndarray) -> np.ndarray:
@@ -103,14 +94,7 @@ def _heights(layer: LayerFinding, profile: np.ndarray) -> np.ndarray:
 
 
 class _Angles:
-    """Angles of a layer in one plane, by class, for resampling.
-
-    Args:
-        moments (np.ndarray): ``(N, 2)``.
-        labels (np.ndarray): ``(N,)``.
-        classes (int): K.
-        bins (int): Of the table.
-    """
+    """Angles of moments ``(N, 2)`` in one plane, by class, for resampling."""
 
     def __init__(
         self, moments: np.ndarray, labels: np.ndarray, classes: int, bins: int
@@ -188,9 +172,7 @@ def _dependence(
             means.append(np.nan)
             continue
         counts = drawn.sum(1)
-        shares = counts[counts > 0] / counts.sum()
-        entropy = -(shares * np.log(shares)).sum()
-        room = entropy - found.chance
+        room = entropy_of(counts / counts.sum()) - found.chance
         value = mutual_information(drawn) - found.chance
         information.append(value / room if room > 0 else np.nan)
         means.append((table_between_share(drawn) - chance) / (1 - chance))
@@ -232,11 +214,6 @@ def layer_collapse(
 
     An image whose map is not finite is left out, as by
     :class:`~u1_plugin.mm.angle_measure.AngleMeasure`.
-
-    Args:
-        layer (LayerFinding): Of a network.
-        labels (np.ndarray): ``(N,)``.
-        classes (int): K.
 
     Returns:
         Collapse, optional: Of the classes with images; None if fewer than two

@@ -65,10 +65,6 @@ def find_pictures(folder: Path, field: str = '--data') -> Pictures:
     of them holds a picture; pictures at any depth of it are of that class.
     Hidden files and folders and files that are no images are passed over.
 
-    Args:
-        folder (Path): To look into.
-        field (str): The option that named it, for messages.
-
     Raises:
         ValueError: If it is no folder or holds no picture, or if pictures lie
             beside a single folder of pictures: either may be meant.
@@ -105,12 +101,7 @@ def find_pictures(folder: Path, field: str = '--data') -> Pictures:
 
 
 class PictureDataset(BaseDataset):
-    """The pictures of :func:`find_pictures`, as MMPretrain reads a data set.
-
-    Args:
-        pictures (Pictures): Which.
-        pipeline (list): Of transforms, or of their configs.
-    """
+    """The pictures of :func:`find_pictures`, as MMPretrain reads a data set."""
 
     def __init__(self, pictures: Pictures, pipeline: list) -> None:
         self.pictures = pictures

@@ -9,8 +9,8 @@ from mmpretrain.datasets import CIFAR10
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
-from ...measure.bottlenecks import run
 from ...mm.data import leaves, reading_files, test_pipeline, type_name
+from .bottlenecks import run
 
 #: Steps of a test pipeline that `--size` takes the place of.
 _GEOMETRIC = ('Resize', 'ResizeEdge', 'CenterCrop', 'EfficientNetCenterCrop')
@@ -84,9 +84,6 @@ def holds_rgb(config: Mapping) -> bool:
 
     CIFAR's arrays do. Its networks know no other order, so pictures of one's
     own are turned to it (MMPretrain's inferencer leaves them as BGR).
-
-    Args:
-        config (Mapping): Of a runner.
     """
     loader = config.get('test_dataloader') or config.get('val_dataloader')
     for leaf in leaves(loader['dataset']) if loader else ():
@@ -159,10 +156,6 @@ def _of_mean(model: nn.Module) -> int:
 @torch.no_grad()
 def first_inputs(model: nn.Module, batch: dict) -> Tensor:
     """A batch as the network takes it, once it has been seen to take it.
-
-    Args:
-        model (nn.Module): A classifier of MMPretrain's, in eval mode.
-        batch (dict): Of its pipeline.
 
     Returns:
         Tensor: ``(B, C, H, W)``, preprocessed.

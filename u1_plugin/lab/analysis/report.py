@@ -2,39 +2,20 @@
 
 import base64
 import json
+import math
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
+import numpy as np
+
+from ...measure.estimate import jsonable
 from .. import markup
-from . import comparison_figures, figures
-from .comparison_table import markdown_table, rows_of, verdict_words
-from .controls import Controls
+from . import angle_figures, comparison_figures, energy_figures
+from .comparison import Comparison
+from .drawing import png, short, show_estimate, show_number, show_pvalue
 from .paired_statistics import STATISTICS
-from .report_files import write_class_angles, write_planes
-from .report_numbers import (
-    Analysis,
-    numbers,
-    show_estimate,
-    show_number,
-    show_pvalue,
-    verdict_table,
-)
-from .survey import INPUT, JUDGED, PLANES
-
-__all__ = [
-    'Analysis',
-    'CLAIMS',
-    'Controls',
-    'numbers',
-    'render',
-    'show_estimate',
-    'show_number',
-    'show_pvalue',
-    'verdict_table',
-    'write_class_angles',
-    'write_planes',
-    'write_report',
-]
+from .report_numbers import Analysis, numbers, verdict_table
+from .survey import INPUT, JUDGED, PLANES, LayerFinding
 
 CLAIMS = dict(
     C1='energy concentrated at, and symmetric about, the optical axis',
@@ -51,22 +32,21 @@ def _pictures(analysis: Analysis) -> dict:
     data, layers = found.layers[0], found.layers[1:]
     names, judged = found.classes, list(JUDGED)
     pictures: Dict[str, Any] = dict(
-        energy=figures.energy_maps(found.layers),
-        profiles=figures.radial_profiles(layers, data),
-        surfaces=figures.sombrero_surfaces(layers),
+        energy=energy_figures.energy_maps(found.layers),
+        profiles=energy_figures.radial_profiles(layers, data),
+        surfaces=energy_figures.sombrero_surfaces(layers),
         layers={},
     )
     for layer in layers:
-        own = pictures['layers'][layer.name] = dict(
-            clouds=figures.moment_clouds(layer, found.labels, names, judged)
-        )
+        clouds = angle_figures.moment_clouds(layer, found.labels, names, judged)
+        own = pictures['layers'][layer.name] = dict(clouds=clouds)
         if names:
-            own['roses'] = figures.polar_histograms(layer, names, judged)
-            own['agreement'] = figures.plane_agreement(
+            own['roses'] = angle_figures.polar_histograms(layer, names, judged)
+            own['agreement'] = angle_figures.plane_agreement(
                 layer, names, judged, analysis.agreement[layer.name]
             )
     if names:
-        pictures['information'] = figures.information_bars(
+        pictures['information'] = angle_figures.information_bars(
             {n: d for n, d in analysis.dependence.items() if n != INPUT},
             analysis.nulls,
         )
@@ -80,22 +60,17 @@ def _pictures(analysis: Analysis) -> dict:
 def _encode(picture: Any) -> Any:
     if isinstance(picture, dict):
         return {key: _encode(part) for key, part in picture.items()}
-    return base64.b64encode(figures.png(picture)).decode()
+    return base64.b64encode(png(picture)).decode()
 
 
 def render(analysis: Analysis, files: Sequence[str]) -> str:
-    """The report as one HTML page that needs no other file.
-
-    Args:
-        analysis (Analysis): What to tell.
-        files (Sequence[str]): Names of the files beside it.
-    """
+    """The report as one HTML page that needs no other file."""
     environment = markup.html()
     environment.filters.update(
         number=show_number,
         estimate=show_estimate,
         pvalue=show_pvalue,
-        short=figures.short,
+        short=short,
     )
     template = environment.from_string(
         Path(__file__).with_name('report.html').read_text(encoding='utf-8')
@@ -109,8 +84,6 @@ def render(analysis: Analysis, files: Sequence[str]) -> str:
         verdicts=verdict_table(analysis.findings),
         pictures=_encode(_pictures(analysis)),
         files=files,
-        rows_of=rows_of,
-        verdict_words=verdict_words,
         statistics=STATISTICS,
         other_verdicts=verdict_table(
             analysis.comparison.findings if analysis.comparison else []
@@ -118,12 +91,79 @@ def render(analysis: Analysis, files: Sequence[str]) -> str:
     )
 
 
+def markdown_table(facts: Dict[str, str], comparison: Comparison) -> str:
+    """The differences as a page of Markdown; the facts are the first's."""
+    first, second = map(markup.markdown, comparison.titles(facts))
+    lines = [
+        f'# {first} against {second}',
+        '',
+        '| layer | against | matched by | statistic | first | second | '
+        'difference | p (Holm) | first is |',
+        '|---|---|---|---|---:|---:|---:|---:|---|',
+    ]
+    remarks = []
+    for pair in comparison.pairs:
+        one, other = (markup.markdown(short(own.name)) for own in pair[:2])
+        for row in comparison.rows(pair):
+            estimates = ' | '.join(
+                show_estimate(own) if math.isfinite(own.value) else '–'
+                for own in (row.first, row.second, row.difference)
+            )
+            lines.append(
+                f'| {one} | {other} | {pair.how} '
+                f'| {": ".join(STATISTICS[row.statistic])} | {estimates} '
+                f'| {show_pvalue(row.corrected)} | {row.words} |'
+            )
+        if pair.remark:
+            remarks.append(f'\n{one} against {other}: {pair.remark}.')
+    return '\n'.join([*lines, *remarks]) + '\n'
+
+
+def write_planes(folder: Path, layer: LayerFinding) -> Path:
+    """The PCA plane and the centre, as ``FeaturePlane(file=...)`` reads them.
+
+    Returns:
+        Path: Of the ``.npz`` file in ``folder``.
+    """
+    file = folder / f'{markup.file_name(layer.name)}.npz'
+    np.savez(
+        file,
+        basis=layer.basis.astype(np.float32),
+        center=layer.center.astype(np.float32),
+    )
+    return file
+
+
+def write_class_angles(
+    folder: Path, layer: LayerFinding, classes: Sequence[str], plane: str
+) -> Optional[Path]:
+    """Class angles as ``ClassAngles(mode='file', file=...)`` reads them.
+
+    Returns:
+        Path: Of the JSON file; None if a class has no image with an angle,
+        for which nothing was measured.
+    """
+    summary = layer.planes[plane]
+    if not np.isfinite(summary.mean).all():
+        return None
+    file = folder / f'{markup.file_name(layer.name)}.{plane}.json'
+    content = dict(
+        class_angles=np.mod(summary.mean, 2 * np.pi),
+        half_width=summary.half_width,
+        resultant_length=summary.length,
+        images=summary.count,
+        classes=list(classes),
+        layer=layer.name,
+        plane=plane,
+    )
+    file.write_text(json.dumps(jsonable(content), indent=1))
+    return file
+
+
 def write_report(folder: Path, analysis: Analysis) -> None:
     """``report.html``, ``numbers.json``, ``planes`` and ``class_angles``.
 
-    Args:
-        folder (Path): An existing, empty folder.
-        analysis (Analysis): What to tell.
+    The folder is an existing, empty one.
     """
     classes = analysis.survey.classes
     for name in ('planes', 'class_angles') if classes else ('planes',):

@@ -1,19 +1,18 @@
 """What a report tells, and its numbers: for readers and as JSON."""
 
-import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from ...measure.collapse import Collapse
-from ...measure.estimate import Estimate
+from ...measure.estimate import Estimate, jsonable
 from ...measure.information import Dependence
-from ...measure.profile import concentration, fit_sombrero, symmetry
-from ...measure.sombrero import heights
+from ...measure.profile import concentration, symmetry
+from ...measure.sombrero import fit_if_rings, heights
 from .comparison import Comparison
 from .controls import Controls
+from .judging import Finding, claim_verdict
 from .survey import LayerFinding, Survey
-from .verdicts import Finding, claim_verdict
 
 
 class Analysis(NamedTuple):
@@ -48,29 +47,6 @@ class Analysis(NamedTuple):
     comparison: Optional[Comparison] = None
 
 
-def show_number(value: float, digits: int = 3) -> str:
-    """A number for readers; a dash where there is none."""
-    return '–' if math.isnan(value) else f'{value:.{digits}f}'
-
-
-def show_estimate(estimate: Estimate, digits: int = 3) -> str:
-    """Value and interval."""
-    if math.isnan(estimate.value):
-        return '–'
-    text = show_number(estimate.value, digits)
-    if math.isnan(estimate.low) or math.isnan(estimate.high):
-        return text
-    low, high = (f'{v:.{digits}f}' for v in (estimate.low, estimate.high))
-    return f'{text} [{low}, {high}]'
-
-
-def show_pvalue(value: float) -> str:
-    """A p-value; tiny ones as a bound."""
-    if math.isnan(value):
-        return '–'
-    return '< 0.001' if value < 0.001 else f'{value:.3f}'
-
-
 def verdict_table(findings: Sequence[Finding]) -> List[dict]:
     """One row a layer: verdict of each claim, and what spoke for it."""
     rows: Dict[str, dict] = {}
@@ -87,26 +63,9 @@ def verdict_table(findings: Sequence[Finding]) -> List[dict]:
     return list(rows.values())
 
 
-def jsonable(value: Any) -> Any:
-    """Numbers, lists and mappings; NaN becomes null."""
-    if isinstance(value, dict):
-        return {str(key): jsonable(part) for key, part in value.items()}
-    if hasattr(value, '_asdict'):
-        return jsonable(value._asdict())
-    if isinstance(value, np.ndarray):
-        return jsonable(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [jsonable(part) for part in value]
-    if isinstance(value, np.generic):
-        return jsonable(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def _layer_numbers(layer: LayerFinding, labelled: bool) -> dict:
     summary = layer.energy
-    fit = fit_sombrero(summary) if len(summary.profile) > 2 else None
+    fit = fit_if_rings(summary)
     return dict(
         name=layer.name,
         channels=layer.channels,

@@ -8,22 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from ...extras import needs
-from ...measure.bottlenecks import find_bottlenecks
 from ...measure.estimate import Estimate
 from ...measure.information import class_dependence, permutation_null
 from ...mm.classifiers import num_classes_of
+from .bottlenecks import find_bottlenecks
 from .built_in import BUILT_IN
-from .controls import (
-    Controls,
-    centring_of,
-    changed_networks,
-    quarter_turn,
-    shift_right,
-    shifts_of,
-    shuffles_of,
-    turns_of,
-    variants_of,
-)
+from .controls import Controls, changed_networks, shuffles_of, variants_of
 from .images import (
     Images,
     class_names,
@@ -33,18 +23,19 @@ from .images import (
     subset,
     subset_index,
 )
+from .judging import judge
 from .layer import COLOUR
+from .moment_controls import (
+    centring_of,
+    quarter_turn,
+    shift_right,
+    shifts_of,
+    turns_of,
+)
 from .paired_statistics import layer_collapse
 from .preparation import first_inputs, input_channels
 from .sources import Network, load_network, set_padding
-from .survey import JUDGED, Survey, survey
-from .verdicts import (
-    Test,
-    angle_tests,
-    concentration_tests,
-    judge,
-    sombrero_tests,
-)
+from .survey import JUDGED, Survey, survey, tests_of
 
 with needs('lab'):
     from rich.console import Console
@@ -52,16 +43,7 @@ with needs('lab'):
 
 
 class Runner:
-    """Runs networks over the chosen images and layers.
-
-    Args:
-        args (argparse.Namespace): Of the command line.
-        dataset (Images): All of them.
-        layers (List[str]): Names of modules.
-        classes (List[str], optional): Of the images.
-        scratch (Path): An existing folder for stored vectors.
-        resamples (int): Of the images, for a comparison.
-    """
+    """Runs networks over the chosen images and layers."""
 
     def __init__(
         self,
@@ -148,20 +130,6 @@ def run_controls(
     )
     shifts = shifts_of(found, shifted, runner.index)
     return Controls(centring, shuffles, variants, turns, shifts)
-
-
-def tests_of(found: Survey, permutations: int) -> Dict[str, List[Test]]:
-    """All questions to the network's layers, by layer."""
-    tests = {}
-    for layer in found.layers[1:]:
-        own = concentration_tests(layer.energy) + sombrero_tests(layer.energy)
-        if found.classes is not None:
-            planes = {
-                name: layer.planes[plane] for plane, name in JUDGED.items()
-            }
-            own += angle_tests(planes, permutations)
-        tests[layer.name] = own
-    return tests
 
 
 def findings_of(args: argparse.Namespace, found: Survey) -> Dict[str, Any]:

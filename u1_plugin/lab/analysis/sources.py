@@ -218,12 +218,7 @@ def untrained_twin(network: Network, seed: int) -> Network:
 
 
 class _SamePadding:
-    """TensorFlow's ``SAME`` convolution with another padding than zeros.
-
-    Args:
-        conv (nn.Conv2d): Its weights are used.
-        mode (str): One of :data:`PADDINGS`.
-    """
+    """TensorFlow's ``SAME`` convolution with another padding than zeros."""
 
     def __init__(self, conv: nn.Conv2d, mode: str) -> None:
         self.conv, self.mode = conv, mode

@@ -1,18 +1,19 @@
 """Measures every chosen layer of a network in one pass over the images."""
 
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ...measure.bottlenecks import run
-from ...measure.naming import written_as
-from ...measure.probe import class_labels
+from ...measure.probe_options import class_labels, written_as
 from ...nn.taps import MapCollector
+from .bottlenecks import run
+from .judging import Test
 from .layer import COLOUR, INPUT, PLANES, LayerFinding, LayerState
+from .verdicts import angle_tests, concentration_tests, sombrero_tests
 
 #: The two planes of a verdict, and what tests call them.
 JUDGED = dict(image='image', pca_centred='PCA feature')
@@ -86,15 +87,12 @@ def survey(
             may say by ``rgb=True`` that three channels are no BGR.
         layers (Sequence[str]): Names of modules that give maps.
         folder (Path): An empty folder for the stored vectors.
-        classes (Sequence[str], optional): Names of the classes; None says
-            that the images have no labels.
+        classes (Sequence[str], optional): None says that the images have no
+            labels.
         orthant (str): ``rho`` of every layer.
-        token_grid (str, optional): See
-            :class:`~u1_plugin.nn.taps.MapCollector`.
         planes (Sequence[str]): Where class statistics are computed, keys of
             :data:`PLANES`.
-        transform (Callable): Of the preprocessed images, for controls; the
-            raw images go through it as well.
+        transform (Callable): Of the images, raw and preprocessed, for controls.
         progress (Callable): Told of the images done.
         resamples (int): Of the mean maps, for a comparison.
 
@@ -141,3 +139,17 @@ def survey(
         labels,
         classes,
     )
+
+
+def tests_of(found: Survey, permutations: int) -> Dict[str, List[Test]]:
+    """All questions to the network's layers, by layer."""
+    tests = {}
+    for layer in found.layers[1:]:
+        own = concentration_tests(layer.energy) + sombrero_tests(layer.energy)
+        if found.classes is not None:
+            planes = {
+                name: layer.planes[plane] for plane, name in JUDGED.items()
+            }
+            own += angle_tests(planes, permutations)
+        tests[layer.name] = own
+    return tests

@@ -38,40 +38,12 @@ import numpy as np
 
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.correlations import fisher_lee_correlation
-from ...measure.estimate import Estimate
+from ...measure.estimate import UNKNOWN, Estimate
 from ...measure.information import class_dependence
-from ...measure.profile import (
-    EnergySummary,
-    concentration,
-    fit_sombrero,
-    symmetry,
-)
-from ...measure.sombrero import heights
+from ...measure.profile import EnergySummary, concentration, symmetry
+from ...measure.sombrero import fit_sombrero, heights
 from ...measure.without_noise import highest_symmetry
-from .judging import (
-    REFUTED,
-    SUPPORTED,
-    UNDECIDED,
-    Finding,
-    Test,
-    claim_verdict,
-    judge,
-)
-
-__all__ = [
-    'Finding',
-    'REFUTED',
-    'SUPPORTED',
-    'Test',
-    'UNDECIDED',
-    'angle_tests',
-    'claim_verdict',
-    'concentration_tests',
-    'few_classes',
-    'few_images',
-    'judge',
-    'sombrero_tests',
-]
+from .judging import Test
 
 #: Fewer images than this decide nothing.
 MIN_IMAGES = 20
@@ -164,13 +136,9 @@ def sombrero_tests(summary: EnergySummary) -> List[Test]:
     both, and the larger p-value counts. A curve that explains too little of
     the sampled profile supports nothing, and refutes the claim only if that
     is not the noise of the images: if the interval of R^2 lies below.
-
-    Args:
-        summary (EnergySummary): Of one layer.
     """
     obstacle, objection, doubt = few_images(summary.n), None, None
-    unknown = Estimate(*[math.nan] * 4)
-    quartic = crown = brim = unknown
+    quartic = crown = brim = UNKNOWN
     rings = len(summary.profile)
     if rings >= 3:
         fit = fit_sombrero(summary)

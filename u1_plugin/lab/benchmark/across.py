@@ -22,7 +22,7 @@ import numpy as np
 from ...measure.estimate import Chance
 from ...options import Count, Seed, checked
 from ..statistics import exact_differences, sign_flip_pvalue
-from .analysis import LEVEL
+from .analysis import shown_by
 from .statistics import Comparison, compare
 
 #: Resamples held in memory at a time.
@@ -37,26 +37,18 @@ _NO_SPREAD = 1e-9
 
 
 class DataSet(NamedTuple):
-    """The pairs of two arms on one data set.
+    """The pairs of two arms on one data set."""
 
-    Attributes:
-        name (str): Of the config: a data set with a network.
-        differences (np.ndarray): ``(n,)``, arm less reference, in points;
-            equal counts of images are equal.
-        ahead (np.ndarray): ``(n, n)``: 1 where the arm's run i is better than
-            the reference's run j, 1/2 where they tie, else 0. Pairs are on
-            the diagonal.
-        slack (float): Sums of differences that differ by no more are equal.
-        means (Tuple[float, float]): Of arm and reference, per cent.
-        comparison (Comparison): Of this data set alone.
-    """
-
-    name: str
+    name: str  # of the config: a data set with a network
+    #: ``(n,)``, arm less reference, in points; equal counts of images are
+    #: equal.
     differences: np.ndarray
+    #: ``(n, n)``: 1 where the arm's run i is better than the reference's run
+    #: j, 1/2 where they tie, else 0. Pairs are on the diagonal.
     ahead: np.ndarray
-    slack: float
-    means: Tuple[float, float]
-    comparison: Comparison
+    slack: float  # sums of differences that differ by no more are equal
+    means: Tuple[float, float]  # of arm and reference, per cent
+    comparison: Comparison  # of this data set alone
 
 
 class Aggregate(NamedTuple):
@@ -68,36 +60,22 @@ class Aggregate(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """A comparison over all data sets, each of which weighs the same.
+    """A comparison over all data sets, each of which weighs the same."""
 
-    Attributes:
-        difference (Comparison): Mean over data sets of the mean paired
-            difference, in points, and the sign-flip test of it; ``n`` counts
-            all pairs, ``sd`` and ``wilcoxon`` are NaN.
-        iqm (Aggregate): Interquartile mean of all paired differences, in
-            points.
-        probability (Aggregate): Probability of improvement, in [0, 1]: the
-            chance that a run of the arm is better than one of the reference
-            of *any* seed, mean over data sets; ties count one half.
-        paired_share (Aggregate): Share of the pairs in which the arm is
-            better, in [0, 1], mean over data sets; ties count one half.
-    """
-
+    #: Mean over data sets of the mean paired difference, in points, and the
+    #: sign-flip test of it; n counts all pairs, sd and wilcoxon are NaN.
     difference: Comparison
-    iqm: Aggregate
+    iqm: Aggregate  # interquartile mean of all paired differences, in points
+    #: In [0, 1]: the chance that a run of the arm is better than one of the
+    #: reference of *any* seed, mean over data sets; ties count one half.
     probability: Aggregate
+    #: Of the pairs in which the arm is better, in [0, 1], mean over data sets;
+    #: ties count one half.
     paired_share: Aggregate
 
 
 class Across(NamedTuple):
-    """One comparison, with all that is known of it.
-
-    Attributes:
-        arm (str): What is compared.
-        reference (str): What it is compared to.
-        sets (List[DataSet]): Those that have both.
-        pooled (Pooled): Over these.
-    """
+    """One comparison: an arm, what it is compared to, and what is known."""
 
     arm: str
     reference: str
@@ -111,7 +89,7 @@ def data_set(
     """The pairs of one data set.
 
     Args:
-        name (str): For tables and messages.
+        name (str): Of the config.
         treated (Sequence[float]): Top-1 of the arm, per cent, a value a seed.
         control (Sequence[float]): Of the reference, in the same order.
 
@@ -162,16 +140,11 @@ def interquartile_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _quantities(
     sets: Sequence[DataSet], shares: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The four aggregates of :class:`Pooled`, in its order.
+    """The four aggregates of :class:`Pooled`, in its order, ``(4, b)``.
 
-    Args:
-        sets (Sequence[DataSet]): At least 1.
-        shares (Sequence[np.ndarray]): A set's ``(2, b, n)``: how much of a
-            resample each of its pairs is, and of another one that takes the
-            reference's runs for the unpaired probability; rows of sum 1.
-
-    Returns:
-        np.ndarray: ``(4, b)``.
+    A set's shares ``(2, b, n)`` say how much of a resample each of its pairs
+    is, and of another one that takes the reference's runs for the unpaired
+    probability; rows of sum 1.
     """
     means, ahead, paired = [], [], []
     for one, (share, other) in zip(sets, shares):
@@ -271,25 +244,9 @@ def words(across: Across, corrected: float) -> str:
 
     Args:
         across (Across): The comparison.
-        corrected (float): The permutation p, corrected over all comparisons
-            of a page.
+        corrected (float): Its permutation p after Holm's correction.
     """
-    mean = across.pooled.difference
-    verdict = mean.verdict
     if not any(one.differences.any() for one in across.sets):
         return f'equal to {across.reference} in every pair'
-    if verdict == 'no effect here':
-        if math.isnan(mean.low):
-            return 'no effect here: the mean is 0 and has no interval'
-        return 'no effect here: the interval contains 0'
-    if mean.permutation >= LEVEL:
-        return (
-            f'{verdict} by the interval, but not by the permutation test '
-            f'(p = {mean.permutation:.3f}): no effect is shown'
-        )
-    if corrected >= LEVEL:
-        return (
-            f'{verdict}, but not after the correction for the number of '
-            f'comparisons (p = {corrected:.3f}): no effect is shown'
-        )
-    return f'{verdict} than {across.reference}'
+    mean = across.pooled.difference
+    return shown_by(mean, corrected, across.reference, 'comparisons')

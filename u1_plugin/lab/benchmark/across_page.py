@@ -88,17 +88,11 @@ are normalised by task.
 
 
 class Part(NamedTuple):
-    """One comparison of the page.
+    """One comparison of the page."""
 
-    Attributes:
-        across (Across): Its numbers.
-        standing (str): Whether it was named before the runs, in Markdown.
-        left_out (Dict[str, List[str]]): By config that is not compared, the
-            arms that it lacks.
-    """
-
-    across: Across
-    standing: str
+    across: Across  # its numbers
+    standing: str  # whether it was named before the runs, in Markdown
+    #: By config that is not compared, the arms that it lacks.
     left_out: Dict[str, List[str]]
 
 
@@ -172,7 +166,7 @@ def render(
     """The page, in Markdown.
 
     Args:
-        parts (Sequence[Part]): In the order of the page; at least 1.
+        parts (Sequence[Part]): At least 1.
         results (pd.DataFrame): What was read, a row a folder; plain text.
         warnings (Sequence[str]): What a reader must know first, in Markdown.
         command (str): That makes the page.
@@ -189,10 +183,7 @@ def render(
 
 
 def csv_table(parts: Sequence[Across]) -> pd.DataFrame:
-    """All numbers, a row each.
-
-    Args:
-        parts (Sequence[Across]): Of one page.
+    """All numbers of a page, a row each.
 
     Returns:
         pd.DataFrame: Columns ``arm``, ``to``, ``config`` (empty for those over

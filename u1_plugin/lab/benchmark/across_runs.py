@@ -103,12 +103,7 @@ def runs_of(
 
 
 def make_set(config: str, runs: pd.DataFrame, pair: Pair) -> DataSet:
-    """One data set of a comparison.
-
-    Args:
-        config (str): Its name.
-        runs (pd.DataFrame): Of :func:`runs_of`.
-        pair (Pair): Arm and reference.
+    """One data set of a comparison, from its runs of :func:`runs_of`.
 
     Raises:
         ValueError: If there are fewer than 2 pairs, a run is in two folders,

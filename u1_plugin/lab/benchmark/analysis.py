@@ -14,34 +14,20 @@ LEVEL = 0.05
 
 
 class ArmResult(NamedTuple):
-    """One arm of one config.
-
-    Attributes:
-        arm (str): Its name.
-        role (str): Of the arm.
-        n (int): Seeds that the baseline has as well.
-        mean (float): Of the metric over these seeds.
-        to_baseline (Comparison | None): None for the baseline itself and for
-            fewer than 2 pairs.
-        holm (float): The permutation p, corrected over the arms of a table.
-        cpu (float): Median ratio of processor time to the baseline's.
-        cpu_quartiles (tuple): First and third quartile of these ratios.
-        memory (float): Median ratio of peak memory to the baseline's.
-        parameters (int): While training.
-        missing (tuple): The baseline's seeds without a run of this arm.
-    """
+    """One arm of one config."""
 
     arm: str
     role: str
-    n: int
-    mean: float
+    n: int  # seeds that the baseline has as well
+    mean: float  # of the metric over these seeds
+    #: None for the baseline itself and for fewer than 2 pairs.
     to_baseline: Optional[Comparison]
-    holm: float
-    cpu: float
-    cpu_quartiles: tuple
-    memory: float
-    parameters: int
-    missing: tuple
+    holm: float  # the permutation p, corrected over the arms of a table
+    cpu: float  # median ratio of processor time to the baseline's
+    cpu_quartiles: tuple  # first and third quartile of these ratios
+    memory: float  # median ratio of peak memory to the baseline's
+    parameters: int  # while training
+    missing: tuple  # the baseline's seeds without a run of this arm
 
 
 def baseline_of(table: pd.DataFrame) -> str:
@@ -60,11 +46,7 @@ def baseline_of(table: pd.DataFrame) -> str:
 
 
 def by_seed(table: pd.DataFrame, metric: str) -> Dict[str, pd.Series]:
-    """Values by arm and seed, without those that are missing.
-
-    Args:
-        table (pd.DataFrame): Of one config.
-        metric (str): A column of it.
+    """A column of one config's table by arm and seed, without what is missing.
 
     Raises:
         ValueError: If a run occurs twice.
@@ -96,11 +78,6 @@ def _ratios(
     return (own / other).dropna()
 
 
-def _memory_column(table: pd.DataFrame) -> str:
-    on_gpu = table.peak_cuda_mib.notna().all() and len(table)
-    return 'peak_cuda_mib' if on_gpu else 'peak_rss_mib'
-
-
 def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
     """Every arm against the baseline, paired by seed, Holm over the arms.
 
@@ -125,7 +102,8 @@ def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
         {arm: c.permutation for arm, c in compared.items() if c is not None}
     )
     reference = table[table.arm == baseline]
-    memory = _memory_column(table)
+    on_gpu = table.peak_cuda_mib.notna().all()
+    memory = 'peak_cuda_mib' if on_gpu else 'peak_rss_mib'
     found = []
     for arm in sorted(series, key=lambda name: name != baseline):
         runs = table[table.arm == arm]
@@ -154,10 +132,9 @@ def against(
 ) -> Dict[str, Optional[Comparison]]:
     """One arm against every other arm of a role, paired by seed."""
     series = by_seed(table, metric)
-    others = table[table.role == role].arm.unique()
     return {
         other: paired(series[arm], series[other])
-        for other in others
+        for other in table[table.role == role].arm.unique()
         if other != arm
     }
 
@@ -174,19 +151,36 @@ def plain_conclusion(result: ArmResult) -> str:
         return 'fewer than 2 pairs: nothing can be said'
     if c.mean == c.sd == 0:
         return 'equal to the baseline in every pair'
-    if c.verdict == 'no effect here':
+    return shown_by(c, result.holm, 'the baseline', 'arms')
+
+
+def shown_by(
+    comparison: Comparison, corrected: float, reference: str, family: str
+) -> str:
+    """What interval, permutation test and Holm's correction show together.
+
+    Args:
+        comparison (Comparison): Of arms that differ in some pair.
+        corrected (float): Its permutation p after the correction.
+        reference (str): What it is compared to.
+        family (str): What is corrected for the number of.
+    """
+    verdict, p = comparison.verdict, comparison.permutation
+    if verdict == 'no effect here':
+        if math.isnan(comparison.low):
+            return 'no effect here: the mean is 0 and has no interval'
         return 'no effect here: the interval contains 0'
-    if c.permutation >= LEVEL:
+    if p >= LEVEL:
         return (
-            f'{c.verdict} by the interval, but not by the permutation test '
-            f'(p = {c.permutation:.3f}): no effect is shown'
+            f'{verdict} by the interval, but not by the permutation test '
+            f'(p = {p:.3f}): no effect is shown'
         )
-    if result.holm >= LEVEL:
+    if corrected >= LEVEL:
         return (
-            f'{c.verdict}, but not after the correction for the number of '
-            f'arms (p = {result.holm:.3f}): no effect is shown'
+            f'{verdict}, but not after the correction for the number of '
+            f'{family} (p = {corrected:.3f}): no effect is shown'
         )
-    return f'{c.verdict} than the baseline'
+    return f'{verdict} than {reference}'
 
 
 def conclusion(

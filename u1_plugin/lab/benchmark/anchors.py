@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from ...extras import needs
-from .kept import read_kept
 from .suite import Entry
-from .table import replace_csv
+from .table import keep, read_kept
 
 with needs('lab'):
     import pandas as pd
 
 #: Below a benchmark's folder.
 FILE = 'anchors.csv'
-_COLUMNS = ['config', 'expected']
 
 
 def write_anchors(anchors: Tuple[Entry, ...], out: Path) -> None:
     """Keep what is expected in a benchmark's folder, for its report."""
-    rows = [(entry.name, entry.expected) for entry in anchors]
-    replace_csv(out / FILE, pd.DataFrame(rows, columns=_COLUMNS))
+    keep([(entry.name, entry.expected) for entry in anchors], out / FILE)
 
 
 def load_anchors(out: Path) -> Dict[str, float]:
@@ -32,15 +29,14 @@ def load_anchors(out: Path) -> Dict[str, float]:
     Raises:
         ValueError: If the file is no table of anchors.
     """
-    file = out / FILE
-    table = read_kept(file, _COLUMNS)
+    table = read_kept(out / FILE)
     if table is None:
         return {}
     expected = pd.to_numeric(table.expected, errors='coerce')
     if expected.isna().any():
         raise ValueError(
-            f'{file} expects {list(table.expected)}, which are no numbers; '
-            'write it again with tools/benchmark.py'
+            f'{out / FILE} expects {list(table.expected)}, which are no '
+            'numbers; write it again with tools/benchmark.py'
         )
     return dict(zip(table.config.astype(str), expected.astype(float)))
 

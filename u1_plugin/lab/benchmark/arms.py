@@ -2,53 +2,47 @@
 
 import fnmatch
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    List,
+    Literal,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
-from ...nn.base import check_choice
+from ...options import Range
 from .suite_file import Fields, check_names, check_options, read_yaml
 
 #: ``control``: shares everything with U(1) but what is claimed to matter.
 ROLES = ('baseline', 'u1', 'rival', 'control', 'ablation')
 #: Whose variants ``ablations.set`` lists.
 _METHOD = 'u1-feature'
-#: Seeds beyond which a suite is a slip of the pen.
-MOST_SEEDS = 10000
+#: More seeds are a slip of the pen.
+Seeds = Annotated[int, Range(1, 10000)]
 
 
 class Arm(NamedTuple):
-    """One training recipe.
+    """One training recipe."""
 
-    Attributes:
-        name (str): A folder's name.
-        role (str): One of :data:`ROLES`.
-        set (dict): Options as of ``--cfg-options``, such as ``model.type``.
-        measured (str | None): The arm whose run of *another* seed measures
-            this arm's class angles.
-    """
-
-    name: str
-    role: str
-    set: Dict[str, Any] = {}
+    name: str  # of a folder
+    role: str  # one of ROLES
+    set: Dict[str, Any] = {}  # options as of --cfg-options
+    #: The arm whose run of *another* seed measures this arm's class angles.
     measured: Optional[str] = None
 
 
 def _arm(name: str, content: Any, where: str) -> Arm:
     where = f'{where}.{name}'
     read = Fields(where, content, ('role', 'set', 'measured'))
-    measured = read.content.get('measured')
-    arm = Arm(
+    return Arm(
         name,
-        read.get('role', str),
+        read.get('role', Literal[ROLES]),
         check_options(f'{where}.set', read.get('set', dict, {})),
-        None if measured is None else read.get('measured', str),
+        read.get('measured', Optional[str]),
     )
-    check_choice(f'{where}.role', arm.role, ROLES)
-    return arm
-
-
-def _tuned(own: Dict[str, Any], options: Dict[str, Any]) -> Dict[str, Any]:
-    more = {name: v for name, v in options.items() if name not in own}
-    return {**own, **more}
 
 
 def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
@@ -83,9 +77,10 @@ def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
             )
         options = check_options(where, options)
         for name in names:
-            arm = known[name]
+            own = known[name].set
             # What an arm sets by that very name is what it is: lambda = 0.
-            known[name] = arm._replace(set=_tuned(arm.set, options))
+            more = {key: v for key, v in options.items() if key not in own}
+            known[name] = known[name]._replace(set={**own, **more})
     return known
 
 
@@ -142,7 +137,7 @@ def read_exploratory(
     Args:
         read (Fields): Of the suite.
         known (Dict[str, Arm]): The catalogue.
-        arms (Tuple[Arm, ...]): That the suite trains with all of its seeds.
+        arms (Tuple[Arm, ...]): That have all seeds.
         seeds (int): Of these.
 
     Raises:
@@ -154,7 +149,7 @@ def read_exploratory(
         return 0, ()
     where = 'suite.exploratory'
     part = Fields(where, content, ('seeds', 'arms'))
-    fewer = part.between(1, seeds, 'seeds')
+    fewer = part.get('seeds', Annotated[int, Range(1, seeds)])
     more = choose_arms(f'{where}.arms', part.get('arms', list), known)
     twice = sorted({a.name for a in arms} & {a.name for a in more})
     if twice or any(arm.role == 'baseline' for arm in more):
@@ -183,7 +178,7 @@ def read_ablations(
         arms += _variants(
             'suite.ablations.of', base, variants, known, f'{base}+'
         )
-    return part.between(1, MOST_SEEDS, 'seeds'), tuple(arms)
+    return part.get('seeds', Seeds), tuple(arms)
 
 
 def _variants(

@@ -3,7 +3,16 @@
 import json
 import math
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import mmpretrain
 import numpy as np
@@ -24,10 +33,6 @@ from ...options import Count, Finite, checked, fits, shown
 with needs('lab'):
     from scipy.special import logsumexp
     from sklearn.metrics import roc_auc_score
-
-#: What tells known images from others, by :func:`detection_scores`. Larger
-#: means known; this was fixed before any was measured.
-DETECTORS = ('softmax', 'angle', 'energy')
 
 
 @checked()
@@ -81,31 +86,56 @@ def calibration_error(
         ValueError: If these are not finite logits and labels among the K.
     """
     _check_outputs(logits, labels)
-    logits = logits.astype(np.float64)
-    best = logits.argmax(1)
-    confidence = np.exp(logits.max(1) - logsumexp(logits, axis=1))
-    right = best == labels
+    confidence = _confidence(logits)
+    right = logits.argmax(1) == labels
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(which, right - confidence, minlength=bins)
     return float(100 * np.abs(gap).sum() / len(labels))
 
 
+def _confidence(logits: np.ndarray) -> np.ndarray:
+    """The largest class probability of each image."""
+    logits = logits.astype(np.float64)
+    return np.exp(logits.max(1) - logsumexp(logits, axis=1))
+
+
 class Signals(NamedTuple):
-    """What a model makes of N images.
+    """What a model makes of N images."""
 
-    Attributes:
-        logits (np.ndarray): ``(N, K)``.
-        angle (np.ndarray): Off-axis angle of the pooled vector, ``(N,)``,
-            radians, ``[0, pi/2]``.
-        energy (np.ndarray): Mean of ``E`` over the map, ``(N,)``, >= 0.
-    """
-
-    logits: np.ndarray
+    logits: np.ndarray  # (N, K)
+    #: Off-axis angle of the pooled vector, ``(N,)``, radians, ``[0, pi/2]``.
     angle: np.ndarray
-    energy: np.ndarray
+    energy: np.ndarray  # mean of E over the map, (N,), >= 0
 
 
-@torch.no_grad()
+def batches(
+    model: nn.Module,
+    images: Tensor,
+    read: Callable[[Tensor], Tensor],
+    layer: Optional[str],
+    batch_size: int,
+) -> Iterator[Tuple[Tensor, Tensor]]:
+    """What ``read`` makes of the network's input, and the map of a layer.
+
+    Args:
+        model (nn.Module): A classifier of MMPretrain, in eval mode.
+        images (Tensor): ``(N, 3, H, W)``, as the pipeline packs them.
+        read (Callable): Runs the model on a preprocessed batch.
+        layer (str, optional): Module whose map is read, as in
+            ``model.named_modules()``; None takes the last map before pooling.
+        batch_size (int): Images at a time.
+
+    Raises:
+        ValueError: If the layer has no map.
+    """
+    collector = MapCollector(model, [layer] if layer else 'auto')
+    for part in images.split(batch_size):
+        with torch.no_grad(), collector:
+            found = read(model.data_preprocessor(dict(inputs=part))['inputs'])
+            (maps,) = collector.maps().values()
+        yield found, maps.float()
+
+
 @checked()
 def signals(
     model: nn.Module,
@@ -113,29 +143,13 @@ def signals(
     layer: Optional[str] = None,
     batch_size: Count = 256,
 ) -> Signals:
-    """Logits, off-axis angle and energy.
-
-    Args:
-        model (nn.Module): A classifier of MMPretrain, in eval mode.
-        images (Tensor): ``(N, 3, H, W)``, as the pipeline packs them.
-        layer (str, optional): Module whose map is measured, as in
-            ``model.named_modules()``; None takes the last map before pooling.
-        batch_size (int): Images at a time.
-
-    Raises:
-        ValueError: If the layer has no map.
-    """
-    found: Dict[str, List[Tensor]] = dict(logits=[], angle=[], energy=[])
-    with MapCollector(model, [layer] if layer else 'auto') as collector:
-        for part in images.split(batch_size):
-            data = model.data_preprocessor(dict(inputs=part))
-            found['logits'].append(model(data['inputs']))
-            (activation,) = collector.maps().values()
-            intensity = to_positive_orthant(activation.float())
-            pooled = pooled_vector(intensity)
-            found['angle'].append(off_axis_angle(pooled))
-            found['energy'].append(energy(intensity).mean((1, 2)))
-    return Signals(**{k: torch.cat(v).cpu().numpy() for k, v in found.items()})
+    """Logits, off-axis angle and energy; arguments as of :func:`batches`."""
+    rows: List[Tuple[Tensor, Tensor, Tensor]] = []
+    for logits, maps in batches(model, images, model, layer, batch_size):
+        intensity = to_positive_orthant(maps)
+        angle = off_axis_angle(pooled_vector(intensity))
+        rows.append((logits, angle, energy(intensity).mean((1, 2))))
+    return Signals(*(torch.cat(v).cpu().numpy() for v in zip(*rows)))
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -145,14 +159,14 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def detection_scores(found: Signals) -> Dict[str, np.ndarray]:
-    """One score an image for each of :data:`DETECTORS`, larger for known.
+    """One score an image of each detector, larger for known.
 
     ``softmax``, the largest class probability, is the usual baseline; the
-    other two are the geometry's own and do not look at the logits.
+    other two are the geometry's own and do not look at the logits. The
+    directions were fixed before any was measured.
     """
-    logits = found.logits.astype(np.float64)
-    softmax = np.exp(logits.max(1) - logsumexp(logits, axis=1))
-    return dict(softmax=softmax, angle=found.angle, energy=found.energy)
+    confidence = _confidence(found.logits)
+    return dict(softmax=confidence, angle=found.angle, energy=found.energy)
 
 
 def detection(known: Signals, unknown: Signals) -> Dict[str, float]:
@@ -176,22 +190,13 @@ def detection(known: Signals, unknown: Signals) -> Dict[str, float]:
     truth = np.repeat([1, 0], [len(known.angle), len(unknown.angle)])
     inside, outside = detection_scores(known), detection_scores(unknown)
     return {
-        name: float(
-            100
-            * roc_auc_score(
-                truth, np.concatenate([inside[name], outside[name]])
-            )
-        )
-        for name in DETECTORS
+        name: 100 * float(roc_auc_score(truth, np.append(own, outside[name])))
+        for name, own in inside.items()
     }
 
 
 def load_run(folder: Path, epochs: int) -> nn.Module:
-    """The trained model of a benchmark's run.
-
-    Args:
-        folder (Path): With ``config.py`` and ``epoch_{epochs}.pth``.
-        epochs (int): Of the run.
+    """The trained model of a benchmark's run, from its folder.
 
     Raises:
         FileNotFoundError: If the checkpoint has been removed.
@@ -208,9 +213,6 @@ def load_run(folder: Path, epochs: int) -> nn.Module:
 
 def recorded_outputs(folder: Path) -> Tuple[np.ndarray, np.ndarray]:
     """Logits ``(N, K)`` and labels ``(N,)`` of a run's test split.
-
-    Args:
-        folder (Path): Of the run.
 
     Raises:
         ValueError: If ``test_outputs.npz`` is not of a benchmark.
@@ -251,15 +253,12 @@ def _check_outputs(logits: np.ndarray, labels: np.ndarray) -> None:
 
 
 def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:
-    """What a run's own files tell, without the model.
+    """Calibration error, and epochs to an accuracy, from a run's own files.
 
     Args:
         folder (Path): Of the run.
         curve (str): ``val_curve`` of the table.
         target (float): Validation top-1 to reach, per cent.
-
-    Returns:
-        Dict[str, float]: Calibration error and epochs, by name.
 
     Raises:
         ValueError: If ``test_outputs.npz`` is not of a benchmark.

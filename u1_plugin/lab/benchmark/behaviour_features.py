@@ -1,6 +1,7 @@
 """What training did to the features that a classifier takes."""
 
 import math
+from functools import partial
 from typing import Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
@@ -17,26 +18,23 @@ from ...geometry import (
 )
 from ...measure import CollapseAccumulator, class_dependence
 from ...mm.classifiers import num_classes_of
-from ...nn.taps import MapCollector
 from ...options import Count, checked
 from ..analysis.layer import COLOUR, angle_sums, project
+from .behaviour import batches
 from .images import Images
 
+#: Images at a time.
+BATCH = 256
 #: Draws of the null. Its mean alone is used, whose error is then far below
 #: the scatter over seeds.
 _PERMUTATIONS = 199
 
 
 class Features(NamedTuple):
-    """What a model makes of a batch.
+    """What a model makes of a batch."""
 
-    Attributes:
-        vectors (Tensor): What the classifier takes, ``(B, C)``.
-        maps (Tensor): ``A`` of the layer, ``(B, C', H, W)``.
-    """
-
-    vectors: Tensor
-    maps: Tensor
+    vectors: Tensor  # what the classifier takes, (B, C)
+    maps: Tensor  # A of the layer, (B, C', H, W)
 
 
 def _vectors(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -61,27 +59,16 @@ def features(
     model: nn.Module,
     images: Tensor,
     layer: Optional[str] = None,
-    batch_size: Count = 256,
+    batch_size: Count = BATCH,
 ) -> Iterator[Features]:
-    """Vectors and maps, batch by batch.
-
-    Args:
-        model (nn.Module): A classifier of MMPretrain, in eval mode.
-        images (Tensor): ``(N, 3, H, W)``, as the pipeline packs them.
-        layer (str, optional): Module whose map is read, as in
-            ``model.named_modules()``; None takes the last map before pooling.
-        batch_size (int): Images at a time.
+    """Vectors and maps, batch by batch; arguments as of :func:`batches`.
 
     Raises:
         ValueError: If the model has no pooled features, or the layer no map.
     """
-    collector = MapCollector(model, [layer] if layer else 'auto')
-    for part in images.split(batch_size):
-        with torch.no_grad(), collector:
-            data = model.data_preprocessor(dict(inputs=part))
-            vectors = _vectors(model, data['inputs'])
-            (maps,) = collector.maps().values()
-        yield Features(vectors.float().cpu(), maps.float().cpu())
+    read = partial(_vectors, model)
+    for vectors, maps in batches(model, images, read, layer, batch_size):
+        yield Features(vectors.float().cpu(), maps.cpu())
 
 
 def collapse_values(
@@ -109,15 +96,13 @@ def collapse_values(
         ValueError: If a class has no image, or a feature is not finite.
     """
     classes = num_classes_of(model) or int(images.labels.max()) + 1
-    labels = torch.from_numpy(images.labels)
+    labels = torch.from_numpy(images.labels).split(BATCH)
     collapse = CollapseAccumulator(classes)
     pooled: List[Tensor] = []
     moments: List[Tensor] = []
-    start = 0
-    for vectors, maps in features(model, images.inputs, layer):
-        rows = slice(start, start + len(vectors))
-        start = rows.stop
-        collapse.update(vectors, labels[rows])
+    read = features(model, images.inputs, layer)
+    for (vectors, maps), own in zip(read, labels):
+        collapse.update(vectors, own)
         intensity = to_positive_orthant(maps)
         pooled.append(pooled_vector(intensity).double())
         moments.append(image_moment(energy(intensity).double()))
@@ -131,9 +116,9 @@ def collapse_values(
         'class separation R2 (x 100)': _hundredfold(found.separation),
         **{
             f'information of angle on class, {plane}, %': _information(
-                own, images.labels, classes
+                values, images.labels, classes
             )
-            for plane, own in planes.items()
+            for plane, values in planes.items()
         },
     }
 

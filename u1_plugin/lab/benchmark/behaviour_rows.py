@@ -9,8 +9,13 @@ from torch import nn
 from ...extras import needs
 from .behaviour import accuracy, detection, recorded_outputs, signals
 from .behaviour_features import collapse_values
-from .behaviour_images import all_splits, class_folder, train_images
-from .images import Images, folder_images, split_images
+from .images import (
+    Images,
+    all_splits,
+    class_folder,
+    folder_images,
+    split_images,
+)
 from .severity import severity
 from .transfer import transfer
 
@@ -21,29 +26,18 @@ CORRUPTED = 'corrupted top-1, %'
 
 
 class Trained(NamedTuple):
-    """A run that is measured.
+    """A run that is measured."""
 
-    Attributes:
-        keys (dict): Its ``config``, ``arm``, ``role`` and ``seed``.
-        model (nn.Module): In eval mode.
-    """
-
-    keys: dict
-    model: nn.Module
+    keys: dict  # its config, arm, role and seed
+    model: nn.Module  # in eval mode
 
 
 class Shown(NamedTuple):
-    """How models are shown images.
+    """How models are shown images."""
 
-    Attributes:
-        config (Config): Of the runs, whose data and pipeline it is.
-        limit (int, optional): So many images of each split.
-        layer (str, optional): Whose map is measured.
-    """
-
-    config: Config
-    limit: Optional[int]
-    layer: Optional[str]
+    config: Config  # of the runs, whose data and pipeline it is
+    limit: Optional[int]  # of images of each split
+    layer: Optional[str]  # whose map is measured
 
 
 def row(keys: dict, quantity: str, value: float, detail: str = '') -> dict:
@@ -99,10 +93,10 @@ def detection_rows(
 
 def collapse_rows(models: Sequence[Trained], shown: Shown) -> List[dict]:
     """Collapse and angles of the features of both splits."""
-    splits = dict(
-        train=train_images(shown.config, shown.limit),
-        test=split_images(shown.config, limit=shown.limit),
-    )
+    splits = {
+        split: split_images(shown.config, limit=shown.limit, split=split)
+        for split in ('train', 'test')
+    }
     return [
         row(keys, f'{split}: {quantity}', value)
         for keys, model in track(models, 'collapse')
@@ -150,12 +144,7 @@ def also_rows(
 def severity_rows(
     runs: Iterable[Tuple[dict, Path]], names: Sequence[str]
 ) -> List[dict]:
-    """Severity of the recorded mistakes on the test split.
-
-    Args:
-        runs (Iterable[tuple]): Keys and folder of each.
-        names (Sequence[str]): Of the classes, by label.
-    """
+    """Severity of the recorded mistakes of runs, given by keys and folder."""
     return [
         row(keys, quantity, value)
         for keys, folder in runs

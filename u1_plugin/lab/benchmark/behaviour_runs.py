@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from ...extras import needs
 from ...mm.data import described
-from .behaviour_images import train_dataset
+from .images import split_dataset
 
 with needs('lab'):
     import pandas as pd
@@ -48,10 +48,7 @@ def select(
 
 
 def target_accuracy(runs: pd.DataFrame) -> float:
-    """99 % of the baseline's mean final validation top-1.
-
-    Args:
-        runs (pd.DataFrame): Of one config.
+    """99 % of the mean final validation top-1 of a config's baseline.
 
     Raises:
         ValueError: If there is no baseline that was validated.
@@ -86,15 +83,12 @@ def check_names(option: str, pairs: Sequence[Tuple[str, Any]]) -> None:
 
 
 def check_files(runs: pd.DataFrame, root: Path, options: List[str]) -> None:
-    """Whether the runs have what is read of them, before hours of work.
+    """Raise ValueError if a run lacks what is read of it.
 
     Args:
         runs (pd.DataFrame): That are measured.
         root (Path): The folder of the benchmark.
         options (List[str]): The given ones for which models look at images.
-
-    Raises:
-        ValueError: If a file is missing.
     """
     for run in runs.itertuples():
         files = [root / run.folder / 'test_outputs.npz']
@@ -126,10 +120,12 @@ def common_config(runs: pd.DataFrame, root: Path, train: bool) -> Config:
     first, found, name = None, {}, ''
     for run in runs.itertuples():
         config = Config.fromfile(root / run.folder / 'config.py')
-        own = dict(test_dataloader=config.test_dataloader.dataset)
-        if train:
-            own['train_dataloader'] = train_dataset(config)
-        own = {loader: described(data) for loader, data in own.items()}
+        own = {
+            f'{split}_dataloader': described(
+                split_dataset(config, split, '--collapse')
+            )
+            for split in ('test', *['train'] * train)
+        }
         if first is None:
             first, found, name = config, own, run.folder
         for loader, text in own.items():

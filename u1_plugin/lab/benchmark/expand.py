@@ -1,12 +1,30 @@
-"""Expands a suite into runs."""
+"""Expands a suite into runs, each with a config of its own."""
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import List
 
-from .arm_configs import arm_config
+from mmengine.config import Config
+
 from .arms import Arm
+from .known_options import check_options
 from .runs import Run
 from .suite import Entry, Suite
+
+#: What a config must have to be trained, and to be tested in the end.
+_PARTS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+_PARTS += ('test_dataloader',)
+#: Stands for the measured angles' file, whose path is no part of the hash.
+MEASURED = '@measured'
+
+
+@cache
+def _read(file: str) -> Config:
+    """Read once; a suite asks for it run by run, and gets copies."""
+    if '::' in file:  # a package's config, which only `_base_` finds
+        return Config.fromstring(f'_base_ = [{file!r}]', '.py')
+    return Config.fromfile(file)
 
 
 def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
@@ -20,6 +38,9 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
         suite (Suite): From :func:`~u1_plugin.lab.benchmark.suite.load_suite`.
         out (Path): Its folder for results.
         root (Path): The folder ``configs``.
+
+    Raises:
+        ValueError: If a config cannot be read, or an option does not fit it.
     """
     baseline = tuple(arm for arm in suite.arms if arm.role == 'baseline')
     parts = (
@@ -29,57 +50,98 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
         (suite.ablation_seeds, suite.entries, suite.ablations, False),
     )
     measuring = {arm.measured for arm in (*suite.arms, *suite.exploratory)}
-    runs = []
+    runs: List[Run] = []
     for seeds, entries, arms, test in parts:
         configs = [
-            (entry, arm, arm_config(root, entry, arm, 0))
+            (entry, arm, arm_config(root, entry, arm))
             for entry in entries
             for arm in arms
             if arm.name not in entry.without
         ]
-        runs += [
-            _run(
-                suite,
-                entry,
-                arm,
-                number,
-                config.to_dict(),
-                test,
-                entries is suite.entries and test and arm.name in measuring,
-                out,
-            )
-            for number in range(seeds)
-            for entry, arm, config in configs
-        ]
+        measured = measuring if entries is suite.entries and test else ()
+        for number in range(seeds):
+            seed = suite.first_seed + number
+            # The same one when seeds are added later.
+            other = suite.first_seed + (number - 1 if number else 1)
+            for entry, arm, config in configs:
+                values = config.to_dict()
+                values['randomness']['seed'] = seed
+                folder = out / entry.name
+                needs = arm.measured and folder / arm.measured / f'seed{other}'
+                runs.append(
+                    Run(
+                        suite.name,
+                        entry.name,
+                        arm.name,
+                        arm.role,
+                        seed,
+                        values['train_cfg'].get('max_epochs', 0),
+                        values,
+                        test,
+                        suite.processes,
+                        arm.name in measured,
+                        needs,
+                        folder / arm.name / f'seed{seed}',
+                    )
+                )
     return runs
 
 
-def _run(
-    suite: Suite,
-    entry: Entry,
-    arm: Arm,
-    number: int,
-    values: dict,
-    test: bool,
-    measure: bool,
-    out: Path,
-) -> Run:
-    seed = suite.first_seed + number
-    values['randomness']['seed'] = seed
-    # The same one when seeds are added later.
-    other = suite.first_seed + (number - 1 if number else 1)
-    folder = out / entry.name
-    return Run(
-        suite.name,
-        entry.name,
-        arm.name,
-        arm.role,
-        seed,
-        values['train_cfg'].get('max_epochs', 0),
-        values,
-        test,
-        suite.processes,
-        measure,
-        folder / arm.measured / f'seed{other}' if arm.measured else None,
-        folder / arm.name / f'seed{seed}',
-    )
+def arm_config(root: Path, entry: Entry, arm: Arm) -> Config:
+    """The config of an arm, without a seed and the recording hooks.
+
+    Args:
+        root (Path): The folder ``configs``.
+        entry (Entry): The plain config.
+        arm (Arm): What becomes of it.
+
+    Returns:
+        Config: Complete; ``plain_model`` keeps the plain twin's model.
+
+    Raises:
+        ValueError: If an option of the arm does not fit the config.
+    """
+    options = dict(arm.set)
+    if arm.measured:
+        options['model.u1.class_angles.mode'] = 'file'
+        options['model.u1.class_angles.file'] = MEASURED
+    plain = _plain_config(root, entry)
+    config = _merged(f'suite: arm {arm.name}: set', plain, options)
+    config.randomness = dict(config.get('randomness') or {})
+    config.randomness.setdefault('deterministic', False)
+    return config
+
+
+def _plain_config(root: Path, entry: Entry) -> Config:
+    """What the arms of an entry change."""
+    where = f'suite.configs: {entry.name}'
+    source = entry.config if '::' in entry.config else root / entry.config
+    try:
+        config = copy.deepcopy(_read(str(source)))
+    except Exception as error:  # a config is a program
+        raise ValueError(
+            f'{where}: config={entry.config!r} cannot be read: '
+            f'{type(error).__name__}: {error}'
+        ) from error
+    missing = [part for part in _PARTS if not config.get(part)]
+    if missing:
+        raise ValueError(
+            f'{where}: config={entry.config!r} has no {", ".join(missing)}; '
+            'name one that trains'
+        )
+    config = _merged(f'{where}: set', config, entry.set)
+    config.plain_model = copy.deepcopy(config.model)
+    return config
+
+
+def _merged(where: str, config: Config, options: dict) -> Config:
+    """A config with options that it must know."""
+    after = copy.deepcopy(config)
+    try:
+        after.merge_from_dict(copy.deepcopy(options))
+    except Exception as error:  # whatever a value of the wrong kind leads to
+        raise ValueError(
+            f'{where}={options} does not fit: {type(error).__name__}: {error}'
+        ) from error
+    check_options(where, config.to_dict(), after.to_dict())
+    return after

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...extras import needs
-from ...measure.visualization import class_style
+from ...measure.labels import class_style
 from ..markup import label, mathtext
 from .analysis import ArmResult
 
@@ -40,14 +40,10 @@ def differences(
         pairs (Dict[str, np.ndarray]): Differences of each seed, by arm.
         metric (str): Name and unit, for the axis.
         title (str): Above.
-
-    Returns:
-        Figure: Not attached to any screen.
     """
     shown = [r for r in results if r.to_baseline is not None][::-1]
-    figure = Figure(
-        figsize=(8, 1.6 + 0.36 * max(len(shown), 3)), layout='constrained'
-    )
+    height = 1.6 + 0.36 * max(len(shown), 3)
+    figure = Figure(figsize=(8, height), layout='constrained')
     ax = figure.subplots()
     ax.axvline(0, color='0.4', lw=1)
     for row, result in enumerate(shown):
@@ -77,16 +73,13 @@ def differences(
 def _role_legend(ax: Axes, roles: List[str]) -> None:
     names = dict(u1='U(1)')
     for role in dict.fromkeys(reversed(roles)):
-        ax.plot(
-            [],
-            [],
-            ls='',
-            mec='white',
-            ms=8,
-            label=names.get(role, role),
-            **ROLE_STYLES[role],
-        )
+        style = dict(ROLE_STYLES[role], label=names.get(role, role))
+        ax.plot([], [], ls='', mec='white', ms=8, **style)
     ax.plot([], [], ls='', marker='.', color='0.65', label='one pair')
+    _legend_beside(ax)
+
+
+def _legend_beside(ax: Axes) -> None:
     ax.legend(
         loc='upper left', bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9
     )
@@ -110,13 +103,12 @@ def learning_curves(
 ) -> Figure:
     """One panel an arm: its validation top-1 and the baseline's.
 
+    Lines are means over seeds, bands one standard deviation.
+
     Args:
         table (pd.DataFrame): Of one config.
         results (Sequence[ArmResult]): The baseline first.
         title (str): Above.
-
-    Returns:
-        Figure: Lines are means over seeds, bands one standard deviation.
     """
     base, *others = results
     curves = {r.arm: curve_values(table[table.arm == r.arm]) for r in results}
@@ -169,14 +161,7 @@ def gain_and_cost(
     """Difference to the baseline over the processor time that it takes.
 
     Lines are the difference's interval, and the quartiles of the pairs' times.
-
-    Args:
-        results (Sequence[ArmResult]): Arms without a comparison are left out.
-        metric (str): Name and unit, for the axis.
-        title (str): Above.
-
-    Returns:
-        Figure: Not attached to any screen.
+    For arguments, see :func:`differences`.
     """
     figure = Figure(figsize=(8.4, 4.8), layout='constrained')
     ax = figure.subplots()
@@ -200,7 +185,5 @@ def gain_and_cost(
     )
     ax.grid(color='0.94')
     ax.set_axisbelow(True)
-    ax.legend(
-        loc='upper left', bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9
-    )
+    _legend_beside(ax)
     return figure

@@ -30,9 +30,6 @@ def forest(comparisons: Sequence[Across]) -> Figure:
 
     Args:
         comparisons (Sequence[Across]): From the top; at least 1.
-
-    Returns:
-        Figure: Not attached to any screen.
     """
     rows = sum(len(one.sets) + 2 for one in comparisons)
     figure = Figure(figsize=(9, 1.5 + 0.29 * rows), layout='constrained')

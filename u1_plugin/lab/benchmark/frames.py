@@ -95,8 +95,7 @@ def seeds_frame(results: Sequence[ArmResult], gain: float) -> pd.DataFrame:
         c = r.to_baseline
         if c.sd == 0:
             continue
-        # What Holm asks of the smallest p.
-        alpha = LEVEL / len(compared)
+        alpha = LEVEL / len(compared)  # what Holm asks of the smallest p
         seen = detectable_gain(c.sd, c.n, alpha=alpha)
         needed = seeds_needed(c.sd, gain, alpha=alpha)
         rows.append(
@@ -117,14 +116,14 @@ def conclusions(
     metric: str,
     planned_controls: Sequence[str] = (),
 ) -> List[str]:
-    """A sentence an arm.
+    """A sentence an arm of one config.
 
     Args:
-        table (pd.DataFrame): Of one config.
-        results (Sequence[ArmResult]): Of the same.
+        table (pd.DataFrame): Its runs.
+        results (Sequence[ArmResult]): Of these.
         metric (str): A column of the table.
-        planned_controls (Sequence[str]): Those of the suite; one that is not
-            in the table yet is not beaten.
+        planned_controls (Sequence[str]): One that is not in the table yet is
+            not beaten.
     """
     words = {r.arm: plain_conclusion(r) for r in results}
     sharing = [

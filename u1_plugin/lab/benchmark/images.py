@@ -1,43 +1,67 @@
-"""Test images of a benchmark's runs: clean, corrupted or of other folders."""
+"""Images that the runs of a benchmark are shown, and their classes."""
 
 import copy
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 
-from ...options import Count, checked
+from ...mm.data import reading_files, test_pipeline, training_images
+from ...options import Count, checked, shown
 
 
 class Images(NamedTuple):
-    """A data set in memory.
+    """A data set in memory."""
 
-    Attributes:
-        inputs (Tensor): ``(N, 3, H, W)``, uint8.
-        labels (np.ndarray): ``(N,)``; -1 where there is none.
-    """
-
-    inputs: Tensor
-    labels: np.ndarray
+    inputs: Tensor  # (N, 3, H, W), uint8
+    labels: np.ndarray  # (N,); -1 where there is none
 
 
-def _load(dataset: dict, limit: Optional[int]) -> Images:
+class Splits(NamedTuple):
+    """Train, validation and test images of one data set."""
+
+    train: Images
+    val: Images
+    test: Images
+
+
+def _load(dataset: Any, limit: Optional[int]) -> Images:
     built = DATASETS.build(dataset)
     count = len(built)
     # Evenly spaced: data sets are sorted by class.
     chosen = np.linspace(0, count - 1, min(limit or count, count)).round()
     packed = [built[int(i)] for i in chosen]
-    labels = [
-        int(p['data_samples'].gt_label)
-        if 'gt_label' in p['data_samples']
-        else -1
-        for p in packed
-    ]
+    samples = [p['data_samples'] for p in packed]
+    labels = [int(s.gt_label) if 'gt_label' in s else -1 for s in samples]
     return Images(torch.stack([p['inputs'] for p in packed]), np.array(labels))
+
+
+def split_dataset(config: Config, split: str, field: str) -> Any:
+    """The config of a split's data set, in the test pipeline.
+
+    Args:
+        config (Config): Of a run.
+        split (str): ``'train'``, whose images it then has once each, ``'val'``
+            or ``'test'``.
+        field (str): Who asks, for messages.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if split == 'train':
+        return training_images(config, field)
+    loader = config.get(f'{split}_dataloader')
+    if loader is None:
+        raise ValueError(
+            f'{field}: the config has no {split}_dataloader, whose images are '
+            'asked for; give it one'
+        )
+    return copy.deepcopy(loader['dataset'])
 
 
 @checked()
@@ -46,8 +70,10 @@ def split_images(
     corruption: Optional[str] = None,
     severity: int = 1,
     limit: Optional[Count] = None,
+    split: str = 'test',
+    field: str = '--collapse',
 ) -> Images:
-    """The test split of a config, corrupted if wanted.
+    """A split of a config, corrupted if wanted.
 
     Args:
         config (Config): Of a run.
@@ -56,8 +82,9 @@ def split_images(
             step of the pipeline.
         severity (int): 1 to 5.
         limit (int, optional): So many evenly spaced images; None takes all.
+        split, field: See :func:`split_dataset`, and for what it raises.
     """
-    dataset = copy.deepcopy(config.test_dataloader.dataset)
+    dataset = split_dataset(config, split, field)
     if corruption is not None:
         step = dict(type='Corrupt', name=corruption, severity=severity)
         dataset.pipeline.insert(len(dataset.pipeline) - 1, step)
@@ -65,21 +92,148 @@ def split_images(
 
 
 @checked()
+def all_splits(
+    config: Config, field: str, limit: Optional[Count] = None
+) -> Splits:
+    """All splits of a config; see :func:`split_images`, :func:`check_splits`.
+
+    Raises:
+        ValueError: If a loader is missing, or the splits' classes differ.
+    """
+    check_splits(config, field)
+    return Splits(
+        *(
+            split_images(config, limit=limit, split=split, field=field)
+            for split in Splits._fields
+        )
+    )
+
+
+def check_colours(own: Config, other: Config, field: str) -> None:
+    """Raise ValueError if images come in an order that the runs do not take.
+
+    A run's data preprocessor turns BGR to RGB if its ``to_rgb`` says so, and
+    it is the run's that takes the images of the other data set.
+    """
+    first, second = _to_rgb(own), _to_rgb(other)
+    if first != second:
+        raise ValueError(
+            f'{field}: data_preprocessor.to_rgb={second}, but {first} in the '
+            'configs of the runs, whose networks would see red as blue; give '
+            'a config whose images come in the order of theirs'
+        )
+
+
+def _to_rgb(config: Config) -> bool:
+    model = config.get('model') or {}
+    found = model.get('data_preprocessor') or config.get('data_preprocessor')
+    return bool((found or {}).get('to_rgb', False))
+
+
+def check_splits(config: Config, field: str) -> None:
+    """Raise ValueError unless all splits are there and have the same classes.
+
+    Otherwise a label would mean one class here and another one there.
+    """
+    names = {
+        split: class_names(split_dataset(config, split, field), field)
+        for split in Splits._fields
+    }
+    for split, own in names.items():
+        if own != names['train']:
+            raise ValueError(
+                f'{field}: the classes of the {split} split, {shown(own)}, '
+                f'are not those of the train split, {shown(names["train"])}; '
+                'give all splits a folder of each class'
+            )
+
+
+def class_names(dataset: Any, field: str) -> Optional[Tuple[str, ...]]:
+    """The classes of a data set, by label; None if it does not tell them.
+
+    Raises:
+        ValueError: If it cannot be built of this config; ``field`` asks.
+    """
+    try:
+        names = DATASETS.build(dataset).metainfo.get('classes')
+    except (AssertionError, RuntimeError) as error:  # no folder of images
+        raise ValueError(
+            f'{field}: {error}; give the data set a folder of images for each '
+            'class'
+        ) from error
+    return None if names is None else tuple(map(str, names))
+
+
+def trained_classes(
+    config: Config, checkpoint: Optional[Path] = None, field: str = '--severity'
+) -> Optional[Tuple[str, ...]]:
+    """The classes of a run, by label; None if nothing tells them.
+
+    Args:
+        config (Config): Of the run.
+        checkpoint (Path, optional): That the run may have left. MMEngine
+            records the classes there; without them the test split tells.
+        field (str): Who asks, for messages.
+    """
+    if checkpoint is not None and checkpoint.is_file():
+        content = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu')
+        meta = (content.get('meta') or {}).get('dataset_meta') or {}
+        if meta.get('classes') is not None:
+            return tuple(map(str, meta['classes']))
+    return class_names(split_dataset(config, 'test', field), field)
+
+
+def _folder_dataset(config: Config, folder: Path, **options: Any) -> dict:
+    steps = reading_files(test_pipeline(config) or [])
+    return dict(
+        type='CustomDataset', data_root=str(folder), pipeline=steps, **options
+    )
+
+
+@checked()
 def folder_images(
     config: Config, folder: Path, limit: Optional[Count] = None
 ) -> Images:
-    """Images of any folder, through the test pipeline of a config.
+    """Images of a folder and its sub-folders, as the test split is prepared.
 
-    Args:
-        config (Config): Of a run.
-        folder (Path): Searched with its sub-folders.
-        limit (int, optional): So many evenly spaced images; None takes all.
+    For ``limit``, see :func:`split_images`.
     """
-    pipeline = copy.deepcopy(config.test_dataloader.dataset.pipeline)
-    dataset = dict(
-        type='CustomDataset',
-        data_root=str(folder),
-        with_label=False,
-        pipeline=pipeline,
-    )
-    return _load(dataset, limit)
+    return _load(_folder_dataset(config, folder, with_label=False), limit)
+
+
+def check_folder(
+    config: Config, folder: Path, field: str = '--also'
+) -> np.ndarray:
+    """Labels of a config's test split, by label of a folder.
+
+    Returns:
+        np.ndarray: ``(K,)``, of the sub-folders in the order of their names.
+
+    Raises:
+        ValueError: If its sub-folders are not the classes of the test split.
+    """
+    own = class_names(_folder_dataset(config, folder), field) or ()
+    test = split_dataset(config, 'test', field)
+    wanted = class_names(test, field) or ()
+    if set(own) != set(wanted) or not wanted:
+        raise ValueError(
+            f"{field}: {folder} has not the classes of the runs' test split: "
+            f'without {shown(sorted(set(wanted) - set(own)))}, but with '
+            f'{shown(sorted(set(own) - set(wanted)))}; give it one sub-folder '
+            'a class, an empty one for a class without images'
+        )
+    return np.array([wanted.index(name) for name in own])
+
+
+@checked()
+def class_folder(
+    config: Config, folder: Path, limit: Optional[Count] = None
+) -> Images:
+    """Those of :func:`folder_images`, labelled as the test split is.
+
+    Raises:
+        ValueError: If its sub-folders are not the classes of the test split.
+    """
+    labels = check_folder(config, folder)
+    found = _load(_folder_dataset(config, folder), limit)
+    return found._replace(labels=labels[found.labels])

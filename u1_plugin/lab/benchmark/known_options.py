@@ -74,15 +74,12 @@ _FOREIGN = {'Albu', 'Albumentations'}
 
 
 def check_options(where: str, before: dict, after: dict) -> None:
-    """Refuse options that the config does not know.
+    """Raise ValueError if options are none that the config knows.
 
     Args:
         where (str): The field that gave the options, for messages.
         before (dict): The config without them.
         after (dict): The config with them.
-
-    Raises:
-        ValueError: Naming the first such option.
     """
     for name in sorted(after):
         if name == 'plain_model' or before.get(name) == after[name]:

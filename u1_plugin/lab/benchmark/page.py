@@ -45,8 +45,8 @@ Holm's correction is over these comparisons; what follows is exploratory.
 {{ part.arms }}
 
 CPU and memory: a run's processor time and peak memory over the baseline's of
-the same seed; median of the pairs, and for the time its quartiles. The machine
-was shared with other work
+the same seed; median of the pairs, and for the time its quartiles. What else
+the machine did is not recorded
 {%- if 'u1-zero' in part.arms %}: u1-zero trains the very same network, and
 what it differs by is noise{% endif %}.
 {{ part.floor }}

@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from mmpretrain.registry import MODELS
 
 from ...mm.launch import die_with
-from .arm_configs import MEASURED
+from .expand import MEASURED
 from .runs import Run
 
 _OWN_LOG = logging.getLogger('u1_plugin')
@@ -21,9 +21,6 @@ _OWN_LOG = logging.getLogger('u1_plugin')
 
 def check_plan(runs: List[Run]) -> None:
     """Build the model of every arm once, in a process of its own.
-
-    Args:
-        runs (List[Run]): Of a suite.
 
     Raises:
         ValueError: If a model cannot be built, a config holds what cannot be

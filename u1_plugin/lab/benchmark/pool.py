@@ -1,20 +1,18 @@
-"""Runs the standard training tool for many runs at a time."""
+"""Runs the standard training tool for many runs at a time, each on a slot."""
 
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from functools import partial
+from datetime import timedelta
 from pathlib import Path
-from typing import Callable, List, Optional, Set
+from typing import Callable, Dict, List, NamedTuple, Optional, Set
 
 import torch
 
 from ...mm.launch import die_with, run_mmpretrain_tool
 from .runs import Run
-from .slots import Slot
 
 _TAIL = 15
 #: Seconds that a launcher has to end its processes.
@@ -22,15 +20,117 @@ _GRACE = 30
 _FORK = multiprocessing.get_context('fork')
 
 
-def _train_forked(
-    argv: List[str], log: Path, environment: dict, parent: int
+class Slot(NamedTuple):
+    """Where one run at a time is trained."""
+
+    gpus: Optional[str] = None  # CUDA_VISIBLE_DEVICES; None leaves it alone
+    processes: int = 1  # of a run
+    partition: Optional[str] = None  # of slurm, which then finds the GPUs
+
+    @property
+    def forks(self) -> bool:
+        """Whether a run is a fork of this process, which has no CUDA yet.
+
+        Counting GPUs as torch does by default starts it; NVIDIA's management
+        library counts them without.
+        """
+        if self.processes > 1 or self.partition is not None:
+            return False
+        counted = os.environ.get('PYTORCH_NVML_BASED_CUDA_CHECK') == '1'
+        unstarted = counted and not torch.cuda.is_initialized()
+        return unstarted or not torch.cuda.is_available()
+
+    @staticmethod
+    def options(run: Run, config: Path) -> List[str]:
+        """What ``tools/train.py`` is called with."""
+        return [str(config), '--work-dir', str(run.folder), '--resume']
+
+    def command(self, tools: Path, run: Run, config: Path) -> List[str]:
+        """The standard tool's command line for one run."""
+        train = str(tools / 'train.py')
+        if self.partition is not None:
+            job = f'{run.suite}-{run.arm}-{run.seed}'
+            script = str(tools / 'slurm_train.sh')
+            place = [str(config), str(run.folder), '--resume']
+            return ['bash', script, self.partition, job, *place]
+        options = self.options(run, config)
+        if self.processes == 1:
+            return [sys.executable, train, *options]
+        return [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',  # on a port that is free
+            f'--nproc_per_node={self.processes}',
+            train,
+            *options,
+            '--launcher',
+            'pytorch',
+        ]
+
+    def environment(self) -> Dict[str, str]:
+        """One thread a process on a CPU: the runs share the cores."""
+        environment = dict(os.environ)
+        if self.gpus is not None:
+            environment['CUDA_VISIBLE_DEVICES'] = self.gpus
+        else:
+            environment.setdefault('OMP_NUM_THREADS', '1')
+        if self.partition is not None:
+            environment['GPUS'] = str(self.processes)
+            each = min(self.processes, 8)
+            environment.setdefault('GPUS_PER_NODE', str(each))
+        environment['PYTHON'] = sys.executable
+        return environment
+
+
+def make_slots(
+    workers: int, gpus: Optional[str], processes: int, partition: Optional[str]
+) -> List[Slot]:
+    """The places for runs; for arguments, see ``tools/benchmark.py``.
+
+    Each run takes ``processes`` of the GPUs, which are such as ``'0,1'``.
+
+    Raises:
+        ValueError: If a run needs more GPUs than are given, or two options
+            exclude each other.
+    """
+    if gpus is None or partition is not None:
+        if gpus is not None:
+            raise ValueError(
+                f'--gpus={gpus} and --slurm={partition}: slurm chooses the '
+                'GPUs; leave out one of the two'
+            )
+        return [Slot(None, processes, partition)] * workers
+    names = [name.strip() for name in gpus.split(',') if name.strip()]
+    count = len(names) // processes
+    if count < 1:
+        raise ValueError(
+            f'--gpus={gpus} names {len(names)} GPU(s), but a run of this '
+            f'suite has processes={processes}; name at least so many'
+        )
+    return [
+        Slot(','.join(names[i * processes : (i + 1) * processes]), processes)
+        for i in range(count)
+    ]
+
+
+def _train(
+    argv: List[str],
+    command: List[str],
+    environment: dict,
+    parent: int,
+    log: int,
+    lock: int,
 ) -> None:
-    """In the child: the standard tool, as if started anew, but for imports."""
-    die_with(parent)
-    with log.open('a') as file, open(os.devnull) as null:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        os.dup2(null.fileno(), 0)
+    """In the child: become ``command``, or if it is empty, a fresh tool."""
+    # Launchers that get SIGTERM end what they have launched.
+    die_with(parent, signal.SIGTERM if command else signal.SIGKILL)
+    with open(os.devnull) as null:
+        for source, target in ((log, 1), (log, 2), (null.fileno(), 0)):
+            os.dup2(source, target)
+    if command:
+        os.set_inheritable(lock, True)
+        os.execvpe(command[0], command, environment)
     os.environ.update(environment)
     # Of a GPU's slots it is the user's to set, or not.
     if 'OMP_NUM_THREADS' in environment:
@@ -44,97 +144,50 @@ class Job:
 
     The benchmark forks itself, because importing torch and MMPretrain takes as
     long as a small training; for several processes, and where CUDA has been
-    started already, it starts the tool anew.
+    started already, the fork starts the tool anew.
     """
 
     def __init__(self, run: Run, slot: Slot, tools: Path, lock: int) -> None:
-        self.run, self.slot = run, slot
+        self.run, self.slot, self.forks = run, slot, slot.forks
         self.since = time.monotonic()
         config = run.write_config()
+        argv = slot.options(run, config)
+        command = [] if self.forks else slot.command(tools, run, config)
         self.log = run.folder / 'train.log'
-        if slot.forks:
+        with self.log.open('a') as file:
+            ends = os.getpid(), file.fileno(), lock
             self.process = _FORK.Process(
-                target=_train_forked,
-                args=(
-                    slot.options(run, config),
-                    self.log,
-                    slot.environment(),
-                    os.getpid(),
-                ),
+                target=_train, args=(argv, command, slot.environment(), *ends)
             )
             self.process.start()
-        else:
-            with self.log.open('a') as file:
-                self.process = subprocess.Popen(
-                    slot.command(tools, run, config),
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    env=slot.environment(),
-                    pass_fds=(lock,),
-                    # Launchers that get this end what they have launched.
-                    preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM),
-                )
-
-    def status(self) -> Optional[int]:
-        """Exit status, None while the run goes on."""
-        if self.slot.forks:
-            return self.process.exitcode
-        return self.process.poll()
 
     def stop(self) -> None:
-        if self.slot.forks:
-            self.process.kill()
-            self.process.join()
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if not self.forks:
+            self.process.terminate()
+            self.process.join(_GRACE)
+        self.process.kill()
+        self.process.join()
 
     def error(self) -> Optional[str]:
         """Why the ended run counts as failed; None if it is finished."""
-        if self.status() == 0:
+        status = self.process.exitcode
+        if status == 0:
             try:
                 if self.run.record():
                     return None
             except ValueError as error:
                 return f'{self.run.name} failed: {error}'
-        lines = _last_lines(self.log)
+        text = ''
+        if self.log.is_file():
+            text = self.log.read_text(errors='replace')
+        # Without what moves a terminal's cursor.
+        plain = [
+            ''.join(c if c.isprintable() else ' ' for c in line)
+            for line in text.splitlines()[-_TAIL:]
+        ]
         return (
-            f'{self.run.name} failed (exit status {self.status()}); '
-            f'{self.log} ends with\n' + '\n'.join(lines)
-        )
-
-
-def _last_lines(log: Path) -> List[str]:
-    """The end of a log, without what moves a terminal's cursor."""
-    text = log.read_text(errors='replace') if log.is_file() else ''
-    return [
-        ''.join(c if c.isprintable() else ' ' for c in line)
-        for line in text.splitlines()[-_TAIL:]
-    ]
-
-
-class Progress:
-    """One line a run, with the time that is left."""
-
-    def __init__(self, total: int, done: int, print_line: Callable) -> None:
-        self.total, self.done, self.print_line = total, done, print_line
-        self.already = done
-        self.since = time.monotonic()
-
-    def ended(self, run: Run, seconds: float, error: Optional[str]) -> None:
-        self.done += 1
-        rate = (time.monotonic() - self.since) / (self.done - self.already)
-        left = rate * (self.total - self.done)
-        width = len(str(self.total))
-        self.print_line(
-            f'[{self.done:{width}}/{self.total}] {run.name}: '
-            f'{error or _summary(run)}  {seconds:.0f} s  '
-            f'eta {_duration(left)}'
+            f'{self.run.name} failed (exit status {status}); '
+            f'{self.log} ends with\n' + '\n'.join(plain)
         )
 
 
@@ -145,12 +198,6 @@ def _summary(run: Run) -> str:
         return f'test top-1 {test:.2f} %'
     last = record['val'][-1] if record['val'] else {}
     return f'val top-1 {last.get("accuracy/top1", float("nan")):.2f} %'
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02d}:{seconds:02d}'
 
 
 def run_all(
@@ -167,22 +214,28 @@ def run_all(
         slots (List[Slot]): Where to train.
         tools (Path): The folder of ``train.py``.
         lock (int): From :func:`locked`.
-        print_line: Called with one line a run.
+        print_line: Called with one line a run, with the time that is left.
 
     Returns:
         List[str]: What failed and why; empty if everything is finished.
     """
     finished = {run.folder for run in runs if run.record()}
     waiting = [run for run in runs if run.folder not in finished]
-    progress = Progress(len(runs), len(finished), print_line)
     free, jobs, failures = list(slots), [], []
     lost: Set[Path] = set()
+    began, already, total = time.monotonic(), len(finished), len(runs)
 
     def end(run: Run, seconds: float, error: Optional[str]) -> None:
-        progress.ended(run, seconds, error)
         (finished if error is None else lost).add(run.folder)
         if error is not None:
             failures.append(error)
+        done = len(finished) + len(lost)
+        rate = (time.monotonic() - began) / (done - already)
+        left = timedelta(seconds=int(rate * (total - done)))
+        print_line(
+            f'[{done:{len(str(total))}}/{total}] {run.name}: '
+            f'{error or _summary(run)}  {seconds:.0f} s  eta {left}'
+        )
 
     try:
         while waiting or jobs:
@@ -198,7 +251,7 @@ def run_all(
                     except OSError as error:  # no space, no permission
                         end(run, 0, f'{run.name} cannot begin: {error}')
             time.sleep(0.2)
-            for job in [j for j in jobs if j.status() is not None]:
+            for job in [j for j in jobs if j.process.exitcode is not None]:
                 jobs.remove(job)
                 free.append(job.slot)
                 end(job.run, time.monotonic() - job.since, job.error())

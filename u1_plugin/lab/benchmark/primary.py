@@ -1,20 +1,33 @@
-"""Comparisons that a suite names before its runs."""
+"""Comparisons that a suite names before its runs, and what they show.
 
-from typing import Any, Collection, NamedTuple, Tuple
+Holm's correction is over these alone; whatever else a report compares is
+exploratory.
+"""
 
+from pathlib import Path
+from typing import Annotated, Any, Collection, List, NamedTuple, Optional, Tuple
+
+from ...extras import needs
+from ...options import Range
+from ..markup import markdown as escaped
+from .analysis import LEVEL, by_seed, interval, paired
+from .statistics import Comparison, detectable_gain, holm, seeds_needed
 from .suite_file import Fields
+from .table import keep, read_kept
+
+with needs('lab'):
+    import pandas as pd
+
+#: Below a benchmark's folder.
+FILE = 'primary.csv'
+PerCent = Annotated[float, Range(0, 100, low_open=True)]
 
 
 class Primary(NamedTuple):
-    """What a suite asks.
+    """What a suite asks."""
 
-    Attributes:
-        pairs (Tuple[Tuple[str, str], ...]): Arm, and what it is compared to.
-        gain (float): In points, that the suite's seeds are to show; 0 where
-            nothing is asked.
-    """
-
-    pairs: Tuple[Tuple[str, str], ...] = ()
+    pairs: Tuple[Tuple[str, str], ...] = ()  # arm, and what it is compared to
+    #: In points, that the suite's seeds are to show; 0: nothing is asked.
     gain: float = 0.0
 
 
@@ -30,7 +43,7 @@ def read_primary(content: Any, arms: Collection[str]) -> Primary:
     """
     where = 'suite.primary'
     read = Fields(where, content, ('gain', 'comparisons'))
-    gain = read.number('gain', 0, 100)
+    gain = float(read.get('gain', PerCent))
     pairs = []
     for i, pair in enumerate(read.get('comparisons', list)):
         two = isinstance(pair, list) and len(pair) == 2
@@ -47,3 +60,98 @@ def read_primary(content: Any, arms: Collection[str]) -> Primary:
             'suite.primary out'
         )
     return Primary(tuple(pairs), gain)
+
+
+def write_primary(primary: Primary, out: Path) -> None:
+    """Keep the comparisons in a benchmark's folder, for its report."""
+    keep([(*pair, primary.gain) for pair in primary.pairs], out / FILE)
+
+
+def load_primary(out: Path) -> Primary:
+    """What was asked; nothing in folders of earlier versions.
+
+    Raises:
+        ValueError: If the file is no table of comparisons.
+    """
+    table = read_kept(out / FILE)
+    if table is None or table.empty:
+        return Primary()
+    pairs = tuple(zip(table.arm.astype(str), table.to.astype(str)))
+    return Primary(pairs, float(table.gain.iloc[0]))
+
+
+def check_primary(primary: Primary, out: Path, finished: int) -> None:
+    """Raise unless the comparisons were named before the runs.
+
+    Args:
+        primary (Primary): Of the suite.
+        out (Path): A benchmark's folder.
+        finished (int): Its finished runs.
+
+    Raises:
+        ValueError: If there are some, and what was named is not this.
+    """
+    named = load_primary(out)
+    if finished and primary != named:
+        raise ValueError(
+            f'suite.primary={primary.pairs} with gain={primary.gain:g} is not '
+            f'what was named before the {finished} finished runs in '
+            f'{str(out)!r}: {named.pairs}, {named.gain:g}; ask it of new seeds '
+            'in another folder'
+        )
+
+
+def primary_frame(
+    table: pd.DataFrame, primary: Primary, metric: str
+) -> Tuple[pd.DataFrame, List[str]]:
+    """The comparisons of one config, and a sentence each.
+
+    Args:
+        table (pd.DataFrame): Its runs.
+        primary (Primary): Pairs of arms.
+        metric (str): A column of the table.
+
+    Returns:
+        Tuple[pd.DataFrame, List[str]]: A row a comparison. *Seen* is the
+        smallest true gain that so many pairs show with a chance of 80 % by a
+        two-sided paired t test at 5 % over the number of comparisons, which is
+        what Holm asks of the smallest p; *seeds* how many pairs the suite's
+        gain takes.
+    """
+    series = by_seed(table, metric)
+    none = pd.Series(dtype=float)
+    found = {
+        f'{arm} less {other}': paired(
+            series.get(arm, none), series.get(other, none)
+        )
+        for arm, other in primary.pairs
+    }
+    corrected = holm(
+        {name: 1.0 if c is None else c.permutation for name, c in found.items()}
+    )
+    alpha = LEVEL / max(len(found), 1)
+    rows, lines = [], []
+    for name, c in found.items():
+        row = dict(comparison=name, n='0', difference='')
+        row |= {'permutation p': '', 'Holm p': '', 'sd': '', 'seen': ''}
+        row[f'seeds for +{primary.gain:g}'] = ''
+        if c is not None:
+            row |= {'n': str(c.n), 'difference': interval(c)}
+            row |= {'permutation p': f'{c.permutation:.3f}'}
+            row |= {'Holm p': f'{corrected[name]:.3f}', 'sd': f'{c.sd:.2f}'}
+            if c.sd > 0:
+                seen = detectable_gain(c.sd, c.n, alpha=alpha)
+                needed = seeds_needed(c.sd, primary.gain, alpha=alpha)
+                row['seen'] = f'{seen:+.2f}'
+                row[f'seeds for +{primary.gain:g}'] = f'{needed:,}'
+        rows.append(row)
+        lines.append(f'**{escaped(name)}**: {_words(c, corrected[name])}.')
+    return pd.DataFrame(rows), lines
+
+
+def _words(comparison: Optional[Comparison], corrected: float) -> str:
+    if comparison is None:
+        return 'fewer than 2 pairs: nothing can be said'
+    if comparison.verdict == 'no effect here' or corrected >= LEVEL:
+        return f'no effect is shown, {interval(comparison)}'
+    return f'{comparison.verdict}, {interval(comparison)}'

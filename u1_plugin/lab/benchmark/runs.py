@@ -49,36 +49,20 @@ _VALIDATION = {'epoch', 'accuracy/top1'}
 
 
 class Run(NamedTuple):
-    """One training.
+    """One training."""
 
-    Attributes:
-        suite (str): Name of the suite.
-        config (str): Name of the suite's entry.
-        arm (str): Name of the arm.
-        role (str): Of the arm.
-        seed (int): Of the run.
-        epochs (int): Of the run.
-        values (dict): The whole config.
-        test (bool): Whether it sees the test split.
-        processes (int): That train it together.
-        measure (bool): Whether another run wants its class angles.
-        needs (Path | None): Folder of the run that measures this run's
-            class angles.
-        folder (Path): Its work dir.
-    """
-
-    suite: str
-    config: str
+    suite: str  # its name
+    config: str  # name of the suite's entry
     arm: str
-    role: str
+    role: str  # of the arm
     seed: int
     epochs: int
-    values: dict
-    test: bool
-    processes: int
-    measure: bool
-    needs: Optional[Path]
-    folder: Path
+    values: dict  # the whole config
+    test: bool  # whether it sees the test split
+    processes: int  # that train it together
+    measure: bool  # whether another run wants its class angles
+    needs: Optional[Path]  # folder of the run that measures its class angles
+    folder: Path  # its work dir
 
     @property
     def name(self) -> str:

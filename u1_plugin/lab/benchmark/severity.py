@@ -12,14 +12,11 @@ from ...options import checked, shown
 def categories(
     names: Optional[Sequence[str]], field: str = '--severity'
 ) -> List[str]:
-    """The categories of classes named ``CATEGORY.SUBCATEGORY``.
+    """The category of each class, of names ``CATEGORY.SUBCATEGORY``.
 
     Args:
         names (Sequence[str], optional): Of the classes, by label.
         field (str): Who asks, for messages.
-
-    Returns:
-        List[str]: One a class.
 
     Raises:
         ValueError: If a class has another name, or all have one category, or

@@ -6,9 +6,8 @@ from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from ...extras import needs
-from ...measure.circular_tests import holm as holm_array
 from ...measure.estimate import Chance, Several
-from ...options import NonNegative, Positive, Seed, check, checked
+from ...options import NonNegative, Positive, Seed, check, checked, shown
 from ..statistics import (
     exact_differences,
     sign_flip_pvalue,
@@ -27,28 +26,17 @@ _MOST_PAIRS = 10**9
 
 
 class Comparison(NamedTuple):
-    """One arm against another over the same seeds.
+    """One arm against another over the same seeds."""
 
-    Attributes:
-        n (int): Pairs.
-        mean (float): Mean of ``treated - control``.
-        sd (float): Standard deviation of the differences.
-        low (float): Lower end of the bootstrap interval of the mean.
-        high (float): Upper end.
-        wilcoxon (float): p of the two-sided signed-rank test.
-        permutation (float): p of the two-sided sign-flip test of the mean;
-            never below ``2 / 2^n``.
-        confidence (float): Of the interval.
-    """
-
-    n: int
-    mean: float
-    sd: float
-    low: float
+    n: int  # pairs
+    mean: float  # of treated - control
+    sd: float  # standard deviation of these differences
+    low: float  # ends of the bootstrap interval of the mean
     high: float
-    wilcoxon: float
+    wilcoxon: float  # p of the two-sided signed-rank test
+    #: p of the two-sided sign-flip test of the mean; never below ``2 / 2^n``.
     permutation: float
-    confidence: float
+    confidence: float  # of the interval
 
     @property
     def verdict(self) -> str:
@@ -142,9 +130,19 @@ def holm(pvalues: Mapping[str, float]) -> Dict[str, float]:
 
     Returns:
         Dict[str, float]: Corrected, in ``[0, 1]``, in the same order.
+
+    Raises:
+        ValueError: If one is out of ``[0, 1]``.
     """
-    corrected = holm_array(list(pvalues.values()))
-    return dict(zip(pvalues, map(float, corrected)))
+    with needs('lab'):  # here, for it takes a second to import
+        from statsmodels.stats.multitest import multipletests
+    values = np.array(list(pvalues.values()), float)
+    known = ~np.isnan(values)
+    if ((values < 0) | (values > 1)).any():
+        raise ValueError(f'pvalues={shown(pvalues)} must be in [0, 1], or NaN')
+    if known.any():
+        values[known] = multipletests(values[known], method='holm')[1]
+    return dict(zip(pvalues, values.tolist()))
 
 
 @checked()

@@ -1,83 +1,58 @@
 """A benchmark suite: which arms, on which configs, with how many seeds."""
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
+from ...options import Seed, fits
 from .arms import (
-    MOST_SEEDS,
     Arm,
+    Seeds,
     check_measured,
     choose_arms,
     read_ablations,
     read_catalogue,
     read_exploratory,
 )
-from .primary import Primary, read_primary
+from .primary import PerCent, Primary, read_primary
 from .suite_file import Fields, check_names, check_options, read_yaml
-
-#: NumPy's generators take no larger seed.
-_LAST_SEED = 2**32 - 1
 
 
 class Entry(NamedTuple):
-    """A plain config of the zoo, and what the suite changes for every arm.
+    """A plain config of the zoo, and what the suite changes for every arm."""
 
-    Attributes:
-        config (str): Below ``configs/``.
-        set (dict): Options as of ``--cfg-options``, applied before the arm's.
-        name (str): Of its folder and in tables; the config's stem unless the
-            suite uses a config several times.
-        expected (float | None): Of an anchor: the top-1 in per cent that is
-            published for this recipe, where a wrong baseline shows.
-        without (Tuple[str, ...]): Arms that are left out here, such as one
-            that the recipe has already.
-    """
-
-    config: str
-    set: Dict[str, Any]
+    config: str  # below configs/
+    set: Dict[str, Any]  # options as of --cfg-options, before the arm's
+    #: Of its folder and in tables; the config's stem unless the suite uses a
+    #: config several times.
     name: str
+    #: Of an anchor: the published top-1 in per cent, where a wrong baseline
+    #: shows.
     expected: Optional[float] = None
+    #: Arms that are left out here, such as one that the recipe has already.
     without: Tuple[str, ...] = ()
 
 
 class Suite(NamedTuple):
-    """A parsed suite.
-
-    Attributes:
-        name (str): Of the suite.
-        file (Path): Where it was read.
-        prepare (Tuple[Tuple[str, ...], ...]): Commands that write the data,
-            each a tool below ``tools/`` with its arguments, the last of them
-            the folder.
-        processes (int): Processes, and GPUs, of one run.
-        entries (Tuple[Entry, ...]): Configs with their data sets.
-        first_seed (int): The lowest seed.
-        seeds (int): Of every arm: so many from ``first_seed`` on.
-        arms (Tuple[Arm, ...]): Trained, and tested on the test split.
-        exploratory_seeds (int): Of every exploratory arm.
-        exploratory (Tuple[Arm, ...]): As ``arms``, with fewer seeds.
-        ablation_seeds (int): Of every ablation.
-        ablations (Tuple[Arm, ...]): Trained, and evaluated on the validation
-            split alone, so that choosing among them leaves the test split
-            untouched.
-        primary (Primary): Comparisons that are named before the runs.
-        anchors (Tuple[Entry, ...]): Configs of which the baseline alone is
-            trained, with one seed.
-    """
+    """A parsed suite."""
 
     name: str
     file: Path
+    #: Commands that write the data: a tool below ``tools/`` and its arguments,
+    #: the last of them the folder.
     prepare: Tuple[Tuple[str, ...], ...]
-    processes: int
-    entries: Tuple[Entry, ...]
+    processes: int  # and GPUs, of one run
+    entries: Tuple[Entry, ...]  # configs with their data sets
     first_seed: int
-    seeds: int
-    arms: Tuple[Arm, ...]
+    seeds: int  # of every arm, from first_seed on
+    arms: Tuple[Arm, ...]  # trained, and tested on the test split
     exploratory_seeds: int
-    exploratory: Tuple[Arm, ...]
+    exploratory: Tuple[Arm, ...]  # as arms, with fewer seeds
     ablation_seeds: int
+    #: Trained, and evaluated on the validation split alone, so that choosing
+    #: among them leaves the test split untouched.
     ablations: Tuple[Arm, ...]
     primary: Primary = Primary()
+    #: Configs of which the baseline alone is trained, with one seed.
     anchors: Tuple[Entry, ...] = ()
 
 
@@ -112,8 +87,8 @@ def _entries(
     anchors: List[Entry] = []
     for i, content in enumerate(read.get('anchors', list, [])):
         item = Fields(f'suite.anchors[{i}]', content, (*fields, 'expected'))
-        expected = item.number('expected', 0, 100)
-        anchors.append(_entry(item, root, expected))
+        expected = item.get('expected', PerCent)
+        anchors.append(_entry(item, root, float(expected)))
     names = [entry.name for entry in (*entries, *anchors)]
     if len(set(names)) != len(names) or not entries:
         raise ValueError(
@@ -172,7 +147,7 @@ def load_suite(file: Path) -> Suite:
     name = read.get('name', str)
     check_names('suite.name', [name])
     known = read_catalogue(file, read)
-    seeds = read.between(1, MOST_SEEDS, 'seeds')
+    seeds = read.get('seeds', Seeds)
     arms = choose_arms('suite.arms', read.get('arms', list), known)
     if [arm.role for arm in arms].count('baseline') != 1:
         raise ValueError(
@@ -184,13 +159,16 @@ def load_suite(file: Path) -> Suite:
     ablation_seeds, ablations = read_ablations(read, known)
     every = (*arms, *exploratory, *ablations)
     check_names('suite', [arm.name for arm in every], True)
-    first_seed = read.between(0, _LAST_SEED, 'first_seed', 0)
-    if first_seed + max(seeds, ablation_seeds) - 1 > _LAST_SEED:
+    first_seed = read.get('first_seed', Seed, 0)
+    if not fits(first_seed + max(seeds, ablation_seeds) - 1, Seed):
         raise ValueError(
             f'suite.first_seed={first_seed} leaves no room for so many seeds '
-            f'up to {_LAST_SEED}; begin lower'
+            f'up to {2**32 - 1}; begin lower'
         )
-    primary = _primary(read, arms)
+    primary = Primary()
+    if 'primary' in read.content:
+        names = [arm.name for arm in arms]
+        primary = read_primary(read.content['primary'], names)
     entries, anchors = _entries(read, file.resolve().parent.parent)
     for entry in entries:
         _check_left_out(entry, every, primary)
@@ -198,7 +176,7 @@ def load_suite(file: Path) -> Suite:
         name,
         file,
         _prepare(read),
-        read.between(1, MOST_SEEDS, 'processes', 1),
+        read.get('processes', Seeds, 1),
         entries,
         first_seed,
         seeds,
@@ -212,20 +190,10 @@ def load_suite(file: Path) -> Suite:
     )
 
 
-def _primary(read: Fields, arms: Tuple[Arm, ...]) -> Primary:
-    if 'primary' not in read.content:
-        return Primary()
-    return read_primary(read.content['primary'], [arm.name for arm in arms])
-
-
 def _prepare(read: Fields) -> Tuple[Tuple[str, ...], ...]:
     commands = []
     for i, command in enumerate(read.get('prepare', list, [])):
-        plain = isinstance(command, list) and len(command) > 1
-        if not plain or not all(
-            isinstance(word, (str, int, float)) and not isinstance(word, bool)
-            for word in command
-        ):
+        if not fits(command, List[Union[str, float]]) or len(command) < 2:
             raise ValueError(
                 f'suite.prepare[{i}]={command!r} must list a tool below '
                 'tools/, its arguments, and last the folder that it writes'

@@ -7,6 +7,8 @@ from typing import Any, List
 
 import yaml
 
+from ...options import check
+
 #: Names become folders, and cells of tables. Names of variants of an arm,
 #: ``arm+variant``, are made of two of these.
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
@@ -32,41 +34,17 @@ class Fields:
         self.where = where
         self.content = content
 
-    def get(self, field: str, kind: type, default: Any = None) -> Any:
-        """A field of that type; it must be there unless it has a default."""
+    def get(self, field: str, hint: Any, default: Any = None) -> Any:
+        """A field that fits an annotation.
+
+        Args:
+            field (str): Its name.
+            hint: See :func:`~u1_plugin.options.check`.
+            default: Of a field that may be missing; None where it may not.
+        """
         if field not in self.content and default is not None:
             return default
-        value = self.content.get(field)
-        right = isinstance(value, kind) and not isinstance(value, bool)
-        if not right:
-            raise ValueError(
-                f'{self.where}.{field}={value!r} must be of type '
-                f'{kind.__name__}; write it as in configs/suites/quick.yml'
-            )
-        return value
-
-    def between(
-        self, least: int, most: int, field: str, default: Any = None
-    ) -> int:
-        """An integer of that range."""
-        value = self.get(field, int, default)
-        if not least <= value <= most:
-            raise ValueError(
-                f'{self.where}.{field}={value} must be a number >= {least} '
-                f'and <= {most}'
-            )
-        return value
-
-    def number(self, field: str, above: float, most: float) -> float:
-        """A number of that range, the lower end left out."""
-        value = self.content.get(field)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not above < value <= most:
-            raise ValueError(
-                f'{self.where}.{field}={value!r} must be a number > {above:g} '
-                f'and <= {most:g}'
-            )
-        return float(value)
+        return check(f'{self.where}.{field}', self.content.get(field), hint)
 
 
 class _Loader(yaml.SafeLoader):

@@ -67,7 +67,13 @@ from .runs import Run
 with needs('lab'):
     import pandas as pd
 
-_PLANNED = ['config', 'arm', 'role', 'seed']
+#: Columns of the small tables that a benchmark keeps for its report.
+_KEPT = {
+    'planned.csv': ['config', 'arm', 'role', 'seed'],
+    'primary.csv': ['arm', 'to', 'gain'],
+    'anchors.csv': ['config', 'expected'],
+}
+_PLANNED = _KEPT['planned.csv']
 #: Names, of which none is a number or a missing value.
 _NAMES = ('suite', 'config', 'arm', 'role', 'quantity')
 _TEXT = ('suite', *_PLANNED[:3], 'hardware', 'versions', 'val_curve', 'folder')
@@ -76,11 +82,9 @@ _NUMBERS = ('val_top1', 'test_top1', 'cpu_s', 'peak_rss_mib', 'peak_cuda_mib')
 _HASHES = ('initial_backbone', 'initial_head_fc', 'order')
 #: What the files of a benchmark begin with.
 MARKS = {
-    'planned.csv': b'config,arm,role,seed\n',
-    'primary.csv': b'arm,to,gain\n',
-    'anchors.csv': b'config,expected\n',
-    'results.csv': b'suite,config,arm,role,seed,',
+    name: f'{",".join(columns)}\n'.encode() for name, columns in _KEPT.items()
 }
+MARKS['results.csv'] = b'suite,config,arm,role,seed,'
 
 
 class PairingError(ValueError):
@@ -89,7 +93,8 @@ class PairingError(ValueError):
 
 def _row(run: Run, record: dict, out: Path) -> dict:
     curve = [entry['accuracy/top1'] for entry in record['val']]
-    versions = record['versions']
+    order = ','.join(record['order']).encode()
+    peak = record.get('peak_rss_mib')
     return dict(
         suite=run.suite,
         config=run.config,
@@ -103,28 +108,20 @@ def _row(run: Run, record: dict, out: Path) -> dict:
         test_top5=record['test'].get('accuracy/top5'),
         wall_s=round(record['wall_s'], 2),
         cpu_s=round(record['cpu_s'], 2),
-        peak_rss_mib=_rounded(record.get('peak_rss_mib')),
+        peak_rss_mib=None if peak is None else round(peak, 1),
         peak_cuda_mib=record.get('peak_cuda_mib'),
         parameters=record['parameters'],
         initial_backbone=record['initial']['backbone'],
         initial_head_fc=record['initial']['head_fc'],
-        order=_joined(record['order']),
+        order=hashlib.sha256(order).hexdigest()[:16],
         draws=record.get('draws', ''),
         run_hash=run.run_hash,
         config_hash=run.config_hash,
         hardware=record['hardware'],
-        versions=json.dumps(versions, sort_keys=True),
+        versions=json.dumps(record['versions'], sort_keys=True),
         val_curve=json.dumps(record['val']),
         folder=str(run.folder.relative_to(out)),
     )
-
-
-def _rounded(value: Optional[float]) -> Optional[float]:
-    return None if value is None else round(value, 1)
-
-
-def _joined(hashes: List[str]) -> str:
-    return hashlib.sha256(','.join(hashes).encode()).hexdigest()[:16]
 
 
 def check_pairs(table: pd.DataFrame) -> None:
@@ -175,9 +172,30 @@ def write_plan(runs: List[Run], out: Path) -> None:
     From it a report knows what is missing; a control that failed must not
     make a gain look like one that beat every control.
     """
-    out.mkdir(parents=True, exist_ok=True)
     plan = [(run.config, run.arm, run.role, run.seed) for run in runs]
-    replace_csv(out / 'planned.csv', pd.DataFrame(plan, columns=_PLANNED))
+    keep(plan, out / 'planned.csv')
+
+
+def keep(rows: List[tuple], file: Path) -> None:
+    """Write one of the small tables that a report reads."""
+    _replace(file, pd.DataFrame(rows, columns=_KEPT[file.name]))
+
+
+def read_kept(file: Path) -> Optional[pd.DataFrame]:
+    """A table of :func:`keep`; None in folders of versions without it.
+
+    Raises:
+        ValueError: If it has other columns.
+    """
+    if not file.is_file():
+        return None
+    table, columns = read_csv(file), _KEPT[file.name]
+    if list(table.columns) != columns:
+        raise ValueError(
+            f'{file} has the columns {list(table.columns)}, not {columns}; '
+            'write it again with tools/benchmark.py'
+        )
+    return table
 
 
 def read_results(out: Path) -> pd.DataFrame:
@@ -201,32 +219,27 @@ def read_results(out: Path) -> pd.DataFrame:
         raise ValueError(
             f'{file} has no finished run; see the errors of tools/benchmark.py'
         )
-    _check(table, file)
+    if fault := _fault(table):
+        raise ValueError(
+            f'{file}{fault}; write it again with tools/benchmark.py'
+        )
     return table
 
 
-def _check(table: pd.DataFrame, file: Path) -> None:
-    """Raise ValueError unless a table is like that of a benchmark."""
+def _fault(table: pd.DataFrame) -> str:
+    """What tells a table from that of a benchmark; empty if nothing does."""
     missing = [
         name for name in (*_TEXT, *_INTEGERS, *_NUMBERS) if name not in table
     ]
     if missing:
-        raise ValueError(
-            f'{file} has no column {", ".join(missing)}; write it again with '
-            'tools/benchmark.py'
-        )
-    wrong = [n for n in _INTEGERS if table[n].dtype.kind not in 'iu'] + [
-        n
-        for n in _NUMBERS
-        if table[n].dtype.kind not in 'iuf' and table[n].notna().any()
-    ]
-    if not wrong:
-        wrong = [n for n in _NUMBERS if np.isinf(table[n].astype(float)).any()]
+        return f' has no column {", ".join(missing)}'
+    wrong = [n for n in _INTEGERS if table[n].dtype.kind not in 'iu']
+    for name in _NUMBERS:
+        number = table[name].dtype.kind in 'iuf'
+        if (np.isinf(table[name]) if number else table[name].notna()).any():
+            wrong.append(name)
     if wrong:
-        raise ValueError(
-            f'{file}: {", ".join(wrong)} must hold finite numbers; write it '
-            'again with tools/benchmark.py'
-        )
+        return f': {", ".join(wrong)} must hold finite numbers'
     for name, kind in (('versions', dict), ('val_curve', list)):
         for text in table[name].unique():
             try:
@@ -234,48 +247,36 @@ def _check(table: pd.DataFrame, file: Path) -> None:
             except (TypeError, ValueError, RecursionError):
                 fits = False
             if not fits:
-                raise ValueError(
-                    f'{file}: {name}={shown(text)} is no JSON; write it again '
-                    'with tools/benchmark.py'
-                )
+                return f': {name}={shown(text)} is no JSON'
+    return ''
 
 
 def read_plan(out: Path, table: pd.DataFrame) -> pd.DataFrame:
     """What was planned; a folder without a plan planned what it has."""
-    file = out / 'planned.csv'
-    return read_csv(file) if file.is_file() else table[_PLANNED]
+    kept = read_kept(out / 'planned.csv')
+    return table[_PLANNED] if kept is None else kept
 
 
 def write_table(runs: List[Run], out: Path) -> Path:
-    """Write ``results.csv``; its columns are in the module's docstring.
-
-    Args:
-        runs (List[Run]): Of the suite; unfinished ones are left out.
-        out (Path): The suite's folder of results.
-
-    Returns:
-        Path: The file.
+    """Write ``OUT/results.csv`` of the finished runs; its path.
 
     Raises:
         PairingError: If two arms of a seed are no pair.
     """
-    table = collect(runs, out)
     file = out / 'results.csv'
-    replace_csv(file, table)
+    _replace(file, collect(runs, out))
     return file
 
 
-def replace_csv(file: Path, table: pd.DataFrame) -> None:
+def _replace(file: Path, table: pd.DataFrame) -> None:
     with replaced_file(file, MARKS[file.name]) as part:
         save_csv(table, part)
 
 
 def save_csv(table: pd.DataFrame, file: Path) -> None:
-    """Write a table whose text is text in any program.
+    """Write a table whose text, whatever it holds, is text in any program.
 
-    Args:
-        table (pd.DataFrame): Its text may hold anything.
-        file (Path): Read it with :func:`read_csv`.
+    :func:`read_csv` reads it back.
     """
     table = csv_frame(table)
     cells = table.to_numpy(object).ravel()

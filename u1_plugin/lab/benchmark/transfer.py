@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from ...extras import needs
 from ...mm.memory_bank_head import MemoryBankHead
 from ...options import checked
-from .behaviour_features import features
-from .behaviour_images import Splits
-from .images import Images
+from .behaviour_features import BATCH, features
+from .images import Images, Splits
 
 with needs('lab'):
     from sklearn.linear_model import LogisticRegression
@@ -31,15 +30,10 @@ class Vectors(NamedTuple):
 
 
 class ProbeResult(NamedTuple):
-    """Of a linear probe.
+    """Of a linear probe."""
 
-    Attributes:
-        top1 (float): On the test split, per cent.
-        strength (float): The chosen C: the inverse of the regularisation.
-    """
-
-    top1: float
-    strength: float
+    top1: float  # on the test split, per cent
+    strength: float  # the chosen C: the inverse of the regularisation
 
 
 @checked()
@@ -98,15 +92,14 @@ def _read(
     each: Callable[[Tensor, Tensor, Tensor], None],
 ) -> Vectors:
     """Features of a split; its maps, labels and numbers go to ``each``."""
-    labels = torch.from_numpy(images.labels)
-    numbers = torch.arange(len(labels))
     vectors: List[Tensor] = []
-    start = 0
-    for found in features(model, images.inputs, layer):
-        rows = slice(start, start + len(found.vectors))
-        start = rows.stop
+    for found, labels, numbers in zip(
+        features(model, images.inputs, layer),
+        torch.from_numpy(images.labels).split(BATCH),
+        torch.arange(len(images.labels)).split(BATCH),
+    ):
         vectors.append(found.vectors)
-        each(found.maps, labels[rows], numbers[rows])
+        each(found.maps, labels, numbers)
     # In float64 the probe's digits do not depend on the number of threads.
     return Vectors(torch.cat(vectors).double().numpy(), images.labels)
 

@@ -1,6 +1,5 @@
 """What the hooks of the analysis share: when to measure, and where to write."""
 
-import io
 import json
 import math
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Dict,
-    Mapping,
     Optional,
     Sequence,
     Union,
@@ -21,25 +19,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ...files import new_folder
-from ...measure.probe import Probe, check_options
+from ...measure.estimate import jsonable
+from ...measure.probe import Probe
+from ...measure.probe_options import check_options
 from ...measure.sums import Accumulator
 from ..pictures import to_array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def without_nan(value: Any) -> Any:
-    """``value`` for JSON, which knows no NaN and no arrays: null and lists."""
-    if isinstance(value, Mapping):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return without_nan(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [without_nan(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value
 
 
 def free_folder(parent: Path, name: str) -> Path:
@@ -96,33 +83,29 @@ class AnalysisHook(Hook):
         """Detach, where a loop has raised and the runner goes again."""
         self._let_go()
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Attach to the layers."""
-        self._begin(runner, runner.val_dataloader, 'val')
+    # MMEngine calls these for all loops.
 
-    def after_val_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
+    def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
+        """Attach to the layers."""
+        if mode != 'train':
+            self._begin(runner, getattr(runner, f'{mode}_dataloader'), mode)
+
+    def _after_iter(
+        self,
+        runner,
+        batch_idx,
+        data_batch=None,
+        outputs=None,
+        mode: str = 'train',
     ) -> None:
         """Add the batch."""
-        self._measure(outputs)
+        if mode != 'train':
+            self._measure(data_batch, outputs)
 
-    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
+    def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:
         """Detach, add up over ranks and write."""
-        self._end(runner, 'val')
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """As for validation."""
-        self._begin(runner, runner.test_dataloader, 'test')
-
-    def after_test_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ) -> None:
-        """As for validation."""
-        self._measure(outputs)
-
-    def after_test_epoch(self, runner: Runner, metrics=None) -> None:
-        """As for validation."""
-        self._end(runner, 'test')
+        if mode != 'train':
+            self._end(runner, mode)
 
     def _begin(self, runner: Runner, loader, loop: str) -> None:
         self._let_go()
@@ -146,7 +129,7 @@ class AnalysisHook(Hook):
         place = alike.index(self) if self in alike else 0
         return f'u1-{place + 1}' if place else 'u1'
 
-    def _measure(self, outputs: Sequence[Any]) -> None:
+    def _measure(self, batch: Any, outputs: Sequence[Any]) -> None:
         if self._probe is None:  # it is over: MMPretrain's EMAHook goes again
             return
         rank, world = get_dist_info()
@@ -158,7 +141,9 @@ class AnalysisHook(Hook):
         index = place * world + rank
         index = index[index < self._size]
         if len(index):
+            self._batch = batch
             self._update(outputs[: len(index)], index, len(outputs))
+            self._batch = None
 
     def _end(self, runner: Runner, loop: str) -> None:
         self._probe.detach()
@@ -210,13 +195,11 @@ class AnalysisHook(Hook):
             for key, total in totals.items()
             for name, value in total.state().items()
         }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
         content = dict({'loop': loop, unit: step}, **summary)
         with new_folder(folder) as part:
-            (part / 'sums.npz').write_bytes(buffer.getvalue())
+            np.savez_compressed(part / 'sums.npz', **arrays)
             (part / 'summary.json').write_text(
-                json.dumps(without_nan(content), indent=2, allow_nan=False)
+                json.dumps(jsonable(content), indent=2, allow_nan=False)
             )
         return folder
 

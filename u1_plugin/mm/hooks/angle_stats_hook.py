@@ -9,7 +9,8 @@ from mmengine.runner import Runner
 
 from ...measure.accumulators import AngleAccumulator
 from ...measure.circular_tests import ClassAngleSummary
-from ...measure.probe import Layers, Orthant, Plane, Planes, Source
+from ...measure.probe import Source
+from ...measure.probe_options import Layers, Orthant, Plane, Planes
 from ...options import Count, checked
 from ..angle_measure import (
     AngleMeasure,
@@ -212,8 +213,8 @@ def describe_angles(stats: AngleStats, names: Sequence[str]) -> dict:
         skipped=summary.skipped,
         resultant_length=summary.resultant_length,
         shared_length=summary.shared_length,
-        between_share=found.between_share._asdict(),
-        class_information=found.information_share._asdict(),
+        between_share=found.between_share,
+        class_information=found.information_share,
         mutual_information=found.information,
         mutual_information_by_chance=found.chance,
         rayleigh_share=float(significant.mean()) if tested.any() else math.nan,

@@ -2,25 +2,16 @@
 
 from typing import Any, Dict, Optional, Sequence
 
-import numpy as np
 import torch
 from mmengine.runner import Runner
 
 from ...measure.accumulators import EnergyAccumulator, Several
-from ...measure.probe import Layers, Orthant
-from ...measure.profile import (
-    EnergySummary,
-    Sombrero,
-    concentration,
-    fit_sombrero,
-    symmetry,
-)
+from ...measure.probe_options import Layers, Orthant
+from ...measure.profile import EnergySummary, concentration, symmetry
+from ...measure.sombrero import Sombrero, fit_if_rings
 from ...options import checked
 from ..pictures import energy_picture
 from .analysis_hook import AnalysisHook
-
-#: Rings that the three coefficients of a Sombrero need.
-_FIT_RINGS = 3
 
 
 class EnergyMapHook(AnalysisHook):
@@ -85,9 +76,7 @@ class EnergyMapHook(AnalysisHook):
                 runner.logger.warning(f'energy maps: {layer} has no energy')
                 continue
             summary = total.summary()
-            fit = None
-            if len(summary.profile) >= _FIT_RINGS:
-                fit = fit_sombrero(summary)
+            fit = fit_if_rings(summary)
             layers[layer] = describe_energy(summary, fit)
             self._scalars(runner, loop, _scalars(layer, layers[layer]))
             figure = energy_picture(summary, fit, layer)
@@ -98,18 +87,10 @@ class EnergyMapHook(AnalysisHook):
 
 def describe_energy(summary: EnergySummary, fit: Optional[Sombrero]) -> dict:
     """What ``summary.json`` says of a layer."""
-    near = concentration(summary)
-    error = np.sqrt(np.diag(summary.covariance).clip(0) / summary.n)
     sombrero = None
     if fit is not None:
-        sombrero = dict(
-            a=fit.a._asdict(),
-            b=fit.b._asdict(),
-            c=fit.c._asdict(),
-            rim=fit.rim._asdict(),
-            ring_radius=fit.ring_radius,
-            r2=fit.r2,
-        )
+        names = ('a', 'b', 'c', 'rim', 'ring_radius', 'r2')
+        sombrero = {name: getattr(fit, name) for name in names}
     return dict(
         n=summary.n,
         skipped=summary.skipped,
@@ -118,9 +99,9 @@ def describe_energy(summary: EnergySummary, fit: Optional[Sombrero]) -> dict:
         radius=summary.rings.radius,
         pixels=summary.rings.pixels,
         profile=summary.profile,
-        profile_error=error,
-        concentration=dict(near._asdict(), excess=near.excess._asdict()),
-        symmetry=symmetry(summary)._asdict(),
+        profile_error=summary.profile_error,
+        concentration=concentration(summary),
+        symmetry=symmetry(summary),
         image_symmetry=summary.image_symmetry,
         sombrero=sombrero,
     )
@@ -129,13 +110,13 @@ def describe_energy(summary: EnergySummary, fit: Optional[Sombrero]) -> dict:
 def _scalars(layer: str, description: dict) -> Dict[str, float]:
     near, fit = description['concentration'], description['sombrero']
     values = dict(
-        energy_share=near['share'],
-        energy_excess=near['excess']['value'],
-        symmetry=description['symmetry']['value'],
+        energy_share=near.share,
+        energy_excess=near.excess.value,
+        symmetry=description['symmetry'].value,
     )
     if fit is not None:
         values.update(
-            {f'sombrero_{name}': fit[name]['value'] for name in 'abc'},
+            {f'sombrero_{name}': fit[name].value for name in 'abc'},
             sombrero_radius=fit['ring_radius'],
             sombrero_r2=fit['r2'],
         )

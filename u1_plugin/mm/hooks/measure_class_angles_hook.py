@@ -21,7 +21,7 @@ from ...geometry import (
     to_positive_orthant,
     to_unit,
 )
-from ...measure.probe import Orthant, class_labels
+from ...measure.probe_options import Orthant, class_labels
 from ...networks import unwrapped
 from ...nn import U1Branch
 from ...nn.taps import MapReader
@@ -31,13 +31,12 @@ from ..data import training_images
 
 
 def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
-    """Circular mean of each class in the centred Fourier plane.
+    """Circular mean of each of K classes in the centred Fourier plane.
 
     Args:
         vectors (Tensor): Pooled vectors, ``(N, C)``. One of norm 0 or with
             an entry that is not finite has no angle and is left out.
         labels (Tensor): ``(N,)``, in ``[0, K)``.
-        classes (int): K.
 
     Returns:
         dict: ``class_angles``, K radians in ``(-pi, pi]``, and ``resultant``,
@@ -81,28 +80,18 @@ def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
 
 
 @contextmanager
-def last_maps(model: nn.Module) -> Iterator[MapReader]:
-    """Reads the maps that the model's U(1) branch reads.
-
-    Args:
-        model (nn.Module): A classifier. Without a branch, the last map before
-            pooling is read.
-    """
-    branch = getattr(model, 'u1', None)
-    own = None if isinstance(branch, U1Branch) else MapReader(model)
-    reader = branch.reading() if own is None else own
+def _last_maps(
+    model: nn.Module, branch: Optional[U1Branch]
+) -> Iterator[MapReader]:
+    """Reads the branch's maps, or else the last map before pooling."""
+    reader = branch.reading() if branch else MapReader(model)
     try:
         with reader:
             yield reader
     finally:
         reader.clear()
-        if own is not None:
-            own.detach()
-
-
-def _orthant_of(model: nn.Module) -> str:
-    branch = getattr(model, 'u1', None)
-    return branch.neck.orthant if isinstance(branch, U1Branch) else 'relu'
+        if not branch:
+            reader.detach()
 
 
 class MeasureClassAnglesHook(Hook):
@@ -143,11 +132,13 @@ class MeasureClassAnglesHook(Hook):
             return
         model = unwrapped(runner.model)
         classes = self._classes(model)
-        orthant = self.orthant or _orthant_of(model)
+        branch = getattr(model, 'u1', None)
+        branch = branch if isinstance(branch, U1Branch) else None
+        orthant = self.orthant or (branch.neck.orthant if branch else 'relu')
         loader = runner.build_dataloader(_loader_config(runner))
         model.eval()
         vectors, labels = [], []
-        with _averaged(runner), last_maps(model) as reader:
+        with _averaged(runner), _last_maps(model, branch) as reader:
             for batch in loader:
                 data = model.data_preprocessor(batch, False)
                 model(data['inputs'], mode='tensor')

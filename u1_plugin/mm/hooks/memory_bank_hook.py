@@ -4,7 +4,7 @@ import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Dict, Optional, Union
+from typing import Any, Callable, Dict, Optional, Union
 
 import torch
 from mmengine.hooks import EMAHook, Hook
@@ -19,14 +19,24 @@ from ...networks import unwrapped
 from ...options import Count, Seed, checked
 from ..data_content import one_label_each
 from ..memory_bank_head import MemoryBankHead
-from ..memory_filling import named_failures, together
 from ..memory_identity import differing, model_identity
-from ..memory_loader import MemoryImages, NoImagesError
+from ..memory_loader import MemoryImages, NoImagesError, named_failures
 
 
-def _same(one: tuple, two: tuple) -> bool:
-    """Whether the bank is the very same, and equal what made it."""
-    return one[0] is two[0] and one[1] == two[1]
+def together(action: Callable[..., Any], *args: Any) -> Any:
+    """Do something on every rank; where one rank fails, all raise."""
+    result, problem = None, None
+    try:
+        result = action(*args)
+    except Exception as error:
+        problem = error
+    text = None if problem is None else f'{type(problem).__name__}: {problem}'
+    others = [other for other in all_gather_object(text) if other]
+    if problem is not None:
+        raise problem
+    if others:
+        raise RuntimeError(f'another rank failed with {others[0]}')
+    return result
 
 
 class MemoryBankHook(Hook):
@@ -101,17 +111,12 @@ class MemoryBankHook(Hook):
         """Fill, if another hook has changed the weights meanwhile."""
         if batch_idx == 0:
             model = self._model(runner)
-            now = model.head.bank, model_identity(model)
-            if not all(all_gather_object(_same(now, self._checked))):
+            bank, identity = self._checked
+            same = bank is model.head.bank and identity == model_identity(model)
+            if not all(all_gather_object(same)):
                 self.fill(runner)
 
-    def before_val(self, runner: Runner) -> None:
-        """As before a test."""
-        self.before_test(runner)
-
-    def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """As in a test."""
-        self.before_test_iter(runner, batch_idx)
+    before_val, before_val_iter = before_test, before_test_iter
 
     @staticmethod
     def _model(runner: Runner) -> nn.Module:
@@ -155,8 +160,7 @@ class MemoryBankHook(Hook):
         images = self._images(runner)
         loader = together(images.build)
         identity = together(images.identity, loader, loader.sampler.numbers)
-        identity.update(model_identity(model))
-        identity['rank'] = f'{rank} of {world}'
+        identity.update(model_identity(model), rank=f'{rank} of {world}')
         if again:
             changed = differing(identity, head.bank.identity)
             changed = sorted({*sum(all_gather_object(changed), [])})

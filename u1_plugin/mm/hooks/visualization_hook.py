@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...files import replaced_file
 from ...measure.hue import Palette, hue_figure, hue_map, photograph
-from ...measure.probe import Layers, Orthant, Planes
+from ...measure.probe_options import Layers, Orthant, Planes
 from ...measure.sums import Accumulator
 from ...options import Count, NonNegative, checked
 from ..data import leaves
@@ -92,41 +92,16 @@ class U1VisualizationHook(AnalysisHook):
         self.wait_time, self.out_dir = wait_time, out_dir
         self.palette = palette
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Attach to the layers, where pictures are asked for."""
+    def _begin(self, runner: Runner, loader, loop: str) -> None:
         if self.enable:
-            super().before_val_epoch(runner)
+            super()._begin(runner, loader, loop)
 
-    def after_val_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ) -> None:
-        """Draw what of the batch is to be drawn."""
-        self._runner, self._batch = runner, data_batch
-        super().after_val_iter(runner, batch_idx, data_batch, outputs)
-
-    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
-        """Detach."""
+    def _end(self, runner: Runner, loop: str) -> None:
         if self.enable:
-            super().after_val_epoch(runner, metrics)
-
-    def before_test_epoch(self, runner: Runner) -> None:
-        """As for validation."""
-        if self.enable:
-            super().before_test_epoch(runner)
-
-    def after_test_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ) -> None:
-        """As for validation."""
-        self._runner, self._batch = runner, data_batch
-        super().after_test_iter(runner, batch_idx, data_batch, outputs)
-
-    def after_test_epoch(self, runner: Runner, metrics=None) -> None:
-        """As for validation."""
-        if self.enable:
-            super().after_test_epoch(runner, metrics)
+            super()._end(runner, loop)
 
     def _start(self, runner: Runner, loader) -> None:
+        self._runner = runner
         self._rgb = any(isinstance(d, CIFAR10) for d in leaves(loader.dataset))
         metainfo = getattr(loader.dataset, 'metainfo', {})
         self._classes = list(metainfo.get('classes') or ())

@@ -51,9 +51,8 @@ class _RemovesLater:
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint is complete and every byte of it is as written.
 
-    Args:
-        checkpoint (Path): Of ``torch.save``, an archive with check sums; a
-            folder, as DeepSpeed writes them, is taken for whole.
+    The archives of ``torch.save`` hold check sums; a folder, as DeepSpeed
+    writes them, is taken for whole.
     """
     if checkpoint.is_dir():
         return True
@@ -200,10 +199,7 @@ class WholeCheckpointHook(CheckpointHook):
 def use_whole_checkpoints(config: Config, load_from: Optional[str]) -> None:
     """Put :class:`WholeCheckpointHook` in the place of ``CheckpointHook``.
 
-    Args:
-        config (Config): Of a runner; other hooks that save are left alone.
-        load_from (str, optional): Weights to begin with where there is
-            nothing to go on from.
+    Other hooks that save are left alone.
     """
     if config.get('default_hooks') is None:
         config.default_hooks = {}
@@ -211,12 +207,8 @@ def use_whole_checkpoints(config: Config, load_from: Optional[str]) -> None:
     config.default_hooks.setdefault('checkpoint', standard)
     hooks = [config.default_hooks.checkpoint]
     for hook in [*hooks, *(config.get('custom_hooks') or ())]:
-        if isinstance(hook, dict) and _is_standard(hook.get('type')):
+        kind = hook.get('type') if isinstance(hook, dict) else None
+        name = kind.rpartition('.')[2] if isinstance(kind, str) else ''
+        if kind is CheckpointHook or name == CheckpointHook.__name__:
             hook['type'] = WholeCheckpointHook.__name__
             hook['load_from'] = load_from
-
-
-def _is_standard(kind: Any) -> bool:
-    if isinstance(kind, str):
-        return kind.rpartition('.')[2] == CheckpointHook.__name__
-    return kind is CheckpointHook

@@ -5,11 +5,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from u1_plugin.measure.visualization import (
-    MomentPanel,
-    class_style,
-    plot_moments,
-)
+from u1_plugin.lab.moment_figure import MomentPanel, plot_moments
+from u1_plugin.measure.labels import class_style
 
 
 def figure(angles: np.ndarray):

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..geometry import to_positive_orthant
+from ..mm.data import described, type_name
+from ..mm.data_content import one_label_each
+from ..mm.memory_inputs import feature_plane_of
+from ..mm.memory_loader import MemoryImages
 from ..nn.taps import MapCollector
-from .data import described, type_name
-from .data_content import one_label_each
-from .memory_inputs import feature_plane_of
-from .memory_loader import MemoryImages
 
 
 class LayerView(nn.Module):
@@ -68,11 +68,7 @@ def hook_options(config: Mapping) -> dict:
 
 
 def query_loader(config: Mapping, split: str) -> DataLoader:
-    """All images of a split, in order, prepared as its loader does.
-
-    Args:
-        config (Mapping): Of a runner.
-        split (str): ``'val'`` or ``'test'``.
+    """All images of ``'val'`` or ``'test'``, in order, as its loader does.
 
     Raises:
         ValueError: If the config has no such loader.
@@ -94,13 +90,7 @@ def query_loader(config: Mapping, split: str) -> DataLoader:
 def read_maps(
     config: Config, checkpoint: str, layer: Optional[str] = None
 ) -> tuple:
-    """What a memory config's backbone makes of all of its images.
-
-    Args:
-        config (Config): With a :class:`MemoryBankHead`, and images to memorise
-            (see :class:`MemoryBankHook`).
-        checkpoint (str): The backbone's weights.
-        layer (str, optional): A module's name; None is the last map.
+    """What a memory config's backbone, or a layer, makes of all its images.
 
     Returns:
         tuple: ``I`` of the memory's, validation and test images in this order,
@@ -119,8 +109,8 @@ def read_maps(
     for loader in loaders.values():
         for batch in loader:
             data = model.data_preprocessor(batch, False)
-            found = view.extract_feat(data['inputs'])[-1]
-            maps.append(to_positive_orthant(found, model.head.orthant))
+            last = view.extract_feat(data['inputs'])[-1]
+            maps.append(to_positive_orthant(last, model.head.orthant))
             labels += one_label_each(data['data_samples']).tolist()
     plane = model.head.feature_plane
     if layer is not None:

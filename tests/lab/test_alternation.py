@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from u1_plugin.measure.alternation import (
+from u1_plugin.lab.alternation import (
     Failure,
     OtherProcess,
     Turn,
@@ -21,13 +21,27 @@ from u1_plugin.measure.alternation import (
 NAMES = ('one', 'two', 'three', 'four')
 
 
-@given(st.integers(1, 4), st.integers(0, 9))
-def test_the_order_rotates(count, round_):
+@given(st.integers(1, 4), st.integers(0, 99))
+def test_places_are_shared_out(count, begin):
+    """Each has each place twice in 2n rounds."""
     names = NAMES[:count]
-    order = order_of(names, round_)
-    assert sorted(order) == sorted(names)
+    rounds = range(begin, begin + 2 * count)
+    orders = [order_of(names, round_) for round_ in rounds]
     assert order_of(names, 0) == list(names)
-    assert order_of(names, round_ + 1) == [*order[1:], order[0]]
+    for place in zip(*orders):
+        assert sorted(place) == sorted([*names, *names])
+
+
+@given(st.integers(3, 4), st.integers(0, 99))
+def test_nobody_always_follows_the_same_neighbour(count, begin):
+    """And nobody itself, from one round to the next."""
+    names = NAMES[:count]
+    before = {name: set() for name in names}
+    runs = sum((order_of(names, begin + k) for k in range(2 * count)), [])
+    for neighbour, name in zip(runs, runs[1:]):
+        before[name].add(neighbour)
+    for name, neighbours in before.items():
+        assert len(neighbours) > 1 and name not in neighbours
 
 
 @given(st.integers(1, 4), st.integers(1, 9))

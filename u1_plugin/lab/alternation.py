@@ -1,8 +1,7 @@
 """Timed repetitions of several contestants, which alternate.
 
 A machine that slows down for a while then slows all of them, and a ratio is
-taken within a round. In each round the first goes to the end of the order, so
-that each of n follows each place once in n rounds.
+taken within a round.
 """
 
 import multiprocessing
@@ -30,9 +29,16 @@ class Turn(NamedTuple):
 
 
 def order_of(names: Sequence[str], round_: int) -> List[str]:
-    """The order in a round: the first ones have moved to the end."""
-    first = round_ % len(names)
-    return [*names[first:], *names[:first]]
+    """The order in a round, which rotates and turns its direction.
+
+    Each of n contestants has each place twice in 2n rounds. Every other round
+    runs backwards, so that nobody always follows the same neighbour, who may
+    leave a warm cache or a hot core; nor, of three and more, ever itself.
+    """
+    turn, is_back = divmod(round_, 2)
+    first, step = (turn + 1, -1) if is_back else (turn, 1)
+    count = len(names)
+    return [names[(first + step * place) % count] for place in range(count)]
 
 
 def alternate(

@@ -1,12 +1,12 @@
 """Finds the bottlenecks of a network by running it."""
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from ..nn.maps import Grid, as_map, layout_of, parts_of
-from ..nn.trial import inner
+from ...nn.maps import Grid, as_map, layout_of, parts_of
+from ...nn.trial import inner
 
 #: Relative difference below which two outputs count as the same.
 _SAME = 1e-5
@@ -26,29 +26,17 @@ def run(model: nn.Module, inputs: Tensor) -> Any:
     return network(inputs)
 
 
-class _Seen(NamedTuple):
-    name: str
-    size: Grid
-
-
-class _Format(NamedTuple):
-    """What a network says of its own layout; None where it says nothing.
-
-    Attributes:
-        channels_last (bool, optional): Of most of its maps.
-        prefix (int, optional): Class, distillation and register tokens before
-            the patches.
-        ratio (float, optional): H / W of the images, by which maps of the
-            other layout are told in a network whose channels are last.
-    """
-
-    channels_last: Optional[bool]
-    prefix: Optional[int]
-    ratio: Optional[float]
+#: Whether channels are last, tokens before the patches, H / W of the images.
+_Format = Tuple[Optional[bool], Optional[int], Optional[float]]
 
 
 def _format_of(model: nn.Module, inputs: Tensor) -> _Format:
-    """As timm (`output_fmt`, `num_prefix_tokens`) and MMPretrain say it."""
+    """What a network says of its layout; None where it says nothing.
+
+    As timm (`output_fmt`, `num_prefix_tokens`) and MMPretrain say it. By the
+    ratio of the images, maps of the other layout are told in a network whose
+    channels are last.
+    """
     _, network = inner(model)
     said = getattr(network, 'output_fmt', None)
     said = getattr(said, 'value', said)
@@ -59,18 +47,18 @@ def _format_of(model: nn.Module, inputs: Tensor) -> _Format:
     height, width = inputs.shape[-2:]
     layouts: Dict[Any, bool] = {'NHWC': True, 'NCHW': False}
     last = layouts.get(said)
-    return _Format(last, prefix, height / width if last else None)
+    return last, prefix, height / width if last else None
 
 
 def _map_of(
-    output: Any, grids: Sequence[Grid], says: _Format
+    output: Any, grids: Sequence[Grid], said: _Format
 ) -> Optional[Tensor]:
     parts = parts_of(output)
     if not parts:
         return None
     value, size, _ = parts[-1]
     known = [size] if size else grids
-    found = layout_of(value, known, says.channels_last, says.prefix, says.ratio)
+    found = layout_of(value, known, *said)
     if found is None or (not known and found[0].prefix):
         return None
     try:
@@ -111,16 +99,16 @@ class _Grids:
 
 def _maps_in_order(
     model: nn.Module, inputs: Tensor, token_grid: Optional[str]
-) -> List[_Seen]:
+) -> List[Tuple[str, Grid]]:
     """Modules that give one map in one call, as they finish."""
     calls: Dict[str, int] = {}
-    outputs: List[_Seen] = []
-    grids, says = _Grids(token_grid), _format_of(model, inputs)
+    outputs: List[Tuple[str, Grid]] = []
+    grids, said = _Grids(token_grid), _format_of(model, inputs)
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1
-            found = _map_of(output, grids.known, says)
+            found = _map_of(output, grids.known, said)
             # Windows of attention have a larger batch, and are no maps.
             if found is None or len(found) != len(inputs):
                 found = None
@@ -130,10 +118,10 @@ def _maps_in_order(
             learns = next(module.parameters(), None) is not None
             given = None
             if args and not learns:
-                given = _map_of(args[0], grids.known, says)
+                given = _map_of(args[0], grids.known, said)
             # Padding that pads nothing, dropout: not the module's own map.
             if given is None or not torch.equal(given, found):
-                outputs.append(_Seen(name, _grid_of(found)))
+                outputs.append((name, _grid_of(found)))
 
         return hook
 
@@ -147,13 +135,11 @@ def _maps_in_order(
     finally:
         for handle in handles:
             handle.remove()
-    kept: List[_Seen] = []
-    for seen in outputs:
+    kept: List[Tuple[str, Grid]] = []
+    for name, size in outputs:
         # A larger map after a smaller one is the output of an unfolding.
-        if calls[seen.name] == 1 and (
-            not kept or min(seen.size) <= min(kept[-1].size)
-        ):
-            kept.append(seen)
+        if calls[name] == 1 and (not kept or min(size) <= min(kept[-1][1])):
+            kept.append((name, size))
     return kept
 
 

@@ -23,9 +23,9 @@ from ..memory import (
     bottleneck_pixels,
     class_shares,
 )
-from .data_content import one_label_each
+from ..mm.data_content import one_label_each
+from ..mm.memory_options import memory_of
 from .memory_maps import LayerView
-from .memory_options import memory_of
 
 KERNELS = ('position', 'radius')  # these take a sigma instead of a kappa
 _RECALLS = (1, 5, 10)
@@ -90,8 +90,8 @@ class Metrics:
             for k in grid.ks
         }
         self.kernel = grid.kernel
-        self.numbers, image = bank.field('images').unique(return_inverse=True)
-        count = len(self.numbers)
+        numbers, image = bank.field('images').unique(return_inverse=True)
+        count = len(numbers)
         sums = torch.zeros(count, bank.channels)
         start = 0
         for block in bank.blocks():
@@ -101,12 +101,8 @@ class Metrics:
         self.labels = torch.zeros(count).long()
         self.labels[image] = bank.field('labels')
         recalls = [k for k in _RECALLS if k <= count]
-        self.retrieval = Evaluator(
-            [
-                _Recall(topk=recalls),
-                _AveragePrecision(topk=count),
-            ]
-        )
+        metrics = [_Recall(topk=recalls), _AveragePrecision(topk=count)]
+        self.retrieval = Evaluator(metrics)
         self.count = 0
 
     def add(self, scores: Dict[tuple, Tensor], vectors: Tensor, labels) -> None:
@@ -173,27 +169,14 @@ def _drawn(query, intensity, found, image: int, mode: str) -> dict:
     )
 
 
-def _check_labels(labels: Tensor, classes: int) -> None:
-    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(
-            f'the images have labels {int(labels.min())}..'
-            f'{int(labels.max())}, which do not fit head.num_classes={classes}'
-        )
-
-
 def evaluate(
     view: LayerView, loader: Iterable, grid: Grid, draw: List[int]
 ) -> dict:
-    """Search once, vote with every cell of the grid.
-
-    Args:
-        view (LayerView): With a filled head.
-        loader (Iterable): Of the query images.
-        grid (Grid): Of votes.
-        draw (List[int]): Numbers of images whose matches are returned.
+    """Search a filled head once, vote with every cell of the grid.
 
     Returns:
-        dict: The metrics, ``matches``, and ``engine``, what searched in words.
+        dict: The metrics; the ``matches`` of the images whose numbers are to be
+        drawn; and ``engine``, what searched in words.
     """
     head = view.head
     shuffle = head.seed if grid.plane == 'shuffled' else None
@@ -203,7 +186,12 @@ def evaluate(
     for batch in loader:
         data = view.data_preprocessor(batch, False)
         labels = one_label_each(data['data_samples']).cpu()
-        _check_labels(labels, head.num_classes)
+        low, high = int(labels.min()), int(labels.max())
+        if not 0 <= low <= high < head.num_classes:
+            raise ValueError(
+                f'the images have labels {low}..{high}, which do not fit '
+                f'head.num_classes={head.num_classes}'
+            )
         intensity = head.pre_logits(view.extract_feat(data['inputs']))
         numbers = torch.arange(len(labels))
         query = bottleneck_pixels(
@@ -211,14 +199,10 @@ def evaluate(
         )
         asked = Queries(query.vectors, query.positions, query.hues)
         found = memory.search(asked, max(grid.ks))
+        sizes = head.num_classes, len(labels)
         scores = {
             (strength, k): class_shares(
-                found,
-                query,
-                head.num_classes,
-                len(labels),
-                grid.rule(strength),
-                k,
+                found, query, *sizes, grid.rule(strength), k
             )
             for strength, k in metrics.cells
         }
