@@ -41,6 +41,7 @@ from u1_plugin.lab.analysis.report_numbers import Analysis, verdict_table
 from u1_plugin.lab.analysis.second_network import (
     second_network,
     second_survey,
+    tell_apart,
 )
 from u1_plugin.lab.analysis.session import (
     Runner,
@@ -207,11 +208,14 @@ def main() -> None:
         resamples = args.resamples if args.second else 0
         runner = Runner(args, dataset, layers, classes, scratch, resamples)
         found = runner.run(network, 'all layers')
+        facts = describe(args, network, dataset, classes, batch['inputs'][0])
         comparison = None
         if args.second is not None:
-            facts, other = second_survey(args, data, scratch / 'b', runner)
+            others, other = second_survey(args, data, scratch / 'b', runner)
+            files = (args.checkpoint, args.second.checkpoint)
+            tell_apart(facts, others, files)
             comparison = compare(
-                facts,
+                others,
                 found,
                 other,
                 judge(tests_of(other, args.permutations), args.alpha),
@@ -219,7 +223,7 @@ def main() -> None:
                 args.resamples,
             )
         analysis = Analysis(
-            facts=describe(args, network, dataset, classes, batch['inputs'][0]),
+            facts=facts,
             survey=found,
             controls=run_controls(args, runner, network, found),
             alpha=args.alpha,

@@ -41,7 +41,7 @@ from u1_plugin.lab.analysis.paired_statistics import (
     statistics_of,
 )
 from u1_plugin.lab.analysis.report import markdown_table
-from u1_plugin.lab.analysis.second_network import second_network
+from u1_plugin.lab.analysis.second_network import second_network, tell_apart
 from u1_plugin.lab.analysis.survey import INPUT, JUDGED, Survey
 from u1_plugin.measure import (
     CollapseAccumulator,
@@ -420,6 +420,27 @@ class Files:
 
     def get_data_info(self, number):
         return dict(img_path=self.names[number])
+
+
+@pytest.mark.parametrize(
+    'files, expected',
+    [
+        (('runs/a/s0/last.pth', 'runs/b/s0/last.pth'), 'a/s0/last.pth'),
+        (('/x/last.pth', 'last.pth'), 'x/last.pth'),
+        (('last.pth', 'last.pth'), 'last.pth'),
+        ((None, 'last.pth'), 'last.pth'),
+    ],
+)
+def test_weights_of_one_name_are_told_apart_by_their_folders(files, expected):
+    first = dict(network='config', weights='last.pth')
+    second = dict(first)
+    tell_apart(first, second, files)
+    assert first['weights'] == expected
+    apart = expected != 'last.pth'
+    assert (first != second) == apart
+    other = dict(network='other', weights='last.pth')
+    tell_apart(first, other, files)
+    assert first['weights'] == expected and other['weights'] == 'last.pth'
 
 
 def test_images_must_be_the_same():

@@ -54,6 +54,30 @@ def second_network(args: argparse.Namespace) -> Optional[Second]:
     return Second(source, checkpoint, seed, options or None)
 
 
+def tell_apart(
+    first: Dict[str, str],
+    second: Dict[str, str],
+    checkpoints: Tuple[Optional[str], Optional[str]],
+) -> None:
+    """Name weights by their folders, where all other names are alike.
+
+    Runs of one experiment have configs and checkpoints of the same names.
+
+    Args:
+        first, second (dict): Of :func:`describe`; changed in place.
+        checkpoints (tuple): Files of both, as the user named them.
+    """
+    alike = all(first[name] == second[name] for name in ('network', 'weights'))
+    if not alike or None in checkpoints:
+        return
+    one, other = (Path(str(file)).absolute().parts for file in checkpoints)
+    for count in range(2, 1 + min(len(one), len(other))):
+        if one[-count] != other[-count]:
+            first['weights'] = '/'.join(one[-count:])
+            second['weights'] = '/'.join(other[-count:])
+            return
+
+
 def second_survey(
     args: argparse.Namespace, data: str, scratch: Path, first: Runner
 ) -> Tuple[Dict[str, str], Survey]:
