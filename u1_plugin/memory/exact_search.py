@@ -158,6 +158,8 @@ class ExactSearch:
                 values, at = _greater(ranking, best[0][:, -1:])
             else:
                 values, at = _top(ranking, min(count, scores.size(1)))
+            if not at.size(1):
+                continue  # as in most later blocks, of few queries
             part = (values, scores.gather(1, at), at + start)
             joined = [torch.cat(both, dim=1) for both in zip(best, part)]
             kept = min(count, joined[0].size(1))
