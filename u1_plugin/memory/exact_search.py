@@ -11,12 +11,19 @@ from .device_copy import DeviceCopy, Vectors
 from .precise import pair_distances
 from .scores import Asked, ScoreDtype, Scores
 from .search import Bias, Metric, Neighbours, check_queries
+from .selection import above, greatest
 
-_GROUP = 64  # scores that one maximum stands for
 _SPARE = 8  # candidates beside the k that are asked for, at least
 #: Times as many of them, where scores are that coarse.
 _MORE = dict(float32=1, float16=16, bfloat16=64)
 _FEW = 64  # queries at a time that look at all pixels again
+#: Numbers of a block's scores, and of its vectors. Every step waits for the
+#: slowest core, so fewer and larger ones cost less where cores are shared.
+_SCORES, _VECTORS = 2**24, 2**24
+_COPIED = (
+    2**21
+)  # of a block that is read, decoded or moved to memory of its own
+_TEMPORARIES = 8  # of a block's scores, where bounds are of float64
 
 
 class _Candidates(NamedTuple):
@@ -36,14 +43,17 @@ class ExactSearch:
     which more pixels than usual may be among the nearest looks at all of those.
 
     Beside the bank it needs ``chunk * block`` scores, one number a pixel and
-    one block in float32. Runs where the queries are, or on a ``device``: name
-    a GPU, or the bank moves there for every chunk of queries.
+    one block in float32: 128 MiB at most, and the number, by default. Runs
+    where the queries are, or on a ``device``: name a GPU, or the bank moves
+    there for every chunk of queries.
 
     Args:
         bank (MemoryBank): Not empty. It may change: the answers follow.
         metric (str): ``'cosine'`` or ``'l2'``.
         chunk (int): Queries at a time.
-        block (int): Pixels at a time.
+        block (int, optional): Pixels at a time; None takes as many as make
+            2^24 scores or 2^24 numbers of vectors, whichever is less, and
+            2^21 where what is multiplied does not lie in memory.
         dtype (str): Of the products: ``'float32'``, ``'float16'`` or
             ``'bfloat16'``. The answer is the same; coarser products leave
             more pixels to compare, and pay where the hardware multiplies
@@ -62,7 +72,7 @@ class ExactSearch:
         bank: MemoryBank,
         metric: Metric = 'cosine',
         chunk: Count = 1024,
-        block: Count = 16384,
+        block: Optional[Count] = None,
         dtype: ScoreDtype = 'float32',
         device: Optional[str] = None,
     ) -> None:
@@ -105,7 +115,7 @@ class ExactSearch:
         chunk = self.chunk
         if bias is not None:
             bias.check(len(queries), len(self.bank), self.metric)
-            chunk = -(-chunk // 8)  # votes need several temporaries of float64
+            chunk = -(-chunk // _TEMPORARIES)
         home = queries.device
         queries = queries.to(self.device or home)
         found = Neighbours.none(queries, k)
@@ -117,6 +127,14 @@ class ExactSearch:
                 for whole, values in zip(found, part):
                     whole[rows] = values
         return Neighbours(*(field.to(home) for field in found))
+
+    def _rows(self, asked: Asked, copies: int) -> int:
+        """Pixels at a time, where so many scores of each are held."""
+        queries, channels = (max(1, n) for n in asked.vectors.shape)
+        lent = self.bank.dtype == 'float32' and not self.bank.mapped
+        lent = lent and self.scores.plain
+        vectors = (_VECTORS if lent else _COPIED) // channels
+        return self.block or max(1, min(_SCORES // (copies * queries), vectors))
 
     def _search(
         self, queries: Tensor, bias: Optional[Bias], k: int
@@ -137,6 +155,8 @@ class ExactSearch:
         found, index = Neighbours.none(asked.exact, k), candidates.indices
         found = self._joined(found, asked, query, index[query, column])
         for few in again.nonzero()[:, 0].split(_FEW):
+            if not len(few):
+                break  # the split of nothing
             own = None if bias is None else bias.select(few)
             asked = self.scores.asked(queries[few], own)
             part = self._look_again(asked, needed[few], k)
@@ -148,16 +168,17 @@ class ExactSearch:
         # What ranks the best so far, their scores and indices, best first.
         none = asked.vectors.new_empty(len(asked.vectors), 0)
         best: Tuple[Tensor, ...] = (none, none, none.long())
-        for start, _, scores in self.scores.blocks(asked, self.block):
+        rows = self._rows(asked, 1 if asked.bias is None else _TEMPORARIES)
+        for start, _, scores in self.scores.blocks(asked, rows):
             ranking = scores
             if asked.bias is not None:
                 ranking = self._upper(asked, scores, start)
             # A GPU would have to wait for the number of those that are greater.
             full = best[0].size(1) == count and not scores.is_cuda
             if full and bool(best[0][:, -1].isfinite().all()):
-                values, at = _greater(ranking, best[0][:, -1:])
+                values, at = above(ranking, best[0][:, -1:])
             else:
-                values, at = _top(ranking, min(count, scores.size(1)))
+                values, at = greatest(ranking, min(count, scores.size(1)))
             if not at.size(1):
                 continue  # as in most later blocks, of few queries
             part = (values, scores.gather(1, at), at + start)
@@ -204,7 +225,8 @@ class ExactSearch:
             least[~asked.exact.any(1)] = 1
         if asked.bias is not None:
             least -= torch.inf
-        for start, block, scores in self.scores.blocks(asked, self.block):
+        rows = self._rows(asked, _TEMPORARIES)
+        for start, block, scores in self.scores.blocks(asked, rows):
             near = self._upper(asked, scores, start) >= needed
             query, column = near.nonzero(as_tuple=True)
             index = column + start
@@ -235,56 +257,3 @@ class ExactSearch:
         if asked.bias is not None:
             costs = -asked.bias.of_pairs(query, index, far)
         return found.joined(query, Neighbours(far, index, costs))
-
-
-def _grouped(scores: Tensor) -> Tuple[Tensor, Tensor]:
-    """Scores in groups, ``(Q, g, _GROUP)``, and those that fill none."""
-    count = scores.size(1) // _GROUP
-    end = count * _GROUP
-    return scores[:, :end].unflatten(1, (count, _GROUP)), scores[:, end:]
-
-
-def _top(scores: Tensor, k: int) -> Tuple[Tensor, Tensor]:
-    """``scores.topk(k)`` of ``(Q, n)``, faster on long rows.
-
-    The k greatest lie in the k groups with the greatest maxima, and a maximum
-    is cheaper than a selection.
-    """
-    queries, count = scores.shape
-    if count // _GROUP < 4 * k:
-        return scores.topk(k, dim=1)
-    groups, rest = _grouped(scores)
-    chosen = groups.amax(2).topk(k, dim=1).indices
-    within = torch.arange(_GROUP, device=scores.device)
-    columns = (chosen[..., None] * _GROUP + within).flatten(1)
-    last = torch.arange(count - rest.size(1), count, device=scores.device)
-    columns = torch.cat([columns, last.expand(queries, -1)], dim=1)
-    values, position = scores.gather(1, columns).topk(k, dim=1)
-    return values, columns.gather(1, position)
-
-
-def _greater(scores: Tensor, least: Tensor) -> Tuple[Tensor, Tensor]:
-    """All scores ``(Q, n)`` above ``least``, ``(Q, 1)``, where they are few.
-
-    Returns:
-        tuple: Values and columns, ``(Q, m)``. A row with fewer than m such
-        scores is filled up with minus infinity, which is nobody's score: it
-        must be less than ``least``.
-    """
-    groups, rest = _grouped(scores)
-    row, group = (groups.amax(2) > least).nonzero(as_tuple=True)
-    pair, within = (groups[row, group] > least[row]).nonzero(as_tuple=True)
-    row, column = row[pair], group[pair] * _GROUP + within
-    if rest.size(1):
-        more, at = (rest > least).nonzero(as_tuple=True)
-        column = torch.cat([column, at + groups.size(1) * _GROUP])
-        row, order = torch.cat([row, more]).sort(stable=True)
-        column = column[order]
-    sizes = row.bincount(minlength=len(scores))
-    place = torch.arange(len(row)) - (sizes.cumsum(0) - sizes)[row]
-    width = int(sizes.max())
-    columns = row.new_zeros(len(scores), width)
-    values = scores.new_full((len(scores), width), -torch.inf)
-    columns[row, place] = column
-    values[row, place] = scores[row, column]
-    return values, columns

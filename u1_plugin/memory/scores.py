@@ -19,6 +19,7 @@ _ROUNDOFF = 2.0**-24  # of float32
 _SAMPLE = 4096  # vectors from which the centre is taken
 _SAFE = 1e15  # squares of larger numbers may leave float32, in sums
 MOST_SQUARED = _SAFE**2
+_UNIT = 2.0**-20  # lengths that differ from 1 by less need no division
 _FLAT = 8  # the centre is subtracted where it dwarfs the spread so many times
 
 
@@ -80,6 +81,8 @@ class Scores:
         self.plain = bool(safe and not flat)
         if self.plain:
             self.scale = 1.0
+        away = (lengths - 1).abs().max()
+        self._unit = self.cosine and self.plain and bool(away <= _UNIT)
         self._factors: Optional[Tensor] = None
         self._numbers = self._fitted(lengths).float()
 
@@ -140,6 +143,7 @@ class Scores:
         if self.plain and self.cosine:
             base = torch.ones_like(half)
             slack = base * (product + 6 * _ROUNDOFF + underflow * _SAFE)
+            slack += 2 * _UNIT * self._unit
         else:
             base = half
             slack = self._error(channels) * 2 * half + underflow
@@ -179,6 +183,8 @@ class Scores:
         device = block.device
         if self.plain and self.cosine:
             scores = products(asked.vectors, block, self.dtype, out)
+            if self._unit:  # a pass over the scores less
+                return scores
             return scores.div_(self._numbers[rows].to(device))
         moved = block if self.plain else self.moved(block, rows)
         scores = products(asked.vectors, moved, self.dtype, out)
