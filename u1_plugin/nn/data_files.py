@@ -80,7 +80,7 @@ def read_mapping(field: str, path: FilePath, wanted: str) -> Dict[str, Any]:
         ) from None
     try:
         if str(path).endswith(('.yaml', '.yml')):
-            content = _yaml(text)
+            content = load_yaml(text, aliases=False)
         else:
             content = json.loads(text, object_pairs_hook=_once)
     except ImportError:
@@ -104,29 +104,40 @@ def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'the key {twice!r} stands there twice')
+        raise ValueError(f'the key {twice!r} is there twice')
     return found
 
 
-def _yaml(text: bytes) -> Any:
+def load_yaml(text: Union[str, bytes], aliases: bool) -> Any:
+    """Safe YAML in which no mapping says a key twice.
+
+    ``aliases`` says whether they, and merges of them, are read: a few nested
+    ones stand for more than any memory holds.
+
+    Raises:
+        ImportError: If PyYAML is not installed.
+        yaml.YAMLError: If it is no such YAML.
+        ValueError: If a key stands there twice.
+    """
     import yaml  # MMEngine brings it
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # has no types
         def compose_node(self, parent: Any, index: Any) -> Any:
-            # A few nested ones stand for more than any memory holds.
-            if self.check_event(yaml.AliasEvent):
+            if not aliases and self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError('it has aliases; write them out')
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            # What is merged in may well be said again.
             pairs = [
                 (self.construct_object(key, deep=True), None)
                 for key, _ in node.value
+                if key.tag != 'tag:yaml.org,2002:merge'
             ]
             _once(pairs)
             return super().construct_mapping(node, deep)
 
-    return yaml.load(text, Loader)
+    return yaml.load(text, Loader)  # as safe as yaml.safe_load
 
 
 def is_numbers(value: Any, depth: int = 3) -> bool:

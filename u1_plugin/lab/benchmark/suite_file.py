@@ -7,6 +7,7 @@ from typing import Any, List
 
 import yaml
 
+from ...nn.data_files import load_yaml
 from ...options import check
 
 #: Names become folders, and cells of tables. Names of variants of an arm,
@@ -47,24 +48,6 @@ class Fields:
         return check(f'{self.where}.{field}', self.content.get(field), hint)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without the key that a mapping has twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        seen = []
-        for place, _ in node.value:
-            if place.tag == 'tag:yaml.org,2002:merge':
-                continue
-            key = self.construct_object(place, True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f'the key {key!r} is there twice',
-                    problem_mark=place.start_mark,
-                )
-            seen.append(key)
-        return super().construct_mapping(node, deep)
-
-
 def read_yaml(file: Path) -> Any:
     """The content of a file of safe YAML.
 
@@ -73,8 +56,7 @@ def read_yaml(file: Path) -> Any:
         ValueError: If it is no YAML; the message names the file.
     """
     try:
-        # As safe as yaml.safe_load.
-        return yaml.load(file.read_text(encoding='utf-8'), _Loader)
+        return load_yaml(file.read_text(encoding='utf-8'), aliases=True)
     except FileNotFoundError:
         raise FileNotFoundError(
             f'suite={str(file)!r} does not exist; those of the plugin are in '
