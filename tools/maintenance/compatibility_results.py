@@ -2,7 +2,7 @@
 
 A record is one line of JSON: the cell, the commit, pytest's options, versions,
 the counts of the tests and the names of those that failed.
-``tools/compatibility.py`` makes them.
+``tools/maintenance/compatibility.py`` makes them.
 """
 
 import json
@@ -22,7 +22,7 @@ from typing import (
 )
 from xml.etree import ElementTree
 
-from .markup import code, markdown
+from u1_plugin.lab.markup import code, markdown
 
 Record = Dict[str, Any]
 
@@ -37,7 +37,7 @@ VERSIONS = dict(
     timm=('timm',),
 )
 COUNTS = ('passed', 'failed', 'errors', 'skipped')
-BEGIN = '<!-- the table: tools/compatibility.py writes it -->'
+BEGIN = '<!-- the table: tools/maintenance/compatibility.py writes it -->'
 END = '<!-- end of the table -->'
 TITLE = '# Compatibility\n'
 #: Outcomes with counts; the others are `broken` and `no wheels`.

@@ -2,11 +2,11 @@
 # What a release must pass, from the outside: builds the source distribution
 # and the wheel, installs the wheel into an empty environment, and there, in an
 # empty folder, trains by mim and runs README's snippet on a network of timm.
-# Usage: bash tools/release_check.sh [FOLDER]
+# Usage: bash tools/maintenance/release_check.sh [FOLDER]
 #   FOLDER  new; for builds, the environment (about 6 GB) and runs; it is kept.
 #           Without it a temporary one is used and removed.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 SOURCE=$PWD
 if [ $# -gt 0 ]; then
     mkdir "$1"

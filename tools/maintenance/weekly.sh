@@ -3,8 +3,8 @@
 # packages and compares with the last record of docs/compatibility.jsonl. Prints
 # tests that fail now and did not, and the versions that changed; exit status 1
 # if there are such tests, or if nothing could be run.
-# Usage: bash tools/weekly.sh [CELL...] [-- OPTIONS OF PYTEST]
+# Usage: bash tools/maintenance/weekly.sh [CELL...] [-- OPTIONS OF PYTEST]
 set -euo pipefail
-source "$(dirname "$0")/setup_env.sh"
+source "$(dirname "$0")/../setup_env.sh"
 case ${1:---} in --) set -- openmmlab-newest-3.13 onedl-newest-3.13 "$@" ;; esac
-exec "$PYTHON" tools/compatibility.py --again --compare --cells "$@"
+exec "$PYTHON" tools/maintenance/compatibility.py --again --compare --cells "$@"

@@ -1,6 +1,6 @@
 """Run MMPretrain's own tests, stock and with u1_plugin imported.
 
-    python tools/upstream_tests.py path/to/mmpretrain/tests
+    python tools/maintenance/upstream_tests.py path/to/mmpretrain/tests
 
 takes the folder ``tests`` of a checkout of MMPretrain's sources (its wheel has
 none), runs the tests of heads, necks, losses, classifiers, hooks, metrics, data

@@ -2,9 +2,10 @@
 
 ::
 
-    python tools/mutation_test.py                         # hours on two cores
-    python tools/mutation_test.py --files u1_plugin/memory/vote.py
-    python tools/mutation_test.py --sample 12 --seed 3    # of each file
+    cd tools/maintenance
+    python mutation_test.py                         # hours on two cores
+    python mutation_test.py --files u1_plugin/memory/vote.py
+    python mutation_test.py --sample 12 --seed 3    # of each file
 
 Each change is made in a copy of the checkout. A process that has imported
 torch and MMPretrain, but not the plugin, forks one that runs the tests which
@@ -23,7 +24,6 @@ import json
 import multiprocessing
 import os
 import random
-import runpy
 import shutil
 import signal
 import sys
@@ -34,9 +34,11 @@ from pathlib import Path
 from types import SimpleNamespace as Mutant
 from typing import Any, Callable, Dict, List, Set
 
+from mutants import mutants, table
+
 os.environ['OMP_NUM_THREADS'] = '1'  # before torch: no fork with threads
-ROOT = Path(__file__).resolve().parent.parent
-TABLES = ROOT / 'tools/mutation_test.yml'
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = ROOT / 'tools/maintenance/mutation_test.yml'
 LEFT_OUT = ('.*', 'build', 'data', 'dist', 'work_dirs')
 PYTEST = (
     *('-q', '-p', 'no:cacheprovider', '-p', 'no:randomly'),
@@ -268,10 +270,8 @@ def main() -> None:
     known = campaign.baseline(files, every)
     print('fail as they are:', ', '.join(known['failed']) or 'no tests')
     copy, chosen = campaign.copies[0], []
-    # By its path, for a package that is imported here could not be changed.
-    operators = runpy.run_path(str(copy / 'u1_plugin/lab/mutants.py'))
     for file in files:
-        found = operators['mutants'](file, (copy / file).read_text())
+        found = mutants(file, (copy / file).read_text())
         found = [Mutant(**change._asdict()) for change in found]
         if args.sample and args.sample < len(found):
             found = random.Random(args.seed).sample(found, args.sample)
@@ -293,7 +293,7 @@ def main() -> None:
             place = f'{mutant.file}:{mutant.lines[0]}'
             print(f'\n{place} survived:\n {mutant.before}\n {mutant.after}')
         outcomes.append((mutant.file, found))
-    print(operators['table'](outcomes))
+    print(table(outcomes))
 
 
 if __name__ == '__main__':

@@ -1,9 +1,10 @@
 """Run the fast suite with the oldest and the newest packages, each Python.
 
-    python tools/compatibility.py --list
-    python tools/compatibility.py              # all cells; hours
-    python tools/compatibility.py --cells onedl-newest-3.12 -- tests/nn -x
-    python tools/compatibility.py --report     # the page alone
+    TOOL=tools/maintenance/compatibility.py
+    python $TOOL --list
+    python $TOOL               # all cells; hours
+    python $TOOL --cells onedl-newest-3.12 -- tests/nn -x
+    python $TOOL --report      # the page alone
 
 A cell is a family of mm packages, a choice of versions and a Python. Each gets
 a copy of the last commit and an environment of its own (6 GB, removed after
@@ -22,9 +23,8 @@ from datetime import date
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from u1_plugin.files import check_own_folder, check_writable, replaced_file
-from u1_plugin.lab import compatibility as results
-from u1_plugin.lab.environments import (
+import compatibility_results as results
+from compatibility_cells import (
     CELLS,
     FAMILIES,
     Cell,
@@ -33,10 +33,15 @@ from u1_plugin.lab.environments import (
     interpreter,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+from u1_plugin.files import check_own_folder, check_writable, replaced_file
+
+ROOT = Path(__file__).resolve().parents[2]
 #: By which earlier files and folders of this tool are known.
 _PAGE, _RECORDS = results.TITLE.strip().encode(), b'{"cell": "'
-_NOTE, _MARK = 'cells.txt', 'Made and emptied by tools/compatibility.py\n'
+_NOTE, _MARK = (
+    'cells.txt',
+    'Made and emptied by compatibility.py\n',
+)
 
 
 def run_cell(cell: Cell, python: str, args: argparse.Namespace) -> bool:

@@ -1,7 +1,7 @@
 """Fresh environments for the test suite: which there are, and what runs there.
 
 A cell is a family of mm packages, a choice of versions and a Python.
-``tools/compatibility.py`` runs them.
+``tools/maintenance/compatibility.py`` runs them.
 """
 
 import configparser
@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import compatibility as results
+import compatibility_results as results
 
 FAMILIES = dict(openmmlab='openmmlab,mmcv-lite', onedl='onedl')
 PYTHONS = ('3.9', '3.10', '3.11', '3.12', '3.13')
