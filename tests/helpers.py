@@ -56,13 +56,18 @@ def u1_config(
     return config
 
 
-def memory_classifier(**head) -> torch.nn.Module:
-    """A narrow backbone and an empty memory, in eval mode."""
+def memory_config(**head) -> ConfigDict:
+    """A narrow backbone and a memory, with options of its head."""
     head = dict(type='MemoryBankHead', num_classes=10, in_channels=64) | head
     config = plain_config(head, base_channels=8, stem_channels=8)
     config.pop('neck')
+    return config
+
+
+def memory_classifier(**head) -> torch.nn.Module:
+    """Of :func:`memory_config`, with an empty memory, in eval mode."""
     torch.manual_seed(0)
-    return MODELS.build(config).eval()
+    return MODELS.build(memory_config(**head)).eval()
 
 
 @DATASETS.register_module(force=True)

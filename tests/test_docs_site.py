@@ -200,7 +200,7 @@ def test_the_command_that_prints_versions_prints_them():
 
 
 def test_the_release_check_is_a_script():
-    script = ROOT / 'tools/release_check.sh'
+    script = ROOT / 'tools/maintenance/release_check.sh'
     subprocess.run(['bash', '-n', str(script)], check=True)
     config = configparser.ConfigParser()
     config.read(ROOT / 'setup.cfg')

@@ -71,7 +71,7 @@ WRITERS = {
     'verdict_rates.py': ['OUT'],
     'orthant_maps.py': ['CONFIG', 'a.pth', '--layer', 'x', '--out', 'OUT'],
     'zoo_layers.py': ['--out', 'OUT'],
-    'compatibility.py': ['--report', '--out', 'OUT'],
+    'maintenance/compatibility.py': ['--report', '--out', 'OUT'],
     'demo.py': ['--out', 'OUT'],
     'benchmarks/analysis_overhead.py': ['--out', 'OUT'],
     'benchmarks/cost.py': ['CONFIG', '--out', 'OUT'],

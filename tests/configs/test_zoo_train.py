@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import printed
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from mmpretrain.registry import MODELS
@@ -83,17 +84,12 @@ def reduce(config: Config, name: str) -> Config:
 
 def run(command: list, folder: Path, environment: dict) -> str:
     python_path = f'{folder}:{environment["PYTHONPATH"]}'
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
+    return printed(
+        [sys.executable, *command],
         cwd=folder,
         env=dict(environment, PYTHONPATH=python_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
         timeout=900,
     )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
 
 
 def logged(output: str, name: str) -> list:

@@ -1,4 +1,4 @@
-"""Searches and votes against all pairs in float64."""
+"""Searches agree with all pairs in float64."""
 
 import numpy as np
 import torch
@@ -7,8 +7,6 @@ from oracle import REFUSED, attempt, fuzz
 from strategies import (
     COUNT,
     JUNK,
-    NON_NEGATIVE,
-    POSITIVE,
     SEED,
     SHARE,
     SIZES,
@@ -25,8 +23,7 @@ from strategies import (
 )
 
 from u1_plugin import memory
-from u1_plugin.memory import Kernel, Matches, Queries, Rule, Sites
-from u1_plugin.memory.vote import vote_shares
+from u1_plugin.memory import Queries
 
 DTYPES = choice('float32', 'float16', 'uint8')
 
@@ -258,173 +255,6 @@ def test_few_shot(labels, shots, seed):
         chosen = np.unique(labels[found], return_counts=True)
         assert (chosen[1] == shots).all() and len(chosen[0]) == len(counts)
         assert (np.diff(found) > 0).all()
-
-
-PRIOR = dict(plane=choice(*memory.PRIORS), kappa=NON_NEGATIVE, sigma=POSITIVE)
-
-
-@fuzz(
-    'memory.prior',
-    case=options(PRIOR, ('plane', 'kappa')),
-    places=smooth(2, 3, 3),
-)
-def test_prior(case, places):
-    given, wrong = case
-    first, second = (
-        Sites(part[..., :2].tanh(), part[..., 2]) for part in places
-    )
-    found = attempt(lambda: memory.prior(first, second, **given), wrong)
-    if found is REFUSED:
-        return
-    plane, kappa = given['plane'], float(given['kappa'])
-    sigma = float(given.get('sigma', 0.5))
-    a, b = first.positions.double(), second.positions.double()
-    turn = torch.atan2(a[:, 1], a[:, 0]) - torch.atan2(b[:, 1], b[:, 0])
-    turn, hue = turn.cos() - 1, (first.hues - second.hues).double().cos() - 1
-    apart = dict(
-        position=(a - b).norm(dim=1), radius=a.norm(dim=1) - b.norm(dim=1)
-    )
-    if plane in apart:
-        wanted = -((apart[plane] / sigma) ** 2) / 2
-    else:
-        parts = dict(image=turn, shuffled=turn, feature=hue, both=turn + hue)
-        wanted = kappa * parts[plane]
-    assert close(found, wanted.exp())
-
-
-KERNEL = dict(
-    kernel=optional(choice('uniform', 'gaussian', 'softmax')),
-    width=optional(POSITIVE),
-    temperature=optional(POSITIVE),
-)
-
-
-def unread(given) -> list:
-    """Options of which a kernel reads none, or that it lacks."""
-    own = dict(gaussian='width', softmax='temperature')
-    there = [n for n in ('width', 'temperature') if given.get(n) is not None]
-    kernel = given.get('kernel')
-    if kernel is None:
-        return there if len(there) > 1 else []
-    read = own.get(kernel)
-    return [n for n in there if n != read] + [
-        n for n in (read,) if n and n not in there
-    ]
-
-
-def weights_of(given, distances) -> np.ndarray:
-    """By the formulas of METHOD, in float64."""
-    distances = distances.double().numpy()
-    width, temperature = (given.get(n) for n in ('width', 'temperature'))
-    if width is not None:
-        return np.exp(-((distances / float(width)) ** 2) / 2)
-    if temperature is not None:
-        return np.exp((1 - distances) / float(temperature))
-    return np.isfinite(distances).astype(float)
-
-
-@fuzz('memory.kernel_of', case=options(KERNEL))
-def test_kernel_of(case):
-    given, wrong = case
-    others = [] if wrong else unread(given)
-    found = attempt(
-        lambda: memory.kernel_of(**given),
-        wrong or dict.fromkeys(others, None),
-        also=[*others, 'width', 'temperature', 'kernel'],
-    )
-    if found is not REFUSED:
-        assert not others
-        assert given.get('kernel') in (None, found.name)
-        assert memory.kernel_of(**found.options) == found
-
-
-@fuzz(
-    'memory.vote',
-    distances=tensors(
-        3,
-        2,
-        values=st.floats(0, 2, width=32) | st.sampled_from([np.inf, np.nan]),
-    ),
-    labels=st.lists(st.integers(-1, 3), min_size=6, max_size=6),
-    images=st.lists(st.integers(-1, 2), min_size=3, max_size=3),
-    case=options(KERNEL),
-)
-def test_vote(distances, labels, images, case):
-    given, wrong = case
-    labels = torch.tensor(labels).reshape(3, 2)
-    near = distances.isfinite()
-    named = labels[near]
-    others = [] if wrong else unread(given)
-    wrong = dict(wrong, **dict.fromkeys(others, None))
-    also = [*others, *('width', 'temperature') * bool(wrong)]
-    if distances.isnan().any():
-        wrong = dict(wrong, distances=distances)
-    if ((named < 0) | (named > 2)).any():
-        wrong = dict(wrong, labels=labels)
-    if not all(0 <= i < 2 for i in images):
-        wrong = dict(wrong, images=images)
-    votes = np.zeros((2, 3))
-    with np.errstate(over='ignore', invalid='ignore'):
-        if not wrong:
-            weights = weights_of(given, distances)
-            for row, column in near.nonzero().tolist():
-                own = images[row], labels[row, column]
-                votes[own] += weights[row, column]
-        if not (votes < torch.finfo(distances.dtype).max).all():
-            wrong = dict(temperature=float(given['temperature']))
-    found = attempt(
-        lambda: memory.vote(
-            distances, labels, torch.tensor(images), 3, 2, **given
-        ),
-        wrong,
-        also=also,
-    )
-    if found is not REFUSED:
-        assert close(found, votes)
-
-
-@fuzz(
-    'memory.vote_shares, class_shares',
-    distances=tensors(3, 2, values=st.floats(0, 2, width=32) | st.just(np.inf)),
-    hues=tensors(3, 2, values=st.floats(-3, 3, width=32)),
-    kappa=st.floats(0, 1e9),
-    labels=st.lists(st.integers(0, 2), min_size=6, max_size=6),
-    images=st.lists(st.integers(0, 1), min_size=3, max_size=3),
-    kernel=st.just(Kernel())
-    | st.builds(
-        Kernel, st.sampled_from(['gaussian', 'softmax']), st.floats(1e-3, 50)
-    ),
-)
-def test_vote_shares(distances, hues, kappa, labels, images, kernel):
-    labels, images = torch.tensor(labels).reshape(3, 2), torch.tensor(images)
-    logs = kappa * (hues.double().cos() - 1)
-    options = kernel.options
-    found = attempt(
-        lambda: vote_shares(distances, labels, images, 3, 2, logs, **options)
-    )
-    votes = logs.clone()
-    if 'width' in options:
-        votes -= (distances.double() / options['width']) ** 2 / 2
-    if 'temperature' in options:
-        votes += (1 - distances.double()) / options['temperature']
-    votes[distances.isinf()] = -np.inf
-    for image in range(2):
-        own = votes[images == image].flatten()
-        own = (own - own.max()).exp() if own.isfinite().any() else own.exp()
-        near = labels[images == image].flatten()
-        wanted = [float(own[near == c].sum()) for c in range(3)]
-        total = sum(wanted)
-        wanted = [w / total if total else 1 / 3 for w in wanted]
-        assert close(found[image], wanted, 1e-6)
-    # The same by places: the query's hue is 0.
-    places = torch.zeros(3, 2, 2)
-    matches = Matches(distances, labels, labels, labels, places, hues)
-    asked = pixels_of(torch.zeros(3, 1))._replace(
-        images=images, positions=places[:, 0], hues=torch.zeros(3)
-    )
-    rule = Rule('feature', kappa, kernel=kernel)
-    again = attempt(lambda: memory.class_shares(matches, asked, 3, 2, rule))
-    assert close(again, found, 1e-5)
 
 
 @fuzz('memory.all_gather_rows', rows=tensors(SIZES, SIZES))

@@ -1,24 +1,21 @@
-"""Comparisons over several data sets: laws, intervals and figure."""
+"""Comparisons over several data sets keep the laws of their statistics."""
 
 import itertools
 import math
 
 import numpy as np
 import pytest
+from across_results import across, close, numbers, pooled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
 from scipy import stats
 
 from u1_plugin.lab.benchmark.across import (
-    Across,
     data_set,
     interquartile_mean,
     pool,
     words,
 )
-from u1_plugin.lab.benchmark.forest import forest
 from u1_plugin.lab.benchmark.statistics import compare
 
 #: Of the laws: they hold for any number of resamples.
@@ -38,21 +35,6 @@ def top1(draw):
         pair = st.lists(count, min_size=n, max_size=n)
         sets.append([100 * np.array(draw(pair)) / IMAGES for _ in range(2)])
     return sets
-
-
-def pooled(sets, **options):
-    found = [data_set(f'set {i}', x, y) for i, (x, y) in enumerate(sets)]
-    return pool(found, **options)
-
-
-def numbers(found):
-    """Value and ends of the four quantities, ``(4, 3)``."""
-    d = found.difference
-    return np.array([(d.mean, d.low, d.high), *found[1:]])
-
-
-def close(first, second, slack=1e-9):
-    np.testing.assert_allclose(first, second, rtol=0, atol=slack)
 
 
 @law
@@ -226,17 +208,6 @@ def test_one_seed_gives_one_interval():
     assert numbers(pooled(sets, resamples=1001)).shape == (4, 3)
 
 
-def across(gains, seeds=10, noise=0.3):
-    """A made-up comparison: a gain in points for each data set."""
-    rng = np.random.default_rng(0)
-    sets = []
-    for i, gain in enumerate(gains):
-        y = rng.normal(80, 1, seeds)
-        x = y + gain + rng.normal(0, noise, seeds)
-        sets.append(data_set(f'set {i}', x, y))
-    return Across('u1-image', 'one-hot', sets, pool(sets))
-
-
 def test_words():
     assert words(across([0.5, 0.6]), 0.01) == 'higher than one-hot'
     assert words(across([-0.5, -0.6]), 0.01) == 'lower than one-hot'
@@ -290,50 +261,3 @@ def test_options_that_are_none():
     for wrong in ([], sets[:1] * 2):
         with pytest.raises(ValueError, match='sets=.*different names'):
             pool(wrong)
-
-
-def texts(figure):
-    FigureCanvasAgg(figure).draw()
-    (ax,) = figure.axes
-    legend = ax.get_legend().get_texts()
-    return [*ax.texts, *ax.get_yticklabels(), *ax.get_xticklabels(), *legend]
-
-
-def test_forest():
-    """Rows, numbers and sizes; a diamond as wide as its interval."""
-    comparisons = [across([0.5, 0.8]), across([0.1, -0.1, 0])]
-    long = dict(arm='u1-image' * 9, reference='one-hot' * 9)
-    comparisons[1] = comparisons[1]._replace(**long)
-    figure = forest(comparisons)
-    shown = texts(figure)
-    assert min(text.get_fontsize() for text in shown) >= 8
-    (ax,) = figure.axes
-    assert ax.get_xlabel() == 'difference of test top-1, percentage points'
-    names = [text.get_text() for text in ax.get_yticklabels()]
-    assert names == [
-        *(f'set {i}  (n=10)' for i in range(2)),
-        'mean of 2  (n=20)',
-        *(f'set {i}  (n=10)' for i in range(3)),
-        'mean of 3  (n=30)',
-    ]
-    for one, diamond in zip(comparisons, ax.patches):
-        across_ = diamond.get_xy()[:, 0]
-        d = one.pooled.difference
-        close([across_.min(), across_.max()], [d.low, d.high])
-        assert to_hex(diamond.get_facecolor()).upper() == '#D55E00'
-    # Nothing lies beyond the picture, and no two texts on each other.
-    boxes = [text.get_window_extent() for text in shown if text.get_text()]
-    width, height = figure.canvas.get_width_height()
-    for box in boxes:
-        assert 0 <= box.x0 and box.x1 <= width
-        assert 0 <= box.y0 and box.y1 <= height
-    for i, box in enumerate(boxes):
-        assert box.count_overlaps(boxes[i + 1 :]) == 0
-
-
-def test_forest_without_intervals():
-    figure = forest([across([0, 0], noise=0), across([1, 1], noise=0)])
-    shown = [text.get_text() for text in texts(figure)]
-    assert shown.count('+1.00 [no interval]') == 3
-    assert shown.count('+0.00 [+0.00, +0.00]') == 3
-    assert not figure.axes[0].patches

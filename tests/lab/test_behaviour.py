@@ -2,9 +2,8 @@
 
 import json
 import math
-import runpy
 import shutil
-import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -120,15 +119,8 @@ def results(root, tmp_path_factory):
 
 
 @pytest.fixture
-def tool(root, tmp_path, monkeypatch):
-    """The tool in this process: torch is slow to import."""
-
-    def run(*args: str) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, 'argv', ['tools/behaviour.py', *args])
-        runpy.run_path(str(root / 'tools/behaviour.py'), run_name='__main__')
-
-    return run
+def tool(run_tool):
+    return partial(run_tool, 'tools/behaviour.py')
 
 
 def test_tool(tool, results, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_analyze_tool import load_tool
+from twins import load_tool
 
 from u1_plugin.lab.analysis.error_rates import (
     Rate,
@@ -138,8 +138,8 @@ def test_a_low_sombrero_counts_only_without_a_least_effect():
     assert found[1e-9].supported > 0.5 and found[None].refuted == 1
 
 
-def test_the_table(root, tmp_path):
-    tool = load_tool(root, 'verdict_rates')
+def test_the_table():
+    tool = load_tool('verdict_rates.py')
     scenario = scenarios()[0]
     rows = [
         tool.row_of(scenario, least, Rate(scenario, 8, 0.125, 0.5))

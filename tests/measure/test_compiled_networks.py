@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from analysed_runs import make_runner
 from helpers import build, images, plain_config, u1_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from test_analysis_hooks import make_runner
 from torch import nn
 
 from u1_plugin.measure.probe import Probe

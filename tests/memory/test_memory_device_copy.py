@@ -1,11 +1,24 @@
 """An exact search that keeps a copy of the vectors."""
 
+import functools
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
-from test_memory_bank import some_pixels
-from test_memory_search import METRICS, assert_nearest, bias, queries
+from bank_files import both
+from banks import DTYPES, some_pixels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nearest import METRICS, assert_nearest, bias, queries
 
-from u1_plugin.memory import ExactSearch, MemoryBank
+from u1_plugin.memory import (
+    ExactSearch,
+    Memory,
+    MemoryBank,
+    Queries,
+    parse_engine,
+)
 from u1_plugin.memory.device_copy import DeviceCopy
 
 DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
@@ -106,3 +119,50 @@ def test_what_does_not_fit_is_streamed(held, dtype):
 def test_no_device_is_named(device):
     with pytest.raises(ValueError, match=f"device='{device}'"):
         ExactSearch(bank_of('float32', torch.ones(3, 4)), device=device)
+
+
+@settings(max_examples=30)
+@given(
+    device=st.sampled_from(DEVICES),
+    dtype=st.sampled_from(DTYPES),
+    in_file=st.booleans(),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    room=st.integers(0, 3000),
+    rows=st.integers(1, 50),
+    data=st.data(),
+)
+def test_what_does_not_fit_a_device_is_streamed(
+    device, dtype, in_file, sizes, room, rows, data
+):
+    with tempfile.TemporaryDirectory() as folder:
+        bank = both(Path(folder), dtype, sizes)[in_file]
+        copied = DeviceCopy(bank, device, room)
+        expected = torch.cat(list(bank.blocks()))
+        blocks = [block.cpu() for block in copied.lent_blocks(rows)]
+        assert max(map(len, blocks)) <= rows
+        assert torch.equal(torch.cat(blocks), expected)
+        index = st.lists(st.integers(0, len(bank) - 1), max_size=30)
+        index = torch.tensor(data.draw(index), dtype=torch.long)
+        assert torch.equal(copied.vectors(index).cpu(), expected[index])
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('room', [0, 600, None])
+def test_a_search_may_run_elsewhere(tmp_path, monkeypatch, device, room):
+    asked = some_pixels(9, 6, 7)
+    queries = Queries(asked.vectors, asked.positions, asked.hues)
+    bank, mapped = both(tmp_path)
+    expected = Memory(bank).search(queries, 5)
+    place = 'u1_plugin.memory.exact_search.DeviceCopy'
+    monkeypatch.setattr(place, functools.partial(DeviceCopy, room=room))
+    engine = dict(type='exact', device=device)
+    memory = Memory(mapped, engine)
+    assert str(memory) == f'exact on {device}'
+    for one, two in zip(memory.search(queries, 5), expected):
+        assert one.device == two.device and torch.equal(one, two)
+
+
+@pytest.mark.parametrize('device', ['gpu', 'cuda:99', 3])
+def test_a_device_that_is_not_here_is_named(device):
+    with pytest.raises(ValueError, match=f'engine.device=.?{device}'):
+        parse_engine(dict(type='exact', device=device))

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from banks import filled
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import ConfigDict
-from test_memory_bank import filled
-from test_memory_search import queries
+from nearest import queries
 
 from u1_plugin.memory import (
     ExactEngine,

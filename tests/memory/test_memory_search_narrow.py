@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from banks import some_pixels
 from hypothesis import given
 from hypothesis import strategies as st
-from test_memory_bank import some_pixels
-from test_memory_search import METRICS, assert_nearest, bank_of, bias, queries
+from nearest import METRICS, assert_nearest, bank_of, bias, queries
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from u1_plugin.memory import ExactSearch, MemoryBank

@@ -5,10 +5,10 @@ import logging
 import numpy as np
 import pytest
 import torch
+from banks import some_pixels
 from hypothesis import given
 from hypothesis import strategies as st
-from test_memory_bank import some_pixels
-from test_memory_search import all_distances
+from nearest import all_distances
 
 from u1_plugin.memory import (
     ExactSearch,

@@ -2,12 +2,12 @@
 
 import pickle
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from commands import printed
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
@@ -29,16 +29,7 @@ TORCHRUN = ('-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone')
 
 
 def run(folder, environment, *command) -> str:
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
+    return printed([sys.executable, *command], cwd=folder, env=environment)
 
 
 def pixels_of(vectors: torch.Tensor, seed: int = 0) -> Pixels:

@@ -1,14 +1,14 @@
 """Run by torchrun on two ranks: what the hook does where they differ.
 
 Usage: ``python memory_hook_ranks.py FOLDER [mmap]``, with ``FOLDER/data`` of
-pictures as ``test_memory_hook.py`` makes them. Every rank prints a line a step.
+pictures as ``memory_runs.py`` makes them. Every rank prints a line a step.
 """
 
 import sys
 from pathlib import Path
 
 import torch
-from test_memory_hook import Quick, config_of, rows
+from memory_runs import Quick, config_of, rows
 
 from u1_plugin.dist import all_gather_object, get_rank
 

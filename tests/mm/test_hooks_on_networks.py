@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from analysed_runs import make_runner, summary_file
 from helpers import Pictures
-from test_analysis_hooks import make_runner, summary_file
 from torch import nn
 
 from u1_plugin.geometry import energy, image_moment, pooled_vector

@@ -1,77 +1,16 @@
-"""The real command lines, as subprocesses, on real data."""
+"""The real command lines train and test on real data."""
 
 import os
 import re
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine import Config
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain import ImageClassificationInferencer
+from training_tools import BASELINE, U1, load, losses, options
 
-from u1_plugin.mm.launch import (
-    CPUAmpOptimWrapper,
-    mmpretrain_tool,
-    with_options,
-)
-
-BASELINE = 'configs/digits/resnet18-narrow_1xb64_digits.py'
-U1 = 'configs/digits/resnet18-narrow_1xb64_digits_u1.py'
-
-
-@pytest.fixture(scope='module')
-def workplace(root, environment, tmp_path_factory) -> Path:
-    """A folder with the digits where the configs look for them."""
-    folder = tmp_path_factory.mktemp('workplace')
-    converter = root / 'tools/dataset_converters/digits.py'
-    subprocess.run([sys.executable, str(converter)], cwd=folder, check=True)
-    return folder
-
-
-@pytest.fixture
-def command(root, workplace, environment):
-    """Runs a tool to its end and returns what it printed."""
-
-    def run(*args, prefix=(sys.executable,)) -> str:
-        tool = [str(root / args[0]), *map(str, args[1:])]
-        done = subprocess.run(
-            [*prefix, *tool],
-            cwd=workplace,
-            env=dict(environment, PYTHON=sys.executable),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stdout[-4000:]
-        return done.stdout
-
-    return run
-
-
-def options(epochs: int, *more: str) -> list:
-    return [
-        '--cfg-options',
-        f'train_cfg.max_epochs={epochs}',
-        'default_hooks.logger.interval=1',
-        'default_hooks.checkpoint.interval=1',
-        *more,
-    ]
-
-
-def load(folder: Path, epoch: int) -> dict:
-    # MMEngine's own loader: forks of it manage torch's allow-list themselves.
-    return CheckpointLoader.load_checkpoint(str(folder / f'epoch_{epoch}.pth'))
-
-
-def losses(output: str) -> list:
-    found = re.findall(r'loss: (\S+)  loss_u1: (\S+)', output)
-    return [float(value) for pair in found for value in pair]
+from u1_plugin.mm.launch import mmpretrain_tool
 
 
 def test_train_and_test(root, command, workplace, tmp_path):
@@ -220,20 +159,6 @@ class SaveEveryRank(Hook):
     assert 'accuracy/top1' in output
 
 
-def test_the_stock_tool_trains_and_resumes(root, command, tmp_path):
-    """README's config needs nothing of the plugin but the dotted name."""
-    config = tmp_path / 'mine.py'
-    config.write_text(f"""
-_base_ = [{str(root / BASELINE)!r}]
-model = dict(type='u1_plugin.U1ImageClassifier')
-""")
-    stock = mmpretrain_tool('train.py')
-    arguments = [stock, config, '--work-dir', tmp_path / 'run']
-    assert len(losses(command(*arguments, *options(1)))) == 34
-    output = command(*arguments, '--resume', *options(2))
-    assert 'resumed epoch: 1, iter: 17' in output
-
-
 def test_one_option_adds_the_branch_to_a_config_with_imports_of_its_own(
     root, command, tmp_path
 ):
@@ -264,117 +189,6 @@ train_dataloader = dict(dataset=dict(type='MyFolders'))
         )
         assert 'automatically chosen: backbone' in output
         assert len(losses(output)) == 34
-
-
-def test_slurm_command_line(root, environment, tmp_path):
-    """No cluster here: `srun` only shows what it would start."""
-    srun = tmp_path / 'srun'
-    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    srun.chmod(0o755)
-    shown = subprocess.check_output(
-        ['bash', str(root / 'tools/slurm_train.sh'), 'gpu', 'job', 'a b.py']
-        + ['work', '--amp', '--cfg-options', 'x="[1, 2]"'],
-        env=dict(
-            environment,
-            PATH=f'{tmp_path}:{environment["PATH"]}',
-            GPUS='16',
-            SRUN_ARGS='--exclude=n1 --mem=8G',
-        ),
-        text=True,
-    ).splitlines()
-    assert {'--partition=gpu', '--ntasks=16', '--mem=8G'} <= set(shown)
-    tool = shown.index(str(root / 'tools/train.py'))
-    assert shown[tool + 1 :] == [
-        'a b.py',
-        '--work-dir=work',
-        '--launcher=slurm',
-        '--amp',
-        '--cfg-options',
-        'x="[1, 2]"',
-    ]
-
-
-def wait_for(log: Path, pattern: str, process, timeout: float = 300) -> None:
-    end = time.monotonic() + timeout
-    while time.monotonic() < end and process.poll() is None:
-        if re.search(pattern, log.read_text()):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f'no {pattern!r} in\n{log.read_text()[-3000:]}')
-
-
-def test_resume_after_kill_9(root, command, workplace, environment, tmp_path):
-    whole = tmp_path / 'whole'
-    arguments = ['tools/train.py', root / U1, '--work-dir']
-    command(*arguments, whole, *options(3))
-
-    cut, log = tmp_path / 'cut', tmp_path / 'log'
-    with log.open('w') as file:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                str(root / arguments[0]),
-                str(root / U1),
-                '--work-dir',
-                str(cut),
-                *options(3),
-            ],
-            cwd=workplace,
-            env=environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            wait_for(log, r'Epoch\(train\)\s+\[2\]\[ ?5/17\]', process)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    assert not (cut / 'epoch_2.pth').exists()
-
-    # Other angles in the config: those of the checkpoint must win.
-    output = command(
-        *arguments,
-        cut,
-        '--resume',
-        *options(3, 'model.u1.class_angles.seed=99'),
-    )
-    assert 'resumed epoch: 1, iter: 17' in output
-    assert re.search(r'Epoch\(train\)\s+\[2\]\[ 1/17\]', output)
-    assert not re.search(r'Epoch\(train\)\s+\[1\]', output)
-    expected, resumed = load(whole, 3), load(cut, 3)
-    assert resumed['meta']['epoch'] == 3 and resumed['meta']['iter'] == 51
-    name = 'u1.class_angles.angles'
-    assert torch.equal(
-        resumed['state_dict'][name], expected['state_dict'][name]
-    )
-    assert resumed['param_schedulers'] == expected['param_schedulers']
-    state = resumed['optimizer']['state']
-    assert state and all('momentum_buffer' in s for s in state.values())
-
-
-@pytest.mark.parametrize(
-    'argv, expected',
-    [
-        (['c.py'], ['c.py', '--cfg-options', 'a=1']),
-        (
-            ['c.py', '--cfg-options', 'b=2', '--amp'],
-            ['c.py', '--cfg-options', 'a=1', 'b=2', '--amp'],
-        ),
-    ],
-)
-def test_options_of_the_user_come_last_and_win(argv, expected):
-    assert with_options(argv, ['a=1']) == expected
-
-
-def test_cpu_amp_computes_in_bfloat16():
-    model = torch.nn.Linear(3, 2)
-    wrapper = CPUAmpOptimWrapper(
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1)
-    )
-    with wrapper.optim_context(model):
-        assert model(torch.rand(4, 3)).dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="dtype='float16'.*bfloat16"):
-        CPUAmpOptimWrapper(dtype='float16', optimizer=wrapper.optimizer)
 
 
 @pytest.mark.parametrize('name', [BASELINE, U1])

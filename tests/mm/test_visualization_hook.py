@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from analysed_runs import loader, make_runner
 from helpers import Pictures
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
@@ -15,7 +16,6 @@ from sklearn.datasets import load_sample_images
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
-from test_analysis_hooks import loader, make_runner
 
 from u1_plugin.measure.hue import hue_map
 from u1_plugin.measure.probe import Probe

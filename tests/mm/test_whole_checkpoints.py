@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, Hook
-from test_run_record import Killed, check_equal, train, without_cost
+from recorded_runs import Killed, check_equal, train, without_cost
 
 from u1_plugin.mm.hooks.whole_checkpoint_hook import (
     WholeCheckpointHook,

@@ -177,7 +177,7 @@ BOMB += 'class_angles: *k\n'
         (
             'json',
             '{"class_angles": [1, 2, 3], "class_angles": [3, 2, 1]}',
-            "'class_angles' stands there twice",
+            "'class_angles' is there twice",
         ),
         ('json', '{"class_angles": ' + '[' * 10**5 + ']' * 10**5, 'neither'),
         ('json', '{"class_angles": ' + '[' * 50 + ']' * 50 + '}', 'radians'),

@@ -1,12 +1,12 @@
 """The page on life without MM packages, run without MM packages."""
 
 import re
-import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
 import torch
+from commands import printed
 from torch import nn
 
 from u1_plugin.nn import U1Branch
@@ -41,16 +41,10 @@ def blocks(root) -> dict:
 
 
 def run(code: str, folder, environment) -> str:
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', PREPARATION + code + CHECKS],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    command = [sys.executable, '-W', 'ignore', '-c']
+    return printed(
+        [*command, PREPARATION + code + CHECKS], cwd=folder, env=environment
     )
-    assert done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
 
 
 def test_the_page_has_the_sections_that_are_run(root):

@@ -8,6 +8,7 @@ import pytest
 import timm
 import timm_ranks
 import torch
+from commands import printed
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from timm import loss as timm_loss
@@ -159,15 +160,7 @@ def test_two_ranks_train_as_one(root, environment, tmp_path):
     script = str(root / 'tests/timm/timm_ranks.py')
     command = ['-m', 'torch.distributed.run', '--nproc_per_node=2']
     command += ['--standalone', script, 'two.pt']
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+    printed([sys.executable, *command], cwd=tmp_path, env=environment)
     two = torch.load(tmp_path / 'two.pt')
     assert all(found['agree'] for found in two.values())
     # A batch norm's ranks see other batches; the Swin has none.

@@ -1,6 +1,5 @@
 """The table of claims as a command, on digits and a small network."""
 
-import importlib.util
 import json
 import math
 import shutil
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 from sklearn.datasets import load_digits
+from twins import load_tool
 
 from u1_plugin.geometry import to_positive_orthant
 from u1_plugin.lab.analysis.claims_cell import (
@@ -30,18 +30,9 @@ from u1_plugin.lab.benchmark.table import read_csv
 from u1_plugin.measure.accumulators import EnergyAccumulator
 
 
-def load(root):
-    spec = importlib.util.spec_from_file_location(
-        'claims', root / 'tools/claims.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope='module')
-def tool(root):
-    return load(root)
+def tool():
+    return load_tool('claims.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""``tools/compatibility.py``: cells, floors, refusals, page, a real run."""
+"""``compatibility.py``: cells, floors, refusals, page, a real run."""
 
 import configparser
 import json
@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compatibility_cells as environments
+import compatibility_results as results
 import pytest
 from compatibility_records import CELL, HERE, record, rows
 from hypothesis import given
@@ -16,9 +18,6 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from twins import load_tool
-
-from u1_plugin.lab import compatibility as results
-from u1_plugin.lab import environments
 
 OPTIONS = '[options]\ninstall_requires =\n    numpy>={}\n    torchvision>={}\n'
 EXTRAS = """[options.extras_require]
@@ -42,7 +41,7 @@ def call(tmp_path, monkeypatch, capsys):
         out += ['--work-dir', str(tmp_path / 'work')]
         monkeypatch.setattr(sys, 'argv', ['compatibility.py', *out, *words])
         try:
-            status = load_tool('compatibility.py').main()
+            status = load_tool('maintenance/compatibility.py').main()
         except SystemExit as error:
             status = error.code
         return status, ''.join(capsys.readouterr())
@@ -167,7 +166,7 @@ def test_what_is_no_record_is_refused_by_its_line(call, line):
 
 
 def test_weekly_is_a_script_of_known_options(root):
-    script = root / 'tools/weekly.sh'
+    script = root / 'tools/maintenance/weekly.sh'
     subprocess.run(['bash', '-n', str(script)], check=True)
     text = script.read_text()
     named = re.findall(r'\w+-newest-[\d.]+', text)
@@ -220,7 +219,12 @@ def test_cells_run_for_real_and_once(checkout, environment):
     """Real environments, of a project that is installed in seconds."""
 
     def run(*words: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, 'tools/compatibility.py', '--space', '1']
+        command = [
+            sys.executable,
+            'tools/maintenance/compatibility.py',
+            '--space',
+            '1',
+        ]
         return subprocess.run(
             [*command, *words],
             cwd=checkout,

@@ -1,6 +1,5 @@
 """The study's statistics, and the benchmark as a command."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,35 +8,29 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import memory_classifier
+from helpers import memory_classifier, memory_config
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
+from twins import load_tool
 
 from u1_plugin.lab.memory_maps import read_maps
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope='module')
+def study():
+    return load_tool('memory_study.py')
 
 
 @pytest.fixture(scope='module')
-def study(root):
-    return load(root / 'tools/memory_study.py')
+def size():
+    return load_tool('benchmarks/memory_size.py')
 
 
 @pytest.fixture(scope='module')
-def size(root):
-    return load(root / 'tools/benchmarks/memory_size.py')
-
-
-@pytest.fixture(scope='module')
-def approximate(root):
-    return load(root / 'tools/benchmarks/memory_recall.py')
+def approximate():
+    return load_tool('benchmarks/memory_recall.py')
 
 
 def test_summary_counts_gains_and_losses(study):
@@ -157,19 +150,7 @@ def test_maps_of_a_config(tmp_path):
     config = Config(
         dict(
             default_scope='mmpretrain',
-            model=dict(
-                type='ImageClassifier',
-                backbone=dict(
-                    type='ResNet_CIFAR',
-                    depth=18,
-                    base_channels=8,
-                    stem_channels=8,
-                    out_indices=(3,),
-                ),
-                head=dict(
-                    type='MemoryBankHead', num_classes=10, in_channels=64
-                ),
-            ),
+            model=memory_config(),
             data_preprocessor=dict(mean=[0.0] * 3, std=[255.0] * 3),
             val_dataloader=dict(loader, dataset=data[13]),
             test_dataloader=dict(loader, dataset=data[13]),

@@ -1,31 +1,22 @@
 """Objects pasted off the centre: where they lie, and what the table says."""
 
 import csv
-import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-
-
-def load(root: Path):
-    file = root / 'tools/dataset_converters/off_centre.py'
-    spec = importlib.util.spec_from_file_location('off_centre', file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from twins import load_tool
 
 
 @pytest.fixture(scope='module')
-def tool(root):
-    return load(root)
+def tool():
+    return load_tool('dataset_converters/off_centre.py')
 
 
-TOOL = load(Path(__file__).parents[2])
+TOOL = load_tool('dataset_converters/off_centre.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,5 @@
 """Hue maps over a photograph, and CAM."""
 
-import importlib.util
 import math
 import sys
 
@@ -11,6 +10,7 @@ from helpers import CHANNELS, CLASSES, build, images, plain_config
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import nn
+from twins import load_tool
 
 from u1_plugin.measure.hue import HueMap, hue_figure, hue_map, to_rgb
 from u1_plugin.nn.feature_plane import FeaturePlane
@@ -94,13 +94,8 @@ def test_panels():
 
 
 @pytest.fixture(scope='module')
-def tool(root):
-    spec = importlib.util.spec_from_file_location(
-        'visualize_image', root / 'tools/visualize_image.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return load_tool('visualize_image.py')
 
 
 @pytest.fixture

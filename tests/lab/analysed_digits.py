@@ -1,0 +1,5 @@
+"""Which digits and layers are analysed."""
+
+COUNT = 40
+CLASSES = ('0', '1', '2', '3')
+LAYERS = ['backbone.layer2', 'backbone']

@@ -1,0 +1,57 @@
+"""Arms of a pair start with the same weights and random numbers."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import plain_config, u1_config
+from mmpretrain.registry import MODELS
+
+from u1_plugin.lab.paired_start_hook import PairedStartHook
+
+
+def started(config: dict) -> tuple:
+    """A model after the hook and MMEngine's own initialisation; a number."""
+    torch.manual_seed(len(str(config)))  # whatever was drawn before
+    runner = SimpleNamespace(model=MODELS.build(config))
+    PairedStartHook(plain_config(), seed=3).before_run(runner)
+    runner.model.init_weights()
+    return runner.model, torch.rand(1)
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        u1_config(),
+        plain_config(
+            dict(type='ArcFaceClsHead', num_classes=10, in_channels=128)
+        ),
+        plain_config(
+            dict(
+                type='StackedLinearClsHead',
+                num_classes=10,
+                in_channels=128,
+                mid_channels=[7],
+            )
+        ),
+    ],
+    ids=['u1', 'arcface', 'draws more numbers'],
+)
+def test_arms_start_alike(config):
+    plain, number = started(plain_config())
+    other, same = started(config)
+    assert torch.equal(same, number)  # augmentation draws the same in every arm
+    state = other.state_dict()
+    for name, value in plain.backbone.state_dict().items():
+        assert torch.equal(state[f'backbone.{name}'], value)
+    weight = plain.head.fc.weight.detach()
+    assert weight.std().item() == pytest.approx(0.01, rel=0.1)
+    if config.type == 'U1ImageClassifier':
+        assert torch.equal(state['head.fc.weight'], weight)
+
+
+def test_another_backbone_is_no_pair():
+    runner = SimpleNamespace(model=MODELS.build(plain_config(base_channels=8)))
+    hook = PairedStartHook(plain_config(), seed=3)
+    with pytest.raises(ValueError, match='is not that of the plain twin'):
+        hook.before_run(runner)

@@ -1,0 +1,145 @@
+"""A bank keeps what it is given, and forgets what is removed."""
+
+import numpy as np
+import pytest
+import torch
+from banks import (
+    DTYPES,
+    FIELDS,
+    IDENTITY,
+    assert_same,
+    filled,
+    some_pixels,
+    vectors_of,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from u1_plugin.memory import MemoryBank
+
+
+@given(labels=st.sets(st.integers(0, 5)), images=st.sets(st.integers(0, 30)))
+def test_removal_is_as_if_never_appended(labels, images):
+    bank = filled()
+    whole = {name: bank.field(name) for name in ('labels', 'images', 'hues')}
+    vectors = vectors_of(bank)
+    keep = torch.tensor(
+        [
+            int(label) not in labels and int(image) not in images
+            for label, image in zip(whole['labels'], whole['images'])
+        ]
+    )
+    assert bank.remove(labels, images) == int((~keep).sum())
+    assert len(bank) == int(keep.sum())
+    if len(bank):
+        assert torch.equal(vectors_of(bank), vectors[keep])
+        for name, values in whole.items():
+            assert torch.equal(bank.field(name), values[keep])
+
+
+def test_a_bank_holds_copies():
+    bank, pixels = MemoryBank(), some_pixels()
+    bank.append(pixels)
+    expected = some_pixels()
+    for field in pixels:
+        field.zero_()
+    assert torch.equal(vectors_of(bank), expected.vectors)
+    assert torch.equal(bank.field('labels'), expected.labels)
+
+
+def test_nothing_is_appended_of_nothing():
+    bank = MemoryBank()
+    bank.append(some_pixels(0))
+    assert len(bank) == 0 and bank.channels is None
+    bank.append(some_pixels(3))
+    bank.append(some_pixels(0))
+    assert_same(MemoryBank.from_state(bank.state()), bank)
+    for wrong in (None, torch.tensor(1.0), torch.ones(0, 0), torch.ones(0, 9)):
+        with pytest.raises(ValueError, match='vectors'):
+            bank.append(some_pixels(0)._replace(vectors=wrong))
+    assert MemoryBank().vectors(torch.arange(0)).shape == (0, 0)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 119), max_size=200))
+def test_vectors_of_an_index(index):
+    index = torch.tensor(index, dtype=torch.long)
+    for dtype in DTYPES:
+        bank = filled(dtype)
+        assert torch.equal(bank.vectors(index), vectors_of(bank)[index])
+
+
+def test_changes_are_counted():
+    bank = MemoryBank()
+    seen = [bank.changes]
+    for change in (
+        lambda: bank.append(some_pixels()),
+        lambda: bank.remove(labels=[1]),
+        lambda: bank.remove(images=[0]),
+        lambda: bank.keep(torch.arange(3)),
+    ):
+        change()
+        assert bank.changes > seen[-1]
+        seen.append(bank.changes)
+    bank.field('labels'), list(bank.blocks()), bank.state(), len(bank)
+    assert bank.changes == seen[-1]
+
+
+def test_removal_of_what_is_not_there():
+    bank = filled()
+    assert bank.remove(labels=[99], images=[2**62]) == 0
+    assert bank.remove(labels=[]) == 0
+    with pytest.raises(ValueError, match='labels or the images'):
+        bank.remove()
+    assert_same(bank, filled())
+    assert bank.remove(labels=np.arange(3)) == 90
+    assert bank.remove(labels=torch.tensor([3])) == 30
+    assert len(bank) == 0 and bank.channels is None
+    bank.append(some_pixels(channels=9))  # a new beginning
+    assert bank.channels == 9
+
+
+@pytest.mark.parametrize('index', [[1, 0], [3, 3], [0, 120], [7, 8, 8]])
+def test_keep_takes_an_ascending_index(index):
+    bank = filled()
+    with pytest.raises(ValueError, match=r'ascend without doubles.*0..119'):
+        bank.keep(torch.tensor(index))
+    assert_same(bank, filled())
+
+
+def test_keep_of_an_index():
+    bank = filled('uint8')
+    index = torch.tensor([0, 39, 40, 119])
+    bank.keep(index)
+    assert torch.equal(vectors_of(bank), vectors_of(filled('uint8'))[index])
+    for name in FIELDS:
+        assert torch.equal(bank.field(name), filled().field(name)[index])
+    bank.keep([])
+    assert len(bank) == 0
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float16', 'uint8'])
+def test_blocks_are_copies(dtype):
+    bank = filled(dtype)
+    before = vectors_of(bank)
+    for block in bank.blocks():
+        block.zero_()
+    assert torch.equal(vectors_of(bank), before) and before.any()
+
+
+def test_what_changes_a_filled_bank_is_named():
+    bank = filled()
+    bank.keep(torch.arange(100))  # of the filling
+    bank.finish()
+    bank.remove(labels=[99])
+    bank.keep(torch.arange(100))
+    assert bank.identity == IDENTITY  # as nothing went
+    bank.remove(labels=[2])
+    bank.append(some_pixels(first_image=50))
+    assert bank.identity == dict(IDENTITY, changes='append, remove')
+    with pytest.raises(ValueError, match="other changes .'append, remove'"):
+        MemoryBank.from_state(bank.state(), IDENTITY)
+    again = MemoryBank.from_state(filled().state(), IDENTITY)
+    again.keep([0, 1])
+    assert again.identity['changes'] == 'keep'
+    assert filled().changes != filled().changes

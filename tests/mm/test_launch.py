@@ -1,0 +1,61 @@
+"""Options of the user come last, and what a launcher starts is as asked."""
+
+import subprocess
+
+import pytest
+import torch
+
+from u1_plugin.mm.launch import CPUAmpOptimWrapper, with_options
+
+
+def test_slurm_command_line(root, environment, tmp_path):
+    """No cluster here: `srun` only shows what it would start."""
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    shown = subprocess.check_output(
+        ['bash', str(root / 'tools/slurm_train.sh'), 'gpu', 'job', 'a b.py']
+        + ['work', '--amp', '--cfg-options', 'x="[1, 2]"'],
+        env=dict(
+            environment,
+            PATH=f'{tmp_path}:{environment["PATH"]}',
+            GPUS='16',
+            SRUN_ARGS='--exclude=n1 --mem=8G',
+        ),
+        text=True,
+    ).splitlines()
+    assert {'--partition=gpu', '--ntasks=16', '--mem=8G'} <= set(shown)
+    tool = shown.index(str(root / 'tools/train.py'))
+    assert shown[tool + 1 :] == [
+        'a b.py',
+        '--work-dir=work',
+        '--launcher=slurm',
+        '--amp',
+        '--cfg-options',
+        'x="[1, 2]"',
+    ]
+
+
+@pytest.mark.parametrize(
+    'argv, expected',
+    [
+        (['c.py'], ['c.py', '--cfg-options', 'a=1']),
+        (
+            ['c.py', '--cfg-options', 'b=2', '--amp'],
+            ['c.py', '--cfg-options', 'a=1', 'b=2', '--amp'],
+        ),
+    ],
+)
+def test_options_of_the_user_come_last_and_win(argv, expected):
+    assert with_options(argv, ['a=1']) == expected
+
+
+def test_cpu_amp_computes_in_bfloat16():
+    model = torch.nn.Linear(3, 2)
+    wrapper = CPUAmpOptimWrapper(
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1)
+    )
+    with wrapper.optim_context(model):
+        assert model(torch.rand(4, 3)).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="dtype='float16'.*bfloat16"):
+        CPUAmpOptimWrapper(dtype='float16', optimizer=wrapper.optimizer)

@@ -1,0 +1,70 @@
+"""A bank in a checkpoint answers for its own weights alone."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from memory_runs import Quick, config_of, pictures, runner_of
+
+from u1_plugin.memory import MemoryBank
+
+
+def checkpointed(folder, tmp_path) -> Path:
+    changes = {'model.head.in_checkpoint': True}
+    runner = Quick(config_of(folder, **changes))
+    runner.call_hook('before_test')
+    file = tmp_path / 'with_bank.pth'
+    torch.save(dict(state_dict=runner.model.state_dict(), meta={}), file)
+    return file
+
+
+def test_a_bank_in_a_checkpoint_answers_for_its_weights_alone(folder, tmp_path):
+    file = checkpointed(folder, tmp_path)
+    config = config_of(folder, **{'model.head.in_checkpoint': True})
+    config.load_from = str(file)
+    runner = runner_of(config, folder)
+    assert runner.test()['accuracy/top1'] == 100
+    runner = runner_of(config, folder)
+    runner.load_or_resume()
+    other = runner.model.backbone.layer3[0].conv1.weight
+    with torch.no_grad():
+        other += 0.1
+    with pytest.raises(ValueError, match='bank.*other backbone_weights'):
+        runner.test()
+    config.data_preprocessor.mean = [0.0] * 3
+    with pytest.raises(ValueError, match='other data_preprocessor'):
+        runner_of(config, folder).test()
+    # A bank that the head's options do not fit is refused as it is loaded.
+    config.model.head.orthant = 'abs'
+    with pytest.raises(ValueError, match='head.orthant=abs.*relu'):
+        runner_of(config, folder).test()
+
+
+def test_a_checkpoint_answers_without_the_training_images(
+    folder, tmp_path, caplog
+):
+    config = config_of(folder)
+    config.load_from = str(checkpointed(folder, tmp_path))
+    pictures(tmp_path / 'others', seed=1)
+    config.train_dataloader.dataset.data_root = str(tmp_path / 'others')
+    with pytest.raises(ValueError, match='other images'):
+        runner_of(config, folder).test()
+    config.train_dataloader.dataset.data_root = str(tmp_path / 'gone')
+    runner = runner_of(config, folder)
+    records: list = []
+    runner.logger.addFilter(lambda record: not records.append(record))
+    runner.logger.setLevel(logging.WARNING)
+    assert runner.test()['accuracy/top1'] == 100
+    assert any('not compared' in r.getMessage() for r in records)
+
+
+def test_a_bank_of_unknown_make_is_refused(folder):
+    runner = Quick(config_of(folder))
+    head = runner.model.head
+    head.fill((torch.rand(3, 64, 2, 2),), torch.arange(3), torch.arange(3))
+    with pytest.raises(ValueError, match='unknown images.*set_bank'):
+        runner.call_hook('before_test')
+    head.set_bank(MemoryBank())
+    runner.call_hook('before_test')
+    assert len(head.bank) == 36

@@ -1,0 +1,100 @@
+"""The probe takes the neck's own plane, and names options it refuses."""
+
+import re
+
+import pytest
+import torch
+from analysed_runs import make_runner, summary_file
+from helpers import build, images, samples, u1_config
+
+from u1_plugin.geometry import energy, image_moment, pooled_vector
+from u1_plugin.measure.probe import Probe, Source
+from u1_plugin.measure.probe_options import class_labels
+from u1_plugin.mm.hooks.angle_stats_hook import AngleStatsHook
+from u1_plugin.mm.hooks.energy_map_hook import EnergyMapHook
+from u1_plugin.mm.symmetry_breaking import SymmetryBreaking
+from u1_plugin.nn import FeaturePlane
+
+
+def test_the_probe_takes_the_neck_s_own_plane_and_settings():
+    plane = dict(basis='learned', center='running')
+    neck = dict(feature_plane=plane, orthant='abs')
+    model = build(u1_config(neck=neck))
+    model(images(), samples(), mode='loss')  # moves the centre
+    model.eval()
+    own, plain = Probe(model), Probe(model, feature_plane=dict())
+    own.attach(), plain.attach()
+    with torch.no_grad():
+        model(images())
+        (maps,) = model.backbone(images())
+        vectors = pooled_vector(maps.abs())
+        expected = model.u1.neck.feature_planes[0](vectors)
+    source = Source('backbone', 'feature')
+    torch.testing.assert_close(own.moments()[source], expected)
+    assert not torch.allclose(plain.moments()[source], expected)
+    own.detach(), plain.detach()
+
+
+@pytest.mark.parametrize(
+    'windings, winding', [((1, 2), 1), ((2, 1), 1), ((2, 3), 2), ((2,), 2)]
+)
+def test_one_angle_of_several_windings_is_measured(windings, winding, tmp_path):
+    neck = dict(windings=windings)
+    model = build(u1_config(neck=neck)).eval()
+    probe = Probe(model, layers=['backbone', 'backbone.layer3'])
+    probe.attach()
+    with torch.no_grad():
+        model(images())
+    moments = probe.moments()
+    for layer, intensity in probe.intensities().items():
+        plane = FeaturePlane(windings=(winding,)).eval()
+        feature = plane(pooled_vector(intensity))
+        image = image_moment(energy(intensity), winding)
+        for name, wanted in (('feature', feature), ('image', image)):
+            found = moments[Source(layer, name)]
+            torch.testing.assert_close(found, wanted)
+    probe.detach()
+    hooks = [dict(type='AngleStatsHook')]
+    metrics = [dict(type='SymmetryBreaking')]
+    runner = make_runner(tmp_path, hooks, metrics, neck=neck)
+    found = runner.test()
+    sources = summary_file(runner, 'angles_test_epoch_0')['sources']
+    assert set(sources) == {'backbone/feature', 'backbone/image'}
+    length = sources['backbone/feature']['resultant_length']
+    name = 'u1/resultant_length'
+    assert found[name] == pytest.approx(length, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    'act, words',
+    [
+        (lambda m: Probe(m, ['backbone.layer9']), "no module 'layer9'"),
+        (lambda m: Probe(m, plane='both'), "plane='both'"),
+        (lambda m: Probe(m, orthant='none'), "orthant='none'"),
+        (
+            lambda m: Probe(m, feature_plane=dict(center='running')),
+            "feature_plane.center='running'",
+        ),
+        (
+            lambda m: Probe(m, 'backbone', feature_plane=[{}, {}]),
+            '2 configs, but layers has 1',
+        ),
+        (lambda m: EnergyMapHook(radial_bins=0), 'radial_bins=0'),
+        (lambda m: AngleStatsHook(permutations=0), 'permutations=0'),
+        (lambda m: SymmetryBreaking(bins=0), 'bins=0'),
+        (lambda m: class_labels([dict()]), 'one gt_label each'),
+        (
+            lambda m: class_labels([dict(gt_label=torch.tensor([1, 2]))]),
+            'single-label',
+        ),
+    ],
+)
+def test_wrong_options_are_refused(act, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        act(build(u1_config()))
+
+
+def test_positions_that_have_no_name_ask_for_one():
+    model = build(u1_config(neck=dict(layers=[0, 1]), out_indices=(1, 3)))
+    with pytest.raises(ValueError, match='set layers to names'):
+        Probe(model)
