@@ -101,10 +101,14 @@ def warnings_of(results: Sequence[Results], used: pd.DataFrame) -> List[str]:
     """What does not go together, and what is not finished, in Markdown."""
     lines = []
     for one in results:
-        if len(one.table) < one.planned:
+        finished, planned = (
+            runs.arm.isin(used.arm).sum() for runs in (one.table, one.plan)
+        )
+        if finished < planned:
             lines.append(
-                f'Incomplete: {len(one.table)} of {one.planned} planned runs '
-                f'of {code(one.suite)} are finished, and nothing here is final.'
+                f'Incomplete: {finished} of {planned} planned runs of these '
+                f'arms in {code(one.suite)} are finished, and nothing here is '
+                'final.'
             )
     if used.hardware.nunique() > 1:
         lines.append(
@@ -132,7 +136,7 @@ def results_frame(results: Sequence[Results]) -> pd.DataFrame:
         {
             'results': str(one.folder),
             'suite': one.suite,
-            'runs': f'{len(one.table):,} of {one.planned:,}',
+            'runs': f'{len(one.table):,} of {len(one.plan):,}',
             'hardware': ' and '.join(sorted(set(one.table.hardware))),
             'versions': versions_line(one.table)
             if 'versions' in one.table

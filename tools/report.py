@@ -41,6 +41,7 @@ from u1_plugin.lab.benchmark.page import PAGE
 from u1_plugin.lab.benchmark.primary import FILE as PRIMARY
 from u1_plugin.lab.benchmark.primary import (
     Primary,
+    is_whole,
     load_primary,
     primary_frame,
 )
@@ -161,6 +162,7 @@ def make_part(
         own = plan[(plan.config == config) & plan.arm.isin(full)]
         controls = own[own.role == 'control'].arm.unique()
         part.update(_arms_part(whole, controls, gain, out))
+        part.update(curves=figures.has_curves(whole))
     if main.arm.isin(few).any():
         seeds = plan[(plan.config == config) & plan.arm.isin(few)].seed
         part.update(_exploratory_part(main, few, seeds.unique(), out))
@@ -185,11 +187,13 @@ def _draw(table: pd.DataFrame, results: Sequence[ArmResult], out: Path) -> None:
         for arm, values in series.items()
     }
     unit = 'test top-1, points'
-    for name, figure in dict(
+    drawn = dict(
         differences=figures.differences(results, pairs, unit, config),
-        curves=figures.learning_curves(table, results, config),
         cost=figures.gain_and_cost(results, unit, config),
-    ).items():
+    )
+    if figures.has_curves(table):
+        drawn['curves'] = figures.learning_curves(table, results, config)
+    for name, figure in drawn.items():
         figure.savefig(out / f'{file_name(config)}-{name}.png', dpi=110)
 
 
@@ -214,6 +218,7 @@ def write_report(
             suite=code(table.suite.iloc[0]),
             runs=len(table),
             planned=len(plan),
+            primary_is_whole=is_whole(primary, plan, table),
             hardware=escaped(' and '.join(sorted(set(table.hardware)))),
             versions=escaped(versions_line(table)),
             baseline=code(baseline_of(table)),

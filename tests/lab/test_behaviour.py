@@ -22,6 +22,7 @@ from u1_plugin.lab.benchmark.behaviour import (
     detection,
     epochs_to,
     load_run,
+    recorded,
     signals,
 )
 from u1_plugin.lab.benchmark.behaviour_runs import select
@@ -37,6 +38,21 @@ def test_epochs_to_an_accuracy():
     # Never: as slow as one validation more.
     assert epochs_to(curve, 91) == 8 and epochs_to(curve[:1], 91) == 4
     assert math.isnan(epochs_to([], 91))
+
+
+def test_one_validation_has_no_epochs_to_an_accuracy(tmp_path):
+    np.savez(
+        tmp_path / 'test_outputs.npz',
+        logits=np.eye(2, dtype=np.float32),
+        labels=np.arange(2),
+    )
+    curve = [{'epoch': 5, 'accuracy/top1': 50}]
+    assert list(recorded(tmp_path, json.dumps(curve), 50)) == [
+        'calibration error (ECE), %'
+    ]
+    curve.append({'epoch': 10, 'accuracy/top1': 60})
+    values = recorded(tmp_path, json.dumps(curve), 55)
+    assert values['epochs to 55.00 %'] == 10
 
 
 def logits_of(confidence: float, n: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from u1_plugin.lab.benchmark import figures
 from u1_plugin.lab.benchmark.analysis import arm_results
+from u1_plugin.lab.benchmark.primary import Primary, write_primary
 from u1_plugin.lab.benchmark.table import PairingError, save_csv
 
 
@@ -144,16 +145,35 @@ def test_an_incomplete_benchmark_says_so(report, tmp_path):
     report('results', 'page')
     page = (tmp_path / 'page/README.md').read_text()
     assert f'**Incomplete: 10 of {len(table)} planned runs' in page
+    assert 'nothing below is final' in page
+    # Of comparisons that were named before, all is there.
+    write_primary(
+        Primary((('u1-feature', 'one-hot'),), 0.2), tmp_path / 'results'
+    )
+    report('results', 'primary')
+    page = (tmp_path / 'primary/README.md').read_text()
+    assert 'those of the primary comparisons are.**' in page
+    assert 'nothing below is final' not in page
     assert 'u1-permuted (too few pairs)' in page
 
 
 def test_a_run_without_validation_has_no_curve(report, tmp_path):
     table = make_table({})
-    table['val_curve'] = '[]'
+    table.loc[table.role == 'u1', 'val_curve'] = '[]'
     table = table[table.role != 'ablation']
     write_results(tmp_path / 'results', table)
     report('results', 'page')
     assert (tmp_path / 'page/tiny_digits-curves.png').is_file()
+
+
+@pytest.mark.parametrize('curve', ['[]', '[{"epoch": 30, "accuracy/top1": 9}]'])
+def test_what_was_validated_once_has_no_curve(report, tmp_path, curve):
+    table = make_table({}).assign(val_curve=curve)
+    write_results(tmp_path / 'results', table[table.role != 'ablation'])
+    report('results', 'page')
+    page = (tmp_path / 'page/README.md').read_text()
+    assert '-differences.png' in page and '-curves.png' not in page
+    assert not list((tmp_path / 'page').glob('*-curves.png'))
 
 
 def test_runs_that_are_no_pairs_are_refused(report, tmp_path):

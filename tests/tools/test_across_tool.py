@@ -167,10 +167,18 @@ def test_unfinished_benchmarks_are_said(tool, tmp_path):
     table = pd.read_csv(tmp_path / 'a/results.csv')
     plan = table[['config', 'arm', 'role', 'seed']]
     plan.to_csv(tmp_path / 'a/planned.csv', index=False)
+    # What is not compared here may be missing.
+    table[table.arm.isin(['u1-image', 'one-hot'])].to_csv(
+        tmp_path / 'a/results.csv', index=False
+    )
+    assert 'Incomplete' not in tool('a', 'whole')
     table = table[(table.arm != 'u1-image') | (table.seed < 2)]
     table.to_csv(tmp_path / 'a/results.csv', index=False)
     page = tool('a', 'out')
-    assert f'**Incomplete: {len(table)} of {len(plan)} planned' in page
+    compared = [
+        f.arm.isin(['u1-image', 'one-hot']).sum() for f in (table, plan)
+    ]
+    assert '**Incomplete: {} of {} planned'.format(*compared) in page
     assert '| digits | 2 |' in page
     table = table[(table.arm != 'u1-image') | (table.seed < 1)]
     table.to_csv(tmp_path / 'a/results.csv', index=False)

@@ -19,12 +19,12 @@ _NEEDED += ('initial_backbone', 'initial_head_fc', 'order', 'config_hash')
 
 
 class Results(NamedTuple):
-    """The runs of one folder, its suite, and how many were planned."""
+    """The runs of one folder, its suite, and the runs that were planned."""
 
     folder: Path
     table: pd.DataFrame
     suite: str
-    planned: int
+    plan: pd.DataFrame
 
 
 def read_folder(folder: Path) -> Results:
@@ -57,8 +57,8 @@ def read_folder(folder: Path) -> Results:
         check_pairs(table)
     except PairingError as error:
         raise PairingError(f'{file}: {error}') from None
-    planned = len(read_plan(folder, table))
-    return Results(folder, table, str(table.suite.iloc[0]), planned)
+    plan = read_plan(folder, table)
+    return Results(folder, table, str(table.suite.iloc[0]), plan)
 
 
 def _wrong(table: pd.DataFrame) -> str:

@@ -255,6 +255,8 @@ def _check_outputs(logits: np.ndarray, labels: np.ndarray) -> None:
 def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:
     """Calibration error, and epochs to an accuracy, from a run's own files.
 
+    A run that was validated once has no epochs to tell apart.
+
     Args:
         folder (Path): Of the run.
         curve (str): ``val_curve`` of the table.
@@ -264,7 +266,7 @@ def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:
         ValueError: If ``test_outputs.npz`` is not of a benchmark.
     """
     error = calibration_error(*recorded_outputs(folder))
-    return {
-        'calibration error (ECE), %': error,
-        f'epochs to {target:.2f} %': epochs_to(json.loads(curve), target),
-    }
+    values, epochs = {'calibration error (ECE), %': error}, json.loads(curve)
+    if len(epochs) > 1:
+        values[f'epochs to {target:.2f} %'] = epochs_to(epochs, target)
+    return values

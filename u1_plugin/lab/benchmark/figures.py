@@ -98,6 +98,11 @@ def curve_values(runs: pd.DataFrame) -> pd.DataFrame:
     ).sort_index()
 
 
+def has_curves(table: pd.DataFrame) -> bool:
+    """Whether a run was validated after more than one epoch."""
+    return any(len(json.loads(curve)) > 1 for curve in table.val_curve)
+
+
 def learning_curves(
     table: pd.DataFrame, results: Sequence[ArmResult], title: str
 ) -> Figure:

@@ -36,6 +36,11 @@ def p_text(value: float) -> str:
     return '< 0.001' if value < 0.001 else f'{value:.3f}'
 
 
+def _with_sign(value: float) -> str:
+    text = p_text(value)
+    return f'p {text}' if text.startswith('<') else f'p = {text}'
+
+
 def versions_line(table: pd.DataFrame) -> str:
     """Package versions; several of one package are all named."""
     found: Dict[str, set] = {}
@@ -233,7 +238,7 @@ def behaviour_frame(
         columns[quantity], compared = _behaviour_row(rows, baseline)
         corrected = holm({arm: c.permutation for arm, c in compared.items()})
         shown = [
-            f'{c.verdict} for {escaped(arm)} (p = {p_text(corrected[arm])})'
+            f'{c.verdict} for {escaped(arm)} ({_with_sign(corrected[arm])})'
             for arm, c in compared.items()
             if c.verdict != 'no effect here' and corrected[arm] < LEVEL
         ]

@@ -12,7 +12,9 @@ PAGE = jinja2.Template(
 {{ runs }} runs on {{ hardware }}; {{ versions }}.
 {% if runs < planned -%}
 **Incomplete: {{ planned - runs }} of {{ planned }} planned runs are not
-finished, and nothing below is final.**
+finished
+{%- if primary_is_whole %}; those of the primary comparisons are.
+{%- else %}, and nothing below is final.{% endif %}**
 {% endif -%}
 Top-1 of the last epoch, per cent. Arms are paired by seed: the same
 initial weights and order of the samples, checked by their hashes. Differences
@@ -59,8 +61,10 @@ Difference of the column's arm to the row's, with its interval (uncorrected).
 
 {{ part.others }}
 
+{% if part.curves -%}
 ![learning curves]({{ part.address }}-curves.png)
 
+{% endif -%}
 ![gain and cost]({{ part.address }}-cost.png)
 
 ### How many seeds a gain needs

@@ -101,6 +101,13 @@ def check_primary(primary: Primary, out: Path, finished: int) -> None:
         )
 
 
+def is_whole(primary: Primary, plan: pd.DataFrame, table: pd.DataFrame) -> bool:
+    """Whether comparisons were named, and all their planned runs are there."""
+    arms = [arm for pair in primary.pairs for arm in pair]
+    counts = [runs.arm.isin(arms).sum() for runs in (plan, table)]
+    return bool(arms) and counts[0] == counts[1]
+
+
 def primary_frame(
     table: pd.DataFrame, primary: Primary, metric: str
 ) -> Tuple[pd.DataFrame, List[str]]:
