@@ -15,7 +15,9 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 SHIPPED = ('configs', 'tools', 'model-index.yml')
-NOT_SHIPPED = shutil.ignore_patterns('__pycache__', '*.pyc', '*.png')
+NOT_SHIPPED = shutil.ignore_patterns(
+    '__pycache__', '*.pyc', '*.png', 'maintenance'
+)
 
 
 def copy(source: Path, target: Path) -> None:

@@ -195,12 +195,14 @@ def test_a_bad_suite_is_refused_by_name(change, words, root, tmp_path):
 def test_no_file_and_no_yaml(tmp_path):
     with pytest.raises(FileNotFoundError, match='does not exist'):
         load_suite(tmp_path / 'no.yml')
-    for content in (b'name: [', b'\xff\xfe\x00', b'[' * 5000, b'!!python/x'):
+    broken = [b'name: [', b'\xff\xfe\x00', b'[' * 5000, b'!!python/x']
+    for content in (*broken, b'? [a, b]\n: 1\n'):
         (tmp_path / 'bad.yml').write_bytes(content)
         with pytest.raises(ValueError, match='suite=.*is not YAML'):
             load_suite(tmp_path / 'bad.yml')
     (tmp_path / 'bad.yml').write_text('name: a\nseeds: 3\nseeds: 4\n')
-    with pytest.raises(ValueError, match="the key 'seeds' is there twice"):
+    twice = "(?s)the key 'seeds' is there twice.*line 3"
+    with pytest.raises(ValueError, match=twice):
         load_suite(tmp_path / 'bad.yml')
     with pytest.raises(ValueError, match='cannot be read'):
         load_suite(tmp_path)

@@ -38,10 +38,7 @@ from u1_plugin.files import check_own_folder, check_writable, replaced_file
 ROOT = Path(__file__).resolve().parents[2]
 #: By which earlier files and folders of this tool are known.
 _PAGE, _RECORDS = results.TITLE.strip().encode(), b'{"cell": "'
-_NOTE, _MARK = (
-    'cells.txt',
-    'Made and emptied by compatibility.py\n',
-)
+_NOTE, _MARK = 'cells.txt', 'Made and emptied by compatibility.py\n'
 
 
 def run_cell(cell: Cell, python: str, args: argparse.Namespace) -> bool:

@@ -20,9 +20,9 @@ _FEW = 64  # queries at a time that look at all pixels again
 #: Numbers of a block's scores, and of its vectors. Every step waits for the
 #: slowest core, so fewer and larger ones cost less where cores are shared.
 _SCORES, _VECTORS = 2**24, 2**24
-_COPIED = (
-    2**21
-)  # of a block that is read, decoded or moved to memory of its own
+#: The latter of a block that a CPU reads, decodes or moves to other memory
+#: first: what is small is reused while it is in the caches.
+_COPIED = 2**21
 _TEMPORARIES = 8  # of a block's scores, where bounds are of float64
 
 
@@ -43,9 +43,9 @@ class ExactSearch:
     which more pixels than usual may be among the nearest looks at all of those.
 
     Beside the bank it needs ``chunk * block`` scores, one number a pixel and
-    one block in float32: 128 MiB at most, and the number, by default. Runs
-    where the queries are, or on a ``device``: name a GPU, or the bank moves
-    there for every chunk of queries.
+    one block in float32: 128 MiB at most, and the number, by default. Narrower
+    products copy blocks and scores. Runs where the queries are, or on a
+    ``device``: name a GPU, or the bank moves there for every chunk of queries.
 
     Args:
         bank (MemoryBank): Not empty. It may change: the answers follow.
@@ -133,7 +133,8 @@ class ExactSearch:
         queries, channels = (max(1, n) for n in asked.vectors.shape)
         lent = self.bank.dtype == 'float32' and not self.bank.mapped
         lent = lent and self.scores.plain
-        vectors = (_VECTORS if lent else _COPIED) // channels
+        large = lent or asked.vectors.device.type != 'cpu'
+        vectors = (_VECTORS if large else _COPIED) // channels
         return self.block or max(1, min(_SCORES // (copies * queries), vectors))
 
     def _search(
@@ -174,7 +175,7 @@ class ExactSearch:
             if asked.bias is not None:
                 ranking = self._upper(asked, scores, start)
             # A GPU would have to wait for the number of those that are greater.
-            full = best[0].size(1) == count and not scores.is_cuda
+            full = best[0].size(1) == count and scores.device.type == 'cpu'
             if full and bool(best[0][:, -1].isfinite().all()):
                 values, at = above(ranking, best[0][:, -1:])
             else:

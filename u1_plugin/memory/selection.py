@@ -56,7 +56,10 @@ def above(scores: Tensor, least: Tensor) -> Tuple[Tensor, Tensor]:
         row, order = torch.cat([row, more]).sort(stable=True)
         column = column[order]
     sizes = row.bincount(minlength=len(scores))
-    place = torch.arange(len(row)) - (sizes.cumsum(0) - sizes)[row]
+    place = (
+        torch.arange(len(row), device=row.device)
+        - (sizes.cumsum(0) - sizes)[row]
+    )
     width = int(sizes.max())
     columns = row.new_zeros(len(scores), width)
     values = scores.new_full((len(scores), width), -torch.inf)

@@ -116,8 +116,7 @@ def load_yaml(text: Union[str, bytes], aliases: bool) -> Any:
 
     Raises:
         ImportError: If PyYAML is not installed.
-        yaml.YAMLError: If it is no such YAML.
-        ValueError: If a key stands there twice.
+        yaml.YAMLError: If it is no such YAML, or a key stands there twice.
     """
     import yaml  # MMEngine brings it
 
@@ -128,13 +127,18 @@ def load_yaml(text: Union[str, bytes], aliases: bool) -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            # What is merged in may well be said again.
-            pairs = [
-                (self.construct_object(key, deep=True), None)
-                for key, _ in node.value
-                if key.tag != 'tag:yaml.org,2002:merge'
-            ]
-            _once(pairs)
+            seen: List[Any] = []
+            for key, _ in node.value:
+                # What is merged in may well be said again.
+                if key.tag == 'tag:yaml.org,2002:merge':
+                    continue
+                value = self.construct_object(key, deep=True)
+                if value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f'the key {value!r} is there twice',
+                        problem_mark=key.start_mark,
+                    )
+                seen.append(value)
             return super().construct_mapping(node, deep)
 
     return yaml.load(text, Loader)  # as safe as yaml.safe_load
