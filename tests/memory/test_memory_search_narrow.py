@@ -3,7 +3,7 @@
 import pytest
 import torch
 from banks import some_pixels
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nearest import METRICS, assert_nearest, bank_of, bias, queries
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -73,6 +73,7 @@ def test_the_greatest_votes_are_those_of_float32(dtype, plane):
     channels=st.sampled_from([1, 3, 64, 700]),
     scales=st.tuples(*[st.sampled_from([-10, -2, 0, 6])] * 2),
 )
+@example(seed=215405095, channels=1, scales=(-10, -10))
 def test_products_keep_their_bound(dtype, seed, channels, scales):
     generator = torch.Generator().manual_seed(seed)
     first, second = (
@@ -84,7 +85,10 @@ def test_products_keep_their_bound(dtype, seed, channels, scales):
     assert found.dtype == torch.float32
     lengths = first.double().norm(dim=1)[:, None] * second.double().norm(dim=1)
     error = (found.double() - exact).abs()
-    assert (error <= product_error(channels, dtype) * lengths).all()
+    # Below the normal numbers of float32 no error is relative; `Scores` adds
+    # the same to its slack.
+    least = channels * 2.0**-125
+    assert (error <= product_error(channels, dtype) * lengths + least).all()
 
 
 def test_a_narrow_product_is_a_coarser_one():
