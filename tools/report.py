@@ -73,8 +73,10 @@ def _arms_part(
     name = file_name(table.config.iloc[0])
     results = arm_results(table, 'test_top1')
     frame = arms_frame(results, 'top-1 %')
-    _draw(table, results, out)
+    curves = figures.has_curves(table)
+    _draw(table, results, curves, out)
     return dict(
+        curves=curves,
         conclusions=conclusions(table, results, 'test_top1', controls),
         arms=_save_table(frame, out / f'{name}-arms.tex'),
         floor=floor_line(results),
@@ -162,7 +164,6 @@ def make_part(
         own = plan[(plan.config == config) & plan.arm.isin(full)]
         controls = own[own.role == 'control'].arm.unique()
         part.update(_arms_part(whole, controls, gain, out))
-        part.update(curves=figures.has_curves(whole))
     if main.arm.isin(few).any():
         seeds = plan[(plan.config == config) & plan.arm.isin(few)].seed
         part.update(_exploratory_part(main, few, seeds.unique(), out))
@@ -178,7 +179,12 @@ def make_part(
     return part
 
 
-def _draw(table: pd.DataFrame, results: Sequence[ArmResult], out: Path) -> None:
+def _draw(
+    table: pd.DataFrame,
+    results: Sequence[ArmResult],
+    curves: bool,
+    out: Path,
+) -> None:
     config = table.config.iloc[0]
     series = by_seed(table, 'test_top1')
     control = series[results[0].arm]
@@ -191,7 +197,7 @@ def _draw(table: pd.DataFrame, results: Sequence[ArmResult], out: Path) -> None:
         differences=figures.differences(results, pairs, unit, config),
         cost=figures.gain_and_cost(results, unit, config),
     )
-    if figures.has_curves(table):
+    if curves:
         drawn['curves'] = figures.learning_curves(table, results, config)
     for name, figure in drawn.items():
         figure.savefig(out / f'{file_name(config)}-{name}.png', dpi=110)

@@ -169,13 +169,14 @@ class Scores:
             costs a fifth of the time of the products.
         """
         start, queries = 0, len(asked.vectors)
-        most = min(size, len(self._numbers)) * (self.dtype == 'float32')
-        room = asked.vectors.new_empty(queries * most)
+        room = out = None
+        if self.dtype == 'float32':
+            most = min(size, len(self._numbers))
+            room = asked.vectors.new_empty(queries * most)
         for block in self.bank.lent_blocks(size):
             rows = slice(start, start + len(block))
             block = block.to(asked.vectors.device)
-            out = None
-            if most:
+            if room is not None:
                 out = room[: queries * len(block)].view(queries, len(block))
             yield start, block, self._score(asked, block, rows, out)
             start = rows.stop
