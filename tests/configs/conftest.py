@@ -3,25 +3,16 @@
 from pathlib import Path
 
 import pytest
+from digit_pictures import write_digits
 from digit_runs import COUNTS
 from mmengine.config import Config
-from PIL import Image
-from sklearn.datasets import load_digits
 
 
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory) -> Path:
     """A few digits of every class and split, as class folders."""
     folder = tmp_path_factory.mktemp('digits')
-    data = load_digits()
-    for c in range(10):
-        pictures = iter(data.images[data.target == c] * 15)
-        for split, count in COUNTS.items():
-            place = folder / split / str(c)
-            place.mkdir(parents=True)
-            for i in range(count):
-                picture = next(pictures).astype('uint8')
-                Image.fromarray(picture).save(place / f'{i}.png')
+    write_digits(folder, **COUNTS)
     return folder
 
 

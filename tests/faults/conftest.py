@@ -1,12 +1,12 @@
 from pathlib import Path
 
 import pytest
-import tiny
+from digit_pictures import write_digits
 
 
 @pytest.fixture(scope='session')
 def data(tmp_path_factory) -> Path:
     """A hundred small pictures of ten classes, and configs beside them."""
     folder = tmp_path_factory.mktemp('digits')
-    tiny.write_digits(folder, train=6, val=2, test=2)
+    write_digits(folder, size=16, train=6, val=2, test=2)
     return folder

@@ -16,8 +16,6 @@ from chains import Command
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS
-from PIL import Image
-from sklearn.datasets import load_digits
 
 import u1_plugin.lab  # noqa: F401  (registers its hooks)
 from u1_plugin.mm.launch import run_mmpretrain_tool
@@ -39,19 +37,6 @@ _AUGMENTED = {
         topk=(1,),
     ),
 }
-
-
-def write_digits(folder: Path, **counts: int) -> None:
-    """So many pictures of each class in ``folder/SPLIT/CLASS``."""
-    data = load_digits()
-    for c in range(10):
-        pictures = iter(data.images[data.target == c] * 15)
-        for split, count in counts.items():
-            place = folder / split / str(c)
-            place.mkdir(parents=True)
-            for i in range(count):
-                picture = Image.fromarray(next(pictures).astype(np.uint8))
-                picture.resize((16, 16)).save(place / f'{i:03}.png')
 
 
 def config(data: Path, options: Optional[dict] = None) -> Config:
