@@ -21,7 +21,15 @@ from torch import nn
 
 from ..networks import find_module
 from ..options import checked
-from .maps import Grid, Layer, Layout, MapSource, Part, layout_of
+from .maps import (
+    Grid,
+    Layer,
+    Layout,
+    MapSource,
+    Part,
+    layout_of,
+    stated_format,
+)
 from .trial import Seen, Trial, inner, named_size, watch
 
 #: Candidates that an error lists.
@@ -51,13 +59,7 @@ class _Reading:
         if token_grid is not None:
             find_module(model, token_grid, 'u1.neck.token_grid')
         _, network = inner(model)
-        output_format = getattr(network, 'output_fmt', None)  # of timm
-        output_format = getattr(output_format, 'value', output_format)
-        formats: Dict[Any, bool] = {'NHWC': True, 'NCHW': False}
-        self.channels_last = formats.get(output_format)
-        prefix = getattr(network, 'num_extra_tokens', None)  # of MMPretrain
-        prefix = getattr(network, 'num_prefix_tokens', prefix)
-        self.prefix = prefix if isinstance(prefix, int) else None
+        self.channels_last, self.prefix = stated_format(network)
         self.seen, (height, width) = trial
         self.ratio = height / width
         self.grids: List[_GridSource] = []

@@ -106,6 +106,27 @@ def parts_of(output: Any) -> List[Part]:
     return found
 
 
+def stated_format(network: Any) -> Tuple[Optional[bool], Optional[int]]:
+    """What a network says of the layout of its maps; None where nothing.
+
+    Args:
+        network (nn.Module): As timm (``output_fmt``, ``num_prefix_tokens``) or
+            MMPretrain (``num_extra_tokens``) builds it.
+
+    Returns:
+        Tuple[bool, int]: Whether channels are last, and how many tokens
+        precede those of the patches.
+    """
+    output_format = getattr(network, 'output_fmt', None)
+    output_format = getattr(output_format, 'value', output_format)
+    channels_last = {'NHWC': True, 'NCHW': False}.get(str(output_format))
+    prefix = None
+    for name in ('num_extra_tokens', 'num_prefix_tokens'):
+        value = getattr(network, name, None)
+        prefix = value if isinstance(value, int) else prefix
+    return channels_last, prefix
+
+
 def layout_of(
     value: Tensor,
     grids: Sequence[Grid] = (),

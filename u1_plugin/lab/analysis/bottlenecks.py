@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ...nn.maps import Grid, as_map, layout_of, parts_of
+from ...nn.maps import Grid, as_map, layout_of, parts_of, stated_format
 from ...nn.trial import inner
 
 #: Relative difference below which two outputs count as the same.
@@ -33,21 +33,13 @@ _Format = Tuple[Optional[bool], Optional[int], Optional[float]]
 def _format_of(model: nn.Module, inputs: Tensor) -> _Format:
     """What a network says of its layout; None where it says nothing.
 
-    As timm (`output_fmt`, `num_prefix_tokens`) and MMPretrain say it. By the
-    ratio of the images, maps of the other layout are told in a network whose
-    channels are last.
+    By the ratio of the images, maps of the other layout are told in a network
+    whose channels are last.
     """
     _, network = inner(model)
-    said = getattr(network, 'output_fmt', None)
-    said = getattr(said, 'value', said)
-    prefix = None
-    for name in ('num_extra_tokens', 'num_prefix_tokens'):
-        value = getattr(network, name, None)
-        prefix = value if isinstance(value, int) else prefix
+    channels_last, prefix = stated_format(network)
     height, width = inputs.shape[-2:]
-    layouts: Dict[Any, bool] = {'NHWC': True, 'NCHW': False}
-    last = layouts.get(said)
-    return last, prefix, height / width if last else None
+    return channels_last, prefix, height / width if channels_last else None
 
 
 def _map_of(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_analysis_sums import angles_of, energies
+from test_sums import angles_of, energies
 
 from u1_plugin.geometry import pca_basis
 from u1_plugin.measure.accumulators import AngleAccumulator, EnergyAccumulator
