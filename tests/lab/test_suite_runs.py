@@ -22,6 +22,7 @@ SUITES = [
     'pilot',
     'glyphs62',
     'glyphs62_swin',
+    'spheres',
     'glyphsk',
     'emoji58',
     'clipart',
