@@ -234,10 +234,10 @@ def test_writers_beside_each_other_do_not_sweep_each_other(tmp_path):
 @pytest.mark.parametrize('path', [None, 3.5, 'a\0b', 'a\ud800', b'a'])
 def test_what_can_be_no_path(path):
     for check in (check_new, check_writable):
-        with pytest.raises(ValueError, match='out=.* can be no path'):
+        with pytest.raises(ValueError, match='out=.* is not a valid path'):
             check(path, 'out')
     for write in (new_folder, new_file):
-        with pytest.raises(ValueError, match='out=.* can be no path'):
+        with pytest.raises(ValueError, match='out=.* is not a valid path'):
             write(path).__enter__()
-    with pytest.raises(ValueError, match='file=.* can be no path'):
+    with pytest.raises(ValueError, match='file=.* is not a valid path'):
         replaced_file(path).__enter__()

@@ -31,9 +31,9 @@ from u1_plugin.options import (
     Share,
     check,
     checked,
+    describe_hint,
     fits,
     shown,
-    wanted,
 )
 
 
@@ -123,7 +123,7 @@ def test_right_options_arrive_unchanged():
 def test_what_fits_an_annotation(hint, right, wrong):
     assert [v for v in right if not fits(v, hint)] == []
     assert [v for v in wrong if fits(v, hint)] == []
-    assert wanted(hint)
+    assert describe_hint(hint)
 
 
 @given(
@@ -145,12 +145,12 @@ def test_a_range_holds_what_lies_between_its_ends(
 
 
 def test_the_words_name_the_ends():
-    assert wanted(Seed) == 'an integer >= 0 and <= 4294967295'
-    assert wanted(type) == 'a class'
-    assert wanted(Share) == 'a finite number > 0 and <= 1'
-    assert wanted(Optional[Count]) == 'an integer >= 1 or None'
-    assert wanted(Tuple[int, str]) == 'a list of 2: an integer, a string'
-    assert wanted(Mapping[str, Count]) == (
+    assert describe_hint(Seed) == 'an integer >= 0 and <= 4294967295'
+    assert describe_hint(type) == 'a class'
+    assert describe_hint(Share) == 'a finite number > 0 and <= 1'
+    assert describe_hint(Optional[Count]) == 'an integer >= 1 or None'
+    assert describe_hint(Tuple[int, str]) == 'a list of 2: an integer, a string'
+    assert describe_hint(Mapping[str, Count]) == (
         'a dict, each key a string, each value an integer >= 1'
     )
 

@@ -58,11 +58,11 @@ def primary_pairs(results: Sequence[Results]) -> Dict[Pair, List[str]]:
     A suite's own file may have been changed since; what ``benchmark.py`` wrote
     beside the runs has not.
     """
-    found: Dict[Pair, List[str]] = {}
+    pairs: Dict[Pair, List[str]] = {}
     for one in results:
         for pair in load_primary(one.folder).pairs:
-            found.setdefault(pair, []).append(one.suite)
-    return found
+            pairs.setdefault(pair, []).append(one.suite)
+    return pairs
 
 
 def standing(pair: Pair, runs: pd.DataFrame, named: Sequence[str]) -> str:
@@ -82,15 +82,15 @@ def compare_all(
     """Every comparison, and the runs that they rest on."""
     parts, used = [], []
     for pair, named in chosen.items():
-        found, left = runs_of(results, pair)
-        if not found:
+        by_config, left = runs_of(results, pair)
+        if not by_config:
             arms = sorted({arm for one in results for arm in one.table.arm})
             raise ValueError(
                 f'{":".join(pair)}: no RESULTS have test top-1 of both arms on '
                 f'one config; there are {", ".join(arms)}'
             )
-        sets = [make_set(name, runs, pair) for name, runs in found.items()]
-        runs = pd.concat(found.values())
+        sets = [make_set(name, runs, pair) for name, runs in by_config.items()]
+        runs = pd.concat(by_config.values())
         used.append(runs)
         across = Across(*pair, sets, pool(sets))
         parts.append(Part(across, standing(pair, runs, named), left))
@@ -121,9 +121,9 @@ def warnings_of(results: Sequence[Results], used: pd.DataFrame) -> List[str]:
             f'{(pairs > 1).sum()} of {len(pairs)} seeds have runs on more than '
             'one kind of processor, so that pairs differ by more than the arm.'
         )
-    known = used.reindex(columns=['versions']).dropna()
-    if known.versions.nunique() > 1:
-        several = versions_line(known).split(', ')
+    recorded = used.reindex(columns=['versions']).dropna()
+    if recorded.versions.nunique() > 1:
+        several = versions_line(recorded).split(', ')
         several = [text for text in several if ' and ' in text]
         what = ', '.join(several) or 'not all name the same packages'
         lines.append(f'The runs are of different versions: {escaped(what)}.')
@@ -183,7 +183,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_args()
-    found = [part.across for part in options.parts]
+    comparisons = [part.across for part in options.parts]
     with new_folder(options.out) as out:
         page = render(
             options.parts,
@@ -192,8 +192,8 @@ def main() -> None:
             shlex.join(['python', 'tools/across.py', *sys.argv[1:]]),
         )
         (out / 'README.md').write_text(page, encoding='utf-8')
-        save_csv(csv_table(found), out / 'across.csv')
-        forest(found).savefig(out / 'forest.png', dpi=110)
+        save_csv(csv_table(comparisons), out / 'across.csv')
+        forest(comparisons).savefig(out / 'forest.png', dpi=110)
     Console().print(f'Page: {terminal(options.out / "README.md")}')
 
 

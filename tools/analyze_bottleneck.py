@@ -174,10 +174,10 @@ def show(analysis: Analysis, out: Path, console: Console) -> None:
 
 def difference_table(analysis: Analysis) -> Table:
     """What differs from the second network, as it is shown."""
-    found = analysis.comparison
-    title = terminal('{} less {}'.format(*found.titles(analysis.facts)))
+    comparison = analysis.comparison
+    title = terminal('{} less {}'.format(*comparison.titles(analysis.facts)))
     table = Table('layer', 'statistic', 'difference', title=title)
-    for row in found.differences:
+    for row in comparison.differences:
         if row.is_shown:
             table.add_row(
                 terminal(row.first_layer),
@@ -207,28 +207,30 @@ def main() -> None:
         layers = layers_for(network, batch, args, args.layers)
         resamples = args.resamples if args.second else 0
         runner = Runner(args, dataset, layers, classes, scratch, resamples)
-        found = runner.run(network, 'all layers')
+        survey = runner.run(network, 'all layers')
         facts = describe(args, network, dataset, classes, batch['inputs'][0])
         comparison = None
         if args.second is not None:
-            others, other = second_survey(args, data, scratch / 'b', runner)
+            second_facts, second = second_survey(
+                args, data, scratch / 'b', runner
+            )
             files = (args.checkpoint, args.second.checkpoint)
-            tell_apart(facts, others, files)
+            tell_apart(facts, second_facts, files)
             comparison = compare(
-                others,
-                found,
-                other,
-                judge(tests_of(other, args.permutations), args.alpha),
+                second_facts,
+                survey,
+                second,
+                judge(tests_of(second, args.permutations), args.alpha),
                 args.alpha,
                 args.resamples,
             )
         analysis = Analysis(
             facts=facts,
-            survey=found,
-            controls=run_controls(args, runner, network, found),
+            survey=survey,
+            controls=run_controls(args, runner, network, survey),
             alpha=args.alpha,
             comparison=comparison,
-            **findings_of(args, found),
+            **findings_of(args, survey),
         )
         write_report(out, analysis)
     show(analysis, args.out, Console())

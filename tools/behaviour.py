@@ -70,7 +70,7 @@ from u1_plugin.lab.benchmark.behaviour_runs import (
     select,
     target_accuracy,
 )
-from u1_plugin.lab.benchmark.images import (
+from u1_plugin.lab.benchmark.evaluated_images import (
     check_colours,
     check_folder,
     check_splits,

@@ -125,12 +125,12 @@ class Runner:
 
     def run(self) -> List[Measured]:
         """All cells that are there, or are there now; table by table."""
-        found: List[Measured] = []
+        results: List[Measured] = []
         for name, cells in self.plan.tables.items():
             for data in dict.fromkeys(cell.data for cell in cells):
-                own = [cell for cell in cells if cell.data == data]
-                found += self.run_data(name, data, own)
-        return found
+                data_cells = [cell for cell in cells if cell.data == data]
+                results += self.run_data(name, data, data_cells)
+        return results
 
     def run_data(
         self, table: str, data: str, cells: Sequence[Cell]
@@ -181,12 +181,12 @@ def write_page(plan: Plan, out: Path, cells: Sequence[Measured]) -> None:
     measured = {one.cell: one for one in cells}
     verdicts, rows = {}, []
     for name, planned in plan.tables.items():
-        own = [measured[cell] for cell in planned if cell in measured]
-        found = judge_table(own)
-        verdicts.update(found)
-        rows.append(csv_table(name, own, found))
-    said = [word for word in sys.argv[1:] if word != '--only']
-    command = shlex.join(['python', 'tools/claims.py', *said])
+        table_cells = [measured[cell] for cell in planned if cell in measured]
+        table_verdicts = judge_table(table_cells)
+        verdicts.update(table_verdicts)
+        rows.append(csv_table(name, table_cells, table_verdicts))
+    arguments = [word for word in sys.argv[1:] if word != '--only']
+    command = shlex.join(['python', 'tools/claims.py', *arguments])
     page = Page(plan, measured, verdicts, command)
     save(out, 'README.md', f'{render(page)}\n'.encode())
     with replaced_file(out / 'claims.csv') as part:

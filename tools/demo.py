@@ -169,9 +169,9 @@ def train_all(
 
 def _quiet() -> str:
     """``PYTHONWARNINGS`` without `_NOISE`, for processes of the demo."""
-    own = os.environ.get('PYTHONWARNINGS', '')
+    filters = os.environ.get('PYTHONWARNINGS', '')
     noise = [f'ignore:{message}:UserWarning' for message in _NOISE]
-    return ','.join(filter(None, [own, *noise]))
+    return ','.join(filter(None, [filters, *noise]))
 
 
 def check_settings(out: Path, settings: dict) -> None:

@@ -100,18 +100,18 @@ def rule_of(arm: str, strength: float) -> Rule:
 
 
 def predicted(
-    arm: str, strength: float, k: int, asked: Asked, memory: Pixels, order
+    arm: str, strength: float, k: int, queries: Asked, memory: Pixels, order
 ) -> np.ndarray:
     """Predicted classes of one arm with one choice, ``(B,)``."""
-    found = asked.found
+    near = queries.found
     if arm == 'shuffled':
-        found = found._replace(positions=memory.positions[order][found.indices])
+        near = near._replace(positions=memory.positions[order][near.indices])
     classes = int(memory.labels.max()) + 1
     shares = class_shares(
-        found,
-        asked.pixels,
+        near,
+        queries.pixels,
         classes,
-        len(asked.labels),
+        len(queries.labels),
         rule_of(arm, strength),
         k,
     )
@@ -128,14 +128,14 @@ def run_split(
             f'a class has {counts.min()} images, and memory, validation and '
             f'test images of each need {_LEAST}; leave such classes out'
         )
-    train, rest = train_test_split(
+    train, held_out = train_test_split(
         np.arange(len(labels)),
         train_size=0.6,
         stratify=labels,
         random_state=seed,
     )
     val, test = train_test_split(
-        rest, train_size=0.5, stratify=labels[rest], random_state=seed
+        held_out, train_size=0.5, stratify=labels[held_out], random_state=seed
     )
     if shots is not None:
         train = train[few_shot(labels[train], shots, seed)]
@@ -150,8 +150,8 @@ def run_split(
         for part in (val, test):
             pixels = pixels_of(maps[part], labels[part], plane, mode)
             queries = Queries(pixels.vectors, pixels.positions, pixels.hues)
-            found = search.search(queries, max(KS))
-            parts.append(Asked(pixels, found, labels[part]))
+            matches = search.search(queries, max(KS))
+            parts.append(Asked(pixels, matches, labels[part]))
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(bank), generator=generator)
         for arm in arms:
@@ -174,7 +174,7 @@ def run_split(
 def baselines(maps, labels, train, val, test) -> Dict[str, np.ndarray]:
     """scikit-learn on the pooled vectors, tuned on the validation images."""
     vectors = pooled_vector(maps.float()).numpy()
-    found = {}
+    right = {}
     for name, models in dict(
         knn=[
             KNeighborsClassifier(k, metric='cosine')
@@ -191,8 +191,8 @@ def baselines(maps, labels, train, val, test) -> Dict[str, np.ndarray]:
         fitted = [m.fit(vectors[train], labels[train]) for m in models]
         scores = [m.score(vectors[val], labels[val]) for m in fitted]
         best = fitted[int(np.argmax(scores))]
-        found[name] = best.predict(vectors[test]) == labels[test]
-    return found
+        right[name] = best.predict(vectors[test]) == labels[test]
+    return right
 
 
 def summarise(rights: List[dict]) -> Dict[str, dict]:
@@ -204,9 +204,9 @@ def summarise(rights: List[dict]) -> Dict[str, dict]:
         if arm != 'pixel':
             plain = [100 * float(r['pixel'].mean()) for r in rights]
             row['difference'] = paired_difference(values, plain)._asdict()
-            own = np.concatenate([r[arm] for r in rights])
-            other = np.concatenate([r['pixel'] for r in rights])
-            gained, lost = int((own & ~other).sum()), int((other & ~own).sum())
+            new = np.concatenate([r[arm] for r in rights])
+            base = np.concatenate([r['pixel'] for r in rights])
+            gained, lost = int((new & ~base).sum()), int((base & ~new).sum())
             row.update(gained=gained, lost=lost, mcnemar=1.0)
             if gained + lost:
                 row['mcnemar'] = binomtest(gained, gained + lost).pvalue
@@ -216,9 +216,9 @@ def summarise(rights: List[dict]) -> Dict[str, dict]:
 
 def beyond_controls(summary: dict) -> Dict[str, dict]:
     """The image angle against each control, paired over splits."""
-    own = summary['image']['accuracy']
+    top1 = summary['image']['accuracy']
     return {
-        control: paired_difference(own, summary[control]['accuracy'])._asdict()
+        control: paired_difference(top1, summary[control]['accuracy'])._asdict()
         for control in ('position', 'radius', 'shuffled')
     }
 

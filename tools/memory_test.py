@@ -45,8 +45,8 @@ from u1_plugin.options import (
     NonNegative,
     Positive,
     Seed,
+    describe_hint,
     fits,
-    wanted,
 )
 
 
@@ -95,9 +95,9 @@ def view_of(model: nn.Module, cfg: Config, layer, args, batch) -> LayerView:
     view = LayerView(model, model.head, layer, args.token_grid)
     if layer is not None:
         data = model.data_preprocessor(copy.deepcopy(batch), False)
-        (found,) = view.extract_feat(data['inputs'])
-        head = dict(cfg.model.head, in_channels=found.size(1))
-        view.head = MODELS.build(head).to(found.device)
+        (activation,) = view.extract_feat(data['inputs'])
+        head = dict(cfg.model.head, in_channels=activation.size(1))
+        view.head = MODELS.build(head).to(activation.device)
     return view.eval()
 
 
@@ -167,7 +167,7 @@ def parse_args() -> argparse.Namespace:
         given = getattr(args, name)
         for value in given if isinstance(given, list) else [given]:
             if value is not None and not fits(value, kind):
-                parser.error(f'--{name} {value} must be {wanted(kind)}')
+                parser.error(f'--{name} {value} must be {describe_hint(kind)}')
     if args.draw and not args.out:
         parser.error(f'--draw {args.draw} needs --out')
     return args
@@ -252,18 +252,18 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
             hook.fill(run)
             text = f'{terminal(name)}: {args.split}, {terminal(grid)}'
             tracked = _Tracked(queries, progress, text)
-            found = evaluate(view, tracked, grid, draw.tolist())
+            metrics = evaluate(view, tracked, grid, draw.tolist())
             bank = view.head.bank
             results[name] = dict(
-                found,
+                metrics,
                 vectors=len(bank),
                 channels=bank.channels,
                 bytes=bank.nbytes,
             )
     strength = 'sigma' if grid.plane in KERNELS else 'kappa'
     show(results, strength, grid, console)
-    for name, found in results.items():
-        line = f'{name}: {grid}; searched by {found["engine"]}'
+    for name, metrics in results.items():
+        line = f'{name}: {grid}; searched by {metrics["engine"]}'
         console.print(terminal(line))
     if folder is not None:
         settings = {key: str(v) for key, v in vars(args).items() if v}

@@ -1,6 +1,6 @@
 """Which map into the positive orthant keeps class information?
 
-For each checkpoint and each ``rho`` of METHOD's `I = rho(A)`, the pooled vector
+For each checkpoint and each ``rho`` of `I = rho(A)`, the pooled vector
 of a layer and the angle that the U(1) loss sees are asked for the class:
 
 - ``vector``: accuracy of a logistic regression on the normalised vector;
@@ -58,7 +58,7 @@ def features(
         dict: ``{rho: {quantity: (N, D)}}``, and ``{'labels': (N,)}`` under
         ``'labels'``.
     """
-    found = {rho: {q: [] for q in QUANTITIES} for rho in ORTHANT_MAPS}
+    collected = {rho: {q: [] for q in QUANTITIES} for rho in ORTHANT_MAPS}
     labels: List[int] = []
     plane = None
     with MapCollector(model, [layer]) as collector:
@@ -68,7 +68,7 @@ def features(
             activation = collector.maps()[layer].float()
             if plane is None:
                 plane = FeaturePlane(in_channels=activation.size(1)).eval()
-            for rho, values in found.items():
+            for rho, values in collected.items():
                 intensity = to_positive_orthant(activation, rho)
                 vector = pooled_vector(intensity)
                 hue = torch.nn.functional.normalize(plane(vector), dim=-1)
@@ -79,7 +79,7 @@ def features(
                 values['image'].append(image_moment(energy(intensity)))
     arrays = {
         rho: {q: torch.cat(v).numpy() for q, v in values.items()}
-        for rho, values in found.items()
+        for rho, values in collected.items()
     }
     arrays['labels'] = dict(labels=np.array(labels))
     return arrays
@@ -99,9 +99,9 @@ def study(
     scores = {q: {rho: [] for rho in ORTHANT_MAPS} for q in QUANTITIES}
     for checkpoint in checkpoints:
         model = mmpretrain.get_model(config, pretrained=checkpoint).eval()
-        found = features(model, loader, layer)
-        labels = found.pop('labels')['labels']
-        for rho, values in found.items():
+        arrays = features(model, loader, layer)
+        labels = arrays.pop('labels')['labels']
+        for rho, values in arrays.items():
             for quantity, inputs in values.items():
                 scores[quantity][rho].append(accuracy(inputs, labels))
     return scores

@@ -18,14 +18,14 @@ from rich.console import Console
 from u1_plugin.extras import needs
 from u1_plugin.files import new_folder, new_path
 from u1_plugin.lab.benchmark import figures
-from u1_plugin.lab.benchmark.analysis import (
+from u1_plugin.lab.benchmark.anchors import anchor_line, load_anchors
+from u1_plugin.lab.benchmark.arm_results import (
     LEVEL,
     ArmResult,
     arm_results,
     baseline_of,
     by_seed,
 )
-from u1_plugin.lab.benchmark.anchors import anchor_line, load_anchors
 from u1_plugin.lab.benchmark.frames import (
     ablation_lines,
     arms_frame,
@@ -161,8 +161,8 @@ def make_part(
     full, few = tiers(plan, config)
     whole = main[main.arm.isin(full)]
     if (whole.role != 'baseline').any():
-        own = plan[(plan.config == config) & plan.arm.isin(full)]
-        controls = own[own.role == 'control'].arm.unique()
+        rows = plan[(plan.config == config) & plan.arm.isin(full)]
+        controls = rows[rows.role == 'control'].arm.unique()
         part.update(_arms_part(whole, controls, gain, out))
     if main.arm.isin(few).any():
         seeds = plan[(plan.config == config) & plan.arm.isin(few)].seed
@@ -170,8 +170,8 @@ def make_part(
     if (table.role == 'ablation').any():
         part.update(_ablations_part(table, out))
     if behaviour is not None:
-        own = behaviour[behaviour.config == config]
-        frame, lines = behaviour_frame(own, baseline_of(main))
+        rows = behaviour[behaviour.config == config]
+        frame, lines = behaviour_frame(rows, baseline_of(main))
         part.update(
             behaviour=_save_table(frame, out / f'{name}-behaviour.tex'),
             behaviour_lines=lines,

@@ -44,22 +44,22 @@ DEFAULTS = {
 }
 
 
-def row_of(scenario: Scenario, least: Optional[float], found: Rate) -> dict:
+def row_of(scenario: Scenario, least: Optional[float], result: Rate) -> dict:
     """One line of the table; shares in per cent of the runs."""
     name = DEFAULTS[scenario.claim]
     if least is not None:
         name = 'none' if least < 1e-6 else f'{least:g}'
-    rest = 1 - found.supported - found.refuted
+    undecided = 1 - result.supported - result.refuted
     return {
         'claim': scenario.claim,
         'data': scenario.truth,
         'holds': 'yes' if scenario.holds else 'no',
         'n': scenario.n,
         'least effect': name,
-        'supported': round(100 * found.supported, 1),
-        'not supported': round(100 * found.refuted, 1),
-        'undecided': round(100 * rest, 1),
-        'wrong': round(100 * found.wrong, 1),
+        'supported': round(100 * result.supported, 1),
+        'not supported': round(100 * result.refuted, 1),
+        'undecided': round(100 * undecided, 1),
+        'wrong': round(100 * result.wrong, 1),
     }
 
 
@@ -82,20 +82,21 @@ def page(rows: List[dict]) -> str:
     head = ['claim', 'data', 'holds', 'n', *_SHARES, 'supported without']
     verdicts = [
         [
-            *(own[0][name] for name in head[:4]),
-            *(f'{own[0][name]:.1f}' for name in _SHARES),
-            f'{own[1]["supported"]:.1f}',
+            *(group[0][name] for name in head[:4]),
+            *(f'{group[0][name]:.1f}' for name in _SHARES),
+            f'{group[1]["supported"]:.1f}',
         ]
-        for own in groups
+        for group in groups
     ]
     others = [
         [
-            *(own[0][name] for name in head[:4]),
+            *(group[0][name] for name in head[:4]),
             ', '.join(
-                f'{row["least effect"]}: {row["supported"]:.1f}' for row in own
+                f'{row["least effect"]}: {row["supported"]:.1f}'
+                for row in group
             ),
         ]
-        for own in groups
+        for group in groups
     ]
     return '\n'.join(
         [
@@ -140,15 +141,17 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    asked = [s for s in scenarios(args.permutations) if s.claim in args.claims]
+    selected = [
+        s for s in scenarios(args.permutations) if s.claim in args.claims
+    ]
     console, rows = Console(), []
     with new_folder(args.out) as part:
         for scenario in track(
-            asked, 'scenarios', console=console, transient=True
+            selected, 'scenarios', console=console, transient=True
         ):
             leasts = LEASTS[scenario.claim]
-            found = rate(scenario, args.runs, args.seed, leasts)
-            rows += [row_of(scenario, *item) for item in found.items()]
+            rates = rate(scenario, args.runs, args.seed, leasts)
+            rows += [row_of(scenario, *item) for item in rates.items()]
         (part / 'rates.md').write_text(page(rows), encoding='utf-8')
         save_csv(pd.DataFrame(rows), part / 'rates.csv')
     console.print(f'Table: {terminal(Path(args.out) / "rates.md")}')

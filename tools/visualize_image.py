@@ -116,11 +116,11 @@ def feature_plane(
 def classifier_of(model: nn.Module) -> Optional[nn.Linear]:
     """The linear layer that gives the logits, if there is one."""
     if hasattr(model, 'head'):
-        found = getattr(model.head, 'fc', None)
+        classifier = getattr(model.head, 'fc', None)
     else:
         get = getattr(model.model, 'get_classifier', lambda: None)  # timm's
-        found = get()
-    return found if isinstance(found, nn.Linear) else None
+        classifier = get()
+    return classifier if isinstance(classifier, nn.Linear) else None
 
 
 @torch.no_grad()
@@ -141,12 +141,16 @@ def main() -> None:
         MapCollector(model, layers, args.token_grid) as collector,
     ):
         logits = run(model, inputs) if fc is None else model(inputs)
-        maps = {name: found[0] for name, found in collector.maps().items()}
+        maps = {
+            name: activation[0] for name, activation in collector.maps().items()
+        }
     hues: Dict = {
         short(name): hue_map(
-            found, feature_plane(name, len(found), args.planes), args.orthant
+            activation,
+            feature_plane(name, len(activation), args.planes),
+            args.orthant,
         )
-        for name, found in maps.items()
+        for name, activation in maps.items()
     }
     cam, title = None, ''
     if fc is not None:

@@ -99,12 +99,12 @@ def parameters_of(config: str) -> int:
 
 def layers() -> Dict[str, str]:
     """Module and map of every config with a U(1) branch, by config."""
-    found = {}
+    by_config = {}
     for line in (ROOT / 'docs/layers.md').read_text('utf-8').splitlines():
         cells = line.strip('| ').split(' | ')
         if len(cells) == 4 and cells[0].endswith('_u1.py`'):
-            found[cells[0].strip('`')] = f'{cells[1]} {cells[2]}'
-    return found
+            by_config[cells[0].strip('`')] = f'{cells[1]} {cells[2]}'
+    return by_config
 
 
 def entries(suite: str) -> Dict[str, str]:
@@ -127,9 +127,9 @@ def trained() -> List[Arm]:
         runs, suite = read_csv(file), file.parent.name
         runs = runs[runs.role.isin(('baseline', 'u1'))]
         configs = entries(suite) if len(runs) else {}
-        for (entry, *arm), own in runs.groupby(['config', 'arm', 'role']):
+        for (entry, *arm), group in runs.groupby(['config', 'arm', 'role']):
             top1 = [
-                tuple(own[f'{split}_top1'].dropna())
+                tuple(group[f'{split}_top1'].dropna())
                 for split in ('test', 'val')
             ]
             arms.append(Arm(configs[entry], entry, suite, *arm, *top1))
@@ -150,11 +150,13 @@ def _runs(config: str, arms: List[Arm]) -> str:
     """The cell of a model: how many runs, and of which suites."""
     plain = config.replace('_u1.py', '.py')
     role = 'baseline' if plain == config else 'u1'
-    own = [arm for arm in arms if arm.config == plain and arm.role == role]
-    if not own:
+    matching = [arm for arm in arms if arm.config == plain and arm.role == role]
+    if not matching:
         return '–'
-    suites = ', '.join(_link(s) for s in dict.fromkeys(a.suite for a in own))
-    return f'{sum(len(arm.val) for arm in own)}: {suites}'
+    suites = ', '.join(
+        _link(s) for s in dict.fromkeys(a.suite for a in matching)
+    )
+    return f'{sum(len(arm.val) for arm in matching)}: {suites}'
 
 
 def page() -> str:

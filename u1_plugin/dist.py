@@ -62,6 +62,26 @@ def all_gather(value: Tensor) -> List[Tensor]:
     return [part.to(value.device) for part in received]
 
 
+def all_gather_rows(rows: Tensor) -> List[Tensor]:
+    """The rows of every rank, whose numbers of rows may differ.
+
+    Args:
+        rows (Tensor): ``(n, ...)``; the rest of the shape is every rank's.
+
+    Returns:
+        List[Tensor]: One a rank.
+    """
+    if get_world_size() == 1:
+        return [rows]
+    counts = all_gather(torch.tensor([len(rows)], device=rows.device))
+    most = int(max(counts))
+    padded = rows.new_zeros(most, *rows.shape[1:])
+    padded[: len(rows)] = rows
+    return [
+        part[: int(count)] for part, count in zip(all_gather(padded), counts)
+    ]
+
+
 def all_gather_object(value: Any) -> List[Any]:
     """Objects that pickle, one a rank."""
     if get_world_size() == 1:

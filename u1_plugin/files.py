@@ -25,11 +25,13 @@ _HEAD = 1024
 def _real(path: PathLike, field: str) -> Path:
     """Where a path leads; ValueError for what no path can be."""
     try:
+        if b'\0' in os.fsencode(path):  # Python 3.9 would find it later
+            raise ValueError('embedded null byte')
         return Path(os.path.realpath(path))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f'{field}={shown(path)} can be no path: {error}; choose another '
-            'name'
+            f'{field}={shown(path)} is not a valid path: {error}; choose '
+            'another name'
         ) from error
 
 
@@ -93,7 +95,7 @@ def check_new(path: PathLike, field: str, parents: bool = False) -> None:
 
     Raises:
         FileExistsError: If something is there, be it a link.
-        ValueError: If it can be no path.
+        ValueError: If it is not a valid path.
     """
     _real(path, field)
     if os.path.lexists(path):

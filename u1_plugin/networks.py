@@ -50,10 +50,10 @@ def find_module(model: nn.Module, name: str, field: str) -> nn.Module:
         if not isinstance(child, nn.Module):
             place = '.'.join(path) or type(model).__name__
             names = [key for key, _ in module.named_children()]
-            known = ', '.join('.'.join([*path, key]) for key in names)
+            available = ', '.join('.'.join([*path, key]) for key in names)
             raise ValueError(
                 f'{field}={name!r}: {place} has no module {part!r}; '
-                f'it has {known or "none"}'
+                f'it has {available or "none"}'
             )
         module = child
         path.append(part)
@@ -141,13 +141,13 @@ class _Describer:
         digest = hashlib.blake2b(digest_size=16)
         for name, part in module.named_modules():
             ours = not type(part).__module__.startswith('torch.')
-            own = {
+            attributes = {
                 key: value
                 for key, value in vars(part).items()
                 if key not in _ASIDE
                 and (ours or key[0] != '_' or key == '_code')  # of torch.fx
             }
-            says = f'{name}: {_name(type(part))} {self.text(own)}\n'
+            says = f'{name}: {_name(type(part))} {self.text(attributes)}\n'
             digest.update(says.encode())
         return digest.hexdigest()
 
@@ -218,10 +218,10 @@ def _name(value: Any) -> str:
 
 def _state(value: Any) -> Any:
     """What a copy of an object begins with: its attributes, no caches."""
-    own = getattr(type(value), '__getstate__', None)
+    get_state = getattr(type(value), '__getstate__', None)
     with suppress(Exception):  # it may not be copied
-        if own and own is not getattr(object, '__getstate__', None):
-            return own(value)
+        if get_state and get_state is not getattr(object, '__getstate__', None):
+            return get_state(value)
     if hasattr(value, '__dict__'):
         return vars(value)
     return re.sub(' at 0x[0-9A-Fa-f]+', '', repr(value))
@@ -229,10 +229,10 @@ def _state(value: Any) -> Any:
 
 def _is_found(value: Any) -> bool:
     """Whether its name leads to it."""
-    found = sys.modules.get(value.__module__)
+    resolved = sys.modules.get(value.__module__)
     for part in value.__qualname__.split('.'):
-        found = getattr(found, part, None)
-    return found is value
+        resolved = getattr(resolved, part, None)
+    return resolved is value
 
 
 def _names(code: CodeType) -> Set[str]:

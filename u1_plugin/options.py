@@ -158,7 +158,7 @@ def check(name: str, value: Any, hint: Any) -> Any:
             names the option, the value and what would.
     """
     if not fits(value, hint):
-        raise ValueError(f'{name}={shown(value)} must be {wanted(hint)}')
+        raise ValueError(f'{name}={shown(value)} must be {describe_hint(hint)}')
     return _plain(value, hint)
 
 
@@ -186,12 +186,12 @@ def _check_names(
     signature: inspect.Signature, field: str, kwargs: Dict[str, Any]
 ) -> None:
     """A better word for an unknown option than Python's."""
-    known = signature.parameters
-    if any(p.kind == p.VAR_KEYWORD for p in known.values()):
+    parameters = signature.parameters
+    if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
         return
     for name, value in kwargs.items():
-        if name not in known:
-            names = [key for key in known if key != 'self']
+        if name not in parameters:
+            names = [key for key in parameters if key != 'self']
             close = difflib.get_close_matches(name, names, 1)
             remedy = f'do you mean {close[0]}?' if close else f'it has {names}'
             raise TypeError(
@@ -232,8 +232,8 @@ def fits(value: Any, hint: Any) -> bool:
 
 def _is_number(value: Any, kind: type) -> bool:
     """No bool; integers are numbers, and numbers are finite."""
-    wanted_kind = numbers.Integral if kind is int else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, wanted_kind):
+    expected_kind = numbers.Integral if kind is int else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, expected_kind):
         return False
     try:
         return math.isfinite(value)
@@ -250,28 +250,31 @@ def _is_sequence(value: Any, origin: Any, inner: Tuple[Any, ...]) -> bool:
     return not inner or all(fits(item, inner[0]) for item in value)
 
 
-def wanted(hint: Any) -> str:
+def describe_hint(hint: Any) -> str:
     """An annotation in words, such as ``'an integer >= 1'``."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         ends = ' and '.join(
             str(part) for part in inner[1:] if isinstance(part, Range)
         ).replace(f' and <= {_LARGEST}', '')
-        return f'{wanted(inner[0])} {ends}'.strip()
+        return f'{describe_hint(inner[0])} {ends}'.strip()
     if origin is Union:
         parts = [part for part in inner if part is not type(None)]
-        words = [wanted(part) for part in parts]
+        words = [describe_hint(part) for part in parts]
         return ' or '.join(words + ['None'] * (len(parts) < len(inner)))
     if origin is Literal:
         return ' or '.join(map(repr, inner))
     if origin in (dict, collections.abc.Mapping):
-        return f'a dict, each key {wanted(inner[0])}, each value ' + wanted(
-            inner[1]
+        return (
+            f'a dict, each key {describe_hint(inner[0])}, each value '
+            + describe_hint(inner[1])
         )
     if origin is tuple and inner[-1:] != (Ellipsis,):
-        return f'a list of {len(inner)}: ' + ', '.join(map(wanted, inner))
+        return f'a list of {len(inner)}: ' + ', '.join(
+            map(describe_hint, inner)
+        )
     if origin in (tuple, list, collections.abc.Sequence):
-        return f'a list, each {wanted(inner[0])}' if inner else 'a list'
+        return f'a list, each {describe_hint(inner[0])}' if inner else 'a list'
     if hint in _WORDS:
         return _WORDS[hint]
     name = getattr(origin or hint, '__name__', str(hint))

@@ -10,6 +10,7 @@ import torch
 from commands import printed
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
+from mmengine.utils import digit_version
 from mmpretrain.registry import MODELS
 
 import u1_plugin  # noqa: F401  (registers the components)
@@ -201,6 +202,10 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.skipif(
+    digit_version(torch.__version__) < digit_version('2.9'),
+    reason="gathering FSDP's state on the CPU crashes in torch 2.8",
+)
 def test_sharded_parameters(root, sample, tmp_path, environment):
     name = 'convnext/convnext-tiny_32xb128_in1k_u1.py'
     model_config = reduce(Config.fromfile(root / 'configs' / name), name)

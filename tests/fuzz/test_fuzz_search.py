@@ -22,7 +22,7 @@ from strategies import (
     tensors,
 )
 
-from u1_plugin import memory
+from u1_plugin import dist, memory
 from u1_plugin.memory import Queries
 
 DTYPES = choice('float32', 'float16', 'uint8')
@@ -257,6 +257,6 @@ def test_few_shot(labels, shots, seed):
         assert (np.diff(found) > 0).all()
 
 
-@fuzz('memory.all_gather_rows', rows=tensors(SIZES, SIZES))
+@fuzz('dist.all_gather_rows', rows=tensors(SIZES, SIZES))
 def test_all_gather_rows(rows):
-    assert attempt(lambda: memory.all_gather_rows(rows))[0] is rows
+    assert attempt(lambda: dist.all_gather_rows(rows))[0] is rows

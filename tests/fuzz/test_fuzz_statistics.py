@@ -21,7 +21,7 @@ from strategies import (
 from u1_plugin import measure
 from u1_plugin.lab import statistics
 from u1_plugin.lab.analysis import judging, verdicts
-from u1_plugin.lab.benchmark import statistics as benchmark
+from u1_plugin.lab.benchmark import arm_statistics as benchmark
 from u1_plugin.lab.image_folders import split_indices
 from u1_plugin.lab.subsets import few_shots, long_tail, noisy_labels
 
@@ -131,7 +131,7 @@ def test_paired_difference(case, given):
         assert close(found.low, test.confidence_interval(level).low, 1e-6)
 
 
-@fuzz('lab.benchmark.statistics.compare', share=0.3, case=accuracies())
+@fuzz('lab.benchmark.arm_statistics.compare', share=0.3, case=accuracies())
 def test_compare(case):
     images, counts, values = case
     n = len(counts)
@@ -151,7 +151,7 @@ def test_compare(case):
 
 
 @fuzz(
-    'lab.benchmark.statistics.holm',
+    'lab.benchmark.arm_statistics.holm',
     pvalues=st.dictionaries(
         st.text(max_size=3), st.floats(0, 1) | st.just(math.nan), max_size=6
     ),
@@ -180,7 +180,7 @@ def _inside(value) -> bool:
 
 
 @fuzz(
-    'lab.benchmark.statistics.seeds_needed, detectable_gain',
+    'lab.benchmark.arm_statistics.seeds_needed, detectable_gain',
     share=0.5,
     case=options(POWER, ('sd', 'gain')),
     n=whole(2, 30).right,

@@ -17,7 +17,7 @@ from strategies import (
 )
 
 from u1_plugin import memory
-from u1_plugin.memory import Kernel, Matches, Rule, Sites
+from u1_plugin.memory import Kernel, Matches, PlaneCoordinates, Rule
 from u1_plugin.memory.vote import vote_shares
 
 PRIOR = dict(plane=choice(*memory.PRIORS), kappa=NON_NEGATIVE, sigma=POSITIVE)
@@ -31,7 +31,7 @@ PRIOR = dict(plane=choice(*memory.PRIORS), kappa=NON_NEGATIVE, sigma=POSITIVE)
 def test_prior(case, places):
     given, wrong = case
     first, second = (
-        Sites(part[..., :2].tanh(), part[..., 2]) for part in places
+        PlaneCoordinates(part[..., :2].tanh(), part[..., 2]) for part in places
     )
     found = attempt(lambda: memory.prior(first, second, **given), wrong)
     if found is REFUSED:
@@ -73,7 +73,7 @@ def unread(given) -> list:
 
 
 def weights_of(given, distances) -> np.ndarray:
-    """By the formulas of METHOD, in float64."""
+    """By the formulas of docs/memory_bank.md, in float64."""
     distances = distances.double().numpy()
     width, temperature = (given.get(n) for n in ('width', 'temperature'))
     if width is not None:

@@ -16,7 +16,7 @@ from u1_plugin.lab.benchmark.across import (
     pool,
     words,
 )
-from u1_plugin.lab.benchmark.statistics import compare
+from u1_plugin.lab.benchmark.arm_statistics import compare
 
 #: Of the laws: they hold for any number of resamples.
 FEW = 200

@@ -48,7 +48,7 @@ def test_nobody_always_follows_the_same_neighbour(count, begin):
 def test_each_runs_once_a_round(count, repeat):
     asked = []
 
-    def run(name):
+    def run(name, round_):
         asked.append(name)
         return len(asked), 0.5
 
@@ -65,7 +65,7 @@ def test_each_runs_once_a_round(count, repeat):
 def test_who_fails_is_not_asked_again():
     asked = []
 
-    def run(name):
+    def run(name, round_):
         asked.append(name)
         failed = name == 'two' and asked.count('two') == 2
         return None if failed else (0.0, 1.0)

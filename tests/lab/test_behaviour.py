@@ -26,7 +26,7 @@ from u1_plugin.lab.benchmark.behaviour import (
     signals,
 )
 from u1_plugin.lab.benchmark.behaviour_runs import select
-from u1_plugin.lab.benchmark.images import split_images
+from u1_plugin.lab.benchmark.evaluated_images import split_images
 
 
 def test_epochs_to_an_accuracy():

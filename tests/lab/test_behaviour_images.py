@@ -17,7 +17,7 @@ from PIL import Image
 
 from u1_plugin.lab.benchmark.behaviour import accuracy, load_run, signals
 from u1_plugin.lab.benchmark.behaviour_features import collapse_values
-from u1_plugin.lab.benchmark.images import (
+from u1_plugin.lab.benchmark.evaluated_images import (
     Images,
     all_splits,
     check_colours,

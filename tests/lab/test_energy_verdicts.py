@@ -7,6 +7,7 @@ import pytest
 
 from u1_plugin.lab.analysis.judging import Test
 from u1_plugin.lab.analysis.verdicts import concentration_tests, sombrero_tests
+from u1_plugin.measure.noise_correction import highest_symmetry
 from u1_plugin.measure.profile import (
     EnergySummary,
     Rings,
@@ -14,7 +15,6 @@ from u1_plugin.measure.profile import (
     symmetry,
 )
 from u1_plugin.measure.sombrero import fit_sombrero, heights
-from u1_plugin.measure.without_noise import highest_symmetry
 
 
 def energy_summary(

@@ -27,7 +27,7 @@ from u1_plugin.lab.markup import (
     terminal,
 )
 from u1_plugin.lab.moment_figure import MomentPanel, plot_moments
-from u1_plugin.mm.pictures import angle_picture
+from u1_plugin.mm.layer_pictures import angle_picture
 
 
 @pytest.mark.parametrize('lone', [True, False])

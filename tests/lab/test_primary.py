@@ -5,6 +5,11 @@ import pandas as pd
 import pytest
 from benchmark_results import make_table
 
+from u1_plugin.lab.benchmark.arm_statistics import (
+    compare,
+    detectable_gain,
+    seeds_needed,
+)
 from u1_plugin.lab.benchmark.primary import (
     Primary,
     check_primary,
@@ -12,11 +17,6 @@ from u1_plugin.lab.benchmark.primary import (
     primary_frame,
     read_primary,
     write_primary,
-)
-from u1_plugin.lab.benchmark.statistics import (
-    compare,
-    detectable_gain,
-    seeds_needed,
 )
 
 ARMS = ('one-hot', 'u1-feature', 'u1-permuted')

@@ -13,7 +13,7 @@ from mmengine.runner import CheckpointLoader
 from recorded_runs import Killed, KillHook, check_equal, loader, train
 
 from u1_plugin.lab.divergence_hook import DivergenceHook
-from u1_plugin.lab.going_on import why_anew
+from u1_plugin.lab.resume import why_anew
 from u1_plugin.lab.run_record_hook import held
 
 

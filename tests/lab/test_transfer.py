@@ -15,7 +15,7 @@ from u1_plugin.lab.benchmark.behaviour_features import (
     collapse_values,
     features,
 )
-from u1_plugin.lab.benchmark.images import Images, Splits
+from u1_plugin.lab.benchmark.evaluated_images import Images, Splits
 from u1_plugin.lab.benchmark.transfer import (
     STRENGTHS,
     Vectors,

@@ -6,7 +6,13 @@ from banks import some_pixels, vectors_of
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from u1_plugin.memory import Bias, ExactSearch, FaissSearch, MemoryBank, Sites
+from u1_plugin.memory import (
+    Bias,
+    ExactSearch,
+    FaissSearch,
+    MemoryBank,
+    PlaneCoordinates,
+)
 
 METRICS = ['cosine', 'l2']
 
@@ -101,6 +107,6 @@ def searches(draw):
 
 def bias(plane='both', width=0.3, kappa=4.0, seed=0, count=120, **options):
     asked, memory = some_pixels(17, seed=seed + 50), some_pixels(count)
-    query = Sites(asked.positions, asked.hues)
-    memory = Sites(memory.positions, memory.hues)
+    query = PlaneCoordinates(asked.positions, asked.hues)
+    memory = PlaneCoordinates(memory.positions, memory.hues)
     return Bias(query, memory, plane, kappa, 0.4, width)._replace(**options)

@@ -11,14 +11,14 @@ import sys
 import torch
 from mmengine.dist import get_dist_info
 
+from u1_plugin.dist import all_gather_rows
 from u1_plugin.memory import (
     Bias,
     Memory,
     MemoryBank,
     Pixels,
+    PlaneCoordinates,
     Queries,
-    Sites,
-    all_gather_rows,
     coreset,
 )
 
@@ -87,7 +87,7 @@ def answers(own: Pixels, asked: Queries, k: int) -> dict:
     for name, options in CASES.items():
         bias = None
         if name == 'biased':
-            here = Sites(*asked[1:])
+            here = PlaneCoordinates(*asked[1:])
             bias = Bias(here, here, 'image', 3.0, 0.5, 0.3)
         memory = Memory(bank, sharded=True, **options)
         found[name] = gathered(memory.search(asked, k, bias))

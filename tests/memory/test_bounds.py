@@ -16,7 +16,7 @@ def test_the_bounds_hold(case, metric):
     """Of each score, about the closeness that the distance defines."""
     vectors, asked, _ = case
     scores = Scores(bank_of(vectors), metric)
-    question = scores.asked(asked.double())
+    question = scores.prepare(asked.double())
     found = torch.cat(
         [part.clone() for *_, part in scores.blocks(question, 9)], dim=1
     )
@@ -44,7 +44,7 @@ def test_what_ranks_a_pixel_lies_between_its_bounds(metric, offset, width):
     vectors[20:24] = asked[-1] = 0
     search = ExactSearch(bank_of(vectors), metric)
     given = None if width is None else bias('image', width)
-    question = search.scores.asked(asked, given)
+    question = search.scores.prepare(asked, given)
     # Of zeros, products of centred vectors say nothing.
     known = question.slack.isfinite()
     assert known[:-1].all()
@@ -78,7 +78,7 @@ def test_bounds_are_no_narrower_than_the_law_and_hardly_wider(
     vectors = torch.randn(120, channels, generator=generator) + offset
     scores = Scores(bank_of(vectors), metric)
     assert scores.plain == (offset == 0)
-    asked = scores.asked(vectors[:9].double())
+    asked = scores.prepare(vectors[:9].double())
     index = torch.arange(120)
     span = scores.span(index, channels)
     law, most = channels * 2.0**-24, (channels + 12) * 2.0**-24

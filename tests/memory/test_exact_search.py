@@ -76,11 +76,11 @@ def test_coarser_products_answer_the_same():
     asked = torch.randn(20, 32, generator=generator)
     search = ExactSearch(bank_of(vectors), 'l2')
     expected = search.search(asked, 5)
-    plain = search.scores.asked(asked.double())
+    plain = search.scores.prepare(asked.double())
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision('medium')
-        coarse = search.scores.asked(asked.double())
+        coarse = search.scores.prepare(asked.double())
         found = search.search(asked, 5)
     finally:
         torch.set_float32_matmul_precision(before)

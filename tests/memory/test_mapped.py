@@ -16,8 +16,8 @@ from u1_plugin.memory import (
     ExactSearch,
     Memory,
     MemoryBank,
+    PlaneCoordinates,
     Queries,
-    Sites,
     coreset,
 )
 from u1_plugin.memory.mapped import Mapped
@@ -74,7 +74,7 @@ def test_a_mapped_bank_answers_as_one_in_memory(
 def test_matches_have_their_places(tmp_path, shuffle, biased):
     asked = some_pixels(9, 6, 7)
     queries = Queries(asked.vectors, asked.positions, asked.hues)
-    here = Sites(asked.positions, asked.hues)
+    here = PlaneCoordinates(asked.positions, asked.hues)
     bias = Bias(here, here, 'both', 2.0, 0.5, width=0.3) if biased else None
     first, second = (
         Memory(bank, shuffle=shuffle).search(queries, 5, bias)

@@ -7,18 +7,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from u1_plugin.memory import PRIORS, Sites, prior
+from u1_plugin.memory import PRIORS, PlaneCoordinates, prior
 from u1_plugin.memory.vote import log_prior
 
 NAN, INF = float('nan'), float('inf')
 
 
-def site(x: float, y: float, hue: float = 0.0) -> Sites:
+def point(x: float, y: float, hue: float = 0.0) -> PlaneCoordinates:
     """One place, ``(1, 1, 2)`` and ``(1, 1)``."""
-    return Sites(torch.tensor([[[x, y]]]), torch.tensor([[hue]]))
+    return PlaneCoordinates(torch.tensor([[[x, y]]]), torch.tensor([[hue]]))
 
 
-def weight(one: Sites, two: Sites, plane: str, kappa=1.0, **options) -> float:
+def weight(
+    one: PlaneCoordinates,
+    two: PlaneCoordinates,
+    plane: str,
+    kappa=1.0,
+    **options,
+) -> float:
     found = prior(one, two, plane, kappa, **options)
     assert found.shape == (1, 1) and found.dtype == torch.float64
     # A weight is the same seen from either side, and its log's exponential.
@@ -45,7 +51,7 @@ TURNS = [
 @pytest.mark.parametrize('plane', ['image', 'shuffled'])
 @pytest.mark.parametrize('one, two, turn', TURNS)
 def test_the_image_plane_is_turned_about_the_axis(plane, one, two, turn):
-    one, two = site(*one, hue=0.3), site(*two, hue=2.0)
+    one, two = point(*one, hue=0.3), point(*two, hue=2.0)
     for kappa in (0.5, 1.0, 3.0):
         expected = math.exp(kappa * turn)
         assert weight(one, two, plane, kappa) == pytest.approx(
@@ -58,12 +64,12 @@ def test_the_image_plane_is_turned_about_the_axis(plane, one, two, turn):
 
 
 def test_on_the_axis_the_angle_is_zero():
-    axis = site(0.0, 0.0)
+    axis = point(0.0, 0.0)
     assert weight(axis, axis, 'image', 5.0) == 1
-    assert weight(axis, site(-0.0, -0.0), 'image', 5.0) == 1
-    assert weight(axis, site(0.3, 0.0), 'image', 2.0) == 1
-    assert weight(axis, site(-0.3, 0.0), 'image', 2.0) == math.exp(-4)
-    assert weight(axis, site(0.0, 0.3), 'image', 2.0) == math.exp(-2)
+    assert weight(axis, point(-0.0, -0.0), 'image', 5.0) == 1
+    assert weight(axis, point(0.3, 0.0), 'image', 2.0) == 1
+    assert weight(axis, point(-0.3, 0.0), 'image', 2.0) == math.exp(-4)
+    assert weight(axis, point(0.0, 0.3), 'image', 2.0) == math.exp(-2)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +85,14 @@ def test_on_the_axis_the_angle_is_zero():
 )
 def test_the_feature_plane_compares_hues(one, two, turn):
     for places in ((0.0, 0.0), (0.3, -0.4)):
-        one_, two_ = site(0.7, 0.1, one), site(*places, two)
+        one_, two_ = point(0.7, 0.1, one), point(*places, two)
         for kappa in (0.5, 2.0):
             found = weight(one_, two_, 'feature', kappa)
             assert found == pytest.approx(math.exp(kappa * turn), rel=1e-6)
 
 
 def test_both_planes_multiply():
-    one, two = site(1.0, 0.0, 0.5), site(0.0, 0.5, 0.8)
+    one, two = point(1.0, 0.0, 0.5), point(0.0, 0.5, 0.8)
     expected = math.exp(2 * (-1 + math.cos(0.3) - 1))
     assert weight(one, two, 'both', 2.0) == pytest.approx(expected, rel=1e-6)
     image, feature = (weight(one, two, p, 2.0) for p in ('image', 'feature'))
@@ -96,7 +102,7 @@ def test_both_planes_multiply():
 @pytest.mark.parametrize('kappa', [0.0, 2.0, 100.0])
 def test_the_position_kernel(kappa):
     """``exp(-|delta|^2 / 2 sigma^2)``, and of kappa nothing depends."""
-    one, two = site(0.5, 0.25, 1.0), site(0.25, -0.25, -1.0)
+    one, two = point(0.5, 0.25, 1.0), point(0.25, -0.25, -1.0)
     squared = 0.25**2 + 0.5**2  # 0.3125
     for sigma, expected in (
         (0.5, math.exp(-0.625)),
@@ -115,22 +121,22 @@ def test_the_position_kernel(kappa):
 @pytest.mark.parametrize('kappa', [0.0, 2.0, 100.0])
 def test_the_radius_kernel(kappa):
     """The same of ``|r - r'|``, whatever the directions."""
-    one, two = site(0.3, 0.4, 1.0), site(-0.25, 0.0, -1.0)  # 0.5 and 0.25
+    one, two = point(0.3, 0.4, 1.0), point(-0.25, 0.0, -1.0)  # 0.5 and 0.25
     for sigma, expected in ((0.5, math.exp(-0.125)), (0.25, math.exp(-0.5))):
         found = weight(one, two, 'radius', kappa, sigma=sigma)
         assert found == pytest.approx(expected, rel=1e-6)
     assert weight(one, two, 'radius', kappa) == pytest.approx(
         math.exp(-0.125), rel=1e-6
     )
-    assert weight(site(0.5, 0.0), site(0.0, -0.5), 'radius', kappa) == 1
-    far = weight(site(0.0, 0.0), site(0.6, 0.8), 'radius', kappa, sigma=0.5)
+    assert weight(point(0.5, 0.0), point(0.0, -0.5), 'radius', kappa) == 1
+    far = weight(point(0.0, 0.0), point(0.6, 0.8), 'radius', kappa, sigma=0.5)
     assert far == pytest.approx(math.exp(-2), rel=1e-6)
 
 
 @pytest.mark.parametrize('plane', ['image', 'feature', 'both', 'shuffled'])
 def test_without_kappa_every_weight_is_one(plane):
-    assert weight(site(1.0, 0.0, 3.0), site(0.0, 1.0, 1.0), plane, 0.0) == 1
-    assert weight(site(1.0, 0.0, 3.0), site(0.0, 1.0, 1.0), plane, 0) == 1
+    assert weight(point(1.0, 0.0, 3.0), point(0.0, 1.0, 1.0), plane, 0.0) == 1
+    assert weight(point(1.0, 0.0, 3.0), point(0.0, 1.0, 1.0), plane, 0) == 1
 
 
 def test_the_planes_are_these():
@@ -148,19 +154,19 @@ def test_the_planes_are_these():
 def test_weights_are_no_more_than_one(plane, kappa, sigma, seed):
     generator = torch.Generator().manual_seed(seed)
     places = torch.rand(2, 5, 3, generator=generator) * 2 - 1
-    one, two = (Sites(p[:, :2], p[:, 2]) for p in places)
+    one, two = (PlaneCoordinates(p[:, :2], p[:, 2]) for p in places)
     found = prior(one, two, plane, kappa, sigma)
     assert ((found >= 0) & (found <= 1)).all()
     assert (prior(one, one, plane, kappa, sigma) == 1).all()
 
 
-def test_sites_broadcast():
+def test_coordinates_broadcast():
     generator = torch.Generator().manual_seed(0)
-    query = Sites(
+    query = PlaneCoordinates(
         torch.rand(4, 1, 2, generator=generator),
         torch.rand(4, 1, generator=generator),
     )
-    memory = Sites(
+    memory = PlaneCoordinates(
         torch.rand(4, 3, 2, generator=generator),
         torch.rand(4, 3, generator=generator),
     )
@@ -170,8 +176,8 @@ def test_sites_broadcast():
         for q in range(4):
             for j in range(3):
                 alone = prior(
-                    Sites(*(f[q, 0] for f in query)),
-                    Sites(*(f[q, j] for f in memory)),
+                    PlaneCoordinates(*(f[q, 0] for f in query)),
+                    PlaneCoordinates(*(f[q, j] for f in memory)),
                     plane,
                     2.0,
                 )
@@ -198,7 +204,7 @@ def test_sites_broadcast():
     ],
 )
 def test_bad_prior_options_are_refused(function, options, words):
-    one = site(0.1, 0.2)
+    one = point(0.1, 0.2)
     for plane in PRIORS:
         with pytest.raises(ValueError) as caught:
             function(one, one, **dict(plane=plane, kappa=1.0) | options)

@@ -6,7 +6,7 @@ import torch
 from banks import filled, some_pixels
 from nearest import METRICS, all_distances, bank_of, bias, queries
 
-from u1_plugin.memory import ExactSearch, Sites, build_search
+from u1_plugin.memory import ExactSearch, PlaneCoordinates, build_search
 
 NAN, INF = float('nan'), float('inf')
 
@@ -30,9 +30,22 @@ NAN, INF = float('nan'), float('inf')
         (dict(kappa=NAN), 'kappa=nan'),
         (dict(sigma=0.0), 'sigma=0'),
         (dict(plane='hue'), "plane='hue'"),
-        (dict(query=Sites(torch.zeros(3, 2), torch.zeros(3))), "bias' query"),
-        (dict(memory=Sites(torch.zeros(3, 2), torch.zeros(3))), "bias' memory"),
-        (dict(query=Sites(torch.zeros(17, 2), torch.full((17,), NAN))), 'NaN'),
+        (
+            dict(query=PlaneCoordinates(torch.zeros(3, 2), torch.zeros(3))),
+            "bias' query",
+        ),
+        (
+            dict(memory=PlaneCoordinates(torch.zeros(3, 2), torch.zeros(3))),
+            "bias' memory",
+        ),
+        (
+            dict(
+                query=PlaneCoordinates(
+                    torch.zeros(17, 2), torch.full((17,), NAN)
+                )
+            ),
+            'NaN',
+        ),
     ],
 )
 def test_a_bad_bias_is_refused(changes, words):
@@ -49,7 +62,7 @@ def test_the_greatest_votes_are_found(metric, plane, width):
     generator = torch.Generator().manual_seed(0)
     which = torch.randint(9, (120,), generator=generator)
     places = some_pixels(120)
-    memory = Sites(places.positions[which], places.hues[which])
+    memory = PlaneCoordinates(places.positions[which], places.hues[which])
     vectors = places.vectors[which.flip(0) % 5]
     given = bias(plane, width)._replace(memory=memory)
     expected = None

@@ -18,7 +18,7 @@ from u1_plugin.memory import (
     FaissSearch,
     MemoryBank,
     Pixels,
-    Sites,
+    PlaneCoordinates,
     coreset,
     few_shot,
     prior,
@@ -252,8 +252,8 @@ def test_the_prior_in_the_search_finds_the_greatest_votes(plane, metric):
     own = pixels_of(vectors)
     bank.append(own.select(slice(0, 90)))
     bank.append(own.select(slice(90, 200)))
-    query = Sites(asked.positions, asked.hues)
-    memory = Sites(own.positions, own.hues)
+    query = PlaneCoordinates(asked.positions, asked.hues)
+    memory = PlaneCoordinates(own.positions, own.hues)
     bias = Bias(query, memory, plane, 4.0, 0.3, 0.2)
     search = ExactSearch(bank, metric, chunk=7, block=32)
     found = search.search(asked.vectors, 6, bias)
@@ -261,8 +261,8 @@ def test_the_prior_in_the_search_finds_the_greatest_votes(plane, metric):
     distances = pairwise_distances(asked.vectors, vectors, metric=name)
     votes = torch.exp(-(torch.from_numpy(distances) ** 2) / (2 * 0.2**2))
     votes = votes * prior(
-        Sites(query.positions[:, None], query.hues[:, None]),
-        Sites(memory.positions[None], memory.hues[None]),
+        PlaneCoordinates(query.positions[:, None], query.hues[:, None]),
+        PlaneCoordinates(memory.positions[None], memory.hues[None]),
         *(plane, 4.0, 0.3),
     )
     expected = votes.topk(6, dim=1)

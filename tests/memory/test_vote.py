@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from u1_plugin.memory import Sites, prior, vote
+from u1_plugin.memory import PlaneCoordinates, prior, vote
 from u1_plugin.memory.vote import vote_shares
 
 NAN, INF = float('nan'), float('inf')
@@ -127,7 +127,10 @@ def test_integers_may_be_narrow():
         (dict(weights=torch.ones(3, 1)), 'weights (3, 1) must be (3, 2)'),
         (dict(weights=torch.full((3, 2), NAN)), 'weights must'),
         (dict(weights=torch.full((3, 2), -0.1)), 'weights must'),
-        (dict(weights=torch.full((3, 2), INF)), 'weights must be finite'),
+        (
+            dict(weights=torch.full((3, 2), INF)),
+            'weights hold an infinite number',
+        ),
         (dict(weights=LABELS), 'weights must'),
         (dict(weights=1.0), 'weights=1.0'),
     ],
@@ -149,14 +152,14 @@ def test_bad_votes_are_refused(changes, words):
 @pytest.mark.parametrize(
     'memory',
     [
-        Sites(torch.ones(3, 3), torch.ones(3)),
-        Sites(torch.ones(3, 2), torch.ones(2)),
-        Sites(torch.ones(2, 2), torch.ones(2)),
+        PlaneCoordinates(torch.ones(3, 3), torch.ones(3)),
+        PlaneCoordinates(torch.ones(3, 2), torch.ones(2)),
+        PlaneCoordinates(torch.ones(2, 2), torch.ones(2)),
     ],
-    ids=lambda sites: str([tuple(field.shape) for field in sites]),
+    ids=lambda coordinates: str([tuple(field.shape) for field in coordinates]),
 )
-def test_sites_fit_each_other(memory):
-    query = Sites(torch.ones(3, 2), torch.ones(3))
+def test_coordinates_fit_each_other(memory):
+    query = PlaneCoordinates(torch.ones(3, 2), torch.ones(3))
     with pytest.raises(ValueError, match=r'query.*\(3, 2\).*memory.*fit each'):
         prior(query, memory, 'image', 1.0)
 

@@ -17,9 +17,9 @@ from u1_plugin.memory import (
     Memory,
     MemoryBank,
     Pixels,
+    PlaneCoordinates,
     Queries,
     Rule,
-    Sites,
     class_shares,
     kernel_of,
     prior,
@@ -207,8 +207,8 @@ def test_shares_of_a_rule_are_those_of_its_parts(plane, kernel):
     rule = Rule(plane, kappa=2.0, sigma=0.3, kernel=kernel)
     found = matches_of(asked, bank, 9)
     shares = class_shares(found, asked, 3, 3, rule, k=4)
-    own = Sites(asked.positions[:, None], asked.hues[:, None])
-    near = Sites(found.positions[:, :4], found.hues[:, :4])
+    own = PlaneCoordinates(asked.positions[:, None], asked.hues[:, None])
+    near = PlaneCoordinates(found.positions[:, :4], found.hues[:, :4])
     votes = vote(
         found.distances[:, :4],
         found.labels[:, :4],
@@ -240,8 +240,10 @@ def test_a_softmax_kernel_may_enter_the_search():
     own, asked = pixels_of(120, seed=1), pixels_of(8, seed=5)
     bank = MemoryBank()
     bank.append(own)
-    sites = [Sites(part.positions, part.hues) for part in (asked, own)]
-    bias = Bias(*sites, 'image', 3.0, 0.5, temperature=0.2)
+    coordinates = [
+        PlaneCoordinates(part.positions, part.hues) for part in (asked, own)
+    ]
+    bias = Bias(*coordinates, 'image', 3.0, 0.5, temperature=0.2)
     search = ExactSearch(bank, chunk=16, block=32)
     found = search.search(asked.vectors, 6, bias)
     units = [
@@ -249,8 +251,8 @@ def test_a_softmax_kernel_may_enter_the_search():
         for p in (asked, own)
     ]
     votes = (units[0] @ units[1].T / 0.2).exp() * prior(
-        Sites(asked.positions[:, None], asked.hues[:, None]),
-        Sites(own.positions[None], own.hues[None]),
+        PlaneCoordinates(asked.positions[:, None], asked.hues[:, None]),
+        PlaneCoordinates(own.positions[None], own.hues[None]),
         *('image', 3.0),
     )
     assert torch.equal(found.indices, votes.topk(6, dim=1).indices)

@@ -114,29 +114,32 @@ def test_a_protocol_is_its_options():
     assert free.rule == head.rule and free.engine.dtype == 'float16'
     # By position, as Python allows.
     assert MemoryBankHead(CLASSES, 6, 20, protocol='dino').k == 20
-    with pytest.raises(ValueError, match='head.k=10: head.protocol'):
+    with pytest.raises(ValueError, match='head.k=10: model.head.protocol'):
         MemoryBankHead(CLASSES, 6, 10, protocol='dino')
 
 
 @pytest.mark.parametrize(
     'options, words',
     [
-        (dict(k=10), "head.k=10: head.protocol='dino' has k=20; take that"),
-        (dict(mode='pixel'), "head.mode='pixel': head.protocol='dino' has mod"),
-        (dict(metric='l2'), "head.metric='l2': head.protocol='dino' has metr"),
-        (dict(kernel='uniform'), "head.kernel='uniform': head.protocol='dino'"),
-        (dict(temperature=0.1), 'head.temperature=0.1: head.protocol='),
-        (dict(kappa=2.0), 'head.kappa=2.0: head.protocol='),
-        (dict(plane='position'), "head.plane='position': head.protocol="),
-        (dict(prior_in='search'), "head.prior_in='search': head.protocol="),
+        (dict(k=10), "head.k=10: model.head.protocol='dino' has k=20; "),
+        (dict(mode='pixel'), "head.mode='pixel': model.head.protocol="),
+        (dict(metric='l2'), "head.metric='l2': model.head.protocol="),
+        (dict(kernel='uniform'), "head.kernel='uniform': model.head.protocol="),
+        (dict(temperature=0.1), 'head.temperature=0.1: model.head.protocol='),
+        (dict(kappa=2.0), 'head.kappa=2.0: model.head.protocol='),
+        (dict(plane='position'), "head.plane='position': model.head.protocol="),
+        (
+            dict(prior_in='search'),
+            "head.prior_in='search': model.head.protocol=",
+        ),
         (dict(k='20'), "head.k='20'"),
         (dict(k=None), 'head.k=None'),
         (dict(k=np.arange(2)), 'head.k='),
         (dict(kappa=False), 'head.kappa=False must be'),
-        (dict(width=0.3), "head.width=0.3 is not read by head.kernel='softma"),
+        (dict(width=0.3), 'head.width=0.3 is not read by model.head.kernel'),
         (
             dict(k=5, kappa=1.0),
-            "head.k=5, head.kappa=1.0: head.protocol='dino' has k=20, kappa=",
+            'head.k=5, model.head.kappa=1.0: model.head.protocol=',
         ),
         (dict(protocol='moco'), "head.protocol='moco' must be 'dino' or None"),
         (dict(protocol=3), 'head.protocol=3'),
@@ -152,8 +155,8 @@ def test_what_contradicts_a_protocol_is_named(options, words):
     'options, words',
     [
         (dict(kernel='box'), "head.kernel='box'"),
-        (dict(kernel='gaussian'), "head.width=None, but head.kernel='gaussian"),
-        (dict(kernel='softmax'), 'head.temperature=None, but head.kernel='),
+        (dict(kernel='gaussian'), 'head.width=None, but model.head.kernel='),
+        (dict(kernel='softmax'), 'head.temperature=None, but model.head.ker'),
         (dict(kernel='uniform', width=1.0), 'head.width=1.0 is not read by'),
         (dict(width=1.0, temperature=0.1), 'head.temperature=0.1 is not read'),
         (dict(temperature=0.0), 'head.temperature=0.0 must be'),

@@ -160,7 +160,7 @@ def test_bad_options_are_named_as_they_are_written(options, words):
 @pytest.mark.parametrize(
     'part, wrong, words',
     [
-        ('neck', nn.ReLU(), 'is no module with layers, token_grid, windings'),
+        ('neck', nn.ReLU(), 'windings, plane, flip, connect'),
         ('neck', dict(type=nn.ReLU), 'is no module with layers, token_grid'),
         ('class_angles', nn.ReLU(), 'is no module with num_classes, table;'),
         ('class_angles', dict(type=dict), 'is no module with num_classes'),

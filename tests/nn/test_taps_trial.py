@@ -134,7 +134,7 @@ class Blocks(nn.Module):
 
 def test_what_a_trial_sees():
     trial = watch(Blocks())
-    found = {one.name: one.automatic for one in trial.seen}
+    found = {one.name: one.automatic for one in trial.outputs}
     assert found == {
         'stem': True,
         'inner.linear': False,
@@ -143,8 +143,8 @@ def test_what_a_trial_sees():
         'pool': False,
         'late': False,
     }
-    assert [one.name for one in trial.seen] == list(found)
-    for one in trial.seen:
+    assert [one.name for one in trial.outputs] == list(found)
+    for one in trial.outputs:
         (part,) = one.parts
         assert part.value.shape == (2, 4, 28, 28)
         assert part.value.device.type == 'meta'
@@ -162,9 +162,9 @@ def test_a_trial_that_failed_before_leaves_nothing():
     model.inner['linear'] = nn.Identity()
     trial = watch(model)
     assert trial.size == (32, 32)
-    names = [one.name for one in trial.seen]
+    names = [one.name for one in trial.outputs]
     assert len(names) == len(set(names)) == 6
-    assert trial.seen[0].automatic  # the pool of the first try is forgotten
+    assert trial.outputs[0].automatic  # the pool of the first try is forgotten
 
 
 @pytest.mark.parametrize('call', [watch, count_logits])
@@ -234,5 +234,5 @@ class Extracting(nn.Module):
 @pytest.mark.parametrize('extracts', [True, False])
 @pytest.mark.parametrize('name', ['extract_feat', 'forward_features'])
 def test_of_the_head_as_little_as_can_be(name, extracts):
-    seen = [one.name for one in watch(Extracting(name, extracts)).seen]
+    seen = [one.name for one in watch(Extracting(name, extracts)).outputs]
     assert seen == (['conv'] if extracts else ['conv', 'head'])

@@ -125,7 +125,7 @@ def test_several_labels_are_whole_numbers():
         ClassTarget.several([torch.tensor([1]), torch.tensor([0.5, 2])])
     with pytest.raises(ValueError, match='bool.*whole numbers'):
         ClassTarget.several([torch.tensor([True, False])])
-    with pytest.raises(ValueError, match=r'shape \(3,\).*\(N, K\)'):
+    with pytest.raises(ValueError, match=r'shape \(3,\).*\(B, K\)'):
         shares_of(torch.zeros(3))
 
 

@@ -187,7 +187,7 @@ def test_soft_scores_of_several_labels_are_those_of_mmpretrains_branch():
         (lambda y: torch.rand(len(y), CLASSES - 1), f'{CLASSES - 1} classes'),
         (lambda y: torch.full((len(y), CLASSES), torch.nan), 'not finite'),
         (lambda y: torch.full((len(y), CLASSES), -0.1), 'negative'),
-        (lambda y: torch.zeros(len(y), CLASSES, 1), r'\(N, K\)'),
+        (lambda y: torch.zeros(len(y), CLASSES, 1), r'\(B, K\)'),
     ],
 )
 def test_targets_that_do_not_fit_are_named(make, words):
@@ -204,5 +204,5 @@ def test_binarised_scores_must_be_finite(bad):
     scores[1, 2] = bad
     with pytest.raises(ValueError, match='not finite'):
         several_of(scores, form).check(CLASSES, 3)
-    with pytest.raises(ValueError, match=r'\(N, K\)'):
+    with pytest.raises(ValueError, match=r'\(B, K\)'):
         several_of(scores[0], form)

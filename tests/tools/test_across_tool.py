@@ -13,8 +13,8 @@ from benchmark_results import make_table, write_results
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from u1_plugin.lab.benchmark.arm_statistics import compare
 from u1_plugin.lab.benchmark.primary import Primary, write_primary
-from u1_plugin.lab.benchmark.statistics import compare
 
 PAIR = ('u1-image', 'one-hot')
 

@@ -107,6 +107,9 @@ def test_what_pip_says_is_missing():
     assert results.pip_line(conflict) == (
         'x depends on torch>=2; The user requested (constraint) torch==1'
     )
+    # One that fits, and of which there is none: not a conflict.
+    missing = conflict.replace('torch>=2', 'torch>=1')
+    assert results.pip_line(missing) == 'torch 1 has no wheel for this Python'
     with pytest.raises(ConnectionError, match='no connection'):
         results.pip_line(f'WARNING: Retrying (Retry(total=4)) after\n{said}')
 

@@ -107,6 +107,14 @@ def test_what_is_listed_as_equivalent_is_a_change_of_its_file(root):
         assert (row['before'], row['after']) in found[name], row
 
 
+def test_what_is_said_to_test_a_source_is_there(root):
+    tables = root / 'tools/maintenance/mutation_test.yml'
+    names = [file.stem for file in (root / 'tests').rglob('test_*.py')]
+    for row in yaml.safe_load(tables.read_text())['core']:
+        for word in [*row['tests'], *row.get('ranks', [])]:
+            assert any(n.startswith(f'test_{word}') for n in names), word
+
+
 SCRIPT = 'tools/maintenance/mutation_test.py'
 CHECKOUT = {
     'tools/maintenance/mutation_test.yml': (

@@ -127,8 +127,10 @@ def _runner(arm: str, options: argparse.Namespace, folder: str, data) -> Runner:
 
 
 def _stopwatch(runner: Runner) -> Stopwatch:
-    (found,) = (hook for hook in runner.hooks if isinstance(hook, Stopwatch))
-    return found
+    (stopwatch,) = (
+        hook for hook in runner.hooks if isinstance(hook, Stopwatch)
+    )
+    return stopwatch
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Dict[str, List[float]]]:
@@ -159,8 +161,8 @@ def _spread(values: np.ndarray, digits: int) -> str:
 def show(seconds: Dict[str, Dict[str, List[float]]], console: Console) -> None:
     table = Table('arm', 'loop (s)', 'report (s)', 'ratio of loops')
     plain = np.array(seconds['plain']['loop'])
-    for arm, own in seconds.items():
-        loop, report = np.array(own['loop']), np.array(own['report'])
+    for arm, times in seconds.items():
+        loop, report = np.array(times['loop']), np.array(times['report'])
         table.add_row(
             arm,
             _spread(loop, 2),

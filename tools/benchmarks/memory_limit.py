@@ -106,10 +106,10 @@ def asked(bank: MemoryBank, options: argparse.Namespace) -> tuple:
     """The neighbours of each query, and the class that they vote for."""
     pixels = drawn(-1, options.queries, options.channels)
     query = pixels._replace(images=torch.arange(options.queries))
-    sites = Queries(query.vectors, query.positions, query.hues)
-    found = Memory(bank, k=options.k).search(sites, options.k)
-    shares = class_shares(found, query, _CLASSES, options.queries, Rule())
-    return found, shares.argmax(1)
+    queries = Queries(query.vectors, query.positions, query.hues)
+    neighbours = Memory(bank, k=options.k).search(queries, options.k)
+    shares = class_shares(neighbours, query, _CLASSES, options.queries, Rule())
+    return neighbours, shares.argmax(1)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Dict[str, object]:
@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Dict[str, object]:
     bank = steps.run('fill', lambda: filled(file, options))
     if not options.in_memory:
         bank = steps.run('open', lambda: MemoryBank.load(file, mmap=True))
-    found, classes = steps.run('search', lambda: asked(bank, options))
+    neighbours, classes = steps.run('search', lambda: asked(bank, options))
     chosen = steps.run(
         'coreset',
         lambda: coreset(bank, options.share, sample=options.sample),
@@ -127,8 +127,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Dict[str, object]:
         pixels=len(bank),
         bytes=bank.nbytes,
         steps=steps.records,
-        indices=found.indices.tolist(),
-        distances=found.distances.tolist(),
+        indices=neighbours.indices.tolist(),
+        distances=neighbours.distances.tolist(),
         classes=classes.tolist(),
         coreset=chosen.tolist(),
     )

@@ -76,9 +76,9 @@ def bank_of(blocks: Iterator[Tensor]) -> MemoryBank:
     return bank
 
 
-def recall(found: Neighbours, exact: Neighbours) -> float:
+def recall(neighbours: Neighbours, exact: Neighbours) -> float:
     """Share of the exact neighbours that were found."""
-    same = found.indices[:, :, None] == exact.indices[:, None]
+    same = neighbours.indices[:, :, None] == exact.indices[:, None]
     return float(same.any(1).float().mean())
 
 
@@ -87,9 +87,9 @@ def _timed(search, queries: Tensor, options) -> Tuple[Neighbours, float]:
     times = []
     for _ in range(options.repeat):
         start = time.perf_counter()
-        found = search.search(queries, options.k)
+        neighbours = search.search(queries, options.k)
         times.append(time.perf_counter() - start)
-    return found, min(times)
+    return neighbours, min(times)
 
 
 def index_bytes(search: FaissSearch) -> int:
@@ -136,7 +136,7 @@ def measure(bank: MemoryBank, queries: Tensor, options) -> List[dict]:
         for nprobe in numbers:
             if nprobe:
                 faiss.extract_index_ivf(search.index).nprobe = nprobe
-            found, seconds = _timed(search, queries, options)
+            neighbours, seconds = _timed(search, queries, options)
             records.append(
                 dict(
                     base,
@@ -144,7 +144,7 @@ def measure(bank: MemoryBank, queries: Tensor, options) -> List[dict]:
                     nprobe=nprobe,
                     build=build,
                     rate=len(queries) / seconds,
-                    recall=recall(found, exact),
+                    recall=recall(neighbours, exact),
                     bytes=size,
                 )
             )
@@ -214,11 +214,11 @@ def main() -> None:
             bank = bank_of(memory[:size].split(_BLOCK))
         else:
             bank = bank_of(synthetic(size, options.channels, seed=0))
-        found = measure(bank, queries, options)
-        show(found, options.k, console)
-        records += found
+        measured = measure(bank, queries, options)
+        show(measured, options.k, console)
+        records += measured
         if options.out:  # after every size: the next may take long
-            write = new_file if records == found else replaced_file
+            write = new_file if records == measured else replaced_file
             with write(options.out) as part:
                 part.write_text(json.dumps(records, indent=2))
 

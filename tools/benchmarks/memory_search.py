@@ -59,7 +59,7 @@ def measured(
     """Records of engines that are ready, without what they lack in common."""
     failed: Dict[str, str] = {}
 
-    def turn(engine: str) -> Optional[Tuple[float, float]]:
+    def turn(engine: str, _: int) -> Optional[Tuple[float, float]]:
         times = run(engine)
         if isinstance(times, Failure):
             failed[engine] = times.reason
@@ -69,23 +69,23 @@ def measured(
     turns = alternate(engines, turn, options.repeat, options.pause)
     records = []
     for engine in engines:
-        own = turns[engine]
+        engine_turns = turns[engine]
         record = dict(engine=engine, failed=failed.get(engine))
-        record['turns'] = [t._asdict() for t in own]
-        record['rates'] = [options.queries / t.seconds for t in own]
-        record['ratios'] = paired(own, turns.get('product', []))
+        record['turns'] = [t._asdict() for t in engine_turns]
+        record['rates'] = [options.queries / t.seconds for t in engine_turns]
+        record['ratios'] = paired(engine_turns, turns.get('product', []))
         if engine not in failed:
-            said = report(engine)
-            if isinstance(said, Failure):
-                said = dict(failed=said.reason)
-            record.update(said)
+            details = report(engine)
+            if isinstance(details, Failure):
+                details = dict(failed=details.reason)
+            record.update(details)
         records.append(record)
     return records
 
 
 def apart(count: int, engines: List[str], options) -> List[dict]:
     """Each engine in a process of its own, on vectors that all of them map."""
-    others: Dict[str, OtherProcess] = {}
+    processes: Dict[str, OtherProcess] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / 'vectors')
         size = count * options.channels
@@ -95,16 +95,18 @@ def apart(count: int, engines: List[str], options) -> List[dict]:
         try:
             for engine in engines:
                 arguments = (engine, file, count, options)
-                others[engine] = OtherProcess(on_its_own, *arguments)
+                processes[engine] = OtherProcess(on_its_own, *arguments)
             return measured(
                 engines,
-                lambda engine: others[engine].made or others[engine].ask('run'),
-                lambda engine: others[engine].ask('report'),
+                lambda engine: (
+                    processes[engine].made or processes[engine].ask('run')
+                ),
+                lambda engine: processes[engine].ask('report'),
                 options,
             )
         finally:
-            for other in others.values():
-                other.close()
+            for process in processes.values():
+                process.close()
 
 
 def together(count: int, engines: List[str], options) -> List[dict]:
@@ -141,13 +143,13 @@ def settings(options: argparse.Namespace) -> Dict[str, Any]:
 
 def add_recall(records: List[dict]) -> None:
     """In the place of what was found: the share of the exact neighbours."""
-    found = [record.pop('found', None) for record in records]
+    neighbours = [record.pop('found', None) for record in records]
     exact = [
         indices
-        for record, indices in zip(records, found)
+        for record, indices in zip(records, neighbours)
         if record['engine'].partition(':')[0] == 'exact' and indices is not None
     ]
-    for record, indices in zip(records, found):
+    for record, indices in zip(records, neighbours):
         record['recall'] = None
         if indices is not None and exact:
             same = indices[:, :, None] == exact[0][:, None]
@@ -163,10 +165,14 @@ def benchmark(options: argparse.Namespace) -> List[dict]:
     records, common = [], settings(options)
     one_process = options.device == 'cuda' or options.one_process
     for count in options.sizes if engines else ():
-        found = (together if one_process else apart)(count, engines, options)
+        new_records = (together if one_process else apart)(
+            count, engines, options
+        )
         gc.collect()
-        add_recall(found)
-        records += [dict(record, count=count, **common) for record in found]
+        add_recall(new_records)
+        records += [
+            dict(record, count=count, **common) for record in new_records
+        ]
     return records
 
 

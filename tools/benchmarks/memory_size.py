@@ -74,11 +74,11 @@ def fill(variant: Variant, pixels: Pixels, seed: int) -> MemoryBank:
 def accuracy(bank: MemoryBank, queries: Pixels, labels, k: int) -> float:
     """Of the plain vote, in per cent."""
     k = min(k, len(bank))
-    found = ExactSearch(bank).search(queries.vectors, k)
-    near = bank.field('labels')[found.indices]
+    neighbours = ExactSearch(bank).search(queries.vectors, k)
+    near = bank.field('labels')[neighbours.indices]
     classes = int(labels.max()) + 1
     images = len(labels)
-    votes = vote(found.distances, near, queries.images, classes, images)
+    votes = vote(neighbours.distances, near, queries.images, classes, images)
     return 100 * float(np.mean(votes.argmax(1).numpy() == labels))
 
 
@@ -98,12 +98,12 @@ def run_split(maps, labels, plane, options, seed: int) -> Dict[str, tuple]:
         return bottleneck_pixels(intensity, classes, numbers, plane, keep=keep)
 
     queries = pixels_of(test)
-    found = {}
+    results = {}
     for variant in variants(options.keep, options.coreset):
         bank = fill(variant, pixels_of(train, variant.keep), seed)
         score = accuracy(bank, queries, labels[test], options.k)
-        found[variant.name] = (score, bank.nbytes, len(bank))
-    return found
+        results[variant.name] = (score, bank.nbytes, len(bank))
+    return results
 
 
 def summarise(results: List[Dict[str, tuple]]) -> List[dict]:

@@ -55,11 +55,11 @@ def drawn(
     centres = torch.randn(math.isqrt(memory), channels, generator=fixed)
     centres = (centres / centres.norm(dim=1, keepdim=True)).to(device)
     generator = torch.Generator(device).manual_seed(seed)
-    own: Dict[str, Any] = dict(generator=generator, device=device)
+    opts: Dict[str, Any] = dict(generator=generator, device=device)
     for start in range(0, count, _DRAWN):
         size = min(_DRAWN, count - start)
-        which = torch.randint(len(centres), (size,), **own)
-        block = torch.randn(size, channels, **own).mul_(_NOISE / channels**0.5)
+        which = torch.randint(len(centres), (size,), **opts)
+        block = torch.randn(size, channels, **opts).mul_(_NOISE / channels**0.5)
         block += centres[which]
         yield block.div_(block.norm(dim=1, keepdim=True))
 
@@ -97,17 +97,17 @@ def library_of(engine: str) -> str:
 
 def lacks(engine: str, device: str) -> Optional[str]:
     """Why an engine cannot run here, or None."""
-    kind, _, rest = engine.partition(':')
+    kind, _, suffix = engine.partition(':')
     if kind not in (*_LIBRARIES, 'product', 'exact', 'cdist'):
         there = ', '.join(('product', 'exact', 'cdist', *_LIBRARIES))
         raise ValueError(f'--engines {engine}: no {kind!r}; take {there}')
-    if kind == 'product' and rest not in ('', 'tf32', 'float16', 'bfloat16'):
+    if kind == 'product' and suffix not in ('', 'tf32', 'float16', 'bfloat16'):
         raise ValueError(f'--engines {engine}: give tf32, float16 or bfloat16')
     library = library_of(engine).partition('.')[0]
     if library and not find_spec(library):
         return f'{library} is not installed'
     if device == 'cpu':
-        return 'TF32 is of GPUs' if rest == 'tf32' else None
+        return 'TF32 is of GPUs' if suffix == 'tf32' else None
     if library == 'faiss':
         has = hasattr(import_module('faiss'), 'StandardGpuResources')
         return None if has else 'this faiss has no StandardGpuResources'
@@ -153,7 +153,7 @@ def cdist(data: Data, k: int) -> Searcher:
 def _sklearn(module: Any, data: Data, k: int, threads: int) -> Callable:
     model = module.NearestNeighbors(n_neighbors=k, algorithm='brute')
     model.fit(data.vectors.numpy())
-    return lambda asked: model.kneighbors(asked)[1]
+    return lambda queries: model.kneighbors(queries)[1]
 
 
 def _flat(module: Any, data: Data, k: int, threads: int) -> Callable:
@@ -163,7 +163,7 @@ def _flat(module: Any, data: Data, k: int, threads: int) -> Callable:
         index = module.index_cpu_to_gpu(resources, 0, index)
     for part in data.vectors.split(_DRAWN):
         index.add(part.cpu().numpy())
-    return lambda asked: index.search(asked, k)[1]
+    return lambda queries: index.search(queries, k)[1]
 
 
 def _usearch(module: Any, data: Data, k: int, threads: int) -> Callable:
@@ -171,7 +171,7 @@ def _usearch(module: Any, data: Data, k: int, threads: int) -> Callable:
     index = module.Index(ndim=channels, metric='ip', dtype='f32')
     keys = torch.arange(count).numpy()
     index.add(keys, data.vectors.numpy(), threads=threads)
-    return lambda asked: index.search(asked, k, threads=threads).keys
+    return lambda queries: index.search(queries, k, threads=threads).keys
 
 
 def _hnswlib(module: Any, data: Data, k: int, threads: int) -> Callable:
@@ -180,7 +180,7 @@ def _hnswlib(module: Any, data: Data, k: int, threads: int) -> Callable:
     index.init_index(count, M=32)
     index.set_ef(max(64, k))
     index.add_items(data.vectors.numpy(), num_threads=threads)
-    return lambda asked: index.knn_query(asked, k, num_threads=threads)[0]
+    return lambda queries: index.knn_query(queries, k, num_threads=threads)[0]
 
 
 _RIVALS = dict(
@@ -190,9 +190,9 @@ _RIVALS = dict(
 
 def searcher(engine: str, data: Data, options: argparse.Namespace) -> Searcher:
     """The engine of a name: of queries the indices ``(Q, k)``, or None."""
-    kind, _, rest = engine.partition(':')
+    kind, _, suffix = engine.partition(':')
     if kind == 'product':
-        return product(data, rest)
+        return product(data, suffix)
     if kind == 'cdist':
         return cdist(data, options.k)
     if kind in _RIVALS:
@@ -203,9 +203,9 @@ def searcher(engine: str, data: Data, options: argparse.Namespace) -> Searcher:
         )
     if kind == 'exact':
         place = None if data.device == 'cpu' else data.device
-        search = ExactSearch(data.bank, dtype=rest or 'float32', device=place)
+        search = ExactSearch(data.bank, dtype=suffix or 'float32', device=place)
     else:
-        factory, _, recall = rest.partition('@')
+        factory, _, recall = suffix.partition('@')
         cells = 2 ** round(math.log2(4 * math.sqrt(len(data.vectors))))
         config = dict(type='faiss', recall=float(recall) if recall else None)
         config['factory'] = factory.replace('{cells}', str(cells))
@@ -250,9 +250,9 @@ class Contestant:
 
     def report(self) -> Dict[str, Any]:
         """Indices, seconds of the build, and the peak in copies."""
-        found, extra = self._found, self._extra / self.data.vectors.nbytes
+        indices, extra = self._found, self._extra / self.data.vectors.nbytes
         return dict(
-            found=None if found is None else found.cpu().numpy(),
+            found=None if indices is None else indices.cpu().numpy(),
             build=self._build,
             extra=None if self._blind else extra,
         )

@@ -52,20 +52,20 @@ def find_drawings(folder: Path) -> Dict[Path, str]:
         ValueError: If there are none.
     """
     roots = [p for p in folder.rglob('png') if p.parent.name == 'openclipart']
-    found = {}
+    labels = {}
     for root in roots:
         for file in sorted(root.rglob('*.png')):
             label = class_of(file.relative_to(root).parts[:-1])
             if label and not file.is_symlink():
-                found[file] = label
-    counts = Counter(found.values())
-    found = {f: label for f, label in found.items() if counts[label] >= LEAST}
-    if not found:
+                labels[file] = label
+    counts = Counter(labels.values())
+    labels = {f: label for f, label in labels.items() if counts[label] >= LEAST}
+    if not labels:
         raise ValueError(
             f'clipart={str(folder)!r} has no drawings in openclipart/png; '
             "unpack Debian's openclipart-png"
         )
-    return found
+    return labels
 
 
 def kind_of(file: Path) -> str:

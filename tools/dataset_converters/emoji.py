@@ -58,7 +58,7 @@ class Emoji(NamedTuple):
 
 def read_emoji(text: bytes) -> List[Emoji]:
     """Those of classes that have at least :data:`LEAST`."""
-    found = []
+    emojis = []
     for entry in json.loads(text):
         names = [
             re.sub('[^a-z0-9]+', '-', entry[field].lower())
@@ -67,9 +67,9 @@ def read_emoji(text: bytes) -> List[Emoji]:
         parts = [p for p in entry['unified'].split('-') if p not in _VARIANTS]
         kind = '-'.join(parts) or entry['unified']
         label = '.'.join(names)
-        found.append(Emoji(entry['unified'], label, kind, entry['image']))
-    counts = Counter(emoji.label for emoji in found)
-    return [emoji for emoji in found if counts[emoji.label] >= LEAST]
+        emojis.append(Emoji(entry['unified'], label, kind, entry['image']))
+    counts = Counter(emoji.label for emoji in emojis)
+    return [emoji for emoji in emojis if counts[emoji.label] >= LEAST]
 
 
 class Package:

@@ -197,9 +197,9 @@ def pick_letters(faces: Sequence[Face]) -> List[str]:
         script = unicodedata.name(letter, '').split(' ')[0]
         if unicodedata.category(letter)[0] == 'L' and script in SCRIPTS:
             scripts[script].append(letter)
-    found: List[str] = []
+    letters: List[str] = []
     fonts = [(n, sized(face.file)) for n, face in enumerate(faces)]
-    for script, wanted in SCRIPTS.items():
+    for script, quota in SCRIPTS.items():
         taken = 0
         for letter in sorted(scripts[script], key=lambda c: (-counts[c], c)):
             inks = {
@@ -208,15 +208,17 @@ def pick_letters(faces: Sequence[Face]) -> List[str]:
                 if letter in faces[n].characters
                 and (ink := draw(font, letter)) is not None
             }
-            same = max((len(inks & seen) for seen in drawn.values()), default=0)
+            same = max(
+                (len(inks & earlier) for earlier in drawn.values()), default=0
+            )
             if same * 4 >= len(inks):
                 continue
             drawn[letter] = inks
-            found.append(letter)
+            letters.append(letter)
             taken += 1
-            if taken == wanted:
+            if taken == quota:
                 break
-    return sorted(found)
+    return sorted(letters)
 
 
 def write(

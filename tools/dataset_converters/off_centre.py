@@ -126,7 +126,7 @@ def find_files(folder: Path, pattern: str) -> Dict[str, Path]:
         ValueError: If there are none, one lies in no folder of a class, or
             two would be written to one file.
     """
-    found: Dict[str, Path] = {}
+    files: Dict[str, Path] = {}
     for file in sorted(folder.rglob(pattern)):
         if not file.is_file() or file.suffix.lower() not in SUFFIXES:
             continue
@@ -137,18 +137,18 @@ def find_files(folder: Path, pattern: str) -> Dict[str, Path]:
                 'of classes; move it into one'
             )
         name = relative.with_suffix('').as_posix()
-        if name in found:
+        if name in files:
             raise ValueError(
-                f'{found[name]} and {file} differ in their suffix alone; '
+                f'{files[name]} and {file} differ in their suffix alone; '
                 'rename one'
             )
-        found[name] = file
-    if not found:
+        files[name] = file
+    if not files:
         raise ValueError(
             f'folder={str(folder)!r} holds no picture {pattern!r}; name a '
             'folder of one folder a class'
         )
-    return found
+    return files
 
 
 def write(

@@ -54,20 +54,20 @@ def run_cell(cell: Cell, python: str, args: argparse.Namespace) -> bool:
     records = results.read_records(args.results)
     earlier = results.latest(records, cell.name, args.tests)
     try:
-        found = record(Run(cell, python, ROOT, folder), earlier, args)
-        if found is earlier:
+        current = record(Run(cell, python, ROOT, folder), earlier, args)
+        if current is earlier:
             print(f'{cell.name}: no version changed since its record')
-            return args.compare or not results.failed(found)
+            return args.compare or not results.failed(current)
         # Before the removal, which takes a while.
         with replaced_file(args.results, _RECORDS) as part:
-            lines = [*results.read_records(args.results), found]
+            lines = [*results.read_records(args.results), current]
             part.write_text(''.join(f'{json.dumps(x)}\n' for x in lines))
     finally:
         if not args.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    new = results.news(found, earlier)
+    new = results.news(current, earlier)
     print('\n'.join(new.lines if args.compare else new.lines[:1]), flush=True)
-    return not (new.worse if args.compare else results.failed(found))
+    return not (new.worse if args.compare else results.failed(current))
 
 
 def record(
@@ -76,7 +76,7 @@ def record(
     """A new record, or the earlier one if it says the same."""
     name = run.cell.name
     head = ('git', 'rev-parse', '--short', 'HEAD')
-    found: results.Record = dict(
+    new_record: results.Record = dict(
         cell=name,
         date=date.today().isoformat(),
         commit=subprocess.check_output(head, cwd=ROOT, text=True).strip(),
@@ -86,22 +86,26 @@ def record(
     )
     try:
         print(f'{name}: which versions ...', flush=True)
-        found['versions'] = results.main_versions(run.prepare())
+        new_record['versions'] = results.main_versions(run.prepare())
         if (
             earlier
             and not args.again
-            and results.is_done(earlier, found['versions'])
+            and results.is_done(earlier, new_record['versions'])
         ):
             return earlier
         print(f'{name}: installs ...', flush=True)
-        found['packages'] = run.install()
+        new_record['packages'] = run.install()
         print(f'{name}: runs the tests ...', flush=True)
-        found.update(run.tests(args.tests, args.hours))
+        new_record.update(run.tests(args.tests, args.hours))
     except NoWheels as error:
-        found.update(results.not_run('no wheels', str(error)))
-        if earlier and not args.again and results.is_repeated(found, earlier):
+        new_record.update(results.not_run('no wheels', str(error)))
+        if (
+            earlier
+            and not args.again
+            and results.is_repeated(new_record, earlier)
+        ):
             return earlier
-    return found
+    return new_record
 
 
 def write_page(out: Path, file: Path) -> None:
@@ -118,7 +122,7 @@ def chosen(patterns: List[str]) -> Dict[str, Cell]:
     Raises:
         ValueError: If one stands for none.
     """
-    found = set()
+    cell_names = set()
     for pattern in patterns:
         names = fnmatch.filter(CELLS, pattern)
         if not names:
@@ -126,12 +130,12 @@ def chosen(patterns: List[str]) -> Dict[str, Cell]:
                 f'--cells {pattern}: there is no such cell; --list names all, '
                 f"and '{next(iter(FAMILIES))}-newest-*' stands for several"
             )
-        found.update(names)
-    return {name: cell for name, cell in CELLS.items() if name in found}
+        cell_names.update(names)
+    return {name: cell for name, cell in CELLS.items() if name in cell_names}
 
 
 def parse_args(words: List[str]) -> argparse.Namespace:
-    own = words[: words.index('--')] if '--' in words else words
+    tool_words = words[: words.index('--')] if '--' in words else words
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -156,8 +160,8 @@ def parse_args(words: List[str]) -> argparse.Namespace:
     add('--work-dir', type=Path, default=work, help='for environments')
     add('--results', type=Path, default=docs / 'compatibility.jsonl')
     add('--out', type=Path, default=docs / 'compatibility.md', help='the page')
-    args = parser.parse_args(own)
-    args.tests = words[len(own) + 1 :]
+    args = parser.parse_args(tool_words)
+    args.tests = words[len(tool_words) + 1 :]
     args.work_dir = args.work_dir.resolve()
     try:
         args.cells = chosen(args.cells)

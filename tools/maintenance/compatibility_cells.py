@@ -90,8 +90,8 @@ def interpreter(python: str, bring: bool = True) -> Optional[str]:
         if re.fullmatch(r'[\d.]+', folder.name)
     ]
     folders.sort(key=lambda folder: -int(folder.name.split('.')[-1]))
-    own = platform.python_version().rpartition('.')[0]
-    commands = [[sys.executable]] * (own == python) + [[f'python{python}']]
+    version = platform.python_version().rpartition('.')[0]
+    commands = [[sys.executable]] * (version == python) + [[f'python{python}']]
     commands += [[str(folder / 'bin/python')] for folder in folders]
     commands += [['uv', 'run', '--no-project', '--python', python, 'python']]
     # venv is apart on Debian; pyenv has commands of versions that are off.
@@ -165,8 +165,8 @@ class Run:
 
     def must(self, *command: str) -> None:
         if self.call(*command):
-            said = self.log.read_text(errors='replace')
-            raise NoWheels(results.pip_line(said))
+            text = self.log.read_text(errors='replace')
+            raise NoWheels(results.pip_line(text))
 
     def prepare(self) -> Dict[str, str]:
         """Copy, empty environment, and the versions that it would get."""
@@ -185,12 +185,12 @@ class Run:
         pip = (self.python, '-m', 'pip', 'install', '--quiet')
         self.must(*pip, '--upgrade', 'pip')  # old ones download for a plan
         # Not quiet, for then pip keeps the cause of a conflict to itself.
-        wanted = f'{self.copy}[{self.extras}]'
-        self.must(*pip[:-1], '--dry-run', '--report', str(plan), wanted)
+        requirement = f'{self.copy}[{self.extras}]'
+        self.must(*pip[:-1], '--dry-run', '--report', str(plan), requirement)
         planned = json.loads(plan.read_text(encoding='utf-8'))
-        found = results.packages(i['metadata'] for i in planned['install'])
+        versions = results.packages(i['metadata'] for i in planned['install'])
         python = planned['environment']['python_full_version']
-        return dict(found, python=python)
+        return dict(versions, python=python)
 
     def install(self) -> Dict[str, str]:
         """What ``tools/setup_env.sh`` makes; all packages that it holds."""
@@ -214,18 +214,20 @@ class Run:
             status = self.call(*command, **here)
         except subprocess.TimeoutExpired:
             reason = f'stopped after {hours:g} hours'
-        found = results.outcomes(report) if report.is_file() else {}
-        failing = sorted({*found.get('failed', ()), *found.get('errors', ())})
+        outcomes = results.outcomes(report) if report.is_file() else {}
+        failing = sorted(
+            {*outcomes.get('failed', ()), *outcomes.get('errors', ())}
+        )
         # With 0 and 1 the tests ran.
-        ran = any(found.values()) and (status < 2 or failing)
+        ran = any(outcomes.values()) and (status < 2 or failing)
         if not ran and not reason:
-            said = self.log.read_text(errors='replace').splitlines()
-            reason = f'pytest ended with {status}: {"".join(said[-1:])}'
+            lines = self.log.read_text(errors='replace').splitlines()
+            reason = f'pytest ended with {status}: {"".join(lines[-1:])}'
         outcome = 'failed' if failing or status else 'passed'
         return dict(
             outcome='broken' if reason else outcome,
             reason=reason,
-            **{kind: len(found.get(kind, ())) for kind in results.COUNTS},
+            **{kind: len(outcomes.get(kind, ())) for kind in results.COUNTS},
             seconds=round(time.monotonic() - start),
             failing=failing,
         )

@@ -61,21 +61,21 @@ class News(NamedTuple):
 
 def packages(listed: Iterable[Dict[str, str]]) -> Dict[str, str]:
     """Versions by normalised name, of what pip lists."""
-    found = {
+    versions = {
         re.sub('[-_.]+', '-', item['name']).lower(): item['version']
         for item in listed
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(versions.items()))
 
 
-def main_versions(found: Dict[str, str]) -> Dict[str, str]:
+def main_versions(versions: Dict[str, str]) -> Dict[str, str]:
     """Those of Python and of `VERSIONS` among all packages."""
     names = dict(python=('python',), **VERSIONS)
     return {
-        name: found[distribution]
+        name: versions[distribution]
         for name, distributions in names.items()
         for distribution in distributions
-        if distribution in found
+        if distribution in versions
     }
 
 
@@ -91,9 +91,12 @@ def pip_line(log: str) -> str:
     if 'The conflict is caused by:' in lines:
         causes = lines[lines.index('The conflict is caused by:') + 1 :]
         reasons = [line for line in causes if ' depends on ' in line]
-        asked = [line for line in causes if ' requested ' in line]
-        if reasons or asked:
-            return '; '.join(reasons[:1] + asked[-1:])
+        requested = [line for line in causes if ' requested ' in line]
+        if reasons or requested:
+            conflict = '; '.join(reasons[:1] + requested[-1:])
+            # As pip also says where a version that fits has no wheel.
+            same = r'.* depends on ([\w.-]+)>=(\S+); .*\(constraint\) \1==\2'
+            return re.sub(same, r'\1 \2 has no wheel for this Python', conflict)
     errors = [line for line in lines if line.lower().startswith('error: ')]
     last = (errors or lines or ['pip said nothing'])[-1]
     return re.sub('(?i)^error: ', '', last)
@@ -106,12 +109,12 @@ def outcomes(report: Union[str, 'PathLike[str]']) -> Dict[str, List[str]]:
         Dict[str, List[str]]: For each of `COUNTS`, names as ``file::test``. A
         test that fails and whose fixtures fail at its end counts as failed.
     """
-    found: Dict[str, List[str]] = {kind: [] for kind in COUNTS}
+    tests: Dict[str, List[str]] = {kind: [] for kind in COUNTS}
     for case in ElementTree.parse(report).iter('testcase'):
         tags = {child.tag for child in case}
         kind = next((k for tag, k in _KINDS.items() if tag in tags), 'passed')
-        found[kind].append(f'{case.get("file")}::{case.get("name")}')
-    return found
+        tests[kind].append(f'{case.get("file")}::{case.get("name")}')
+    return tests
 
 
 def read_records(file: Union[str, 'PathLike[str]']) -> List[Record]:
@@ -171,10 +174,8 @@ def is_repeated(record: Record, earlier: Optional[Record]) -> bool:
 
 def not_run(outcome: str, reason: str) -> Record:
     """What a record says of tests that did not run."""
-    nothing: Record = dict.fromkeys(COUNTS, 0)
-    return dict(
-        outcome=outcome, reason=reason, **nothing, seconds=0, failing=[]
-    )
+    counts: Record = dict.fromkeys((*COUNTS, 'seconds'), 0)
+    return dict(counts, outcome=outcome, reason=reason, failing=[])
 
 
 def news(record: Record, earlier: Optional[Record]) -> News:
@@ -185,8 +186,8 @@ def news(record: Record, earlier: Optional[Record]) -> News:
         earlier (Record, optional): Without it every failure is new.
     """
     before: Record = earlier or {}
-    known = before.get('failing', [])
-    failing = [test for test in record['failing'] if test not in known]
+    failed_before = before.get('failing', [])
+    failing = [test for test in record['failing'] if test not in failed_before]
     cut_short = record['outcome'] in ('broken', 'no wheels')
     reason = (
         record['reason']

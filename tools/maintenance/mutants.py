@@ -86,7 +86,7 @@ def mutants(file: str, source: str) -> List[Mutant]:
     data = source.encode()
     lines = data.splitlines(keepends=True)
     starts = [0, *accumulate(map(len, lines))]
-    found = {}
+    by_span = {}
     for node, new, scope in _changes(ast.parse(source), (1, len(lines))):
         span = (
             starts[node.lineno - 1] + node.col_offset,
@@ -104,8 +104,8 @@ def mutants(file: str, source: str) -> List[Mutant]:
             span,
             new,
         )
-        found.setdefault((span, new), mutant)
-    return sorted(found.values(), key=lambda m: m.span)
+        by_span.setdefault((span, new), mutant)
+    return sorted(by_span.values(), key=lambda m: m.span)
 
 
 def _stands_alone(node: ast.AST, new: str) -> bool:
@@ -158,8 +158,8 @@ def _conditions(node: ast.AST) -> List[ast.expr]:
     if isinstance(node, ast.comprehension):
         return node.ifs
     if isinstance(node, (ast.If, ast.IfExp, ast.While)):
-        found = ast.unparse(node.test)
-        return [] if found in ('True', 'TYPE_CHECKING') else [node.test]
+        condition = ast.unparse(node.test)
+        return [] if condition in ('True', 'TYPE_CHECKING') else [node.test]
     return []
 
 
@@ -224,8 +224,8 @@ def _of_statement(node: ast.stmt) -> List[str]:
     if isinstance(node, (ast.Raise, ast.Delete, ast.Assert)):
         return ['pass']
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        said = _called(node.value) in ('debug', 'info')
-        return [] if said else ['pass']
+        is_logging = _called(node.value) in ('debug', 'info')
+        return [] if is_logging else ['pass']
     if isinstance(node, ast.Assign):
         kinds = (ast.Attribute, ast.Subscript)
         stored = all(isinstance(target, kinds) for target in node.targets)
@@ -238,8 +238,8 @@ def _of_constant(value: object) -> List[str]:
         return [str(not value)]
     if isinstance(value, (int, float)):
         # Of large floats, 1 more is the same.
-        found = (value + 1, value - 1)
-        return [repr(new) for new in found if new != value]
+        replacements = (value + 1, value - 1)
+        return [repr(new) for new in replacements if new != value]
     return []
 
 

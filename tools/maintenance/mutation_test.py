@@ -78,11 +78,11 @@ def run_tests(copy: Path, *options: str) -> dict:
     return json.loads((copy / 'reached.json').read_text())
 
 
-def tests_of(mutant: Mutant, known: dict, ranks: List[str]) -> List[str]:
+def tests_of(mutant: Mutant, baseline: dict, ranks: List[str]) -> List[str]:
     """Tests that reach a change, the quickest first, then those of ranks."""
-    lines = known['reached'].get(mutant.file, {})
-    seconds = dict(known['seconds'])
-    for test in known['failed']:  # as it is: they judge nothing
+    lines = baseline['reached'].get(mutant.file, {})
+    seconds = dict(baseline['seconds'])
+    for test in baseline['failed']:  # as it is: they judge nothing
         seconds.pop(test, None)
 
     def reaching(first: int, last: int) -> Set[str]:
@@ -90,9 +90,9 @@ def tests_of(mutant: Mutant, known: dict, ranks: List[str]) -> List[str]:
         return {test for row in rows for test in row} & set(seconds)
 
     # What runs at import, such as a default, is used further down.
-    found = reaching(*mutant.lines) or reaching(*mutant.scope)
-    more = {t for t in seconds if t.split('::')[0] in ranks} - found
-    return sorted(found, key=seconds.get) + sorted(more, key=seconds.get)
+    tests = reaching(*mutant.lines) or reaching(*mutant.scope)
+    more = {t for t in seconds if t.split('::')[0] in ranks} - tests
+    return sorted(tests, key=seconds.get) + sorted(more, key=seconds.get)
 
 
 class Limit:
@@ -169,12 +169,12 @@ class Campaign:
             cover = {f'--cov={Path(name).parent}' for name in files}
             cover |= {'--cov-context=test', '--cov-report='}
             traced = in_child(run_tests, copy, *cover, *tests)
-            found = in_child(run_tests, copy, *tests)  # at its usual speed
-            found['reached'] = traced['reached']
-            found['failed'] += traced['failed']
-            if set(found['seconds']) <= set(found['failed']):
+            timed = in_child(run_tests, copy, *tests)  # at its usual speed
+            timed['reached'] = traced['reached']
+            timed['failed'] += traced['failed']
+            if set(timed['seconds']) <= set(timed['failed']):
                 raise SystemExit(f'no test passes; see {copy}.log')
-            file.write_text(json.dumps(found))
+            file.write_text(json.dumps(timed))
         for copy in self.copies:  # compiles
             in_child(run_tests, copy, '--collect-only', *tests)
         return json.loads(file.read_text())
@@ -211,10 +211,10 @@ class Campaign:
         )
         return again and key_of(vars(mutant)) not in listed
 
-    def note(self, mutant: Mutant, **found) -> None:
+    def note(self, mutant: Mutant, **result) -> None:
         """Keep what became of a mutant."""
         fields = ('file', 'version', 'tested', 'lines', 'before', 'after')
-        record = {name: getattr(mutant, name) for name in fields} | found
+        record = {name: getattr(mutant, name) for name in fields} | result
         self.done[result_key(record)] = record
         with self.results.open('a') as file:
             file.write(json.dumps(record) + '\n')
@@ -267,8 +267,8 @@ def main() -> None:
     campaign = Campaign(args.out.resolve(), args.jobs)
     tests = {file: matching(core[file]['tests']) for file in files}
     every = sorted(set(sum(tests.values(), [])))
-    known = campaign.baseline(files, every)
-    print('fail as they are:', ', '.join(known['failed']) or 'no tests')
+    baseline = campaign.baseline(files, every)
+    print('fail as they are:', ', '.join(baseline['failed']) or 'no tests')
     copy, chosen = campaign.copies[0], []
     for file in files:
         found = mutants(file, (copy / file).read_text())
@@ -279,11 +279,11 @@ def main() -> None:
         ranks = matching(core[file].get('ranks', []))
         for mutant in found:
             mutant.version, mutant.tested = version, tested
-            mutant.tests = tests_of(mutant, known, ranks)
+            mutant.tests = tests_of(mutant, baseline, ranks)
         chosen += found
     waiting = [m for m in chosen if campaign.wants(m, listed)]
     print(f'{len(chosen)} mutants, {len(waiting)} to run')
-    campaign.run(waiting, Limit(known['seconds'], args.limit))
+    campaign.run(waiting, Limit(baseline['seconds'], args.limit))
     outcomes = []
     for mutant in chosen:
         found = campaign.done.get(result_key(vars(mutant)), {}).get('outcome')

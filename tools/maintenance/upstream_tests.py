@@ -102,10 +102,10 @@ def main() -> int:
     if not folders:
         parser.error(f'tests={str(tests)!r} has none of {", ".join(FOLDERS)}')
     stock, with_plugin = (outcomes(tests, folders, on) for on in (False, True))
-    for name, found in (('stock', stock), ('u1_plugin', with_plugin)):
-        values = list(found.values())
+    for name, results in (('stock', stock), ('u1_plugin', with_plugin)):
+        values = list(results.values())
         counts = [f'{values.count(k)} {k}' for k in sorted(set(values))]
-        print(f'{name}: {len(found)} tests, {", ".join(counts)}')
+        print(f'{name}: {len(results)} tests, {", ".join(counts)}')
     worse = [
         test
         for test, outcome in with_plugin.items()

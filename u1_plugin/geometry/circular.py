@@ -1,6 +1,6 @@
 """Circular statistics on tensors (Mardia & Jupp, *Directional Statistics*).
 
-For hooks and losses that run on a device; reports use :mod:`scipy.stats`.
+For notebooks and scripts; hooks and reports take :mod:`u1_plugin.measure`.
 """
 
 import math
@@ -91,7 +91,7 @@ def resultant_length(
     """Mean resultant length ``R = |mean exp(i theta)|``.
 
     Args:
-        theta, weight, dim: As of :func:`circular_mean`, which says what raises.
+        theta, weight, dim: See :func:`circular_mean`, also for errors.
 
     Returns:
         Tensor: In ``[0, 1]``: 1 for one angle, near 0 for none.

@@ -180,11 +180,11 @@ def direction(
 def check_points(field: str, points: Any, weights: Tensor) -> None:
     """Raise ValueError unless these are points of these weights."""
     check_real(field, points)
-    wanted = (weights.shape[-1], 3)
-    if points.shape != wanted or points.dtype != weights.dtype:
+    expected = (weights.shape[-1], 3)
+    if points.shape != expected or points.dtype != weights.dtype:
         raise ValueError(
             f'{field} of shape {tuple(points.shape)} and {points.dtype} must '
-            f'be {wanted} and {weights.dtype}, a point each of the weights'
+            f'be {expected} and {weights.dtype}, a point each of the weights'
         )
 
 

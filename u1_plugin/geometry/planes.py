@@ -124,8 +124,8 @@ def random_basis(
     """
     # A copy even in float64: callers may write into it.
     seed = whole_number('seed', seed, 0)
-    kept = _random_basis_cpu(_check_channels(channels), seed)
-    return kept.to(dtype=dtype, device=device, copy=True)
+    basis = _random_basis_cpu(_check_channels(channels), seed)
+    return basis.to(dtype=dtype, device=device, copy=True)
 
 
 def pca_basis(vectors: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ def scaled_relu(activation: Tensor) -> Tensor:
     Of the same type, in ``[0, 2)``.
 
     Raises:
-        ValueError: If ``activation`` is no maps of a floating-point type.
+        ValueError: If ``activation`` is not a batch of floating-point maps.
     """
     _check_scaled('activation', activation, 1, 2, 3)
     intensity: Tensor = _ScaledRelu.apply(activation)

@@ -43,7 +43,7 @@ def order_of(names: Sequence[str], round_: int) -> List[str]:
 
 def alternate(
     names: Sequence[str],
-    run: Callable[[str], Any],
+    run: Callable[[str, int], Any],
     repeat: int,
     pause: float = 0.0,
 ) -> Dict[str, List[Turn]]:
@@ -51,8 +51,8 @@ def alternate(
 
     Args:
         names (Sequence[str]): Of the contestants, at least one.
-        run (Callable): Of a name: runs it, and returns start and seconds; or
-            None where it failed, and then has no more turns.
+        run (Callable): Takes a name and the round, and returns start and
+            seconds; or None where it failed, which has no more turns.
         repeat (int): Rounds.
         pause (float): Seconds before each turn, in which the threads of the
             one before go to sleep.
@@ -67,7 +67,7 @@ def alternate(
             if name in failed:
                 continue
             time.sleep(pause)
-            times = run(name)
+            times = run(name, round_)
             if times is None:
                 failed.add(name)
             else:
@@ -77,11 +77,11 @@ def alternate(
 
 def paired(turns: Sequence[Turn], reference: Sequence[Turn]) -> List[float]:
     """How many times faster than a reference, of the rounds of both."""
-    others = {turn.round: turn.seconds for turn in reference}
+    reference_seconds = {turn.round: turn.seconds for turn in reference}
     return [
-        others[turn.round] / turn.seconds
+        reference_seconds[turn.round] / turn.seconds
         for turn in turns
-        if turn.round in others
+        if turn.round in reference_seconds
     ]
 
 

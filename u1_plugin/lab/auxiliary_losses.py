@@ -210,8 +210,8 @@ class RandomPlaneLoss(AuxiliaryLoss):
 
     def per_class(self, vectors: Tensor) -> Tensor:
         """See :class:`AuxiliaryLoss`."""
-        found = normalize(vectors, dim=1) @ self.rows.T
-        return (found[:, None] - self.points).square().sum(2)
+        projected = normalize(vectors, dim=1) @ self.rows.T
+        return (projected[:, None] - self.points).square().sum(2)
 
 
 class AuxiliaryImageClassifier(ImageClassifier):

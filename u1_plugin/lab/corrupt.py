@@ -107,10 +107,10 @@ class Corrupt(BaseTransform):
         after: Union[None, str, type] = None,
         **options,
     ) -> None:
-        known = sorted(_functions())
-        if name not in known:
+        valid_names = sorted(_functions())
+        if name not in valid_names:
             raise ValueError(
-                f'Corrupt.name={name!r} must be one of {", ".join(known)}'
+                f'Corrupt.name={name!r} must be one of {", ".join(valid_names)}'
             )
         if options and after is None:
             raise ValueError(
@@ -169,7 +169,9 @@ class Corrupt(BaseTransform):
         np.random.seed(seed)
         try:
             with np.errstate(invalid='ignore'):
-                found = function(Image.fromarray(rgb), self.severity, **options)
+                corrupted = function(
+                    Image.fromarray(rgb), self.severity, **options
+                )
         except (TypeError, AttributeError) as error:
             raise RuntimeError(
                 f'Corrupt.name={self.name!r}: the installed imagecorruptions '
@@ -178,13 +180,13 @@ class Corrupt(BaseTransform):
             ) from error
         finally:
             np.random.set_state(state)
-        if not np.isfinite(found).all():
+        if not np.isfinite(corrupted).all():
             raise RuntimeError(
                 f'Corrupt.name={self.name!r} finds nothing to draw on '
                 f'{rgb.shape[1]}x{rgb.shape[0]} pixels; set a larger '
                 'Corrupt.min_size'
             )
-        return np.clip(found, 0, 255).astype(np.uint8)
+        return np.clip(corrupted, 0, 255).astype(np.uint8)
 
     def __repr__(self) -> str:
         return (

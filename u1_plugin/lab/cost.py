@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..mm.data import type_name
 from ..mm.targets import targets_of
 from ..nn import U1Branch
-from .alternation import order_of
+from . import alternation
 
 STOCK = ('ImageClassifier', 'TimmClassifier', 'HuggingFaceClassifier')
 _BRANCH_REPEATS = 30
@@ -131,15 +131,15 @@ def alternate(
     options: argparse.Namespace,
 ) -> Dict[str, List[float]]:
     """Seconds of each round, by contestant; the first call is a warm-up."""
-    times: Dict[str, List[float]] = {name: [] for name in players}
     for player in players.values():
         work(player, data)
-    for i in range(options.rounds):
-        for name in order_of(list(players), i):
-            times[name].append(
-                seconds(options.device, partial(work, players[name], data, i))
-            )
-    return times
+
+    def run(name: str, round_: int) -> Tuple[float, float]:
+        step = partial(work, players[name], data, round_)
+        return time.perf_counter(), seconds(options.device, step)
+
+    turns = alternation.alternate(list(players), run, options.rounds)
+    return {name: [t.seconds for t in rounds] for name, rounds in turns.items()}
 
 
 def _bytes(tensors) -> int:

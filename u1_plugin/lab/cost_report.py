@@ -4,7 +4,7 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
-from .benchmark.statistics import compare
+from .benchmark.arm_statistics import compare
 from .markup import markdown as escaped
 
 
@@ -28,7 +28,7 @@ def _percent(stock: float, u1: float) -> str:
 
 def rows(record: dict) -> List[List[str]]:
     """Quantity, stock, U(1), difference."""
-    found = []
+    lines = []
     for key, name in (('train_s', 'step, ms'), ('infer_s', 'inference, ms')):
         times = record[key]
         names = {'U(1)': name, 'stock again': f'{name}: stock again'}
@@ -36,14 +36,14 @@ def rows(record: dict) -> List[List[str]]:
             mean, low, high = difference(times, arm)
             change = f'{mean:+.2f} % [{low:+.2f}, {high:+.2f}]'
             spreads = [_spread(times[which]) for which in ('stock', arm)]
-            found.append([words, *spreads, change])
+            lines.append([words, *spreads, change])
     step, branch = record['train_s']['stock'], record['branch_s']
     share = f'{100 * np.median(branch) / np.median(step):+.3f} % of a step'
-    found.append(['branch alone, ms', '', _spread(branch), share])
+    lines.append(['branch alone, ms', '', _spread(branch), share])
     both = [record[arm] for arm in ('stock', 'U(1)')]
     memory = [arm['held_bytes'] + arm['step_bytes'] for arm in both]
     values = [f'{value / 2**20:.2f}' for value in memory]
-    found.append(['peak memory of a step, MiB', *values, _percent(*memory)])
+    lines.append(['peak memory of a step, MiB', *values, _percent(*memory)])
     for key, name in (
         ('parameters', 'parameters'),
         ('inference_flops', 'FLOPs, one image'),
@@ -51,13 +51,13 @@ def rows(record: dict) -> List[List[str]]:
     ):
         counts = [arm[key] for arm in both]
         values = [f'{count:,}' for count in counts]
-        found.append([name, *values, _percent(*counts)])
+        lines.append([name, *values, _percent(*counts)])
     for key, name in (
         ('equal_logits', 'logits, same weights'),
         ('equal_graphs', 'exported graph'),
     ):
-        found.append([name, '', '', 'equal' if record[key] else 'DIFFERENT'])
-    return found
+        lines.append([name, '', '', 'equal' if record[key] else 'DIFFERENT'])
+    return lines
 
 
 def markdown(report: dict) -> str:

@@ -93,12 +93,12 @@ def conclusion(result: PairedResult) -> str:
             'every pair differs by the same amount: too few seeds for an '
             'interval'
         )
-    found = {
+    sentences = {
         'higher': 'U(1) is better than its one-hot twin here',
         'lower': 'U(1) is worse than its one-hot twin here',
         'no difference shown': 'no difference shown: the interval contains 0',
     }
-    return found[result.verdict]
+    return sentences[result.verdict]
 
 
 def make_table(

@@ -40,19 +40,19 @@ class DivergenceHook(Hook):
         Raises:
             FloatingPointError: If the run has diverged.
         """
-        found = []
+        diverged = []
         if not torch.isfinite(torch.as_tensor(self._loss)).all():
-            found.append('the loss')
-        found += [
+            diverged.append('the loss')
+        diverged += [
             f'model.{name}'
             for name, value in unwrapped(runner.model).named_parameters()
             if not torch.isfinite(value).all()
         ]
-        if found:
-            more = f' and {len(found) - 3} more' if len(found) > 3 else ''
+        if diverged:
+            more = f' and {len(diverged) - 3} more' if len(diverged) > 3 else ''
             raise FloatingPointError(
                 f'epoch {runner.epoch + 1} has diverged: '
-                f'{", ".join(found[:3])}{more} not finite; lower '
+                f'{", ".join(diverged[:3])}{more} not finite; lower '
                 'optim_wrapper.optimizer.lr or clip gradients with '
                 'optim_wrapper.clip_grad'
             )

@@ -43,21 +43,24 @@ def split_indices(
     """
     with needs('lab'):
         from sklearn.model_selection import train_test_split
-    rest, found = np.arange(len(labels)), {}
+    remaining, indices = np.arange(len(labels)), {}
     try:
         for split, size in parts.items():
-            if size is None or size == len(rest):
-                found[split] = rest
+            if size is None or size == len(remaining):
+                indices[split] = remaining
                 break
-            found[split], rest = train_test_split(
-                rest, train_size=size, stratify=labels[rest], random_state=seed
+            indices[split], remaining = train_test_split(
+                remaining,
+                train_size=size,
+                stratify=labels[remaining],
+                random_state=seed,
             )
     except ValueError as error:
         raise ValueError(
             f'labels: {len(labels)} images cannot be split class by class: '
             f'{error}; give more of each'
         ) from error
-    return found
+    return indices
 
 
 def write_splits(
@@ -147,7 +150,7 @@ def split_kinds(
         first.
     """
     rng = np.random.default_rng(seed)
-    found: Dict[str, List[_Key]] = {split: [] for split in shares}
+    splits: Dict[str, List[_Key]] = {split: [] for split in shares}
     place: Dict[Hashable, str] = {}
     members: Dict[str, Dict[Hashable, List[_Key]]] = defaultdict(dict)
     for key, name in classes.items():
@@ -163,8 +166,8 @@ def split_kinds(
                 kind, max(missing, key=missing.__getitem__)
             )
             taken[split] += len(keys)
-            found[split] += keys
-    return found
+            splits[split] += keys
+    return splits
 
 
 def common_classes(

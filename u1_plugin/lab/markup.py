@@ -81,7 +81,7 @@ def markdown(text: Any) -> str:
     text = re.sub(r'(?i)(?<=\bwww)\.|:(?=//)', r'\\\g<0>', text)
     return re.sub(
         r'(\[[-+.,\d ]*\](?![(\[:]))|[\[\]]',
-        lambda found: found[1] or f'\\{found[0]}',
+        lambda match: match[1] or f'\\{match[0]}',
         text,
     )
 
@@ -115,7 +115,7 @@ def file_name(name: Any) -> str:
     """
     name = re.sub(
         r'[^\w .()+,=@~-]|^\.',
-        lambda found: '%' + found[0].encode(errors='surrogatepass').hex('%'),
+        lambda match: '%' + match[0].encode(errors='surrogatepass').hex('%'),
         str(name),
         flags=re.ASCII,
     )
@@ -132,11 +132,11 @@ def terminal(text: Any) -> str:
     # backslashes before those that are no tags.
     return re.sub(
         rf'(\\*)({ends})',
-        lambda found: (
-            2 * found[1]
-            + _NOTHING * bool(found[1])
-            + found[2]
-            + _NOTHING * bool(found[2])
+        lambda match: (
+            2 * match[1]
+            + _NOTHING * bool(match[1])
+            + match[2]
+            + _NOTHING * bool(match[2])
         ),
         text,
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..geometry import energy
+from ..measure.probe_options import class_labels
 from ..memory import (
     Kernel,
     MemoryBank,
@@ -23,7 +24,6 @@ from ..memory import (
     bottleneck_pixels,
     class_shares,
 )
-from ..mm.data_content import one_label_each
 from ..mm.memory_options import memory_of
 from .memory_maps import LayerView
 
@@ -75,8 +75,8 @@ class _AveragePrecision(RetrievalAveragePrecision):
         for sample in data_samples:
             ranks = _ranked(sample, self.topk).nonzero()[:, 0].double() + 1
             hits = torch.arange(1, len(ranks) + 1)
-            wanted = (sample['gt_score'] > 0).sum()
-            self.results.append(100 * (hits / ranks).sum() / wanted)
+            relevant = (sample['gt_score'] > 0).sum()
+            self.results.append(100 * (hits / ranks).sum() / relevant)
 
 
 class Metrics:
@@ -122,10 +122,10 @@ class Metrics:
                 # Its label must be there, though its relevance decides.
                 DataSample()
                 .set_pred_score(row)
-                .set_gt_score(own)
+                .set_gt_score(truth)
                 .set_gt_label(label)
-                for row, own, label in zip(similarity, relevant, labels)
-                if own.any()  # few shots or a coreset may leave a class out
+                for row, truth, label in zip(similarity, relevant, labels)
+                if truth.any()  # few shots or a coreset may leave a class out
             ]
         )
 
@@ -143,28 +143,28 @@ class Metrics:
         return dict(rows=rows, retrieval=self.retrieval.evaluate(self.count))
 
 
-def _drawn(query, intensity, found, image: int, mode: str) -> dict:
+def _drawn(query, intensity, neighbours, image: int, mode: str) -> dict:
     """Of one image: the pixels to draw, and the nearest of each."""
-    own = torch.nonzero(query.images == image)[:, 0]
+    rows = torch.nonzero(query.images == image)[:, 0]
     if mode == 'pooled':
-        pairs = [(int(own[0]), n) for n in range(found.indices.size(1))]
+        pairs = [(int(rows[0]), n) for n in range(neighbours.indices.size(1))]
     else:
         strongest = energy(intensity)[image].flatten()
         order = strongest.topk(min(_SHOWN, len(strongest))).indices
-        pairs = [(int(own[n]), 0) for n in order]
+        pairs = [(int(rows[n]), 0) for n in order]
     return dict(
         mode=mode,
         map_shape=list(intensity.shape[2:]),
         pixels=[
             dict(
                 position=query.positions[row].tolist(),
-                distance=float(found.distances[row, n]),
-                image=int(found.images[row, n]),
-                label=int(found.labels[row, n]),
-                memory_position=found.positions[row, n].tolist(),
+                distance=float(neighbours.distances[row, n]),
+                image=int(neighbours.images[row, n]),
+                label=int(neighbours.labels[row, n]),
+                memory_position=neighbours.positions[row, n].tolist(),
             )
             for row, n in pairs[:_SHOWN]
-            if found.indices[row, n] >= 0
+            if neighbours.indices[row, n] >= 0
         ],
     )
 
@@ -185,24 +185,25 @@ def evaluate(
     metrics, matches, first = Metrics(grid, head.bank, head.num_classes), [], 0
     for batch in loader:
         data = view.data_preprocessor(batch, False)
-        labels = one_label_each(data['data_samples']).cpu()
+        labels = class_labels(data['data_samples'])
         low, high = int(labels.min()), int(labels.max())
         if not 0 <= low <= high < head.num_classes:
             raise ValueError(
                 f'the images have labels {low}..{high}, which do not fit '
-                f'head.num_classes={head.num_classes}'
+                f'model.head.num_classes={head.num_classes}; set it to the '
+                'number of classes of the data set'
             )
         intensity = head.pre_logits(view.extract_feat(data['inputs']))
         numbers = torch.arange(len(labels))
         query = bottleneck_pixels(
             intensity, labels, numbers, head.feature_plane, head.mode
         )
-        asked = Queries(query.vectors, query.positions, query.hues)
-        found = memory.search(asked, max(grid.ks))
+        queries = Queries(query.vectors, query.positions, query.hues)
+        neighbours = memory.search(queries, max(grid.ks))
         sizes = head.num_classes, len(labels)
         scores = {
             (strength, k): class_shares(
-                found, query, *sizes, grid.rule(strength), k
+                neighbours, query, *sizes, grid.rule(strength), k
             )
             for strength, k in metrics.cells
         }
@@ -213,7 +214,7 @@ def evaluate(
         for number in draw:
             image = number - first
             if 0 <= image < len(labels):
-                drawn = _drawn(query, intensity, found, image, head.mode)
+                drawn = _drawn(query, intensity, neighbours, image, head.mode)
                 true, guess = int(labels[image]), int(voted[image])
                 matches.append(
                     dict(number=number, true=true, voted=guess, **drawn)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..geometry import to_positive_orthant
+from ..measure.probe_options import class_labels
 from ..mm.data import described, type_name
-from ..mm.data_content import one_label_each
 from ..mm.memory_inputs import feature_plane_of
 from ..mm.memory_loader import MemoryImages
 from ..nn.taps import MapCollector
@@ -111,7 +111,7 @@ def read_maps(
             data = model.data_preprocessor(batch, False)
             last = view.extract_feat(data['inputs'])[-1]
             maps.append(to_positive_orthant(last, model.head.orthant))
-            labels += one_label_each(data['data_samples']).tolist()
+            labels += class_labels(data['data_samples']).tolist()
     plane = model.head.feature_plane
     if layer is not None:
         options = config.model.head.get('feature_plane', {})

@@ -124,11 +124,11 @@ def show(results: dict, strength: str, grid, console: Console) -> None:
     """
     names = [f'{strength} {value:g}' for value in grid.strengths]
     table = Table('layer', 'k', *names, title=f'top-1 %, {grid}')
-    for layer, found in results.items():
+    for layer, result in results.items():
         for k in grid.ks:
             cells = [
                 f'{row["accuracy/top1"]:.2f}'
-                for row in found['rows']
+                for row in result['rows']
                 if row['k'] == k
             ]
             table.add_row(terminal(layer), str(k), *cells)
@@ -137,13 +137,13 @@ def show(results: dict, strength: str, grid, console: Console) -> None:
     names = [name.split('/')[-1] for name in metrics]
     title = 'memory, and retrieval of its images'
     table = Table('layer', 'vectors', 'channels', 'MiB', *names, title=title)
-    for layer, found in results.items():
+    for layer, result in results.items():
         table.add_row(
             terminal(layer),
-            f'{found["vectors"]:,}',
-            str(found['channels']),
-            f'{found["bytes"] / 2**20:.2f}',
-            *(f'{found["retrieval"][name]:.2f}' for name in metrics),
+            f'{result["vectors"]:,}',
+            str(result['channels']),
+            f'{result["bytes"] / 2**20:.2f}',
+            *(f'{result["retrieval"][name]:.2f}' for name in metrics),
         )
     console.print(table)
 
@@ -186,8 +186,8 @@ class _Images:
         return as_picture(item['inputs'].numpy(), self.bgr), path
 
     def name(self, label: int) -> str:
-        known = self.classes and label < len(self.classes)
-        return str(self.classes[label]) if known else str(label)
+        is_named = self.classes and label < len(self.classes)
+        return str(self.classes[label]) if is_named else str(label)
 
 
 def _row(match: dict, queries: _Images, memory: _Images) -> QueryRow:
@@ -224,12 +224,14 @@ def write_pictures(
         bgr (bool): Whether the data sets give blue first.
         folder (Path): Where to write.
     """
-    asked, stored = _Images(queries, None, bgr), _Images(*memory, bgr)
-    for layer, found in results.items():
-        rows = [_row(match, asked, stored) for match in found['matches']]
+    query_images, stored = _Images(queries, None, bgr), _Images(*memory, bgr)
+    for layer, result in results.items():
+        rows = [
+            _row(match, query_images, stored) for match in result['matches']
+        ]
         if rows:
             name = file_name(layer.replace(' ', '_'))
-            found['picture'] = f'matches_{name}.png'
+            result['picture'] = f'matches_{name}.png'
             title = f'{mathtext(layer)}: nearest pixels of the memory'
             figure = draw_matches(rows, title)
-            figure.savefig(folder / found['picture'], dpi=110)
+            figure.savefig(folder / result['picture'], dpi=110)

@@ -21,16 +21,16 @@ from ..files import replaced_file
 from ..mm.hooks.whole_checkpoint_hook import WholeCheckpointHook
 from ..networks import unwrapped
 from ..options import checked
-from .going_on import KEY, SEEDED, kept_record, why_anew
-from .naming_dataset import name_files
-from .outputs import run_test, share_buffers
-from .sample_seed_hook import SampleSeedHook
-from .surroundings import (
+from .environment import (
     hardware,
     package_versions,
     peak_rss_mib,
     weights_hash,
 )
+from .naming_dataset import name_files
+from .outputs import run_test, share_buffers
+from .resume import KEY, SEEDED, kept_record, why_anew
+from .sample_seed_hook import SampleSeedHook
 
 try:
     import fcntl
@@ -79,7 +79,7 @@ class RunRecordHook(Hook):
     Every checkpoint holds the record up to it, so that a resumed run goes on
     with the record of its weights. A validation that was due after the
     checkpoint is run then. Where going on would not give the run that was
-    not interrupted (see :func:`~u1_plugin.lab.going_on.why_anew`), it begins
+    not interrupted (see :func:`~u1_plugin.lab.resume.why_anew`), it begins
     anew. ``run_record.part.json`` shows how far a run has come.
 
     Args:

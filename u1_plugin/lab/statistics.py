@@ -155,14 +155,14 @@ def exact_differences(
 
 def _numbers(values: Sequence[float]) -> np.ndarray:
     try:
-        found = np.asarray(values)
+        array = np.asarray(values)
     except ValueError:  # rows of different lengths
-        found = np.array(None)
-    if found.dtype.kind not in 'biuf':
+        array = np.array(None)
+    if array.dtype.kind not in 'biuf':
         raise ValueError(
             f'treated or control is {shown(values)}; give numbers, one a pair'
         )
-    return found.astype(float)
+    return array.astype(float)
 
 
 def sign_flip_pvalue(
@@ -243,19 +243,19 @@ def paired_difference(
             value is not finite or ``confidence`` is out of its range.
     """
     confidence = check('confidence', confidence, Chance)
-    found = exact_differences(treated, control)
-    n = len(found.values)
-    if np.ptp(found.values) == 0:
-        zero = found.mean == 0
+    differences = exact_differences(treated, control)
+    n = len(differences.values)
+    if np.ptp(differences.values) == 0:
+        zero = differences.mean == 0
         low, high, p = (0.0, 0.0, 1.0) if zero else (math.nan,) * 3
-        return PairedResult(n, found.mean, low, high, p, confidence)
-    test = stats.ttest_1samp(found.values, 0)
+        return PairedResult(n, differences.mean, low, high, p, confidence)
+    test = stats.ttest_1samp(differences.values, 0)
     low, high = test.confidence_interval(confidence)
     return PairedResult(
         n,
-        found.mean,
-        float(low) * found.unit,
-        float(high) * found.unit,
+        differences.mean,
+        float(low) * differences.unit,
+        float(high) * differences.unit,
         float(test.pvalue),
         confidence,
     )

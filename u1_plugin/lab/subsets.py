@@ -32,13 +32,13 @@ def few_shots(
     """
     chosen = []
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        if shots > len(own):
+        indices = np.flatnonzero(labels == label)
+        if shots > len(indices):
             raise ValueError(
-                f'dataset.shots={shots}, but class {label} has {len(own)} '
+                f'dataset.shots={shots}, but class {label} has {len(indices)} '
                 'image(s); choose at most that'
             )
-        chosen.append(rng.permutation(own)[:shots])
+        chosen.append(rng.permutation(indices)[:shots])
     return np.sort(np.concatenate(chosen))
 
 
@@ -62,9 +62,9 @@ def long_tail(
     last = max((classes or int(labels.max()) + 1) - 1, 1)
     chosen = []
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        keep = max(1, round(len(own) * imbalance ** (-int(label) / last)))
-        chosen.append(rng.permutation(own)[:keep])
+        indices = np.flatnonzero(labels == label)
+        keep = max(1, round(len(indices) * imbalance ** (-int(label) / last)))
+        chosen.append(rng.permutation(indices)[:keep])
     return np.sort(np.concatenate(chosen))
 
 
@@ -110,12 +110,12 @@ def _labels(infos: List[dict], kind: str) -> np.ndarray:
 
 def _check_labels(labels: np.ndarray, classes: int, options: dict) -> None:
     """Draws by class need classes; without a draw, labels stay as they are."""
-    asked = {name: value for name, value in options.items() if value}
+    draws = {name: value for name, value in options.items() if value}
     low, high = labels.min(), labels.max()
-    if asked and (low < 0 or high >= classes):
+    if draws and (low < 0 or high >= classes):
         raise ValueError(
             f'dataset: labels from {low} to {high}, but {classes} classes are '
-            f'named, of which {", ".join(f"{k}={v}" for k, v in asked.items())}'
+            f'named, of which {", ".join(f"{k}={v}" for k, v in draws.items())}'
             ' draws; set dataset.metainfo.classes to one name for each class'
         )
 
@@ -128,8 +128,8 @@ def _check_kind(of: Union[str, type]) -> None:
             f'dataset.of={of!r} is no registered data set; name one, such as '
             "'CustomDataset'"
         )
-    own = {'of', 'shots', 'imbalance', 'label_noise', 'seed'}
-    if taken := sorted(own & set(inspect.signature(kind).parameters)):
+    option_names = {'of', 'shots', 'imbalance', 'label_noise', 'seed'}
+    if taken := sorted(option_names & set(inspect.signature(kind).parameters)):
         raise ValueError(
             f'dataset.of={type_name(of)!r} has an option {taken[0]} of its '
             'own; put SubsetDataset inside it, or another wrapper around it: '
@@ -231,9 +231,9 @@ def subset_dataset(
     for number, label in zip(kept, targets):
         info = dict(infos[number], gt_label=int(label))
         lists[places[number]].append(info)
-    for part, own, serialize in zip(parts, lists, serialized):
-        part.data_list = own
-        if serialize and own:  # one copy for all workers, as MMEngine does
+    for part, entries, serialize in zip(parts, lists, serialized):
+        part.data_list = entries
+        if serialize and entries:  # one copy for all workers, as MMEngine does
             part.serialize_data = True
             part.data_bytes, part.data_address = part._serialize_data()
     _renew(built)

@@ -105,9 +105,9 @@ class EnergyAccumulator(Accumulator):
         deviation = (flat @ means - 1) * weight[:, None]
         sums['products'] += deviation.T @ deviation
         score = rotational_symmetry(relative)
-        known = score.isfinite()
-        sums['symmetry'][0] += known.sum()
-        sums['symmetry'][1] += torch.where(known, score, 0.0).sum()
+        has_score = score.isfinite()
+        sums['symmetry'][0] += has_score.sum()
+        sums['symmetry'][1] += torch.where(has_score, score, 0.0).sum()
 
     @property
     def n(self) -> int:

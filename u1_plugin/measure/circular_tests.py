@@ -35,7 +35,7 @@ def holm(pvalues: np.ndarray) -> np.ndarray:
 
     Args:
         pvalues (np.ndarray): ``(n,)``. NaN, a test that could not be made,
-            stays NaN and counts not.
+            stays NaN and is not counted.
 
     Returns:
         np.ndarray: ``(n,)``, in ``[0, 1]``.

@@ -102,8 +102,8 @@ class CollapseAccumulator(Accumulator):
         check_features(features, labels, self.num_classes)
         self._start(features.shape[1:], features.device)
         once = features.new_ones(len(features))
-        found = _class_sums(features, labels, self.num_classes, once)
-        for name, value in found.items():
+        class_sums = _class_sums(features, labels, self.num_classes, once)
+        for name, value in class_sums.items():
             self._sums[name] += value
         self._sums['products'] += features.T @ features
 
@@ -263,11 +263,11 @@ def _nc1(means: Tensor, count: Tensor, spread: Spread) -> float:
 def _cdnv(means: Tensor, count: Tensor, squares: Tensor) -> float:
     variance = squares / count - means.square().sum(1)
     variance = variance.clamp_min(0)
-    apart = torch.pdist(means)  # by differences, for products would cancel
-    apart = torch.where(apart > _rounding(means, count), apart, 0.0)
+    distances = torch.pdist(means)  # by differences, for products would cancel
+    distances = torch.where(distances > _rounding(means, count), distances, 0.0)
     first, second = torch.triu_indices(len(means), len(means), 1)
     both = variance[first] + variance[second]
-    return float((both / (2 * apart.square())).mean())
+    return float((both / (2 * distances.square())).mean())
 
 
 def _separation(units: Tensor, directed: Tensor) -> float:

@@ -59,11 +59,11 @@ def circular_correlation(
     Raises:
         ValueError: If an option is out of its range or they are no pairs.
     """
-    known = known_pairs(first, second)
-    count = len(known[0])
+    pairs = known_pairs(first, second)
+    count = len(pairs[0])
     if count < 4:
         return UNKNOWN
-    a, b = (np.sin(t - np.angle(np.exp(1j * t).sum())) for t in known)
+    a, b = (np.sin(t - np.angle(np.exp(1j * t).sum())) for t in pairs)
     # A permutation changes neither the means nor the scale.
     scale = math.sqrt((a @ a) * (b @ b))
     if scale < 1e-12:
@@ -93,8 +93,8 @@ def toroidal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     def det(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         mean: np.ndarray = np.swapaxes(a, -1, -2) @ b / a.shape[-2]
-        found: np.ndarray = np.linalg.det(mean)
-        return found
+        determinant: np.ndarray = np.linalg.det(mean)
+        return determinant
 
     first_spread, second_spread = det(x, x), det(y, y)
     # Angles that are all alike have no spread to share, but for rounding.
@@ -149,10 +149,10 @@ def fisher_lee_correlation(
         drawn.append(toroidal(first[index], second[index]))
     for start in range(0, permutations, block):
         rows = min(block, permutations - start)
-        others = rng.permuted(np.tile(second, (rows, 1)), axis=1)
-        paired = np.broadcast_to(first, others.shape)
-        found = abs(toroidal(paired, others))
-        extreme += int((found >= abs(value) - 1e-12).sum())
+        shuffled = rng.permuted(np.tile(second, (rows, 1)), axis=1)
+        paired = np.broadcast_to(first, shuffled.shape)
+        null_values = abs(toroidal(paired, shuffled))
+        extreme += int((null_values >= abs(value) - 1e-12).sum())
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(drawn), (tail, 1 - tail))
     pvalue = (1 + extreme) / (1 + permutations)

@@ -31,8 +31,9 @@ class Estimate(NamedTuple):
         value (float): Best estimate.
         low (float): Lower end of the :data:`CONFIDENCE` interval.
         high (float): Upper end.
-        pvalue (float): One-sided, of the hypothesis that the quantity is no
-            larger than its ``null``; NaN where the spread is not known.
+        pvalue (float): Of the hypothesis that the quantity is no larger than
+            its ``null``, one-sided unless the function that returns it says
+            two-sided; NaN where the spread is not known.
     """
 
     value: float

@@ -206,7 +206,12 @@ def hue_figure(
 
     Args:
         photo (np.ndarray): RGB in [0, 1], ``(h, w, 3)``.
+        maps (Dict[str, HueMap]): By the layer's name.
         cam (np.ndarray, optional): ``(H, W)``.
+        cam_title (str): What stands above it.
+        palette (str): Of the hue.
+        title (str): Of the figure.
+        brightness (str): What it shows: ``'energy'`` or ``'norm'``.
         opacity (float): Share of the hue maps, whose colours are the legend's
             at 1; the rest is the photograph in grey.
     """
@@ -234,12 +239,12 @@ def hue_figure(
     first = panel(photo, 'what the network sees')
     first.set_xlabel('x from the optical axis (pixels)', fontsize=9)
     first.set_ylabel('y (pixels)', fontsize=9)
-    for name, own in maps.items():
-        size = '×'.join(str(n) for n in own.theta.shape)
+    for name, layer_map in maps.items():
+        size = '×'.join(str(n) for n in layer_map.theta.shape)
         text = f'{mathtext(name, 30)}, {size}'
         if brightness == 'norm':
-            text += f'\nlargest norm {np.sqrt(own.energy.max()):.3g}'
-        colors = own.colors(palette, brightness)
+            text += f'\nlargest norm {np.sqrt(layer_map.energy.max()):.3g}'
+        colors = layer_map.colors(palette, brightness)
         panel(_overlay(colors, photo, opacity), text)
     if cam is not None:
         ax = panel(photo.mean(-1), cam_title, cmap='gray', vmin=0, vmax=1)

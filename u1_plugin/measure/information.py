@@ -40,8 +40,8 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
     ) -> np.ndarray:
         # x log x, which is 0 at 0
         logs = np.log(np.where(counts > 0, counts, 1))
-        found: np.ndarray = (counts * logs).sum(axes)
-        return found
+        nats: np.ndarray = (counts * logs).sum(axes)
+        return nats
 
     inside = (
         information(tables, (-2, -1))
@@ -49,8 +49,8 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
         - information(tables.sum(-2), -1)
     )
     with np.errstate(invalid='ignore', divide='ignore'):
-        found: np.ndarray = (inside / n + np.log(n)).clip(0)
-    return found
+        nats: np.ndarray = (inside / n + np.log(n)).clip(0)
+    return nats
 
 
 def table_between_share(tables: np.ndarray) -> np.ndarray:

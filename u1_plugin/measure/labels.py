@@ -73,10 +73,10 @@ def mathtext(text: Any, width: int = _WIDTH) -> str:
     from matplotlib import rcParams
 
     families = rcParams['font.family'], rcParams['font.sans-serif']
-    known = _glyphs(*map(tuple, families))
+    code_points = _glyphs(*map(tuple, families))
     literal = ''.join(
         char
-        if ord(char) in known
+        if ord(char) in code_points
         else char.encode('unicode_escape').decode('ascii')
         for char in shortened(plain(text), width)
     )
@@ -94,9 +94,9 @@ def _glyphs(*families: Tuple[str, ...]) -> FrozenSet[int]:
     """Code points of the fonts that matplotlib uses under these settings."""
     from matplotlib import font_manager, rcParams
 
-    found: Set[int] = set()
+    code_points: Set[int] = set()
     for family in rcParams['font.family']:
         properties = font_manager.FontProperties(family=[family])
         file = font_manager.findfont(properties)
-        found.update(font_manager.get_font(file).get_charmap())
-    return frozenset(found)
+        code_points.update(font_manager.get_font(file).get_charmap())
+    return frozenset(code_points)

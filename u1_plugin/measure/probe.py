@@ -147,15 +147,15 @@ class Probe:
                 config = [config] * len(self.layers)
             # Once more, for it is now that the layers are known.
             check_options(self.field, self.layers, config)
-            planes = [build_plane(own, self.field) for own in config]
+            planes = [build_plane(options, self.field) for options in config]
             return dict(zip(self.layers, planes))
-        own = {}
+        branch_planes = {}
         if branch is not None and len(branch.neck.feature_planes):
             names = [source.module for source in branch.sources]
-            own = dict(zip(names, branch.neck.feature_planes))
+            branch_planes = dict(zip(names, branch.neck.feature_planes))
         default = dict(windings=(self.winding,))
         return {
-            layer: own.get(layer) or build_plane(default, self.field)
+            layer: branch_planes.get(layer) or build_plane(default, self.field)
             for layer in self.layers
         }
 
@@ -182,6 +182,14 @@ class Probe:
         self._uncompiled.end()
 
     @torch.no_grad()
+    def check_count(self, maps: int, images: int) -> None:
+        """Raise ValueError unless a layer gave one map an image."""
+        if maps != images:
+            raise ValueError(
+                f'{self.field}.layers={self.layers} gave {maps} maps for '
+                f'{images} images; choose layers with one map an image'
+            )
+
     def maps(self) -> Dict[str, Tensor]:
         """``A`` of the latest batch by layer, ``(B, C, H, W)``.
 

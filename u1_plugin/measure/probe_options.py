@@ -98,7 +98,7 @@ def class_labels(samples: Sequence[Any]) -> Tensor:
     labels = [sample.get('gt_label') for sample in samples]
     if any(label is None or label.numel() != 1 for label in labels):
         raise ValueError(
-            'the images need one gt_label each to be measured class by class; '
+            'the images need one gt_label each, but one has none or several; '
             'use a data set of single-label classification'
         )
     return torch.cat([label.reshape(1) for label in labels]).cpu().long()

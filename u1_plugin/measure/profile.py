@@ -215,14 +215,14 @@ def symmetry(summary: EnergySummary, null: Correlation = 0.5) -> Estimate:
     if math.isnan(value) or len(sizes) < 2:
         return UNKNOWN._replace(value=value)
     total = (maps * sizes[:, None, None]).sum(0)
-    rest = total - maps * sizes[:, None, None]
-    rest = rest / (sizes.sum() - sizes)[:, None, None]
-    left_out = rotational_symmetry(torch.from_numpy(rest)).numpy()
+    jackknife = total - maps * sizes[:, None, None]
+    jackknife = jackknife / (sizes.sum() - sizes)[:, None, None]
+    left_out = rotational_symmetry(torch.from_numpy(jackknife)).numpy()
     count = len(sizes)
     # The score of an exactly symmetric map is infinite on that scale.
     scores = np.arctanh(np.clip(left_out, -1 + 1e-12, 1 - 1e-12))
     error = math.sqrt((count - 1) * scores.var())
     centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
-    found = t_estimate(centre, error, count - 1, math.atanh(null))
-    low, high = math.tanh(found.low), math.tanh(found.high)
-    return Estimate(value, low, high, found.pvalue)
+    atanh_estimate = t_estimate(centre, error, count - 1, math.atanh(null))
+    low, high = math.tanh(atanh_estimate.low), math.tanh(atanh_estimate.high)
+    return Estimate(value, low, high, atanh_estimate.pvalue)

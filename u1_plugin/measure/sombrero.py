@@ -11,8 +11,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from .estimate import Estimate, t_estimate
+from .noise_correction import highest_share
 from .profile import EnergySummary
-from .without_noise import highest_share
 
 #: Below this deviation from its mean, 1, a profile counts as flat.
 _FLAT = 1e-9
@@ -101,14 +101,14 @@ def fit_sombrero(summary: EnergySummary) -> Sombrero:
     covariance = solve @ summary.covariance @ solve.T / n
     # Variance of the profile, and what of it the curve misses, as products
     # ``p^T A p`` with the profile p.
-    rest = np.eye(len(profile)) - rows @ solve
-    missing = rest.T @ (weights[:, None] * rest)
+    residual_maker = np.eye(len(profile)) - rows @ solve
+    missing = residual_maker.T @ (weights[:, None] * residual_maker)
     varying = np.diag(weights) - np.outer(weights, weights)
     spread = weights @ (profile - weights @ profile) ** 2
     missed = weights @ (profile - rows @ coefficients) ** 2
-    known = len(profile) > 3 and spread > _FLAT**2
+    is_defined = len(profile) > 3 and spread > _FLAT**2
     high = math.nan
-    if known:
+    if is_defined:
         high = highest_share(
             missing, varying, profile, summary.covariance / n, n - 1
         )
@@ -132,7 +132,7 @@ def fit_sombrero(summary: EnergySummary) -> Sombrero:
         estimate(0, 0, 1),
         estimate(2 * rings.radius[-1] ** 2, -1, 0),
         math.sqrt(b / (2 * a)) if a > 0 and b > 0 else math.nan,
-        float(1 - missed / spread) if known else math.nan,
+        float(1 - missed / spread) if is_defined else math.nan,
         high,
         len(profile),
     )

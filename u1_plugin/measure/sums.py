@@ -67,8 +67,8 @@ class Accumulator:
         """
         sizes = tuple(values.shape)
         fits = len(sizes) == len(form) and all(
-            str(size) == wanted if wanted.isdigit() else size or wanted == 'B'
-            for size, wanted in zip(sizes, form)
+            str(size) == dim if dim.isdigit() else size or dim == 'B'
+            for size, dim in zip(sizes, form)
         )
         if values.is_complex() or not fits:
             raise ValueError(
@@ -110,13 +110,13 @@ class Accumulator:
         Raises:
             ValueError: If it is not of such an accumulator.
         """
-        found = {name: np.shape(value) for name, value in state.items()}
+        shapes = {name: np.shape(value) for name, value in state.items()}
         name, dims = self._sized
-        shape = found.get(name, ())
+        shape = shapes.get(name, ())
         size = shape[len(shape) - dims :]
-        if len(size) != dims or found != self._shapes(size):
+        if len(size) != dims or shapes != self._shapes(size):
             raise ValueError(
-                f'{type(self).__name__}: state has {found}; load one that an '
+                f'{type(self).__name__}: state has {shapes}; load one that an '
                 'accumulator with the same settings gave'
             )
         self.size = size

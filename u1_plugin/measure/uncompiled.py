@@ -19,7 +19,7 @@ def is_compiled(model: nn.Module) -> bool:
     """
     parts = list(model.modules())
     # A method that is decorated where it is defined is its class's.
-    classes = {own for part in parts for own in type(part).__mro__}
+    classes = {base for part in parts for base in type(part).__mro__}
     return any(part._compiled_call_impl is not None for part in parts) or any(
         _is_compiled_call(value)
         for owner in (*parts, *(classes - set(nn.Module.__mro__)))
@@ -58,7 +58,7 @@ class Uncompiled:
         self._finish: Optional[finalize[Any, Any]] = None
 
     def begin(self) -> None:
-        """From now on."""
+        """Run the network as it is written from now on."""
         under_way = self._finish is not None and self._finish.alive
         if under_way or not is_compiled(self._model):
             return
@@ -70,7 +70,7 @@ class Uncompiled:
         self._finish.atexit = False  # there is nothing to go back to
 
     def end(self) -> None:
-        """Until now."""
+        """Let the network run compiled again."""
         if self._finish is not None:
             self._finish()  # once, whoever calls it
 

@@ -17,8 +17,8 @@ from .pixels import Pixels, bottleneck_pixels
 from .recall import Recall
 from .scoring import Rule, class_shares
 from .search import Bias, Neighbours
-from .sharding import Matches, Memory, Queries, all_gather_rows
-from .vote import PRIORS, Sites, prior, vote
+from .sharding import Matches, Memory, Queries
+from .vote import PRIORS, PlaneCoordinates, prior, vote
 
 __all__ = [
     'KERNELS',
@@ -34,11 +34,10 @@ __all__ = [
     'MemoryBank',
     'Neighbours',
     'Pixels',
+    'PlaneCoordinates',
     'Queries',
     'Recall',
     'Rule',
-    'Sites',
-    'all_gather_rows',
     'bank_on_disk',
     'bottleneck_pixels',
     'build_search',

@@ -136,7 +136,9 @@ class MemoryBank(BankStore):
             raise ValueError('the bank is empty; fill it before asking it')
         blocks = [block[name] for block in self._blocks]
         if index is None:
-            return torch.cat([part for own in blocks for part in parts(own)])
+            return torch.cat(
+                [part for field in blocks for part in parts(field)]
+            )
         check_index(index, len(self))
         values = blocks[0][:1].new_empty(len(index), *blocks[0].shape[1:])
         return self._gathered(
@@ -154,7 +156,8 @@ class MemoryBank(BankStore):
         most = max((int(part.max()) for part in labels), default=0)
         if most >= num_classes:
             raise ValueError(
-                f'{name} holds the label {most}, but num_classes={num_classes}'
+                f'{name} holds the label {most}, but num_classes={num_classes};'
+                ' set it to the number of classes that filled the bank'
             )
 
     def remove(

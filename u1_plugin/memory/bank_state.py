@@ -195,15 +195,15 @@ def _check_expected(
     identity: Optional[Mapping[str, str]],
     channels: Optional[int],
 ) -> None:
-    found = note['identity']
-    wanted = found if identity is None else identity
-    others = [
-        f'{key} ({found.get(key)!r}, now {wanted.get(key)!r})'
-        for key in differing(wanted, found)
+    stored = note['identity']
+    expected = stored if identity is None else identity
+    differences = [
+        f'{key} ({stored.get(key)!r}, now {expected.get(key)!r})'
+        for key in differing(expected, stored)
     ]
-    if others:
+    if differences:
         raise ValueError(
-            f'{name}: the bank was made with other {", ".join(others)}; '
+            f'{name}: the bank was made with other {", ".join(differences)}; '
             'fill it again, into another file'
         )
     if channels is not None and note['channels'] not in (None, channels):
@@ -241,16 +241,16 @@ def read_blocks(
         ValueError: If a name, kind or shape is not that of
             :func:`write_state`, or of the note's ``dtype`` and ``channels``.
     """
-    found: Dict[int, Block] = {}
+    by_number: Dict[int, Block] = {}
     for key in tensors:
         match = _KEY.fullmatch(key) if isinstance(key, str) else None
         if match is None:
             raise ValueError(f'{name}: {str(key)[:80]!r} is no field of a bank')
         tensors[key] = _plain(tensors[key], f'{name}: {key}')
-        found.setdefault(int(match[1]), {})[match[2]] = tensors[key]
-    if sorted(found) != list(range(len(found))):
+        by_number.setdefault(int(match[1]), {})[match[2]] = tensors[key]
+    if sorted(by_number) != list(range(len(by_number))):
         raise ValueError(f'{name}: the blocks are not numbered without gaps')
-    blocks = [found[number] for number in range(len(found))]
+    blocks = [by_number[number] for number in range(len(by_number))]
     for number, block in enumerate(blocks):
         _check_block(block, note, f'{name}: block {number}')
     return blocks
@@ -263,10 +263,10 @@ def _check_block(block: Block, note: Dict[str, Any], name: str) -> None:
             f'{name}: its fields differ from {list(fields)}: '
             f'{sorted(fields.keys() ^ block.keys())}'
         )
-    for field, (dtype, rest) in fields.items():
+    for field, (dtype, row_shape) in fields.items():
         value, where = block[field], f'{name}: {field}'
-        rest = (note['channels'],) if rest is None else rest
-        shape = (*block['labels'].shape[:1], *rest)
+        row_shape = (note['channels'],) if row_shape is None else row_shape
+        shape = (*block['labels'].shape[:1], *row_shape)
         _check_kind(value, where, dtype, len(shape))
         if tuple(value.shape) != shape or 0 in shape:
             raise ValueError(

@@ -84,8 +84,8 @@ class BankStore:
         self._changes = next(_CHANGES)
         # A bank of unknown make stays one.
         if self._finished and self.identity and len(self) != before:
-            known = self.identity.get('changes', change).split(', ')
-            self.identity['changes'] = ', '.join(sorted({*known, change}))
+            changes = self.identity.get('changes', change).split(', ')
+            self.identity['changes'] = ', '.join(sorted({*changes, change}))
 
     def _tensors(self) -> Dict[str, Field]:
         return write_state(Contents(self.dtype, self.identity, self._blocks))

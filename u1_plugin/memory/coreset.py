@@ -34,8 +34,8 @@ def _drawn(counts: List[int], rank: int, sample: Share, seed: int) -> Tensor:
     generator = np.random.default_rng(seed)
     drawn = np.sort(generator.choice(sum(counts), size, replace=False))
     start = sum(counts[:rank])
-    own = (drawn >= start) & (drawn < start + counts[rank])
-    return torch.from_numpy(drawn[own] - start)
+    is_local = (drawn >= start) & (drawn < start + counts[rank])
+    return torch.from_numpy(drawn[is_local] - start)
 
 
 def _projected(
@@ -48,15 +48,15 @@ def _projected(
     if width < channels:
         matrix = torch.randn(channels, width, generator=generator)
         matrix = (matrix / width**0.5).double()
-    found = torch.empty(len(index), min(width, channels))
+    projected = torch.empty(len(index), min(width, channels))
     rows = max(1, _NUMBERS // channels)
     for start in range(0, len(index), rows):
         part = slice(start, start + rows)
         units = unit(bank.vectors(index[part]))
         # The last bits of a product may depend on the size of the block; in
         # float64 these are none of float32's.
-        found[part] = units if matrix is None else units @ matrix
-    return found
+        projected[part] = units if matrix is None else units @ matrix
+    return projected
 
 
 def _farthest(
@@ -132,12 +132,12 @@ def coreset(
         distances[first - start] *= 2
     chosen = []
     for _ in range(min(steps, sum(counts))):
-        owner, nearest, vector = _farthest(distances, vectors, sharded)
+        owner, farthest, vector = _farthest(distances, vectors, sharded)
         if owner == rank:
-            chosen.append(nearest)
-            distances[nearest] = -1.0  # never again, not even among doubles
-        for own, far in zip(vectors.split(_ROWS), distances.split(_ROWS)):
-            torch.minimum(far, (own - vector).square().sum(1), out=far)
+            chosen.append(farthest)
+            distances[farthest] = -1.0  # never again, not even among doubles
+        for block, far in zip(vectors.split(_ROWS), distances.split(_ROWS)):
+            torch.minimum(far, (block - vector).square().sum(1), out=far)
     return index[torch.tensor(sorted(chosen), dtype=torch.long)]
 
 
@@ -174,11 +174,11 @@ def few_shot(labels: np.ndarray, shots: Count, seed: Seed) -> np.ndarray:
     generator = np.random.default_rng(seed)
     chosen: List[np.ndarray] = []
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        if len(own) < shots:
+        indices = np.flatnonzero(labels == label)
+        if len(indices) < shots:
             raise ValueError(
-                f'shots={shots}, but class {label} has {len(own)} training '
+                f'shots={shots}, but class {label} has {len(indices)} training '
                 'images; choose fewer'
             )
-        chosen.append(generator.choice(own, shots, replace=False))
+        chosen.append(generator.choice(indices, shots, replace=False))
     return np.sort(np.concatenate(chosen))

@@ -126,11 +126,11 @@ def parse_engine(engine: Any, name: str = 'engine') -> Engine:
 
 def _unknown(name: str, key: Any, value: Any, type_: str) -> str:
     fields = list(_TYPES[type_]._fields)
-    others = [t for t, kind in _TYPES.items() if key in kind._fields]
+    type_names = [t for t, kind in _TYPES.items() if key in kind._fields]
     close = difflib.get_close_matches(str(key), fields, 1)
     remedy = f'it has {fields}'
-    if others:
-        remedy = f'set {name}.type={others[0]!r}, or leave it out'
+    if type_names:
+        remedy = f'set {name}.type={type_names[0]!r}, or leave it out'
     elif close:
         remedy = f'do you mean {close[0]}?'
     return (

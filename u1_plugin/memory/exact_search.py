@@ -9,7 +9,7 @@ from ..options import Count, checked
 from .bank import MemoryBank
 from .device_copy import DeviceCopy, Vectors
 from .precise import pair_distances
-from .scores import Asked, ScoreDtype, Scores
+from .scores import PreparedQueries, ScoreDtype, Scores
 from .search import Bias, Metric, Neighbours, check_queries
 from .selection import above, greatest
 
@@ -30,7 +30,7 @@ class _Candidates(NamedTuple):
     """The pixels with the greatest upper bounds, ``(Q, n)``."""
 
     most: Tensor  # upper bounds of what ranks them, descending
-    closeness: Tensor  # upper bounds; see `Asked`
+    closeness: Tensor  # upper bounds; see `PreparedQueries`
     indices: Tensor
 
 
@@ -118,62 +118,64 @@ class ExactSearch:
             chunk = -(-chunk // _TEMPORARIES)
         home = queries.device
         queries = queries.to(self.device or home)
-        found = Neighbours.none(queries, k)
+        neighbours = Neighbours.none(queries, k)
         with torch.autocast(queries.device.type, enabled=False):
             for start in range(0, len(queries), chunk):
                 rows = slice(start, start + chunk)
-                own = None if bias is None else bias.select(rows)
-                part = self._search(queries[rows], own, k)
-                for whole, values in zip(found, part):
+                chunk_bias = None if bias is None else bias.select(rows)
+                part = self._search(queries[rows], chunk_bias, k)
+                for whole, values in zip(neighbours, part):
                     whole[rows] = values
-        return Neighbours(*(field.to(home) for field in found))
+        return Neighbours(*(field.to(home) for field in neighbours))
 
-    def _rows(self, asked: Asked, copies: int) -> int:
+    def _rows(self, prepared: PreparedQueries, copies: int) -> int:
         """Pixels at a time, where so many scores of each are held."""
-        queries, channels = (max(1, n) for n in asked.vectors.shape)
+        queries, channels = (max(1, n) for n in prepared.vectors.shape)
         lent = self.bank.dtype == 'float32' and not self.bank.mapped
         lent = lent and self.scores.plain
-        large = lent or asked.vectors.device.type != 'cpu'
+        large = lent or prepared.vectors.device.type != 'cpu'
         vectors = (_VECTORS if large else _COPIED) // channels
         return self.block or max(1, min(_SCORES // (copies * queries), vectors))
 
     def _search(
         self, queries: Tensor, bias: Optional[Bias], k: int
     ) -> Neighbours:
-        asked = self.scores.asked(queries, bias)
+        prepared = self.scores.prepare(queries, bias)
         count = min(k + max(_SPARE, k // 4), len(self.bank))
         count = min(count * _MORE[self.dtype], len(self.bank))
-        candidates = self._candidates(asked, count)
+        candidates = self._candidates(prepared, count)
         # A pixel whose bound lies below this one is not among the k nearest.
-        needed = self._least(asked, candidates).topk(k, dim=1).values[:, -1:]
-        unknown = asked.slack.isinf()
+        needed = self._least(prepared, candidates).topk(k, dim=1).values[:, -1:]
+        unknown = prepared.slack.isinf()
         needed[unknown] = -torch.inf
         again = unknown
         if count < len(self.bank):
             again = again | (candidates.most[:, -1:] >= needed)[:, 0]
         sure = (candidates.most >= needed) & ~again[:, None]
         query, column = sure.nonzero(as_tuple=True)
-        found, index = Neighbours.none(asked.exact, k), candidates.indices
-        found = self._joined(found, asked, query, index[query, column])
+        nearest, index = Neighbours.none(prepared.exact, k), candidates.indices
+        nearest = self._joined(nearest, prepared, query, index[query, column])
         for few in again.nonzero()[:, 0].split(_FEW):
             if not len(few):
                 break  # the split of nothing
-            own = None if bias is None else bias.select(few)
-            asked = self.scores.asked(queries[few], own)
-            part = self._look_again(asked, needed[few], k)
-            for whole, values in zip(found, part):
+            few_bias = None if bias is None else bias.select(few)
+            prepared = self.scores.prepare(queries[few], few_bias)
+            part = self._look_again(prepared, needed[few], k)
+            for whole, values in zip(nearest, part):
                 whole[few] = values
-        return found
+        return nearest
 
-    def _candidates(self, asked: Asked, count: int) -> _Candidates:
+    def _candidates(self, prepared: PreparedQueries, count: int) -> _Candidates:
         # What ranks the best so far, their scores and indices, best first.
-        none = asked.vectors.new_empty(len(asked.vectors), 0)
+        none = prepared.vectors.new_empty(len(prepared.vectors), 0)
         best: Tuple[Tensor, ...] = (none, none, none.long())
-        rows = self._rows(asked, 1 if asked.bias is None else _TEMPORARIES)
-        for start, _, scores in self.scores.blocks(asked, rows):
+        rows = self._rows(
+            prepared, 1 if prepared.bias is None else _TEMPORARIES
+        )
+        for start, _, scores in self.scores.blocks(prepared, rows):
             ranking = scores
-            if asked.bias is not None:
-                ranking = self._upper(asked, scores, start)
+            if prepared.bias is not None:
+                ranking = self._upper(prepared, scores, start)
             # A GPU would have to wait for the number of those that are greater.
             full = best[0].size(1) == count and scores.device.type == 'cpu'
             if full and bool(best[0][:, -1].isfinite().all()):
@@ -188,57 +190,69 @@ class ExactSearch:
             order = joined[0].topk(kept, dim=1).indices
             best = tuple(field.gather(1, order) for field in joined)
         most, scores, indices = best
-        closeness = scores + asked.slack[:, None]
+        closeness = scores + prepared.slack[:, None]
         return _Candidates(
-            closeness if asked.bias is None else most, closeness, indices
+            closeness if prepared.bias is None else most, closeness, indices
         )
 
-    def _upper(self, asked: Asked, scores: Tensor, start: int) -> Tensor:
+    def _upper(
+        self, prepared: PreparedQueries, scores: Tensor, start: int
+    ) -> Tensor:
         """Upper bounds of closeness, or of log votes, of a block's pixels."""
-        closeness = scores + asked.slack[:, None]
+        closeness = scores + prepared.slack[:, None]
         index = torch.arange(start, start + scores.size(1))[None]
-        return self._ranking(asked, closeness, index, 1)
+        return self._ranking(prepared, closeness, index, 1)
 
-    def _least(self, asked: Asked, candidates: _Candidates) -> Tensor:
+    def _least(
+        self, prepared: PreparedQueries, candidates: _Candidates
+    ) -> Tensor:
         """Lower bounds of what ranks the candidates."""
-        index, slack = candidates.indices, asked.slack[:, None]
-        span = self.scores.span(index, asked.vectors.size(1))
+        index, slack = candidates.indices, prepared.slack[:, None]
+        span = self.scores.span(index, prepared.vectors.size(1))
         closeness = candidates.closeness - 2 * slack - span
-        return self._ranking(asked, closeness, index, -1)
+        return self._ranking(prepared, closeness, index, -1)
 
     def _ranking(
-        self, asked: Asked, closeness: Tensor, index: Tensor, sign: int
+        self,
+        prepared: PreparedQueries,
+        closeness: Tensor,
+        index: Tensor,
+        sign: int,
     ) -> Tensor:
         """Bounds of what ranks pixels, upper or lower ones as the closeness."""
-        if asked.bias is None:
+        if prepared.bias is None:
             return closeness
-        apart = self.scores.distances(asked, closeness)
+        distances = self.scores.distances(prepared, closeness)
         query = torch.arange(len(closeness))[:, None]
-        logs = asked.bias.of_pairs(query, index, apart)
-        return asked.bias.bounds(logs, sign)
+        logs = prepared.bias.of_pairs(query, index, distances)
+        return prepared.bias.bounds(logs, sign)
 
-    def _look_again(self, asked: Asked, needed: Tensor, k: int) -> Neighbours:
+    def _look_again(
+        self, prepared: PreparedQueries, needed: Tensor, k: int
+    ) -> Neighbours:
         """Compare all pixels that may be among the nearest, in float64."""
-        found = Neighbours.none(asked.exact, k)
+        nearest = Neighbours.none(prepared.exact, k)
         # Ascending indices: later pixels do not replace any at this cost.
         least = torch.zeros(len(needed), device=needed.device)
         if self.metric == 'cosine':
-            least[~asked.exact.any(1)] = 1
-        if asked.bias is not None:
+            least[~prepared.exact.any(1)] = 1
+        if prepared.bias is not None:
             least -= torch.inf
-        rows = self._rows(asked, _TEMPORARIES)
-        for start, block, scores in self.scores.blocks(asked, rows):
-            near = self._upper(asked, scores, start) >= needed
-            query, column = near.nonzero(as_tuple=True)
+        rows = self._rows(prepared, _TEMPORARIES)
+        for start, block, scores in self.scores.blocks(prepared, rows):
+            is_candidate = self._upper(prepared, scores, start) >= needed
+            query, column = is_candidate.nonzero(as_tuple=True)
             index = column + start
-            found = self._joined(found, asked, query, index, block, start)
-            needed[found.costs[:, -1] <= least] = torch.inf
-        return found
+            nearest = self._joined(
+                nearest, prepared, query, index, block, start
+            )
+            needed[nearest.costs[:, -1] <= least] = torch.inf
+        return nearest
 
     def _joined(
         self,
-        found: Neighbours,
-        asked: Asked,
+        neighbours: Neighbours,
+        prepared: PreparedQueries,
         query: Tensor,
         index: Tensor,
         block: Optional[Tensor] = None,
@@ -253,8 +267,8 @@ class ExactSearch:
             return self._stored.vectors(used.to(place)).to(used.device)
 
         far = costs = pair_distances(
-            asked.exact, query, index, vectors, self.metric
+            prepared.exact, query, index, vectors, self.metric
         )
-        if asked.bias is not None:
-            costs = -asked.bias.of_pairs(query, index, far)
-        return found.joined(query, Neighbours(far, index, costs))
+        if prepared.bias is not None:
+            costs = -prepared.bias.of_pairs(query, index, far)
+        return neighbours.joined(query, Neighbours(far, index, costs))

@@ -92,15 +92,16 @@ class FaissSearch:
     at equal distances the smaller index comes first. ``'Flat'`` finds what
     :class:`ExactSearch` does: queries of which float32 cannot tell the k
     nearest are left to that. Of other indices the recall is measured on pixels
-    held out from the bank, and logged; a warning below what was asked for, or
-    0.95. Cells and codes are learnt from at most 2**18 vectors. The index goes
-    to the GPUs where faiss has been built for them and its type exists there.
+    held out from the bank, and logged; where none is asked for, the log warns
+    below 0.95. Cells and codes are learnt from at most 2**18 vectors. The index
+    goes to the GPUs where faiss is built for them and has its type there.
 
     Args:
         bank (MemoryBank): Not empty; faiss keeps a copy. It may change: the
             index is then built again.
         factory (str): Such as ``'Flat'``, ``'HNSW32'``, ``'IVF256,Flat'`` or
             ``'IVF256,PQ32'``.
+        metric (str): ``'cosine'`` or ``'l2'``.
         nprobe (int, optional): Cells that an index with cells (IVF) visits.
         recall (float, optional): Share of the k nearest that an index with
             cells must find on held-out pixels; the least nprobe that does is
@@ -112,8 +113,7 @@ class FaissSearch:
     Raises:
         ImportError: Without faiss.
         ValueError: If faiss cannot build such an index of this bank, an option
-            is out of its range or not read by the index, or no nprobe reaches
-            a recall that is given.
+            is out of its range or not read, or no nprobe reaches the recall.
 
     Attributes:
         measured (Recall): None of an exhaustive index.
@@ -223,7 +223,7 @@ class FaissSearch:
         infinite distance for the rest.
 
         Raises:
-            ValueError: As of :class:`ExactSearch`, or if a bias is given.
+            ValueError: As :class:`ExactSearch` does, or if a bias is given.
         """
         if self._changes != self.bank.changes:
             self._build()
@@ -233,13 +233,13 @@ class FaissSearch:
                 "a prior in the search needs engine='exact'; faiss ranks by "
                 'vectors alone'
             )
-        asked = queries.detach().cpu()
-        found, sure = self._search(asked, k)
+        cpu_queries = queries.detach().cpu()
+        neighbours, sure = self._search(cpu_queries, k)
         if not sure.all():
-            rest = self._exact.search(asked[~sure], k)
-            for whole, values in zip(found, rest):
+            exact = self._exact.search(cpu_queries[~sure], k)
+            for whole, values in zip(neighbours, exact):
                 whole[~sure] = values
-        return Neighbours(*(field.to(queries.device) for field in found))
+        return Neighbours(*(field.to(queries.device) for field in neighbours))
 
     def _search(self, queries: Tensor, k: int) -> Tuple[Neighbours, Tensor]:
         """What faiss finds, in exact order; and which of it is sure."""
@@ -254,10 +254,10 @@ class FaissSearch:
         index, exact = where[query, column], prepared(queries, self.metric)
         vectors = self.bank.vectors
         far = pair_distances(exact, query, index, vectors, self.metric)
-        found = Neighbours.none(queries, k)
-        found = found.joined(query, Neighbours(far, index, far))
+        neighbours = Neighbours.none(queries, k)
+        neighbours = neighbours.joined(query, Neighbours(far, index, far))
         if self._exhaustive and count < len(self.bank):
-            last, farthest = scores[:, -1].double(), found.distances[:, -1]
+            last, farthest = scores[:, -1].double(), neighbours.distances[:, -1]
             error = product_error(queries.size(1)) + 2.0**-20
             if self.metric == 'cosine':
                 sure &= 1 - farthest > last + error
@@ -266,7 +266,7 @@ class FaissSearch:
                 # less than error (2 |q| + d)^2.
                 scaled = (farthest * self._exact.scores.scale).square()
                 sure &= scaled * (1 + 3 * error) < last - 8 * error * squared
-        return found, sure
+        return neighbours, sure
 
 
 @checked()

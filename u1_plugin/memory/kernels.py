@@ -1,4 +1,4 @@
-"""What a neighbour's distance weighs: METHOD's kernels, by name."""
+"""What a neighbour's distance weighs: kernels, by name."""
 
 from typing import Dict, Literal, NamedTuple, Optional, Union, cast
 
@@ -103,21 +103,22 @@ def kernel_of(
     if isinstance(kernel, Kernel) and not given:
         return kernel
     readers = {option: kind for kind, option in KERNELS.items()}
-    chosen: str = next((readers[option] for option in given), 'uniform')
+    kernel_name: str = next((readers[option] for option in given), 'uniform')
     if kernel is not None:
-        chosen = kernel.name if isinstance(kernel, Kernel) else kernel
-    read = KERNELS[chosen]
+        kernel_name = kernel.name if isinstance(kernel, Kernel) else kernel
+    read = KERNELS[kernel_name]
     for option, value in given.items():
         if option != read or isinstance(kernel, Kernel):
             raise ValueError(
                 f'{name}{option}={shown(value)} is not read by {name}kernel='
-                f'{chosen!r}; leave it out, or take kernel={readers[option]!r}'
+                f'{kernel_name!r}; leave it out, or take '
+                f'kernel={readers[option]!r}'
             )
     if read is None:
         return Kernel()
     if read not in given:
         raise ValueError(
-            f'{name}{read}=None, but {name}kernel={chosen!r} needs it, '
+            f'{name}{read}=None, but {name}kernel={kernel_name!r} needs it, '
             f'{_MEANING[read]}; give a number > 0'
         )
-    return Kernel(chosen, float(given[read]))
+    return Kernel(kernel_name, float(given[read]))

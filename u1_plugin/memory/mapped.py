@@ -51,14 +51,14 @@ class Mapped:
 
     @property
     def shape(self) -> Tuple[int, ...]:
-        """As a tensor's."""
+        """Shape, as a tensor has it."""
         if self._rows is None:
             return self._whole
         return (len(self._rows), *self._whole[1:])
 
     @property
     def nbytes(self) -> int:
-        """Of the numbers."""
+        """Size of the numbers in bytes."""
         return len(self) * self._row_bytes
 
     def __getitem__(self, index: Union[slice, Tensor]) -> Tensor:
@@ -68,10 +68,8 @@ class Mapped:
             if self._rows is None:
                 return torch.from_numpy(np.array(self._mapped(start, stop)))
             return self._gathered(self._rows[start:stop])
-        wanted = index.numpy()
-        return self._gathered(
-            wanted if self._rows is None else self._rows[wanted]
-        )
+        rows = index.numpy()
+        return self._gathered(rows if self._rows is None else self._rows[rows])
 
     def _mapped(self, start: int, stop: int) -> np.ndarray:
         shape = (max(0, stop - start), *self._whole[1:])
@@ -81,16 +79,16 @@ class Mapped:
         return np.memmap(self._stream, self._numpy, 'r', offset, shape)
 
     def _gathered(self, rows: np.ndarray) -> Tensor:
-        found = np.empty((len(rows), *self._whole[1:]), self._numpy)
+        gathered = np.empty((len(rows), *self._whole[1:]), self._numpy)
         for first in range(0, len(rows), _GATHERED):
             part = rows[first : first + _GATHERED]
             start, stop = int(part.min()), int(part.max()) + 1
             mapped = self._mapped(start, stop)
-            found[first : first + len(part)] = mapped[part - start]
-        return torch.from_numpy(found)
+            gathered[first : first + len(part)] = mapped[part - start]
+        return torch.from_numpy(gathered)
 
     def selected(self, rows: np.ndarray) -> 'Mapped':
-        """Of an index ``(n,)`` of its rows, int64."""
+        """The rows of an index ``(n,)``, int64, unread as these are."""
         if self._rows is not None:
             rows = self._rows[rows]
         return Mapped(self._stream, self.dtype, self._whole, self._offset, rows)

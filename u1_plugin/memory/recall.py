@@ -64,23 +64,25 @@ class HeldOut:
             images = bank.field('images')
             if (images != images[0]).any():
                 self._owners = images
-        self._own = self._owners[drawn]
+        self._query_owners = self._owners[drawn]
         _, which, sizes = self._owners.unique(
             return_inverse=True, return_counts=True
         )
         self.k, self._exact = k, exact
         self.vectors = bank.vectors(drawn)
         self.depth = min(k + int(sizes[which[drawn]].max()), count)
-        found = exact.search(self.vectors, self.depth)
-        kept = self._first(found.indices)
-        self._wanted = int(kept.sum())
-        self._limits = torch.where(kept, found.distances, -torch.inf).amax(1)
+        nearest = exact.search(self.vectors, self.depth)
+        kept = self._first(nearest.indices)
+        self._expected = int(kept.sum())
+        self._limits = torch.where(kept, nearest.distances, -torch.inf).amax(1)
 
     def _first(self, indices: Tensor) -> Tensor:
         """Which are the k first of others, ``(Q, depth)``, bool."""
-        others = self._owners[indices.clamp_min(0)] != self._own[:, None]
-        others &= indices >= 0
-        return others & (others.cumsum(1) <= self.k)
+        is_other = (
+            self._owners[indices.clamp_min(0)] != self._query_owners[:, None]
+        )
+        is_other &= indices >= 0
+        return is_other & (is_other.cumsum(1) <= self.k)
 
     def share(self, indices: Tensor) -> float:
         """Recall of an index that found these, best first, ``(Q, depth)``.
@@ -96,11 +98,11 @@ class HeldOut:
             self._exact.metric,
         )
         near = int((far <= self._limits[query]).sum())
-        return near / self._wanted if self._wanted else 1.0
+        return near / self._expected if self._expected else 1.0
 
 
 def least(
-    share_at: Callable[[int], float], most: int, wanted: float
+    share_at: Callable[[int], float], most: int, target: float
 ) -> Tuple[int, float]:
     """The least number in ``1..most`` at which a share is reached, and that.
 
@@ -110,14 +112,14 @@ def least(
     """
     below, number = 0, 1
     share = share_at(number)
-    while share < wanted and number < most:
+    while share < target and number < most:
         below, number = number, min(2 * number, most)
         share = share_at(number)
-    while share >= wanted and number - below > 1:
+    while share >= target and number - below > 1:
         middle = (below + number) // 2
-        found = share_at(middle)
-        if found >= wanted:
-            number, share = middle, found
+        middle_share = share_at(middle)
+        if middle_share >= target:
+            number, share = middle, middle_share
         else:
             below = middle
     return number, share

@@ -23,7 +23,7 @@ _UNIT = 2.0**-20  # lengths that differ from 1 by less need no division
 _FLAT = 8  # the centre is subtracted where it dwarfs the spread so many times
 
 
-class Asked(NamedTuple):
+class PreparedQueries(NamedTuple):
     """Queries in the form in which they are scored.
 
     With the exact distance d, a pixel's *closeness* is ``base - d`` under
@@ -123,7 +123,9 @@ class Scores:
             moved[part] = vectors[part].double() * factor - centre
         return moved
 
-    def asked(self, queries: Tensor, bias: Optional[Bias] = None) -> Asked:
+    def prepare(
+        self, queries: Tensor, bias: Optional[Bias] = None
+    ) -> PreparedQueries:
         """Queries ``(Q, C)``, finite."""
         exact = unit(queries) if self.cosine else queries.double()
         vectors = exact if self.cosine else exact * self.scale
@@ -151,14 +153,14 @@ class Scores:
                 slack += 1e-13  # unit vectors are rounded in float64
                 slack += 4 * _ROUNDOFF * bool(self._zeros.any())
         slack = torch.where(usable, slack, torch.inf)
-        return Asked(exact, vectors, base, slack, bias)
+        return PreparedQueries(exact, vectors, base, slack, bias)
 
     def _error(self, channels: int) -> float:
         """Of a score, in units of ``|q|^2 + |v|^2``."""
         return product_error(channels, self.dtype) / 2 + 6 * _ROUNDOFF
 
     def blocks(
-        self, asked: Asked, size: int
+        self, prepared: PreparedQueries, size: int
     ) -> Iterator[Tuple[int, Tensor, Tensor]]:
         """Scores of the whole bank, ``size`` pixels at a time.
 
@@ -168,35 +170,39 @@ class Scores:
             float32 take the place of these: memory that is fresh for each block
             costs a fifth of the time of the products.
         """
-        start, queries = 0, len(asked.vectors)
+        start, queries = 0, len(prepared.vectors)
         room = out = None
         if self.dtype == 'float32':
             most = min(size, len(self._numbers))
-            room = asked.vectors.new_empty(queries * most)
+            room = prepared.vectors.new_empty(queries * most)
         for block in self.bank.lent_blocks(size):
             rows = slice(start, start + len(block))
-            block = block.to(asked.vectors.device)
+            block = block.to(prepared.vectors.device)
             if room is not None:
                 out = room[: queries * len(block)].view(queries, len(block))
-            yield start, block, self._score(asked, block, rows, out)
+            yield start, block, self._score(prepared, block, rows, out)
             start = rows.stop
 
     def _score(
-        self, asked: Asked, block: Tensor, rows: slice, out: Optional[Tensor]
+        self,
+        prepared: PreparedQueries,
+        block: Tensor,
+        rows: slice,
+        out: Optional[Tensor],
     ) -> Tensor:
         device = block.device
         if self.plain and self.cosine:
-            scores = products(asked.vectors, block, self.dtype, out)
+            scores = products(prepared.vectors, block, self.dtype, out)
             if self._unit:  # a pass over the scores less
                 return scores
             return scores.div_(self._numbers[rows].to(device))
         moved = block if self.plain else self.moved(block, rows)
-        scores = products(asked.vectors, moved, self.dtype, out)
+        scores = products(prepared.vectors, moved, self.dtype, out)
         share = 1 - 2 * self._error(block.size(1))
         scores -= self._numbers[rows].to(device) * share
         if self._zeros is not None and bool(self._zeros[rows].any()):
             zero = self._zeros[rows].to(device)
-            scores[:, zero] = (asked.base[:, None] - 1).float()
+            scores[:, zero] = (prepared.base[:, None] - 1).float()
         return scores
 
     def span(self, index: Tensor, channels: int) -> Tensor:
@@ -206,9 +212,9 @@ class Scores:
         halves = self._numbers[index.cpu()].to(index.device).double()
         return 4 * self._error(channels) * halves
 
-    def distances(self, asked: Asked, closeness: Tensor) -> Tensor:
+    def distances(self, prepared: PreparedQueries, closeness: Tensor) -> Tensor:
         """Distances at some closeness ``(Q, n)``, float64."""
-        rest = (asked.base[:, None] - closeness).clamp_min(0)
+        rest = (prepared.base[:, None] - closeness).clamp_min(0)
         return rest if self.cosine else (2 * rest).sqrt() / self.scale
 
 
@@ -238,14 +244,14 @@ def products(
     long = dtype == 'float16' and vectors.size(1) > 2**15  # its sums overflow
     if dtype == 'float32' or long:
         return torch.mm(queries, vectors.T, out=out)
-    (first, own), (second, others) = (
+    (first, query_scales), (second, vector_scales) = (
         _narrow(part, getattr(torch, dtype)) for part in (queries, vectors)
     )
     if first.device.type == 'cuda':
         scores = torch.mm(first, second.T, out_dtype=torch.float32)
     else:
         scores = (first @ second.T).float()
-    return scores.mul_(own[:, None]).mul_(others)
+    return scores.mul_(query_scales[:, None]).mul_(vector_scales)
 
 
 def _narrow(vectors: Tensor, dtype: torch.dtype) -> Tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from ..options import Count, Index, checked
 from .kernels import Kernel
 from .pixels import Pixels
 from .sharding import Matches
-from .vote import Plane, Sites, log_prior, vote_shares
+from .vote import Plane, PlaneCoordinates, log_prior, vote_shares
 
 
 class Rule(NamedTuple):
@@ -35,7 +35,7 @@ class Rule(NamedTuple):
 
 @checked()
 def class_shares(
-    found: Matches,
+    matches: Matches,
     query: Pixels,
     num_classes: Count,
     num_images: Index,
@@ -45,7 +45,7 @@ def class_shares(
     """Shares of the classes in the votes for each image.
 
     Args:
-        found (Matches): Of :meth:`~.sharding.Memory.search`, ``(Q, n)``.
+        matches (Matches): Of :meth:`~.sharding.Memory.search`, ``(Q, n)``.
         query (Pixels): Whose they are, ``(Q,)``: their images, in
             ``0..num_images-1``, and where they lie.
         num_classes (int): K.
@@ -59,14 +59,22 @@ def class_shares(
     Raises:
         ValueError: If shapes, labels or options do not fit.
     """
-    near = Matches(*(field[:, :k] for field in found))
-    own = Sites(query.positions[:, None], query.hues[:, None])
+    near = Matches(*(field[:, :k] for field in matches))
+    query_coordinates = PlaneCoordinates(
+        query.positions[:, None], query.hues[:, None]
+    )
     return vote_shares(
         near.distances,
         near.labels,
         query.images,
         num_classes,
         num_images,
-        log_prior(own, near.sites, rule.plane, rule.kappa, rule.sigma),
+        log_prior(
+            query_coordinates,
+            near.coordinates,
+            rule.plane,
+            rule.kappa,
+            rule.sigma,
+        ),
         kernel=rule.kernel,
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..options import Count, check, fits, shown
 from .bank import MemoryBank
 from .kernels import Kernel, kernel_of
-from .vote import Plane, Sites, log_prior
+from .vote import Plane, PlaneCoordinates, log_prior
 
 Metric = Literal['cosine', 'l2']
 _Rows = Union[slice, Tensor]
@@ -33,7 +33,7 @@ class Neighbours(NamedTuple):
 
     @classmethod
     def none(cls, queries: Tensor, k: int) -> 'Neighbours':
-        """Of some queries, nothing yet."""
+        """Placeholders for k neighbours of each query, none found yet."""
         far = queries.new_full(
             (len(queries), k), torch.inf, dtype=torch.float64
         )
@@ -50,7 +50,8 @@ class Neighbours(NamedTuple):
         held = self.indices >= 0
         query = torch.cat([held.nonzero()[:, 0], query])
         fields = [
-            torch.cat([own[held], other]) for own, other in zip(self, others)
+            torch.cat([current[held], added])
+            for current, added in zip(self, others)
         ]
         # By query, then cost, then index.
         order = fields[1].argsort(stable=True)
@@ -74,8 +75,8 @@ class Bias(NamedTuple):
     falls with the distance: gaussian by a width, softmax by a temperature.
 
     Attributes:
-        query (Sites): ``(Q, 2)`` and ``(Q,)``.
-        memory (Sites): Of the whole bank, ``(N, 2)`` and ``(N,)``.
+        query (PlaneCoordinates): ``(Q, 2)`` and ``(Q,)``.
+        memory (PlaneCoordinates): Of the whole bank, ``(N, 2)`` and ``(N,)``.
         plane (str): See :func:`~.vote.prior`, as kappa and sigma.
         kappa (float): >= 0.
         sigma (float): > 0.
@@ -84,8 +85,8 @@ class Bias(NamedTuple):
             instead of a width; for cosine distances.
     """
 
-    query: Sites
-    memory: Sites
+    query: PlaneCoordinates
+    memory: PlaneCoordinates
     plane: Plane
     kappa: float
     sigma: float
@@ -94,13 +95,13 @@ class Bias(NamedTuple):
 
     @property
     def kernel(self) -> Kernel:
-        """Of the distance."""
+        """Kernel of the distance."""
         return kernel_of(None, self.width, self.temperature)
 
     def check(self, queries: int, pixels: int, metric: Metric) -> None:
-        """Raise ValueError if shapes, sites or options are wrong."""
-        check_sites(self.query, queries, "the bias' query")
-        check_sites(self.memory, pixels, "the bias' memory")
+        """Raise ValueError if shapes, coordinates or options are wrong."""
+        check_coordinates(self.query, queries, "the bias' query")
+        check_coordinates(self.memory, pixels, "the bias' memory")
         log_prior(self.query, self.query, self.plane, self.kappa, self.sigma)
         if self.kernel.name == 'uniform':
             raise ValueError(
@@ -111,7 +112,7 @@ class Bias(NamedTuple):
 
     def select(self, rows: _Rows) -> 'Bias':
         """Of some of the queries."""
-        return self._replace(query=_sites(self.query, rows))
+        return self._replace(query=_take(self.query, rows))
 
     def of_pairs(
         self, query: Tensor, index: Tensor, distances: Tensor
@@ -120,9 +121,15 @@ class Bias(NamedTuple):
 
         The indices of queries and pixels broadcast to the distances' shape.
         """
-        own = _sites(self.query, query, distances.device)
-        other = _sites(self.memory, index, distances.device)
-        place = log_prior(own, other, self.plane, self.kappa, self.sigma)
+        query_coordinates = _take(self.query, query, distances.device)
+        memory_coordinates = _take(self.memory, index, distances.device)
+        place = log_prior(
+            query_coordinates,
+            memory_coordinates,
+            self.plane,
+            self.kappa,
+            self.sigma,
+        )
         return place + self.kernel.log(distances)
 
     def bounds(self, log_votes: Tensor, sign: int) -> Tensor:
@@ -131,12 +138,14 @@ class Bias(NamedTuple):
         return log_votes * (1 - error) + error * self.kappa
 
 
-def _sites(
-    sites: Sites, index: _Rows, device: Optional[torch.device] = None
-) -> Sites:
+def _take(
+    coordinates: PlaneCoordinates,
+    index: _Rows,
+    device: Optional[torch.device] = None,
+) -> PlaneCoordinates:
     if isinstance(index, Tensor):
-        index = index.to(sites.hues.device)
-    return Sites(*(field[index].to(device) for field in sites))
+        index = index.to(coordinates.hues.device)
+    return PlaneCoordinates(*(field[index].to(device) for field in coordinates))
 
 
 class Search(Protocol):
@@ -161,15 +170,17 @@ def check_kernel(kernel: Kernel, metric: str, name: str = '') -> None:
         )
 
 
-def check_sites(sites: Sites, count: int, name: str) -> None:
+def check_coordinates(
+    coordinates: PlaneCoordinates, count: int, name: str
+) -> None:
     """Raise ValueError unless finite, ``(count, 2)`` and ``(count,)``."""
-    shapes = tuple(tuple(field.shape) for field in sites)
+    shapes = tuple(tuple(field.shape) for field in coordinates)
     if shapes != ((count, 2), (count,)):
         raise ValueError(
             f'{name}: positions and hues {shapes} must be '
             f'{((count, 2), (count,))}'
         )
-    if not all(field.isfinite().all() for field in sites):
+    if not all(field.isfinite().all() for field in coordinates):
         raise ValueError(f'{name}: positions or hues hold NaN or inf')
 
 
@@ -177,7 +188,10 @@ def check_vectors(queries: Tensor, channels: Optional[int]) -> None:
     """Raise ValueError unless queries are ``(Q, C)``, finite in float32."""
     if not isinstance(queries, Tensor) or not queries.is_floating_point():
         kind = getattr(queries, 'dtype', type(queries).__name__)
-        raise ValueError(f'queries of {kind} must be floating point')
+        raise ValueError(
+            f'queries of {kind} must be floating point; convert them with '
+            '.float()'
+        )
     if queries.ndim != 2 or queries.size(1) != channels:
         raise ValueError(
             f'queries {tuple(queries.shape)} must be (Q, {channels}), as the '

@@ -28,11 +28,11 @@ def greatest(scores: Tensor, k: int) -> Tuple[Tensor, Tensor]:
     queries, count = scores.shape
     if count // _GROUP < 4 * k:
         return scores.topk(k, dim=1)
-    groups, rest = _grouped(scores)
+    groups, remainder = _grouped(scores)
     chosen = groups.amax(1).topk(k, dim=1).indices
     within = torch.arange(_GROUP, device=scores.device) * groups.size(2)
     columns = (chosen[..., None] + within).flatten(1)
-    last = torch.arange(count - rest.size(1), count, device=scores.device)
+    last = torch.arange(count - remainder.size(1), count, device=scores.device)
     columns = torch.cat([columns, last.expand(queries, -1)], dim=1)
     values, position = scores.gather(1, columns).topk(k, dim=1)
     return values, columns.gather(1, position)
@@ -46,13 +46,13 @@ def above(scores: Tensor, least: Tensor) -> Tuple[Tensor, Tensor]:
         than m such scores is filled up with minus infinity, which is nobody's
         score: it must be less than ``least``.
     """
-    groups, rest = _grouped(scores)
+    groups, remainder = _grouped(scores)
     row, group = (groups.amax(1) > least).nonzero(as_tuple=True)
     pair, within = (groups[row, :, group] > least[row]).nonzero(as_tuple=True)
     row, column = row[pair], group[pair] + within * groups.size(2)
-    if rest.size(1):
-        more, at = (rest > least).nonzero(as_tuple=True)
-        column = torch.cat([column, at + scores.size(1) - rest.size(1)])
+    if remainder.size(1):
+        more, at = (remainder > least).nonzero(as_tuple=True)
+        column = torch.cat([column, at + scores.size(1) - remainder.size(1)])
         row, order = torch.cat([row, more]).sort(stable=True)
         column = column[order]
     sizes = row.bincount(minlength=len(scores))

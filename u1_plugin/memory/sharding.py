@@ -5,7 +5,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ..dist import all_gather, all_gather_object, get_rank, get_world_size
+from ..dist import (
+    all_gather,
+    all_gather_object,
+    all_gather_rows,
+    get_rank,
+    get_world_size,
+)
 from ..options import Count, Seed, checked
 from .bank import MemoryBank
 from .engines import build_search
@@ -14,10 +20,10 @@ from .search import (
     Metric,
     Neighbours,
     Search,
-    check_sites,
+    check_coordinates,
     check_vectors,
 )
-from .vote import Sites
+from .vote import PlaneCoordinates
 
 #: Whose a pixel is and where it lies: a field's value of none.
 _FIELDS: Dict[str, Tensor] = dict(
@@ -49,9 +55,9 @@ class Matches(NamedTuple):
     hues: Tensor
 
     @property
-    def sites(self) -> Sites:
+    def coordinates(self) -> PlaneCoordinates:
         """Where the neighbours lie."""
-        return Sites(self.positions, self.hues)
+        return PlaneCoordinates(self.positions, self.hues)
 
 
 class Queries(NamedTuple):
@@ -62,29 +68,9 @@ class Queries(NamedTuple):
     hues: Tensor
 
     @property
-    def sites(self) -> Sites:
+    def coordinates(self) -> PlaneCoordinates:
         """Where the queries lie."""
-        return Sites(self.positions, self.hues)
-
-
-def all_gather_rows(rows: Tensor) -> List[Tensor]:
-    """The rows of every rank, whose numbers of rows may differ.
-
-    Args:
-        rows (Tensor): ``(n, ...)``; the rest of the shape is every rank's.
-
-    Returns:
-        List[Tensor]: One a rank.
-    """
-    if get_world_size() == 1:
-        return [rows]
-    counts = all_gather(torch.tensor([len(rows)], device=rows.device))
-    most = int(max(counts))
-    padded = rows.new_zeros(most, *rows.shape[1:])
-    padded[: len(rows)] = rows
-    return [
-        part[: int(count)] for part, count in zip(all_gather(padded), counts)
-    ]
+        return PlaneCoordinates(self.positions, self.hues)
 
 
 class Memory:
@@ -140,7 +126,7 @@ class Memory:
         self.size = sum(counts)
         if not self.size:
             raise ValueError('the bank is empty; fill it before searching')
-        if len({own for own in channels if own}) > 1:
+        if len({number for number in channels if number}) > 1:
             raise ValueError(
                 f'the ranks hold vectors of {channels} channels; fill the '
                 'parts of one memory with one layer'
@@ -201,8 +187,8 @@ class Memory:
             positions = torch.cat(all_gather_rows(positions))
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.size, generator=generator)
-        own = order[self.start : self.start + len(self.bank)]
-        self._held['positions'] = positions[own]
+        indices = order[self.start : self.start + len(self.bank)]
+        self._held['positions'] = positions[indices]
 
     def _follow(self) -> None:
         """Build anew if a bank has changed, on all ranks if on one."""
@@ -222,7 +208,7 @@ class Memory:
             queries (Queries): Of this rank; finite.
             k (int): >= 1. Of a smaller memory, every pixel is a match.
             bias (Bias, optional): Ranks by votes instead of distances. Its
-                sites are replaced by those of queries and memory.
+                coordinates are replaced by those of queries and memory.
 
         Raises:
             ValueError: If queries or bias do not fit, on every rank alike; or
@@ -232,16 +218,16 @@ class Memory:
         k = min(int(k), self.size)
         if not self.sharded:
             return self._search_part(queries, k, bias)[0]
-        asked = [all_gather_rows(part) for part in queries]
-        counts = [len(part) for part in asked[0]]
-        everyones = Queries(*(torch.cat(part) for part in asked))
-        found, costs = self._search_part(everyones, k, bias)
+        gathered = [all_gather_rows(part) for part in queries]
+        counts = [len(part) for part in gathered[0]]
+        all_queries = Queries(*(torch.cat(part) for part in gathered))
+        matches, costs = self._search_part(all_queries, k, bias)
         first = sum(counts[: get_rank()])
-        own = slice(first, first + len(queries.vectors))
+        rows = slice(first, first + len(queries.vectors))
         return _merge(
             [
-                torch.stack(all_gather(field.contiguous()))[:, own]
-                for field in (*found, costs)
+                torch.stack(all_gather(field.contiguous()))[:, rows]
+                for field in (*matches, costs)
             ],
             k,
         )
@@ -251,15 +237,19 @@ class Memory:
     ) -> Tuple[Matches, Tensor]:
         """Of this rank's part, filled up to k; and their costs."""
         check_vectors(queries.vectors, self.channels)
-        check_sites(queries.sites, len(queries.vectors), 'the queries')
-        own = min(k, len(self.bank))
+        check_coordinates(
+            queries.coordinates, len(queries.vectors), 'the queries'
+        )
+        count = min(k, len(self.bank))
         distances, index, costs = Neighbours.none(queries.vectors, k)
         if self._search is not None:
             if bias is not None:
-                memory = Sites(self._whole('positions'), self._whole('hues'))
-                bias = bias._replace(query=queries.sites, memory=memory)
-            found = self._search.search(queries.vectors, own, bias)
-            distances[:, :own], index[:, :own], costs[:, :own] = found
+                memory = PlaneCoordinates(
+                    self._whole('positions'), self._whole('hues')
+                )
+                bias = bias._replace(query=queries.coordinates, memory=memory)
+            nearest = self._search.search(queries.vectors, count, bias)
+            distances[:, :count], index[:, :count], costs[:, :count] = nearest
         fields = [self._of(name, index) for name in _FIELDS]
         where = torch.where(index < 0, index, index + self.start)
         return Matches(distances, where, *fields), costs

@@ -86,9 +86,9 @@ def check_pixels(pixels: Pixels, channels: Optional[int]) -> None:
             f'the vectors have {whole[1]} channels, the bank has {channels}; '
             'fill a new bank for another layer'
         )
-    for name, (stored, rest) in stored_fields('float32').items():
+    for name, (stored, row_shape) in stored_fields('float32').items():
         value = getattr(pixels, name)
-        shape = whole if rest is None else (whole[0], *rest)
+        shape = whole if row_shape is None else (whole[0], *row_shape)
         if tuple(value.shape) != shape:
             raise ValueError(
                 f'{name} {tuple(value.shape)} must be {shape}, as the vectors '
@@ -97,8 +97,8 @@ def check_pixels(pixels: Pixels, channels: Optional[int]) -> None:
         kind, real = value.dtype, stored.is_floating_point
         odd = kind == torch.bool or kind.is_complex
         if odd or kind.is_floating_point != real:
-            wanted = 'floating point' if real else 'integers'
-            raise ValueError(f'{name} of dtype {kind} must be {wanted}')
+            expected = 'floating point' if real else 'integers'
+            raise ValueError(f'{name} of dtype {kind} must be {expected}')
 
 
 def _encoded(vectors: Tensor, dtype: str) -> Dict[str, Tensor]:

@@ -1,4 +1,7 @@
-"""From neighbours to class scores: METHOD's vote and its controls."""
+"""From neighbours to class scores: the vote and its controls.
+
+The formula stands in ``docs/memory_bank.md``.
+"""
 
 from typing import Literal, NamedTuple, Optional, Union, get_args
 
@@ -15,7 +18,7 @@ Plane = Literal['image', 'feature', 'both', 'position', 'radius', 'shuffled']
 PRIORS = get_args(Plane)
 
 
-class Sites(NamedTuple):
+class PlaneCoordinates(NamedTuple):
     """Where pixels lie in the two planes.
 
     Attributes:
@@ -45,8 +48,8 @@ def _direction(positions: Tensor) -> Tensor:
 
 @checked()
 def prior(
-    query: Sites,
-    memory: Sites,
+    query: PlaneCoordinates,
+    memory: PlaneCoordinates,
     plane: Plane,
     kappa: NonNegative,
     sigma: Positive = 0.5,
@@ -59,8 +62,9 @@ def prior(
     for a bank whose positions have been shuffled once.
 
     Args:
-        query (Sites): ``(Q, 1, 2)`` and ``(Q, 1)``.
-        memory (Sites): Of the neighbours, ``(Q, k, 2)`` and ``(Q, k)``.
+        query (PlaneCoordinates): ``(Q, 1, 2)`` and ``(Q, 1)``.
+        memory (PlaneCoordinates): Of the neighbours, ``(Q, k, 2)`` and
+            ``(Q, k)``.
         plane (str): One of :data:`PRIORS`.
         kappa (float): >= 0; 0 makes every weight 1.
         sigma (float): > 0, in half diagonals of the map, for the controls.
@@ -77,33 +81,35 @@ def prior(
 
 @checked()
 def log_prior(
-    query: Sites,
-    memory: Sites,
+    query: PlaneCoordinates,
+    memory: PlaneCoordinates,
     plane: Plane,
     kappa: NonNegative,
     sigma: Positive = 0.5,
 ) -> Tensor:
-    """Log of :func:`prior`, <= 0; the sites' shapes may broadcast."""
-    _check_sites(query, memory)
+    """Log of :func:`prior`, <= 0; the coordinates' shapes may broadcast."""
+    _check_coordinates(query, memory)
     first, second = query.positions, memory.positions
     if plane in ('position', 'radius'):
         if plane == 'position':
-            apart = _radius(first.double() - second.double())
+            difference = _radius(first.double() - second.double())
         else:
-            apart = _radius(first) - _radius(second)
-        return -(apart / sigma).square() / 2
+            difference = _radius(first) - _radius(second)
+        return -(difference / sigma).square() / 2
     # cos - 1, as squares, so that it is 0 for equal angles
     exponent = torch.zeros((), dtype=torch.float64)
     if plane in ('image', 'both', 'shuffled'):
         x, y = (_direction(first) - _direction(second)).unbind(-1)
         exponent = exponent - (x * x + y * y) / 2
     if plane in ('feature', 'both'):
-        apart = query.hues.double() - memory.hues.double()
-        exponent = exponent - 2 * torch.sin(apart / 2).square()
+        difference = query.hues.double() - memory.hues.double()
+        exponent = exponent - 2 * torch.sin(difference / 2).square()
     return kappa * exponent
 
 
-def _check_sites(query: Sites, memory: Sites) -> None:
+def _check_coordinates(
+    query: PlaneCoordinates, memory: PlaneCoordinates
+) -> None:
     shapes = [tuple(field.shape) for field in (*query, *memory)]
     fits = shapes[0] == (*shapes[1], 2) and shapes[2] == (*shapes[3], 2)
     pairs = zip(reversed(shapes[1]), reversed(shapes[3]))
@@ -161,7 +167,9 @@ def vote(
     votes = (chosen.log(distances) + chosen.log_greatest).exp()
     if weights is not None:
         if weights.isinf().any():
-            raise ValueError('weights must be finite')
+            raise ValueError(
+                'weights hold an infinite number; take those of prior()'
+            )
         votes = votes * weights
     scores = _summed(votes, distances, labels, images, num_classes, num_images)
     scores = scores.to(distances.device, distances.dtype)
@@ -201,7 +209,7 @@ def vote_shares(
         Where there are no neighbours, all classes are equal.
 
     Raises:
-        ValueError: As of :func:`vote`.
+        ValueError: As :func:`vote` does.
     """
     weights = None if log_weights is None else -log_weights
     name = 'minus log_weights'
@@ -275,5 +283,6 @@ def _check_below(values: Tensor, end: int, name: str, option: str) -> None:
     wrong = values[(values < 0) | (values >= end)]
     if len(wrong):
         raise ValueError(
-            f'{name} holds {int(wrong[0])}, which does not fit {option}={end}'
+            f'{name} holds {int(wrong[0])}, which does not fit {option}={end}; '
+            f'set {option} to more, or hand over fitting {name}'
         )

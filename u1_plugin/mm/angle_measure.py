@@ -39,7 +39,7 @@ class AngleOptions(NamedTuple):
 
     def cover(self, other: 'AngleOptions') -> bool:
         """Whether what the other asks for is measured with these."""
-        own, wanted = (
+        measured, requested = (
             options._replace(
                 layers=[options.layers]
                 if isinstance(options.layers, str)
@@ -48,7 +48,7 @@ class AngleOptions(NamedTuple):
             )
             for options in (self, other)
         )
-        return own == wanted and set(PLANES[other.plane]) <= set(
+        return measured == requested and set(PLANES[other.plane]) <= set(
             PLANES[self.plane]
         )
 
@@ -74,13 +74,13 @@ class AngleStats(NamedTuple):
 
     def values(self) -> Dict[str, float]:
         """What hook and metric log; NaN where no image has an angle."""
-        summary, found = self.summary, self.dependence
-        if found is None:
+        summary, dependence = self.summary, self.dependence
+        if dependence is None:
             return dict.fromkeys(ANGLE_VALUES, math.nan)
         values = (
-            found.information_share.value,
-            found.information_share.pvalue,
-            found.between_share.value,
+            dependence.information_share.value,
+            dependence.information_share.pvalue,
+            dependence.between_share.value,
             summary.resultant_length,
             summary.shared_length,
         )
@@ -93,9 +93,9 @@ ANGLE_VALUES = (
 )
 
 
-def collapse_values(found: Collapse) -> Dict[str, float]:
+def collapse_values(collapse: Collapse) -> Dict[str, float]:
     """What hook and metric log of a layer's features."""
-    return dict(zip(('nc1', 'cdnv', 'class_separation'), found[1:]))
+    return dict(zip(('nc1', 'cdnv', 'class_separation'), collapse[1:]))
 
 
 class AngleMeasure:
@@ -160,10 +160,10 @@ class AngleMeasure:
             )
         kept = slice(len(labels))
         for source, moments in self.probe.moments().items():
-            self._check(len(moments), count)
+            self.probe.check_count(len(moments), count)
             self._angles[source].update(moments[kept], labels)
         for layer, activation in self.probe.maps().items():
-            self._check(len(activation), count)
+            self.probe.check_count(len(activation), count)
             if layer in self._features:
                 features = pooled_vector(activation[kept])
                 finite = features.isfinite().all(1)
@@ -171,19 +171,12 @@ class AngleMeasure:
                     features[finite], labels[finite.cpu()]
                 )
 
-    def _check(self, maps: int, count: int) -> None:
-        if maps != count:
-            raise ValueError(
-                f'{self.probe.field}.layers={self.probe.layers} gave {maps} '
-                f'maps for {count} images; choose layers with one map an image'
-            )
-
     def totals(self) -> Dict[Source, AngleAccumulator]:
         """The sums of all ranks together, each of which must call this."""
         if self._totals is None:
             self._totals = {k: s.reduce() for k, s in self._angles.items()}
-            found = {k: s.reduce() for k, s in self._features.items()}
-            self._collapse = {k: _collapse_of(s) for k, s in found.items()}
+            features = {k: s.reduce() for k, s in self._features.items()}
+            self._collapse = {k: _collapse_of(s) for k, s in features.items()}
         return self._totals
 
     def stats(self) -> Dict[Source, AngleStats]:
@@ -202,12 +195,12 @@ class AngleMeasure:
 
     def _stats_of(self, total: AngleAccumulator) -> AngleStats:
         summary = total.summary()
-        found = None
+        dependence = None
         if summary.n:
-            found = class_dependence(
+            dependence = class_dependence(
                 summary.table, self.options.permutations, _RESAMPLES
             )
-        return AngleStats(summary, found)
+        return AngleStats(summary, dependence)
 
 
 def _collapse_of(total: CollapseAccumulator) -> Collapse:

@@ -163,7 +163,7 @@ def _announce_components() -> None:
 
 
 def setup() -> None:
-    """All of it, once."""
+    """Prepare MMEngine and MMPretrain; called once, on import."""
     if not reads_history():
         _admit_history()
     _announce_configs()

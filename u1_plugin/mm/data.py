@@ -39,9 +39,9 @@ def _inside(dataset: Any) -> List[Any]:
     if isinstance(dataset, (list, tuple)):
         return list(dataset)
     get = dataset.get if isinstance(dataset, Mapping) else vars(dataset).get
-    many = get('datasets')
-    if isinstance(many, (list, tuple)):
-        return list(many)
+    datasets = get('datasets')
+    if isinstance(datasets, (list, tuple)):
+        return list(datasets)
     one = get('dataset')  # a text there names a data set, and wraps none
     return [] if one is None or isinstance(one, str) else [one]
 
@@ -80,14 +80,14 @@ def pipeline_of(loader: Any, field: str) -> Optional[List[Any]]:
     """
     built = isinstance(loader, DataLoader)
     dataset = loader.dataset if built else loader['dataset']
-    found = [own_pipeline(leaf) for leaf in leaves(dataset)]
-    if any(described(other) != described(found[0]) for other in found):
+    pipelines = [own_pipeline(leaf) for leaf in leaves(dataset)]
+    if any(described(other) != described(pipelines[0]) for other in pipelines):
         raise ValueError(
-            f'{field}.dataset: its {len(found)} data sets have different '
+            f'{field}.dataset: its {len(pipelines)} data sets have different '
             'pipelines, so that there is no one way to prepare an image; give '
             'them the same'
         )
-    return found[0] if found else None
+    return pipelines[0] if pipelines else None
 
 
 def test_pipeline(config: Mapping) -> Optional[List[Any]]:
@@ -174,8 +174,8 @@ def with_pipeline(dataset: Any, pipeline: Optional[Sequence[Any]]) -> Any:
                 f'dataset={type(leaf).__name__} is built already, so that its '
                 'pipeline cannot be replaced; give its config'
             )
-        own = leaf.get('pipeline')
-        if own is None:
+        leaf_pipeline = leaf.get('pipeline')
+        if leaf_pipeline is None:
             continue
         if pipeline is None:
             raise ValueError(
@@ -184,10 +184,13 @@ def with_pipeline(dataset: Any, pipeline: Optional[Sequence[Any]]) -> Any:
                 'test_dataloader.dataset a pipeline'
             )
         steps, count = list(copy.deepcopy(pipeline)), _loading(pipeline)
-        if not _loading(own):
+        if not _loading(leaf_pipeline):
             steps = steps[count:]
         elif not count:
-            steps = [*copy.deepcopy(own[: _loading(own)]), *steps]
+            steps = [
+                *copy.deepcopy(leaf_pipeline[: _loading(leaf_pipeline)]),
+                *steps,
+            ]
         leaf['pipeline'] = steps  # type: ignore[index]
     return copied
 

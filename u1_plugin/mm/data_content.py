@@ -4,7 +4,6 @@ import hashlib
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 import numpy as np
-import torch
 from mmengine import fileio
 from torch import Tensor
 
@@ -67,21 +66,6 @@ def gt_labels(dataset: Any, field: str = 'dataset') -> np.ndarray:
     if labels.shape != (len(dataset),) or not whole:
         raise problem
     return labels.astype(np.int64)
-
-
-def one_label_each(data_samples: Sequence[Any]) -> Tensor:
-    """The labels of a batch, ``(B,)``.
-
-    Raises:
-        ValueError: If a sample has no label, or several.
-    """
-    labels = [sample.get('gt_label') for sample in data_samples]
-    if any(label is None or label.numel() != 1 for label in labels):
-        raise ValueError(
-            'data_samples.gt_label: an image has no label or several, and a '
-            'memory votes with one each; give a single-label data set'
-        )
-    return torch.cat(labels)
 
 
 def image_name(dataset: Any, number: int) -> str:
@@ -159,7 +143,9 @@ def content_digests(dataset: Any, numbers: Sequence[int]) -> Dict[str, str]:
     images, labels = (hashlib.blake2b(digest_size=16) for _ in range(2))
     for number in numbers:
         info = _info(dataset, int(number))
-        known = {key: info.pop(key) for key in list(info) if key[:3] == 'gt_'}
+        annotations = {
+            key: info.pop(key) for key in list(info) if key[:3] == 'gt_'
+        }
         _update(images, _with_content(info, backend))
-        _update(labels, known)
+        _update(labels, annotations)
     return dict(images=images.hexdigest(), labels=labels.hexdigest())

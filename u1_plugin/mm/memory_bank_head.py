@@ -85,7 +85,7 @@ class MemoryBankHead(ClsHead):
     """
 
     @with_protocol
-    @checked('head')
+    @checked('model.head')
     def __init__(
         self,
         num_classes: Count,
@@ -113,7 +113,7 @@ class MemoryBankHead(ClsHead):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.kernel = kernel_of(kernel, width, temperature, 'head.')
+        self.kernel = kernel_of(kernel, width, temperature, 'model.head.')
         self.engine = check_vote(
             engine, self.kernel, metric, prior_in, in_channels
         )
@@ -175,8 +175,8 @@ class MemoryBankHead(ClsHead):
         """End the filling: reduce the bank to the config's coreset, if any."""
         if self.coreset is not None:
             how = dict(sharded=self._sharded, sample=self.coreset_sample)
-            chosen = coreset(self.bank, self.coreset, seed=self.seed, **how)
-            self.bank.keep(chosen)
+            indices = coreset(self.bank, self.coreset, seed=self.seed, **how)
+            self.bank.keep(indices)
         self.bank.finish()
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
@@ -225,12 +225,13 @@ class MemoryBankHead(ClsHead):
         if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             raise ValueError(
                 f'labels {int(labels.min())}..{int(labels.max())} do not fit '
-                f'head.num_classes={self.num_classes}'
+                f'model.head.num_classes={self.num_classes}; set it to the '
+                'number of classes of the data set'
             )
         if not len(self.bank) and not self.bank.identity:
             if self.bank.filling:
-                own = dict(head_identity(self), dtype=self.bank.dtype)
-                self.bank.identity.update(own)
+                identity = dict(head_identity(self), dtype=self.bank.dtype)
+                self.bank.identity.update(identity)
             else:
                 self.set_bank(MemoryBank(self.dtype, head_identity(self)))
         check_finite(last_map(feats), together=False)
@@ -240,7 +241,7 @@ class MemoryBankHead(ClsHead):
         """The bank, ready to be searched as the options say now."""
         if not (self._sharded or len(self.bank)):
             raise ValueError(
-                'head.bank is empty; fill it first, by custom_hooks='
+                'model.head.bank is empty; fill it first, by custom_hooks='
                 "[dict(type='MemoryBankHook')]"
             )
         check_options(self, self.bank)
@@ -275,14 +276,17 @@ class MemoryBankHead(ClsHead):
         check_finite(last, self._sharded)
         images, bias = torch.arange(len(last)), None
         query = self._pixels(feats, images, images, None)
-        asked = Queries(query.vectors, query.positions, query.hues)
+        queries = Queries(query.vectors, query.positions, query.hues)
         if self.prior_in == 'search':
-            places = asked.sites, asked.sites  # the memory puts in its own
+            # The memory puts in its own.
+            places = queries.coordinates, queries.coordinates
             options = (self.plane, self.kappa, self.sigma)
             bias = Bias(*places, *options, **self.kernel.options)
-        found = self._current_memory().search(asked, self.k, bias)
+        neighbours = self._current_memory().search(queries, self.k, bias)
         count = len(images)
-        shares = class_shares(found, query, self.num_classes, count, self.rule)
+        shares = class_shares(
+            neighbours, query, self.num_classes, count, self.rule
+        )
         shares = shares.float()
         return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 

@@ -11,7 +11,7 @@ from ..networks import structure_digest, weights_digest
 
 #: Without these a head's queries cannot be compared with a bank; its other
 #: options (dtype, keep, coreset) only say how much the bank holds.
-_ASKED = ('in_channels', 'num_classes', 'mode', 'orthant', 'feature_plane')
+_COMPARED = ('in_channels', 'num_classes', 'mode', 'orthant', 'feature_plane')
 
 
 def digest(text: str) -> str:
@@ -60,12 +60,13 @@ def check_options(
     What the bank does not know of its maker is not compared, nor is what is
     set ``aside``, names of pieces.
     """
-    own, its = head_identity(head), bank.identity
-    for name in differing(own, its):
-        if name in _ASKED and name in its and name not in aside:
+    options, its = head_identity(head), bank.identity
+    for name in differing(options, its):
+        if name in _COMPARED and name in its and name not in aside:
             raise ValueError(
-                f'head.{name}={own[name]} is not that of the head that filled '
-                f'the bank, {its[name]}; set it to that, or fill the bank again'
+                f'model.head.{name}={options[name]} is not that of the head '
+                f'that filled the bank, {its[name]}; set it to that, or fill '
+                'the bank again'
             )
 
 
@@ -76,7 +77,7 @@ def check_bank(head: Any, bank: MemoryBank, aside: Sequence[str] = ()) -> None:
     """
     if bank.channels not in (None, head.in_channels):
         raise ValueError(
-            f'the bank has {bank.channels} channels, head.in_channels='
+            f'the bank has {bank.channels} channels, model.head.in_channels='
             f'{head.in_channels}; fill a bank with this backbone'
         )
     bank.check_labels(head.num_classes, 'head.bank')

@@ -55,12 +55,12 @@ def feature_plane_of(config: dict, channels: int, plane: str) -> nn.Module:
     if channels < 3 and plane not in ('feature', 'both'):
         return GreyPlane()
     built = build(
-        'head.feature_plane', config, FeaturePlane, in_channels=channels
+        'model.head.feature_plane', config, FeaturePlane, in_channels=channels
     )
     windings = getattr(built, 'windings', (1,))
     if len(windings) != 1:
         raise ValueError(
-            f'head.feature_plane.windings={windings} must be one number: a '
-            'pixel of the memory has one hue'
+            f'model.head.feature_plane.windings={windings} must be one number: '
+            'a pixel of the memory has one hue'
         )
     return built

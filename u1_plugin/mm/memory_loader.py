@@ -145,12 +145,12 @@ def _of_training(config: Mapping) -> ConfigDict:
 
 def named_failures(loader: Any) -> Iterator[dict]:
     """The batches; an image that cannot be read is named."""
-    batches, seen = iter(loader), 0
+    batches, yielded = iter(loader), 0
     while True:
         try:
             batch = next(batches, None)
         except Exception as error:
-            for index in loader.sampler.numbers[seen:]:
+            for index in loader.sampler.numbers[yielded:]:
                 try:
                     loader.dataset[index]
                 except Exception:
@@ -163,4 +163,4 @@ def named_failures(loader: Any) -> Iterator[dict]:
         if batch is None:
             return
         yield batch
-        seen += len(batch['data_samples'])
+        yielded += len(batch['data_samples'])

@@ -42,17 +42,19 @@ def with_protocol(function: Callable) -> Callable:
         given = {**dict(zip(names, args)), **kwargs}
         name = given.get('protocol')
         preset = PROTOCOLS.get(name, {}) if isinstance(name, str) else {}
-        others = {
+        conflicts = {
             key: given[key]
             for key, value in preset.items()
             if key in given and not _same(given[key], value)
         }
-        if others:
-            words = ', '.join(f'head.{k}={shown(v)}' for k, v in others.items())
-            own = ', '.join(f'{key}={preset[key]!r}' for key in others)
+        if conflicts:
+            words = ', '.join(
+                f'model.head.{k}={shown(v)}' for k, v in conflicts.items()
+            )
+            values = ', '.join(f'{key}={preset[key]!r}' for key in conflicts)
             raise ValueError(
-                f'{words}: head.protocol={name!r} has {own}; take that, or '
-                'leave the protocol out'
+                f'{words}: model.head.protocol={name!r} has {values}; take '
+                'that, or leave the protocol out'
             )
         missing = {k: v for k, v in preset.items() if k not in given}
         return function(self, *args, **kwargs, **missing)
@@ -74,19 +76,19 @@ def check_stored(
     """Raise ValueError if a head's mode, keep and coreset do not fit."""
     if mode == 'pooled' and keep is not None:
         raise ValueError(
-            f"head.keep={keep} chooses among an image's pixels, but head.mode="
-            "'pooled' stores one vector an image; leave keep out, or set "
-            "mode='pixel'"
+            f"model.head.keep={keep} chooses among an image's pixels, but "
+            "model.head.mode='pooled' stores one vector an image; leave keep "
+            "out, or set mode='pixel'"
         )
     if sample is None:
         return
     if share is None:
         raise ValueError(
-            f'head.coreset_sample={sample} is the share among which a coreset '
-            'is chosen, and head.coreset=None chooses none; set head.coreset, '
-            'or leave it out'
+            f'model.head.coreset_sample={sample} is the share among which a '
+            'coreset is chosen, and model.head.coreset=None chooses none; set '
+            'model.head.coreset, or leave it out'
         )
-    check_sample(sample, share, 'head.coreset_')
+    check_sample(sample, share, 'model.head.coreset_')
 
 
 def check_vote(
@@ -103,15 +105,16 @@ def check_vote(
         ValueError: If an option is wrong or does not fit another; the message
             names it.
     """
-    check_kernel(kernel, metric, 'head.')
+    check_kernel(kernel, metric, 'model.head.')
     parsed = check_engine(engine, metric, channels, 'model.head.engine')
     exact = isinstance(parsed, ExactEngine)
     if prior_in == 'search' and (not exact or kernel.name == 'uniform'):
         width, temperature = map(kernel.options.get, ('width', 'temperature'))
         raise ValueError(
-            f"head.prior_in='search' needs engine='exact' (is {shown(engine)}) "
-            f'and a width (is {width}) or a temperature (is {temperature}), by '
-            'which distance and place are weighed against each other'
+            f"model.head.prior_in='search' needs engine='exact' (is "
+            f'{shown(engine)}) and a width (is {width}) or a temperature (is '
+            f'{temperature}), by which distance and place are weighed against '
+            'each other'
         )
     return parsed
 

@@ -52,10 +52,10 @@ class _Dtype:
 def _numbers(dtype: Any, data: Any) -> np.ndarray:
     """Bytes as a flat array of numbers."""
     # torch's functions for tensors set attributes of whatever they get.
-    own = dtype.dtype if type(dtype) is _Dtype else None
-    if not isinstance(own, np.dtype) or type(data) is not bytes:
+    numpy_dtype = dtype.dtype if type(dtype) is _Dtype else None
+    if not isinstance(numpy_dtype, np.dtype) or type(data) is not bytes:
         raise _refusal('numbers of', (type(dtype), type(data)))
-    flat = np.frombuffer(data, own).copy()
+    flat = np.frombuffer(data, numpy_dtype).copy()
     # Other bytes make a mask that selects more than it counts.
     if flat.dtype.kind == 'b' and (flat.view(np.uint8) > 1).any():
         raise _refusal('booleans of the bytes', data)
@@ -111,9 +111,9 @@ class _Buffer:
         ):
             raise _refusal('a log history of', self.state)
         log, count = arrays
-        found = HistoryBuffer(max_length=length)
-        found._log_history, found._count_history = log, count
-        return found
+        history = HistoryBuffer(max_length=length)
+        history._log_history, history._count_history = log, count
+        return history
 
 
 class _Scheduler:
@@ -141,10 +141,10 @@ def _method(owner: Any, name: Any) -> Callable:
     The real one would let a checkpoint reach any object of the process, so
     this one serves :data:`_METHODS` alone.
     """
-    for stand_in, own, names in _METHODS:
+    for stand_in, original, names in _METHODS:
         # Not by hash: that of a deep tuple overflows the stack.
         if owner is stand_in and type(name) is str and name in names:
-            return getattr(own, name)
+            return getattr(original, name)
     raise _refusal('an attribute of', (owner, name))
 
 
@@ -179,8 +179,8 @@ def _refusal(what: str, value: Any) -> UnpicklingError:
 #: What a checkpoint of MMEngine holds beside tensors, by its name there.
 ADMITTED = (
     *(
-        (stand_in, f'{own.__module__}.{own.__qualname__}')
-        for stand_in, own, _ in _METHODS
+        (stand_in, f'{original.__module__}.{original.__qualname__}')
+        for stand_in, original, _ in _METHODS
     ),
     # numpy 2 renamed numpy.core; checkpoints of both kinds are about.
     *(
@@ -198,50 +198,50 @@ ADMITTED = (
 )
 
 
-def real(value: Any, seen: Optional[Dict[int, Any]] = None) -> Any:
+def real(value: Any, memo: Optional[Dict[int, Any]] = None) -> Any:
     """A checkpoint with the real things in the place of their stand-ins.
 
     Args:
         value (Any): Of a checkpoint; dicts and lists are changed in place.
-        seen (Dict[int, Any], optional): What became of the objects met so far,
+        memo (Dict[int, Any], optional): What became of the objects met so far,
             by id: each is met once, however often and in itself it is stored.
 
     Raises:
         UnpicklingError: If it holds what no checkpoint of MMEngine needs.
     """
-    seen = {} if seen is None else seen
-    if id(value) in seen:
-        return seen[id(value)]
-    found = seen[id(value)] = value
+    memo = {} if memo is None else memo
+    if id(value) in memo:
+        return memo[id(value)]
+    result = memo[id(value)] = value
     if isinstance(value, _Array):
         if type(value.array) is not np.ndarray:
             raise _refusal('an array of content', value.array)
-        found = value.array
+        result = value.array
     elif isinstance(value, _Dtype):
         if not isinstance(value.dtype, np.dtype):
             raise _refusal('a dtype of name', value.dtype)
-        found = value.dtype
+        result = value.dtype
     elif isinstance(value, _Buffer):
-        found = value.buffer()
+        result = value.buffer()
     elif any(value is ours for ours, _ in ADMITTED):
         raise _refusal('the value', value)
     elif isinstance(value, dict):
         for key in value:
-            _check_hashed(key, seen)
-            value[key] = real(value[key], seen)
+            _check_hashed(key, memo)
+            value[key] = real(value[key], memo)
     elif isinstance(value, list):
-        value[:] = [real(part, seen) for part in value]
+        value[:] = [real(part, memo) for part in value]
     elif isinstance(value, set):
         for part in value:
-            _check_hashed(part, seen)
+            _check_hashed(part, memo)
     elif type(value) is tuple:
-        parts = tuple(real(part, seen) for part in value)
+        parts = tuple(real(part, memo) for part in value)
         if any(new is not old for new, old in zip(parts, value)):
-            found = parts
-    seen[id(value)] = found
-    return found
+            result = parts
+    memo[id(value)] = result
+    return result
 
 
-def _check_hashed(value: Any, seen: Dict[int, Any]) -> None:
-    if real(value, seen) is not value:
+def _check_hashed(value: Any, memo: Dict[int, Any]) -> None:
+    if real(value, memo) is not value:
         raise _refusal('a key of', type(value))

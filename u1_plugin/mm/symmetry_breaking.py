@@ -169,7 +169,7 @@ class SymmetryBreaking(BaseMetric):
             )
 
     def evaluate(self, size: int) -> Dict[str, float]:
-        """Of all images, each once.
+        """Return the metrics of all images, each counted once.
 
         Args:
             size (int): Images of the data set.
@@ -184,19 +184,19 @@ class SymmetryBreaking(BaseMetric):
         totals = measure.totals()  # by all ranks
         metrics: List[Any] = [None]
         if is_main_process():
-            found = self.compute_metrics([measure])
+            values = self.compute_metrics([measure])
             if self.prefix:
-                found = {f'{self.prefix}/{k}': v for k, v in found.items()}
-            metrics = [found]
+                values = {f'{self.prefix}/{k}': v for k, v in values.items()}
+            metrics = [values]
         broadcast_object_list(metrics)
         if self._is_own:
             self._go_on()
             total = next(iter(totals.values()))
             state = total.state()
-            seen = int(state['table'].sum() + state['skipped'])
-            if seen > size:
+            count = int(state['table'].sum() + state['skipped'])
+            if count > size:
                 raise ValueError(
-                    f'SymmetryBreaking has seen {seen} images of {size}; add '
+                    f'SymmetryBreaking has seen {count} images of {size}; add '
                     "dict(type='AngleStatsHook') to custom_hooks, which counts "
                     'each image once'
                 )
@@ -217,8 +217,8 @@ class SymmetryBreaking(BaseMetric):
         """
         (measure,) = results
         stats = {
-            source: found
-            for source, found in measure.stats().items()
+            source: angle_stats
+            for source, angle_stats in measure.stats().items()
             if source.plane in PLANES[self.options.plane]
         }
         single = len(stats) == 1
@@ -228,8 +228,8 @@ class SymmetryBreaking(BaseMetric):
             return {start + name: value for name, value in values.items()}
 
         metrics: Dict[str, float] = {}
-        for source, found in stats.items():
-            metrics.update(named(source, found.values()))
+        for source, angle_stats in stats.items():
+            metrics.update(named(source, angle_stats.values()))
         for layer, collapse in measure.collapse().items():
             metrics.update(named(layer, collapse_values(collapse)))
         return metrics

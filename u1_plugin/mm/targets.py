@@ -114,11 +114,11 @@ def smooths_scores_otherwise(
 
 def _smoothed(loss_module: nn.Module, scores: Tensor) -> Tensor:
     """Scores ``(B, K)`` as ``LabelSmoothLoss`` smooths them."""
-    known, loss_module.num_classes = loss_module.num_classes, scores.size(1)
+    saved, loss_module.num_classes = loss_module.num_classes, scores.size(1)
     try:
         return loss_module.smooth_label(scores)
     finally:
-        loss_module.num_classes = known
+        loss_module.num_classes = saved
 
 
 def flips_of(data_samples: Sequence[DataSample]) -> Tensor:
@@ -144,11 +144,11 @@ def _flip_row(meta: dict) -> List[bool]:
     if not meta['flip']:
         return [False, False]
     direction = meta.get('flip_direction')
-    known = ('horizontal', 'vertical', 'diagonal')
-    if not isinstance(direction, str) or direction not in known:
+    directions = ('horizontal', 'vertical', 'diagonal')
+    if not isinstance(direction, str) or direction not in directions:
         raise ValueError(
             f"u1.neck.flip='follow': flip_direction={direction!r} of a data "
-            f'sample is none of {known}'
+            f'sample is none of {directions}'
         )
     return [direction != 'vertical', direction != 'horizontal']
 

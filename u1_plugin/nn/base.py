@@ -60,17 +60,17 @@ def build(
         raise
 
 
-def _fitting(field: str, found: Any, default: Type[Built]) -> Built:
+def _fitting(field: str, module: Any, default: Type[Built]) -> Built:
     """What was built, if it has what is asked of the default."""
     needed = getattr(default, 'NEEDED', ())
-    missing = [name for name in needed if not hasattr(found, name)]
-    if missing or not isinstance(found, nn.Module):
+    missing = [name for name in needed if not hasattr(module, name)]
+    if missing or not isinstance(module, nn.Module):
         lacks = f' with {", ".join(missing)}' if missing else ''
         raise ValueError(
-            f'{field}={shown(found)} is no module{lacks}; use '
+            f'{field}={shown(module)} is no module{lacks}; use '
             f'{default.__name__} or a class derived from it'
         )
-    return cast(Built, found)
+    return cast(Built, module)
 
 
 def _resolve(field: str, kind: Any, default: type) -> type:
@@ -82,11 +82,11 @@ def _resolve(field: str, kind: Any, default: type) -> type:
     problem = None
     for resolve in RESOLVERS:
         try:
-            found = resolve(kind) if named else None
+            resolved = resolve(kind) if named else None
         except Exception as error:  # whatever a registry makes of a name
-            found, problem = None, error
-        if found is not None:
-            return found
+            resolved, problem = None, error
+        if resolved is not None:
+            return resolved
     raise ValueError(
         f'{field}.type={shown(kind)} is not known; use a class, '
         f"{default.__name__!r} or a name registered in MMPretrain's MODELS"

@@ -94,7 +94,7 @@ class BottleneckAngleNeck(nn.Module):
     """
 
     #: What a branch asks of its neck.
-    NEEDED = ('layers', 'token_grid', 'windings', 'connect')
+    NEEDED = ('layers', 'token_grid', 'windings', 'plane', 'flip', 'connect')
 
     @checked('neck')
     def __init__(
@@ -148,8 +148,8 @@ class BottleneckAngleNeck(nn.Module):
         Raises:
             ValueError: If the config's ``in_channels`` are others.
         """
-        for wanted, found in zip(self.in_channels, in_channels):
-            if wanted not in (None, found):
+        for expected, channels in zip(self.in_channels, in_channels):
+            if expected not in (None, channels):
                 raise ValueError(
                     f'u1.neck.in_channels={self.in_channels}, but the layers '
                     f'have {list(in_channels)} channels; leave it out'
@@ -208,8 +208,8 @@ class BottleneckAngleNeck(nn.Module):
         intensity = self._intensity(activation)
         moments = []
         if 'feature' in planes:
-            found = self._feature(i, intensity)
-            moments.append(Moment(layer, 'feature', weight, *found))
+            feature_moment = self._feature(i, intensity)
+            moments.append(Moment(layer, 'feature', weight, *feature_moment))
         if 'image' in planes:
             value = self._image(layer, intensity)
             moments.append(Moment(layer, 'image', weight, value))

@@ -32,8 +32,8 @@ class U1Branch(nn.Module):
             logits = model(images)
         loss = criterion(logits, labels) + branch(labels)['loss_u1']
 
-    Its parameters, if a plane is learned, belong into the optimiser; its
-    ``state_dict``, the class angles above all, into the checkpoint.
+    Its parameters, if a plane is learned, belong in the optimizer; its
+    ``state_dict``, the class angles above all, in the checkpoint.
 
     Args:
         model (nn.Module): The network whose maps are read. It does not become
@@ -69,7 +69,7 @@ class U1Branch(nn.Module):
     ) -> None:
         super().__init__()
         neck = build('u1.neck', neck, BottleneckAngleNeck)
-        chosen = 'automatically chosen: ' if neck.layers == 'auto' else ''
+        prefix = 'automatically chosen: ' if neck.layers == 'auto' else ''
         reader = MapReader(model, neck.layers, neck.token_grid)
         neck.connect(
             [source.shape[0] for source in reader.sources],
@@ -83,10 +83,10 @@ class U1Branch(nn.Module):
             'u1.class_angles', class_angles, ClassAngles, **options
         )
         self.loss = build('u1.loss', loss, U1Loss)
-        found = self.class_angles.num_classes
-        if num_classes not in (None, found):
+        num_angles = self.class_angles.num_classes
+        if num_classes not in (None, num_angles):
             raise ValueError(
-                f'u1.class_angles.num_classes={found}, but the head has '
+                f'u1.class_angles.num_classes={num_angles}, but the head has '
                 f'num_classes={num_classes}; leave the first out'
             )
         self._reader = reader
@@ -95,8 +95,8 @@ class U1Branch(nn.Module):
         mode = getattr(self.class_angles, 'mode', '?')
         for source in reader.sources:
             _logger.info(
-                f'U(1) branch: {chosen}{source}, plane={neck.plane!r}, '
-                f'{found} class angles ({mode})'
+                f'U(1) branch: {prefix}{source}, plane={neck.plane!r}, '
+                f'{num_angles} class angles ({mode})'
             )
 
     @property
@@ -131,10 +131,10 @@ class U1Branch(nn.Module):
         """Move and convert, but keep 32 bits: angles need them."""
 
         def convert(tensor: Tensor) -> Tensor:
-            found = fn(tensor)
-            if found.is_floating_point() and torch.finfo(found.dtype).bits < 32:
-                return tensor.to(found.device)
-            return found
+            moved = fn(tensor)
+            if moved.is_floating_point() and torch.finfo(moved.dtype).bits < 32:
+                return tensor.to(moved.device)
+            return moved
 
         super()._apply(convert, *args, **kwargs)  # type: ignore[no-untyped-call]
         return self

@@ -20,13 +20,13 @@ _LARGEST = 1e6
 _logger = logging.getLogger('u1_plugin')
 
 
-def _read(file: Optional[FilePath], mode: str, wanted: str) -> Dict[str, Any]:
+def _read(file: Optional[FilePath], mode: str, expected: str) -> Dict[str, Any]:
     if file is None:
         raise ValueError(
             f'class_angles.file=None, but class_angles.mode={mode!r}; name a '
-            f'JSON or YAML file that holds {wanted}'
+            f'JSON or YAML file that holds {expected}'
         )
-    return read_mapping('class_angles.file', file, wanted)
+    return read_mapping('class_angles.file', file, expected)
 
 
 def _file_angles(file: Optional[FilePath]) -> Tensor:
@@ -132,12 +132,12 @@ class ClassAngles(OptionalStateModule):
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes K."""
         return len(self.angles)
 
     @property
     def windings(self) -> int:
-        """N."""
+        """Number of windings N."""
         return 1 if self.angles.ndim == 1 else self.angles.size(1)
 
     def forward(self) -> Tensor:

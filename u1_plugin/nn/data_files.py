@@ -61,10 +61,10 @@ def _read_local(path: str) -> bytes:
         return file.read()
 
 
-def read_mapping(field: str, path: FilePath, wanted: str) -> Dict[str, Any]:
+def read_mapping(field: str, path: FilePath, expected: str) -> Dict[str, Any]:
     """A JSON file, or plain YAML (``.yaml``, ``.yml``), as a dict.
 
-    ``wanted`` is what the file should hold, for messages.
+    ``expected`` is what the file should hold, for messages.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -76,7 +76,7 @@ def read_mapping(field: str, path: FilePath, wanted: str) -> Dict[str, Any]:
         text = read_bytes(field, path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f'{error}; name a JSON or YAML file that holds {wanted}'
+            f'{error}; name a JSON or YAML file that holds {expected}'
         ) from None
     try:
         if str(path).endswith(('.yaml', '.yml')):
@@ -93,19 +93,19 @@ def read_mapping(field: str, path: FilePath, wanted: str) -> Dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise ValueError(
-            f'{field}={path!r} must hold a mapping with {wanted}, but holds '
+            f'{field}={path!r} must hold a mapping with {expected}, but holds '
             f'a {type(content).__name__}'
         )
     return content
 
 
 def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f'the key {twice!r} is there twice')
-    return found
+    return mapping
 
 
 def load_yaml(text: Union[str, bytes], aliases: bool) -> Any:
@@ -127,18 +127,18 @@ def load_yaml(text: Union[str, bytes], aliases: bool) -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen: List[Any] = []
+            keys: List[Any] = []
             for key, _ in node.value:
                 # What is merged in may well be said again.
                 if key.tag == 'tag:yaml.org,2002:merge':
                     continue
                 value = self.construct_object(key, deep=True)
-                if value in seen:
+                if value in keys:
                     raise yaml.constructor.ConstructorError(
                         problem=f'the key {value!r} is there twice',
                         problem_mark=key.start_mark,
                     )
-                seen.append(value)
+                keys.append(value)
             return super().construct_mapping(node, deep)
 
     return yaml.load(text, Loader)  # as safe as yaml.safe_load

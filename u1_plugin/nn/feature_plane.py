@@ -35,11 +35,11 @@ def _file_array(file: Optional[FilePath], name: str, why: str) -> Tensor:
             f'that holds {name!r}'
         )
     array = read_array(f'{_FIELD}.file', file, name, why)
-    start, wanted = ((2,), '(2, C)') if name == 'basis' else ((), '(C,)')
+    start, expected = ((2,), '(2, C)') if name == 'basis' else ((), '(C,)')
     if array.shape[:-1] != start or not array.ndim or array.shape[-1] < 3:
         raise ValueError(
             f'{_FIELD}.file={file!r}: {name!r} has shape {array.shape}; a '
-            f'plane orthogonal to the medial vector needs {wanted}, C >= 3'
+            f'plane orthogonal to the medial vector needs {expected}, C >= 3'
         )
     return torch.from_numpy(array)
 

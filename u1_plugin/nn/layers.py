@@ -30,7 +30,7 @@ from .maps import (
     layout_of,
     stated_format,
 )
-from .trial import Seen, Trial, inner, named_size, watch
+from .trial import ModuleOutput, Trial, inner, named_size, watch
 
 #: Candidates that an error lists.
 _LISTED = 8
@@ -38,8 +38,22 @@ _LISTED = 8
 _SMALL, _ROWS = 32, 4
 
 
-#: Tensors of an output, and what they look like.
-_Read = List[Tuple[Part, Any]]
+class _MapInfo(NamedTuple):
+    """How a tensor holds a map, and which module told its size, if one."""
+
+    layout: Layout
+    grid: Grid
+    grid_module: Optional[str] = None
+    grid_layout: Optional[Layout] = None
+
+    @property
+    def has_extent(self) -> bool:
+        """Whether it has more than one pixel."""
+        return max(self.grid) > 1
+
+
+#: Tensors of an output, and the maps that they hold.
+_Read = List[Tuple[Part, Optional[_MapInfo]]]
 
 
 class _GridSource(NamedTuple):
@@ -60,27 +74,31 @@ class _Reading:
             find_module(model, token_grid, 'u1.neck.token_grid')
         _, network = inner(model)
         self.channels_last, self.prefix = stated_format(network)
-        self.seen, (height, width) = trial
+        self.outputs, (height, width) = trial
         self.ratio = height / width
         self.grids: List[_GridSource] = []
 
-    def sources(self) -> Iterator[Tuple[Seen, _Read]]:
+    def sources(self) -> Iterator[Tuple[ModuleOutput, _Read]]:
         """Modules in order, their parts and what these look like."""
-        for seen in self.seen:
-            read = [(part, self._read(seen.name, part)) for part in seen.parts]
-            yield seen, read
-            for part, found in read:
-                if seen.automatic or seen.name == self.token_grid:
-                    self._note_grid(seen.name, part, found)
+        for output in self.outputs:
+            read = [
+                (part, self._read(output.name, part)) for part in output.parts
+            ]
+            yield output, read
+            for part, map_info in read:
+                if output.automatic or output.name == self.token_grid:
+                    self._note_grid(output.name, part, map_info)
 
-    def _note_grid(self, name: str, part: Part, found: Any) -> None:
+    def _note_grid(
+        self, name: str, part: Part, info: Optional[_MapInfo]
+    ) -> None:
         if self.token_grid not in (None, name):
             return
         if part.grid is not None:
             source = _GridSource(part.grid, name, None)
         # One row of many pixels is the attention of a class token.
-        elif part.value.ndim == 4 and found is not None and min(found[1]) > 1:
-            source = _GridSource(found[1], name, found[0])
+        elif part.value.ndim == 4 and info is not None and min(info.grid) > 1:
+            source = _GridSource(info.grid, name, info.layout)
         else:
             return
         # Sizes that a module states come first, then maps of outer ones, and
@@ -88,27 +106,27 @@ class _Reading:
         self.grids.insert(0, source)
         self.grids.sort(key=lambda g: (bool(g.layout), g.module.count('.')))
 
-    def _read(self, name: str, part: Part) -> Any:
-        """Layout, ``(H, W)`` and where that size comes from, or None."""
+    def _read(self, name: str, part: Part) -> Optional[_MapInfo]:
+        """The map that a tensor holds, or None."""
         value = part.value
         if value.ndim not in (3, 4) or len(value) != 2:
             return None  # windows of attention have a larger batch
         if part.grid is not None:
-            found = layout_of(value, [part.grid])
-            return None if found is None else (*found, name, None)
-        known = [source.grid for source in self.grids]
-        found = layout_of(
-            value, known, self.channels_last, self.prefix, self.ratio
+            told = layout_of(value, [part.grid])
+            return None if told is None else _MapInfo(*told, name)
+        grids = [source.grid for source in self.grids]
+        guess = layout_of(
+            value, grids, self.channels_last, self.prefix, self.ratio
         )
-        if found is None or value.ndim == 4:
-            return None if found is None else (*found, None, None)
+        if guess is None or value.ndim == 4:
+            return None if guess is None else _MapInfo(*guess)
         for source in self.grids:
-            if source.grid == found[1]:
-                return (*found, source.module, source.layout)
+            if source.grid == guess[1]:
+                return _MapInfo(*guess, source.module, source.layout)
         if self.ratio != 1 and self.token_grid is None:
             return None  # a square would be a guess, and a wrong one
         # A named module that gave no size yet must give one later.
-        return (*found, self.token_grid, None)
+        return _MapInfo(*guess, self.token_grid)
 
 
 def _read_network(model: nn.Module, token_grid: Optional[str]) -> _Reading:
@@ -132,19 +150,21 @@ def _read_network(model: nn.Module, token_grid: Optional[str]) -> _Reading:
 def _rows_left(reading: _Reading) -> int:
     """Rows of the last map, or 1 if a smaller one was learnt after it."""
     rows = 0
-    for seen, parts in reading.sources():
-        module = reading.model.get_submodule(seen.name)
+    for output, parts in reading.sources():
+        module = reading.model.get_submodule(output.name)
         learns = next(module.parameters(), None) is not None
-        for part, found in parts:
-            if found is not None and seen.automatic and found[1][0] > 1:
-                rows = min(found[1])
+        for part, map_info in parts:
+            if map_info and output.automatic and map_info.grid[0] > 1:
+                rows = min(map_info.grid)
             elif learns and part.value.ndim == 4:
                 rows = 1
     return rows
 
 
-def _source(layer: Layer, name: str, part: Part, found: Any) -> MapSource:
-    layout, grid, grid_module, grid_layout = found
+def _source(
+    layer: Layer, name: str, part: Part, map_info: _MapInfo
+) -> MapSource:
+    layout, grid, grid_module, grid_layout = map_info
     dim = {'NCHW': 1, 'NCL': 1, 'NHWC': 3, 'NLC': 2}[layout.order]
     return MapSource(
         layer,
@@ -159,23 +179,22 @@ def _source(layer: Layer, name: str, part: Part, found: Any) -> MapSource:
 
 def _last_map(reading: _Reading) -> MapSource:
     """The last map before pooling."""
-    chosen, listed = None, []
-    for seen, parts in reading.sources():
-        for part, found in parts:
+    source, listed = None, []
+    for output, parts in reading.sources():
+        for part, map_info in parts:
             if part.value.ndim < 3:
                 continue
-            listed.append(f'{seen.name} {tuple(part.value.shape[1:])}')
-            many = found is not None and found[1][0] * found[1][1] > 1
-            if many and seen.automatic:
-                chosen = _source(seen.name, seen.name, part, found)
-    if chosen is None:
+            listed.append(f'{output.name} {tuple(part.value.shape[1:])}')
+            if map_info and map_info.has_extent and output.automatic:
+                source = _source(output.name, output.name, part, map_info)
+    if source is None:
         raise ValueError(
             "u1.neck.layers='auto' found no map (C, H, W) in "
             f'{type(reading.model).__name__}; name a module whose output is '
             'one, with token_grid for tokens. Candidates: '
             f'{"; ".join(listed[-_LISTED:]) or "no module returns one"}'
         )
-    return chosen
+    return source
 
 
 def _place_of(reading: _Reading, position: int) -> Tuple[str, Optional[int]]:
@@ -212,7 +231,7 @@ def _named_map(
     parts = outputs[name]
     if index is not None:
         parts = _at(where, parts, index)
-    readable = [pair for pair in parts if pair[1] is not None]
+    readable = [(part, info) for part, info in parts if info is not None]
     if not readable:
         shapes = [tuple(part.value.shape[1:]) for part, _ in parts]
         raise ValueError(
@@ -221,7 +240,7 @@ def _named_map(
             "one that knows the tokens' grid in u1.neck.token_grid"
         )
     # Some return what they pooled beside the map.
-    spatial = [(p, found) for p, found in readable if max(found[1]) > 1]
+    spatial = [(part, info) for part, info in readable if info.has_extent]
     return _source(layer, name, *(spatial or readable)[-1])
 
 
@@ -274,5 +293,5 @@ def find_maps(
     if layers == 'auto':
         return [_last_map(reading)]
     # Of several calls the last counts.
-    outputs = {seen.name: parts for seen, parts in reading.sources()}
+    outputs = {output.name: parts for output, parts in reading.sources()}
     return [_named_map(reading, layer, outputs) for layer in layers]

@@ -99,11 +99,11 @@ def parts_of(output: Any) -> List[Part]:
         if isinstance(output[0], Tensor):
             return [Part(output[0], tuple(output[1]))]
         return []
-    found = []
+    parts = []
     for place, entry in enumerate(output):
         for part in parts_of(entry)[-1:]:
-            found.append(part._replace(index=place - len(output)))
-    return found
+            parts.append(part._replace(index=place - len(output)))
+    return parts
 
 
 def stated_format(network: Any) -> Tuple[Optional[bool], Optional[int]]:
@@ -209,8 +209,8 @@ def as_map(value: Tensor, layout: Layout, grid: Optional[Grid]) -> Tensor:
             f'{length} tokens and no grid that they fill (not '
             f'{grid[0]}x{grid[1]}), which token_grid would name'
         )
-    found: Tensor = tokens.transpose(1, 2).unflatten(2, grid)
-    return found
+    activation: Tensor = tokens.transpose(1, 2).unflatten(2, grid)
+    return activation
 
 
 def check_maps(maps: Sequence[Tensor], count: int) -> None:

@@ -51,7 +51,7 @@ class MapReader:
         >>> reader = MapReader(model, ['layer3', 'layer4'])
         >>> with reader:  # hooks the modules, if they are not yet
         ...     logits = model(torch.randn(2, 3, 64, 64))
-        >>> [tuple(found.shape) for found in reader.maps()]
+        >>> [tuple(activation.shape) for activation in reader.maps()]
         [(2, 256, 4, 4), (2, 512, 2, 2)]
     """
 
@@ -77,10 +77,12 @@ class MapReader:
 
         Converting batch norms and sharding put new modules in their places.
         """
-        names = [source.module for source in self.sources]
-        names += [s.grid_module for s in self.sources if s.grid_module]
-        for name in names:
-            module = find_module(self._model, name, 'u1.neck.layers')
+        modules = {source.module: 'u1.neck.layers' for source in self.sources}
+        for source in self.sources:
+            if source.grid_module:
+                modules.setdefault(source.grid_module, 'u1.neck.token_grid')
+        for name, field in modules.items():
+            module = find_module(self._model, name, field)
             hooked, handle = self._taps.get(name, (None, None))
             if module is hooked:
                 continue
@@ -131,8 +133,8 @@ class MapReader:
 
     def clear(self) -> None:
         """Let go of the outputs, and with them of the graph behind them."""
-        for kept in (self.outputs, self._versions, self._copies):
-            kept.clear()
+        for store in (self.outputs, self._versions, self._copies):
+            store.clear()
 
     def maps(self) -> List[Tensor]:
         """Maps ``(B, C, H, W)`` of the latest block, one a layer.
@@ -164,13 +166,13 @@ class MapReader:
         dims = len(source.layout.order)
         parts = parts_of(output)
         at = [k for k, part in enumerate(parts) if part.value.ndim == dims]
-        wanted = [k for k in at if parts[k].index == source.index]
+        same_index = [k for k in at if parts[k].index == source.index]
         if not at:
             raise ValueError(
                 f'{where} gives {_form(output)}, not a map (B, C, H, W) or '
                 'tokens of one; choose another module'
             )
-        place = (wanted or at)[-1]
+        place = (same_index or at)[-1]
         return self._unchanged(source, place, parts[place].value, where)
 
     def _unchanged(

@@ -31,7 +31,7 @@ class Pull(NamedTuple):
         vector (Tensor): ``sum_c p_c t_c``, ``(B, 2)``, or ``(B, N, 2)`` for N
             windings.
         share (Tensor): ``sum_c p_c`` before smoothing, ``(B,)``; 0 for an
-            image that counts nothing.
+            image that is not counted.
         total (Tensor): Sum of the shares.
         count (Tensor): Number of images that count, at least 1.
         level (float): What smoothing makes of a share of 1.
@@ -87,10 +87,10 @@ class ClassTarget(NamedTuple):
     def _check_shape(self, num_classes: int, batch_size: int) -> None:
         values = self.values
         as_target(values)
-        found = len(values) if self.images is None else self.batch_size
-        if found != batch_size:
+        num_images = len(values) if self.images is None else self.batch_size
+        if num_images != batch_size:
             raise ValueError(
-                f'the targets are of {found} images, but the maps of '
+                f'the targets are of {num_images} images, but the maps of '
                 f'{batch_size}; give one target an image'
             )
         if values.ndim == 2 and values.size(1) != num_classes:
@@ -151,7 +151,7 @@ class ClassTarget(NamedTuple):
     def pull(self, table: PointTable, ignore_index: int = IGNORED) -> Pull:
         """Where the targets pull, by a table of the class points.
 
-        Images of the label ``ignore_index`` count nothing.
+        Images of the label ``ignore_index`` are not counted.
 
         Raises:
             ValueError: If a label is out of range (on a GPU, CUDA's own
@@ -186,23 +186,23 @@ class ClassTarget(NamedTuple):
         valid = labels != ignore_index
         try:
             # Not by indexing, for which -1 is the last class.
-            found = points.index_select(0, labels * valid)
+            label_points = points.index_select(0, labels * valid)
         except (IndexError, RuntimeError):
             _check_labels(labels, len(points), ignore_index)
             raise
-        found = found * valid[:, None]
+        label_points = label_points * valid[:, None]
         if self.images is None:
-            return found, valid
+            return label_points, valid
         sums = points.new_zeros(self.batch_size, points.size(1))
-        sums = sums.index_add(0, self.images, found)
+        sums = sums.index_add(0, self.images, label_points)
         counts = points.new_zeros(self.batch_size)
         counts = counts.index_add(0, self.images, valid.to(points))
         return sums / counts.clamp_min(1)[:, None], counts > 0
 
 
 def _check_labels(labels: Tensor, classes: int, ignore_index: int) -> None:
-    found = _array(labels)
-    span = _beyond(found[found != ignore_index], classes)
+    values = _array(labels)
+    span = _beyond(values[values != ignore_index], classes)
     if span:
         raise ValueError(
             f'the data set has labels {span}, but the number of classes '
@@ -229,9 +229,9 @@ def _check_whole(labels: Tensor) -> None:
 
 def _check_scores(scores: Tensor, smoothed: bool) -> None:
     """Finite and >= 0; an image's shares, if smoothed, add up to 1 or are 0."""
-    found = _array(scores)
-    low = found.min(initial=0)
-    if low < 0 or not np.isfinite(found).all():
+    values = _array(scores)
+    low = values.min(initial=0)
+    if low < 0 or not np.isfinite(values).all():
         kind = f'down to {low:.4g}, which are negative' if low < 0 else ''
         raise ValueError(
             f'the targets hold scores {kind or "that are not finite"}; give '
@@ -239,7 +239,7 @@ def _check_scores(scores: Tensor, smoothed: bool) -> None:
         )
     if not smoothed:
         return
-    sums = found.sum(1, dtype=np.float64)
+    sums = values.sum(1, dtype=np.float64)
     if not ((abs(sums - 1) < _SUM_ERROR) | (sums == 0)).all():
         raise ValueError(
             f'the targets are scores whose sums are {sums.min():.4g}..'
@@ -279,8 +279,8 @@ def as_target(target: Union[Tensor, ClassTarget]) -> ClassTarget:
     if dims not in (1, 2) or target.is_complex():
         shape = getattr(target, 'shape', type(target).__name__)
         raise ValueError(
-            f'target has shape {shape}, but must hold labels, (N,), or scores '
-            'of the classes, (N, K)'
+            f'target has shape {shape}, but must hold labels, (B,), or scores '
+            'of the classes, (B, K)'
         )
     return ClassTarget(target)
 
@@ -293,7 +293,7 @@ def shares_of(scores: Tensor) -> Tensor:
     if scores.ndim != 2:
         raise ValueError(
             f'target has shape {tuple(scores.shape)}, but scores of any number '
-            'of labels an image are (N, K)'
+            'of labels an image are (B, K)'
         )
     scores = scores.float()
     scores = scores / scale_of(scores, 1)  # a sum is then 0, or 1 at least

@@ -35,7 +35,7 @@ _INSIDE_BLOCKS = (
 )
 
 
-class Seen(NamedTuple):
+class ModuleOutput(NamedTuple):
     """What a module returned in one call, without the tensors' values.
 
     ``automatic`` says whether ``layers='auto'`` may choose it.
@@ -49,7 +49,7 @@ class Seen(NamedTuple):
 class Trial(NamedTuple):
     """Outputs of modules, as they finished, and H and W of the images."""
 
-    seen: List[Seen]
+    outputs: List[ModuleOutput]
     size: Tuple[int, int]
 
 
@@ -175,7 +175,7 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
     Raises:
         ValueError: If it does not run.
     """
-    seen: List[Seen] = []
+    outputs: List[ModuleOutput] = []
     pooled: List[nn.Module] = []
 
     def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
@@ -184,13 +184,13 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
             part._replace(value=torch.empty_like(part.value, device='meta'))
             for part in parts_of(output)
         ]
-        seen.append(Seen(name, parts, automatic))
+        outputs.append(ModuleOutput(name, parts, automatic))
 
     def pool(module: nn.Module, args: Any) -> None:
         pooled.append(module)
 
     def restart() -> None:
-        seen.clear()
+        outputs.clear()
         pooled.clear()
 
     handles = []
@@ -206,7 +206,7 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
     finally:
         for handle in handles:
             handle.remove()
-    return Trial(seen, size)
+    return Trial(outputs, size)
 
 
 def count_logits(model: nn.Module) -> Optional[int]:

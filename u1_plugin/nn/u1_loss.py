@@ -93,23 +93,23 @@ class U1Loss(nn.Module):
         """Compute the loss.
 
         Args:
-            moment (Tensor): ``z``, ``(N, 2)``; of W windings, over which the
-                loss is the mean, ``(N, W, 2)``; of every pixel,
-                ``(N, P, 2)`` or ``(N, P, W, 2)``, with ``pixel_share``.
-            target (Tensor | ClassTarget | Pull): Labels ``(N,)``, scores
-                ``(N, K)``, or what :meth:`ClassTarget.pull` gave.
-            class_points (Tensor): ``t_c``, ``(K, 2)`` or ``(K, W, 2)``, from
+            moment (Tensor): ``z``, ``(B, 2)``; of N windings, over which the
+                loss is the mean, ``(B, N, 2)``; of every pixel,
+                ``(B, P, 2)`` or ``(B, P, N, 2)``, with ``pixel_share``.
+            target (Tensor | ClassTarget | Pull): Labels ``(B,)``, scores
+                ``(B, K)``, or what :meth:`ClassTarget.pull` gave.
+            class_points (Tensor): ``t_c``, ``(K, 2)`` or ``(K, N, 2)``, from
                 :class:`ClassAngles`; not needed with a :class:`Pull`.
-            weight (Tensor, optional): Of each sample, ``(N,)``.
+            weight (Tensor, optional): Of each sample, ``(B,)``.
             avg_factor (float, optional): Divides the sum with
                 ``reduction='mean'``. Defaults to the number of samples that
                 count: not ignored, not without a label.
             reduction_override (str, optional): In place of ``reduction``.
-            pixel_share (Tensor, optional): ``E / sum E``, ``(N, P)``: the
+            pixel_share (Tensor, optional): ``E / sum E``, ``(B, P)``: the
                 loss is then the mean over pixels with these weights.
 
         Returns:
-            Tensor: Scalar, or ``(N,)`` with ``reduction='none'``; times
+            Tensor: Scalar, or ``(B,)`` with ``reduction='none'``; times
             ``loss_weight``.
 
         Raises:
@@ -145,12 +145,15 @@ class U1Loss(nn.Module):
         if isinstance(target, Pull):
             return target
         if class_points is None:
-            raise ValueError('class_points=None, but the targets are classes')
+            raise ValueError(
+                'class_points=None, but the targets are classes; hand over '
+                'the points of ClassAngles, ClassAngles(...)()'
+            )
         check_real('class_points', class_points)
         if class_points.ndim not in (2, 3) or class_points.size(-1) != 2:
             raise ValueError(
                 f'class_points has shape {tuple(class_points.shape)}, but must '
-                'hold a point a class, (K, 2), or one a winding, (K, W, 2)'
+                'hold a point a class, (K, 2), or one a winding, (K, N, 2)'
             )
         target = as_target(target)
         if not torch.compiler.is_compiling():
@@ -192,7 +195,7 @@ class U1Loss(nn.Module):
     def _form(
         self, unit: Tensor, pull: Pull, pixel_share: Optional[Tensor]
     ) -> Tensor:
-        """``sum_c p_c loss_c``, ``(N,)``."""
+        """``sum_c p_c loss_c``, ``(B,)``."""
         square = unit.square().sum(-1, keepdim=True)
         if pixel_share is not None:
             unit = _pixel_mean(unit, pixel_share)
@@ -225,19 +228,19 @@ def _check_shapes(
     dims = (2, 3) if pixel_share is None else (3, 4)
     if moment.ndim not in dims or moment.size(-1) != 2:
         raise ValueError(
-            f'moment has shape {tuple(moment.shape)}, but must be (N, 2), or '
-            '(N, W, 2) of W windings, with P pixels after N if and only if '
+            f'moment has shape {tuple(moment.shape)}, but must be (B, 2), or '
+            '(B, N, 2) of N windings, with P pixels after B if and only if '
             'pixel_share is given'
         )
     if weight is not None and weight.shape != moment.shape[:1]:
         raise ValueError(
             f'weight has shape {tuple(weight.shape)}, but there are '
-            f'{len(moment)} moments; give one weight a sample, (N,)'
+            f'{len(moment)} moments; give one weight a sample, (B,)'
         )
     if pixel_share is not None and pixel_share.shape != moment.shape[:2]:
         raise ValueError(
             f'pixel_share has shape {tuple(pixel_share.shape)}, but the '
-            f'moments {tuple(moment.shape)}; give one share a pixel, (N, P)'
+            f'moments {tuple(moment.shape)}; give one share a pixel, (B, P)'
         )
 
 
@@ -256,7 +259,7 @@ def _check_pull(
 
 
 def _pixel_mean(values: Tensor, pixel_share: Tensor) -> Tensor:
-    """``sum_p share_p values_p``, ``(N, P, ...) -> (N, ...)``."""
+    """``sum_p share_p values_p``, ``(B, P, ...) -> (B, ...)``."""
     shares = pixel_share.view(*pixel_share.shape, *[1] * (values.ndim - 2))
     return (values * shares).sum(1)
 

@@ -38,13 +38,13 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
         return TargetForm(threshold=0.5)
     if isinstance(criterion, timm_loss.BinaryCrossEntropy):
         # Hard labels are smoothed always, scores if asked, then binarised.
-        found = TargetForm(
+        form = TargetForm(
             criterion.smoothing,
             to_half=criterion.smoothing if criterion.smooth_dense else 0.0,
             threshold=criterion.target_threshold,
         )
-        if multi_label or found.threshold is not None or not found.to_half:
-            return found
+        if multi_label or form.threshold is not None or not form.to_half:
+            return form
     if multi_label:
         threshold = getattr(criterion, 'target_threshold', None)
         return TargetForm(threshold=threshold)
@@ -58,8 +58,8 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
         return form_of(criterion.cross_entropy_loss)
     if isinstance(criterion, timm_loss.AsymmetricLossSingleLabel):
         return TargetForm(criterion.eps)
-    known = (timm_loss.LabelSmoothingCrossEntropy, timm_loss.PolyCrossEntropy)
-    if isinstance(criterion, known):
+    losses = (timm_loss.LabelSmoothingCrossEntropy, timm_loss.PolyCrossEntropy)
+    if isinstance(criterion, losses):
         return TargetForm(criterion.smoothing)
     for name in ('smoothing', 'label_smoothing'):
         value = getattr(criterion, name, None)

@@ -124,11 +124,11 @@ class U1TaskMixin:
         """Whether the step that trained the network trained the branch."""
         if not _trained(self.u1) or not self.training or self._versions == ():
             return
-        found = _versions(self.trainable_module), _versions(self.u1)
+        versions = _versions(self.trainable_module), _versions(self.u1)
         if self._versions is None:
-            self._versions = found
-        elif found[0] != self._versions[0]:
-            if found[1] == self._versions[1]:
+            self._versions = versions
+        elif versions[0] != self._versions[0]:
+            if versions[1] == self._versions[1]:
                 raise ValueError(
                     "u1.neck.feature_plane.basis='learned' has parameters, "
                     'but the optimizer stepped without them; '
@@ -154,8 +154,8 @@ class U1TaskMixin:
     def no_sync(self) -> Iterator[None]:
         """Let gradients accumulate on each rank, the branch's too."""
         wrapped = isinstance(self.u1_module, DistributedDataParallel)
-        own = self.u1_module.no_sync() if wrapped else nullcontext()
-        with super().no_sync(), own:
+        branch_context = self.u1_module.no_sync() if wrapped else nullcontext()
+        with super().no_sync(), branch_context:
             yield
 
     def get_clip_parameters(self, exclude_head: bool = False):
@@ -189,10 +189,10 @@ class U1TaskMixin:
         """
         state = dict(state or {})
         names = [name for name in state if name.startswith(_PREFIX)]
-        own = {name[len(_PREFIX) :]: state.pop(name) for name in names}
+        branch_state = {name[len(_PREFIX) :]: state.pop(name) for name in names}
         super().load_task_state(state, strict=strict, module=module, ema=ema)
-        if own and not ema:
-            self.u1.load_state_dict(own, strict=strict)
+        if branch_state and not ema:
+            self.u1.load_state_dict(branch_state, strict=strict)
 
 
 class U1ClassificationTask(U1TaskMixin, ClassificationTask):
@@ -230,5 +230,5 @@ class U1MultiLabelClassificationTask(U1TaskMixin, MultiLabelClassificationTask):
     """timm's ``MultiLabelClassificationTask`` with a U(1) branch.
 
     The target is the mean of the class points of an image's labels; an image
-    without a label counts nothing. ``u1`` as in :class:`U1ClassificationTask`.
+    without a label is not counted. ``u1`` as in :class:`U1ClassificationTask`.
     """

@@ -151,12 +151,12 @@ def moment_clouds(
         )
         ax.set(title=PLANES[plane], xlabel=f'Re z ({unit})', ylabel='Im z')
     if names:
-        handles, found = axes[0].get_legend_handles_labels()
+        handles, texts = axes[0].get_legend_handles_labels()
         figure.legend(
             handles,
-            found,
+            texts,
             loc='outside lower center',
-            ncols=min(len(found), 10),
+            ncols=min(len(texts), 10),
             fontsize=9,
             markerscale=1.6,
         )
@@ -164,14 +164,14 @@ def moment_clouds(
 
 
 def information_bars(
-    found: Mapping[str, Mapping[str, Dependence]],
+    dependences: Mapping[str, Mapping[str, Dependence]],
     nulls: Mapping[str, Mapping[str, np.ndarray]],
 ) -> Figure:
     """Mutual information of angle and class against permuted labels, nats.
 
     By layer, then plane.
     """
-    layers = list(found)
+    layers = list(dependences)
     figure = Figure(
         figsize=(10.5, 1.7 + 0.95 * len(layers)), layout='constrained'
     )
@@ -179,16 +179,19 @@ def information_bars(
     styles = zip(PLANES, (BLUE, '#CC79A7', '#009E73', ORANGE), 'osD^')
     for k, (plane, color, marker) in enumerate(styles):
         for row, layer in enumerate(layers):
-            own, y = found[layer][plane], row + 0.2 * (k - 1.5)
+            dependence, y = dependences[layer][plane], row + 0.2 * (k - 1.5)
             low, high = np.percentile(nulls[layer][plane], (2.5, 97.5))
             ax.plot([low, high], [y, y], color='0.6', lw=6, zorder=1)
-            share, most = own.information_share, own.entropy - own.chance
+            share, most = (
+                dependence.information_share,
+                dependence.entropy - dependence.chance,
+            )
             errors = [
                 [most * (share.value - share.low)],
                 [most * (share.high - share.value)],
             ]
             ax.errorbar(
-                own.information,
+                dependence.information,
                 y,
                 xerr=errors,
                 fmt=marker,
@@ -198,7 +201,7 @@ def information_bars(
                 label=PLANES[plane] if row == 0 else None,
             )
     ax.plot([], [], color='0.6', lw=6, label='permuted labels, 95 %')
-    entropy = next(iter(found[layers[0]].values())).entropy
+    entropy = next(iter(dependences[layers[0]].values())).entropy
     ax.axvline(entropy, color='0.3', ls=':', label='entropy of the labels')
     ax.set(
         yticks=range(len(layers)),

@@ -43,18 +43,18 @@ def _format_of(model: nn.Module, inputs: Tensor) -> _Format:
 
 
 def _map_of(
-    output: Any, grids: Sequence[Grid], said: _Format
+    output: Any, grids: Sequence[Grid], stated: _Format
 ) -> Optional[Tensor]:
     parts = parts_of(output)
     if not parts:
         return None
     value, size, _ = parts[-1]
-    known = [size] if size else grids
-    found = layout_of(value, known, *said)
-    if found is None or (not known and found[0].prefix):
+    candidates = [size] if size else grids
+    layout = layout_of(value, candidates, *stated)
+    if layout is None or (not candidates and layout[0].prefix):
         return None
     try:
-        activation = as_map(value, *found)
+        activation = as_map(value, *layout)
     except ValueError:
         return None
     return activation if min(activation.shape[-2:]) > 1 else None
@@ -76,17 +76,19 @@ class _Grids:
         self.token_grid = token_grid
         self.known: List[Grid] = []
 
-    def note(self, name: str, output: Any, found: Optional[Tensor]) -> None:
+    def note(
+        self, name: str, output: Any, activation: Optional[Tensor]
+    ) -> None:
         """What the module of that name tells."""
         if self.token_grid not in (None, name):
             return
-        told = [part.grid for part in parts_of(output) if part.grid]
-        if not told and found is not None:
+        grids = [part.grid for part in parts_of(output) if part.grid]
+        if not grids and activation is not None:
             # Of tokens the size is not told, but was guessed.
             maps = [p for p in parts_of(output) if p.value.ndim == 4]
-            told = [_grid_of(found)] if maps else []
-        for grid in told:
-            self.known = [grid, *(own for own in self.known if own != grid)]
+            grids = [_grid_of(activation)] if maps else []
+        for grid in grids:
+            self.known = [grid, *(old for old in self.known if old != grid)]
 
 
 def _maps_in_order(
@@ -95,25 +97,25 @@ def _maps_in_order(
     """Modules that give one map in one call, as they finish."""
     calls: Dict[str, int] = {}
     outputs: List[Tuple[str, Grid]] = []
-    grids, said = _Grids(token_grid), _format_of(model, inputs)
+    grids, stated = _Grids(token_grid), _format_of(model, inputs)
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1
-            found = _map_of(output, grids.known, said)
+            activation = _map_of(output, grids.known, stated)
             # Windows of attention have a larger batch, and are no maps.
-            if found is None or len(found) != len(inputs):
-                found = None
-            grids.note(name, output, found)
-            if found is None:
+            if activation is None or len(activation) != len(inputs):
+                activation = None
+            grids.note(name, output, activation)
+            if activation is None:
                 return
             learns = next(module.parameters(), None) is not None
             given = None
             if args and not learns:
-                given = _map_of(args[0], grids.known, said)
+                given = _map_of(args[0], grids.known, stated)
             # Padding that pads nothing, dropout: not the module's own map.
-            if given is None or not torch.equal(given, found):
-                outputs.append((name, _grid_of(found)))
+            if given is None or not torch.equal(given, activation):
+                outputs.append((name, _grid_of(activation)))
 
         return hook
 

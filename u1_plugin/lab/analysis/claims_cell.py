@@ -72,13 +72,13 @@ def memory_tests(
     """
     tests = []
     for aspect, (arm, other) in COMPARISONS.items():
-        found = paired_difference(accuracy[arm], accuracy[other])
+        result = paired_difference(accuracy[arm], accuracy[other])
         # Arms that agree in every split say nothing of what others would.
-        alike = found.low == found.high
-        low, high = (math.nan,) * 2 if alike else (found.low, found.high)
-        half = found.pvalue / 2
-        above = half if found.mean > 0 else 1 - half
-        estimate = Estimate(found.mean, low, high, above)
+        alike = result.low == result.high
+        low, high = (math.nan,) * 2 if alike else (result.low, result.high)
+        half = result.pvalue / 2
+        above = half if result.mean > 0 else 1 - half
+        estimate = Estimate(result.mean, low, high, above)
         name = f'top-1 of {arm} less {other}, points'
         tests.append(Test('C4', aspect, name, images, estimate, MIN_GAIN))
     return tests
@@ -104,7 +104,7 @@ def to_json(measured: Measured) -> Dict[str, Any]:
 
 def from_json(content: Mapping[str, Any]) -> Measured:
     """A cell as it was measured."""
-    found = Measured(**{name: content[name] for name in Measured._fields})
+    measured = Measured(**{name: content[name] for name in Measured._fields})
     tests = []
     for row in content['tests']:
         test = Test(**row)._replace(
@@ -114,9 +114,9 @@ def from_json(content: Mapping[str, Any]) -> Measured:
         if test.highest is not None:
             test = test._replace(highest=float(test.highest))
         tests.append(test)
-    return found._replace(
-        cell=Cell(*found.cell),
-        shape=tuple(found.shape),
+    return measured._replace(
+        cell=Cell(*measured.cell),
+        shape=tuple(measured.shape),
         tests=tests,
-        input_excess=Estimate(*map(float, found.input_excess)),
+        input_excess=Estimate(*map(float, measured.input_excess)),
     )

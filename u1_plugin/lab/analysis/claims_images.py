@@ -25,7 +25,7 @@ def choose_images(source: Source, settings: Settings) -> Dict[str, List[Path]]:
     Raises:
         ValueError: If a folder has no classes, or no file is of the pattern.
     """
-    found: Dict[str, List[Path]] = {}
+    by_class: Dict[str, List[Path]] = {}
     for folder in source.folders:
         pictures = find_pictures(Path(folder), 'folders')
         if pictures.classes is None or pictures.labels is None:
@@ -35,16 +35,16 @@ def choose_images(source: Source, settings: Settings) -> Dict[str, List[Path]]:
             )
         for file, label in zip(pictures.files, pictures.labels):
             if fnmatch(file.name, source.pattern):
-                found.setdefault(pictures.classes[label], []).append(file)
-    if not found:
+                by_class.setdefault(pictures.classes[label], []).append(file)
+    if not by_class:
         raise ValueError(
             f'pattern={source.pattern!r}: no picture of {source.folders} has '
             'such a name'
         )
-    names = sorted(found)
+    names = sorted(by_class)
     names = [names[k] for k in subset_index(len(names), settings.classes)]
     each = max(1, settings.images // len(names))
-    return {name: _spaced(found[name], each) for name in names}
+    return {name: _spaced(by_class[name], each) for name in names}
 
 
 def _spaced(files: Sequence[Path], count: int) -> List[Path]:
@@ -71,8 +71,8 @@ def images_of(source: Source, settings: Settings) -> Iterator[Path]:
 
 def digest(folder: Path) -> str:
     """Hash of the files in a folder: their names and contents."""
-    found = sha256()
+    hasher = sha256()
     for path in sorted(p for p in folder.rglob('*') if p.is_file()):
-        found.update(path.relative_to(folder).as_posix().encode())
-        found.update(sha256(path.read_bytes()).digest())
-    return found.hexdigest()
+        hasher.update(path.relative_to(folder).as_posix().encode())
+        hasher.update(sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()

@@ -48,9 +48,9 @@ def short(column: str) -> str:
     )
 
 
-def column_line(column: str, found: Mapping[Cell, Verdict]) -> str:
+def column_line(column: str, by_cell: Mapping[Cell, Verdict]) -> str:
     """One sentence on one column of many cells, in Markdown."""
-    verdicts = list(found.values())
+    verdicts = list(by_cell.values())
     kinds, n = count(verdicts), len(verdicts)
     where = {0: 'nowhere', n: 'throughout'}.get(kinds[SUPPORTED], 'in part')
     where = f'supported {where}'
@@ -67,18 +67,18 @@ def column_line(column: str, found: Mapping[Cell, Verdict]) -> str:
     if aspects:
         what = ', '.join(f'{name} ({k})' for name, k in aspects.most_common())
         text += f'; elsewhere it rests on {escaped(what)}'
-    return f'{text}. {_numbers_line(column, found)}'
+    return f'{text}. {_numbers_line(column, by_cell)}'
 
 
-def _numbers_line(column: str, found: Mapping[Cell, Verdict]) -> str:
-    known = {
+def _numbers_line(column: str, verdicts: Mapping[Cell, Verdict]) -> str:
+    defined = {
         cell: verdict.number
-        for cell, verdict in found.items()
+        for cell, verdict in verdicts.items()
         if not math.isnan(verdict.number.value)
     }
-    if not known:
+    if not defined:
         return 'No cell has a number.'
-    numbers = list(known.values())
+    numbers = list(defined.values())
     values = [number.value for number in numbers]
     if not is_gain(column):
         return (
@@ -90,17 +90,17 @@ def _numbers_line(column: str, found: Mapping[Cell, Verdict]) -> str:
     return (
         f'Mean over the cells {np.mean(values):+.2f} points, from '
         f'{min(values):+.2f} to {max(values):+.2f}; uncorrected, the interval '
-        f'lies above 0 in {above} and below 0 in {below}.{_over_data(known)}'
+        f'lies above 0 in {above} and below 0 in {below}.{_over_data(defined)}'
     )
 
 
-def _over_data(known: Mapping[Cell, Estimate]) -> str:
+def _over_data(estimates: Mapping[Cell, Estimate]) -> str:
     """The mean over data sets, each the mean of its networks.
 
     Networks see the same images; other images are other observations.
     """
     by_data: Dict[str, List[float]] = {}
-    for cell, number in known.items():
+    for cell, number in estimates.items():
         by_data.setdefault(cell.data, []).append(number.value)
     means = [float(np.mean(values)) for values in by_data.values()]
     n = len(means)
@@ -128,20 +128,20 @@ def variant_lines(page: Page, cells: Sequence[Cell]) -> List[str]:
         if label and {cell, page.plan.twin(cell)} <= page.measured.keys():
             groups.setdefault(label, []).append(cell)
     lines = []
-    for label, own in groups.items():
-        twins = [page.plan.twin(cell) for cell in own]
+    for label, variants in groups.items():
+        twins = [page.plan.twin(cell) for cell in variants]
         parts = []
         for column in TOLD:
             both = [
                 (page.verdicts[twin][column], page.verdicts[cell][column])
-                for twin, cell in zip(twins, own)
+                for twin, cell in zip(twins, variants)
                 if column in page.verdicts[twin]
                 and column in page.verdicts[cell]
             ]
             if both:
                 parts.append(f'{escaped(short(column))} {_change(both)}')
         lines.append(
-            f'**{escaped(label)}** ({len(own)} cells): {"; ".join(parts)}.'
+            f'**{escaped(label)}** ({len(variants)} cells): {"; ".join(parts)}.'
         )
     return lines
 

@@ -11,7 +11,7 @@ from ...geometry import to_positive_orthant
 from ...measure.profile import concentration
 from ...mm.memory_inputs import feature_plane_of
 from ...nn.taps import MapCollector
-from ..surroundings import hardware, package_versions
+from ..environment import hardware, package_versions
 from .claims_cell import CENTRE, Measured, memory_tests
 from .claims_plan import ZEROS, Cell, Net, Plan
 from .images import Images, class_names, make_dataset, make_loader
@@ -96,19 +96,19 @@ def measure(
     dataset = make_dataset(
         network.config, str(folder), net.size, input_channels(network.model)
     )
-    found, maps = read(network, dataset, net, settings.batch_size)
-    (tests,) = tests_of(found, settings.permutations).values()
+    result, maps = read(network, dataset, net, settings.batch_size)
+    (tests,) = tests_of(result, settings.permutations).values()
     accuracy: Dict[str, List[float]] = {}
-    if found.classes and cell not in plan.without_memory:
-        accuracy = vote(study, maps, found.labels, settings.splits)
-        tests += memory_tests(accuracy, len(found.labels))
+    if result.classes and cell not in plan.without_memory:
+        accuracy = vote(study, maps, result.labels, settings.splits)
+        tests += memory_tests(accuracy, len(result.labels))
     return Measured(
         cell,
-        len(found.labels),
-        len(found.classes or ()),
+        len(result.labels),
+        len(result.classes or ()),
         tuple(maps.shape[1:]),
         tests,
-        concentration(found.layers[0].energy).excess,
+        concentration(result.layers[0].energy).excess,
         accuracy,
         hardware(),
         package_versions(),

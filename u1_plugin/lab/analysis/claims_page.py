@@ -44,14 +44,14 @@ def show(verdict: Verdict) -> str:
     The deciding aspect stands where it is not the first, of which the number
     is.
     """
-    number, own = verdict.number, verdict.deciding
+    number, deciding = verdict.number, verdict.deciding
     if is_gain(verdict.column):
         text = interval_text(*number[:3])
     else:
         text = show_estimate(number)
-    if own is not verdict.findings[0]:
-        value = own.test.estimate.value
-        name = own.test.aspect.split(',')[0]
+    if deciding is not verdict.findings[0]:
+        value = deciding.test.estimate.value
+        name = deciding.test.aspect.split(',')[0]
         shown = '' if math.isnan(value) else f' {value:.2f}'
         text += f'; {name}{shown}'
     return f'{MARKS[verdict.verdict]} {text}'
@@ -62,23 +62,23 @@ def rows_of(page: Page, cells: Sequence[Cell]) -> List[Cell]:
     groups: Dict[Cell, List[Cell]] = {}
     for cell in cells:
         twin = page.plan.twin(cell)
-        own = groups.setdefault(twin, [twin])
+        group = groups.setdefault(twin, [twin])
         if cell != twin:
-            own.append(cell)
-    return [c for own in groups.values() for c in own if c in page.measured]
+            group.append(cell)
+    return [c for group in groups.values() for c in group if c in page.measured]
 
 
 def main_frame(page: Page, cells: Sequence[Cell]) -> pd.DataFrame:
     """A row a cell: the verdict of each claim with its number."""
     rows = []
     for cell in cells:
-        one, own = page.measured[cell], page.verdicts[cell]
+        one, verdicts = page.measured[cell], page.verdicts[cell]
         row = _names(cell, page.plan)
         row['map'] = '×'.join(map(str, one.shape[1:]))
         row['input'] = show_estimate(one.input_excess, 2)
         for column in _MAIN:
             row[short(column)] = (
-                show(own[column]) if column in own else _NOTHING
+                show(verdicts[column]) if column in verdicts else _NOTHING
             )
         rows.append(row)
     frame = _without_constants(pd.DataFrame(rows))
@@ -119,10 +119,10 @@ def _part(page: Page, name: str, planned: Sequence[Cell]) -> Dict[str, object]:
         lines = variant_lines(page, cells)
     else:
         lines = [
-            column_line(column, found)
+            column_line(column, verdicts)
             for column in COLUMNS
             if (
-                found := {
+                verdicts := {
                     cell: page.verdicts[cell][column]
                     for cell in cells
                     if column in page.verdicts[cell]
@@ -143,13 +143,13 @@ def _part(page: Page, name: str, planned: Sequence[Cell]) -> Dict[str, object]:
 
 def _images_line(page: Page) -> str:
     """How many images, classes, permutations and splits."""
-    found = {}
+    by_data = {}
     for cell, one in page.measured.items():
-        found[cell.data] = (one.images, one.classes)
+        by_data[cell.data] = (one.images, one.classes)
     names = ', '.join(
         f'{code(name)} {images} images'
         + (f' of {classes} classes' if classes else ' without classes')
-        for name, (images, classes) in found.items()
+        for name, (images, classes) in by_data.items()
     )
     settings: Settings = page.plan.settings
     return (
@@ -167,7 +167,8 @@ def _made_line(measured: Mapping[Cell, Measured]) -> str:
         for package, version in one.versions.items():
             versions.setdefault(package, set()).add(version)
     packages = ', '.join(
-        f'{name} {" and ".join(sorted(own))}' for name, own in versions.items()
+        f'{name} {" and ".join(sorted(numbers))}'
+        for name, numbers in versions.items()
     )
     return escaped(f'{" and ".join(places)}; {packages}.')
 

@@ -151,14 +151,14 @@ class Plan(NamedTuple):
 def _named(content: Any, where: str, make: Any) -> Dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise ValueError(f'{where}={content!r} must be a mapping of names')
-    found = {}
+    named = {}
     for name, options in content.items():
         field = f'{where}.{name}'
         if not isinstance(options, dict):
             raise ValueError(f'{field}={options!r} must be a mapping')
         # The fields of a named tuple are its options.
-        found[str(name)] = checked(field)(make)(**options)
-    return found
+        named[str(name)] = checked(field)(make)(**options)
+    return named
 
 
 def _check_sources(data: Mapping[str, Source]) -> None:
@@ -167,12 +167,12 @@ def _check_sources(data: Mapping[str, Source]) -> None:
             raise ValueError(
                 f'data.{name} must have folders or built_in, one of the two'
             )
-        for field, known in (('built_in', BUILT_IN), ('of', data)):
+        for field, valid_names in (('built_in', BUILT_IN), ('of', data)):
             value = getattr(source, field)
-            if value is not None and value not in known:
+            if value is not None and value not in valid_names:
                 raise ValueError(
                     f'data.{name}.{field}={value!r} must be one of '
-                    f'{sorted(known)}'
+                    f'{sorted(valid_names)}'
                 )
 
 
@@ -186,17 +186,17 @@ def _block(where: str, content: Any, plan: Plan) -> List[Cell]:
         padding=(ZEROS, *PADDINGS),
     )
     chosen = []
-    for field, known in choices.items():
-        default = known[:1] if field in ('weights', 'padding') else None
+    for field, valid_names in choices.items():
+        default = valid_names[:1] if field in ('weights', 'padding') else None
         value = fields.content.get(field, default)
         value = [value] if isinstance(value, str) else value
         if not isinstance(value, (list, tuple)) or not value:
             raise ValueError(f'{where}.{field}={value!r} must be a list')
         for name in value:
-            if name not in known:
+            if name not in valid_names:
                 raise ValueError(
                     f'{where}.{field} has {name!r}, which must be one of '
-                    f'{list(known)}'
+                    f'{list(valid_names)}'
                 )
         chosen.append([str(name) for name in value])
     cells = [Cell(*names) for names in product(*chosen)]
@@ -223,19 +223,19 @@ def _content(file: Path) -> Any:
 def _add_tables(plan: Plan, tables: Any) -> None:
     if not isinstance(tables, dict) or not tables:
         raise ValueError(f'tables={tables!r} must be a mapping of names')
-    seen: Dict[Cell, str] = {}
+    places: Dict[Cell, str] = {}
     for name, blocks in tables.items():
         where = f'tables.{name}'
         if not isinstance(blocks, list) or not blocks:
             raise ValueError(f'{where}={blocks!r} must be a list of blocks')
         cells = sum((_block(where, block, plan) for block in blocks), [])
         for cell in cells:
-            if cell in seen:
+            if cell in places:
                 raise ValueError(
-                    f'{where}: the cell {cell.title} is in {seen[cell]} '
+                    f'{where}: the cell {cell.title} is in {places[cell]} '
                     'already; a verdict is corrected once'
                 )
-            seen[cell] = where
+            places[cell] = where
             net = plan.networks[cell.network]
             if cell.weights == WEIGHTS[0] and net.checkpoint is None:
                 raise ValueError(

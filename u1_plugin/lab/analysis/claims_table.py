@@ -81,10 +81,10 @@ def judge_table(cells: Sequence[Measured], alpha: float = 0.05) -> Verdicts:
         was asked. The p-values of a column are corrected by Holm over all
         aspects and cells of the table.
     """
-    found: Verdicts = {one.cell: {} for one in cells}
+    verdicts: Verdicts = {one.cell: {} for one in cells}
     for column, aspects in COLUMNS.items():
         # One layer of the judge's is one cell here.
-        asked = {
+        tests = {
             one.cell.title: [
                 test
                 for aspect in aspects
@@ -94,15 +94,15 @@ def judge_table(cells: Sequence[Measured], alpha: float = 0.05) -> Verdicts:
             for one in cells
         }
         findings: Dict[str, List[Finding]] = {}
-        for finding in judge(asked, alpha):
+        for finding in judge(tests, alpha):
             findings.setdefault(finding.layer, []).append(finding)
         for one in cells:
-            own = findings.get(one.cell.title)
-            if own:
-                found[one.cell][column] = Verdict(
-                    column, claim_verdict(own), own
+            cell_findings = findings.get(one.cell.title)
+            if cell_findings:
+                verdicts[one.cell][column] = Verdict(
+                    column, claim_verdict(cell_findings), cell_findings
                 )
-    return found
+    return verdicts
 
 
 def csv_table(

@@ -142,9 +142,11 @@ def match_layers(
     """
     by_name = {layer.name: layer for layer in second}
     names = {layer.name for layer in first} & set(by_name)
-    rest = [layer for layer in first if layer.name not in names]
-    others = [layer for layer in second if layer.name not in names]
-    partner = {own.name: other for own, other in zip(rest[::-1], others[::-1])}
+    unmatched = [layer for layer in first if layer.name not in names]
+    candidates = [layer for layer in second if layer.name not in names]
+    partner = {
+        one.name: other for one, other in zip(unmatched[::-1], candidates[::-1])
+    }
     partner.update({name: by_name[name] for name in names})
     return [
         Pair(
@@ -178,15 +180,15 @@ def paired_difference(first: Drawn, second: Drawn) -> Estimate:
     """
     count = min(len(first.draws), len(second.draws))
     between = first.draws[:count] - second.draws[:count]
-    found = _normal(first.value - second.value, _spread(between))
+    estimate = _normal(first.value - second.value, _spread(between))
     if first.obstacle or second.obstacle:
-        found = found._replace(pvalue=math.nan)
-    return found
+        estimate = estimate._replace(pvalue=math.nan)
+    return estimate
 
 
 def _obstacle(first: Drawn, second: Drawn) -> str:
-    told = dict(first=first.obstacle, second=second.obstacle)
-    return ', '.join(f'{name}: {why}' for name, why in told.items() if why)
+    obstacles = dict(first=first.obstacle, second=second.obstacle)
+    return ', '.join(f'{name}: {why}' for name, why in obstacles.items() if why)
 
 
 @checked()
@@ -219,7 +221,7 @@ def compare(
     pairs = match_layers(first.layers[1:], second.layers[1:])
     labels = None if first.classes is None else first.labels
     classes = 1 if first.classes is None else len(first.classes)
-    found = []
+    rows = []
     for pair in pairs:
         one, other = (
             statistics_of(layer, labels, classes) for layer in pair[:2]
@@ -228,8 +230,8 @@ def compare(
             if pair.remark and claim in GRID_CLAIMS:
                 continue
             if name in one and name in other:
-                found.append((pair, name, one[name], other[name]))
-    estimates = [paired_difference(*row[2:]) for row in found]
+                rows.append((pair, name, one[name], other[name]))
+    estimates = [paired_difference(*row[2:]) for row in rows]
     corrected = holm(np.array([e.pvalue for e in estimates]))
     differences = [
         Difference(
@@ -244,7 +246,7 @@ def compare(
             _obstacle(one, other),
         )
         for (pair, name, one, other), estimate, pvalue in zip(
-            found, estimates, corrected
+            rows, estimates, corrected
         )
     ]
     return Comparison(

@@ -97,16 +97,16 @@ def difference_panels(comparison: Comparison) -> Figure:
 
 
 def _draw_difference(ax, place: int, row: Difference) -> None:
-    found = row.difference
-    if not np.isfinite(found.value):
+    estimate = row.difference
+    if not np.isfinite(estimate.value):
         return
     color = ORANGE if row.verdict == 'lower' else BLUE
     color = color if row.is_shown else '0.35'
-    if np.isfinite(found.low):
-        ax.plot([found.low, found.high], [place] * 2, color=color, lw=1.8)
+    if np.isfinite(estimate.low):
+        ax.plot([estimate.low, estimate.high], [place] * 2, color=color, lw=1.8)
     face = color if row.is_shown else 'white'
     marker = {'higher': '>', 'lower': '<'}.get(row.verdict, 'o')
-    ax.plot(found.value, place, marker, color=color, mfc=face, ms=8)
+    ax.plot(estimate.value, place, marker, color=color, mfc=face, ms=8)
 
 
 def pictures_of(

@@ -117,20 +117,20 @@ def changed_networks(
     An untrained network has no such twin, and one that pads otherwise already
     is tried with no other padding.
     """
-    found = {}
+    networks = {}
     if not is_untrained:
         twin = untrained_twin(network, seed)
         if padding:
             set_padding(twin.model, padding)
-        found['untrained twin'] = twin
+        networks['untrained twin'] = twin
     for mode in () if padding else ('reflect', 'circular'):
         changed = network._replace(model=copy.deepcopy(network.model))
         try:
             set_padding(changed.model, mode)
         except ValueError:
             continue  # nothing pads with zeros
-        found[f'padding {mode}'] = changed
-    return found
+        networks[f'padding {mode}'] = changed
+    return networks
 
 
 @checked()
@@ -162,11 +162,11 @@ def shuffles_of(
         moments = project(units, plane, center)
         return angle_sums(moments, labels, classes).state()['table']
 
-    own = table(vectors, basis, layer.center)
-    value = float(mutual_information(own))
+    observed = table(vectors, basis, layer.center)
+    value = float(mutual_information(observed))
     # Shuffling the plane's columns shuffles the channels back.
     planes = (basis[:, rng.permutation(layer.channels)] for _ in range(orders))
-    others = np.array(
+    shuffled = np.array(
         [
             mutual_information(table(vectors, plane, layer.center))
             for plane in planes
@@ -177,9 +177,9 @@ def shuffles_of(
     return Shuffle(
         layer.name,
         value,
-        float(np.median(others)),
-        *(float(v) for v in np.percentile(others, (2.5, 97.5))),
-        float(np.mean(np.where(np.isnan(value), value, others >= value))),
+        float(np.median(shuffled)),
+        *(float(v) for v in np.percentile(shuffled, (2.5, 97.5))),
+        float(np.mean(np.where(np.isnan(value), value, shuffled >= value))),
         float(mutual_information(nothing)),
         class_dependence(nothing, _PERMUTATIONS, resamples=2).chance,
     )

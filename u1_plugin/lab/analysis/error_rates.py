@@ -170,7 +170,7 @@ def _energy_scenarios() -> List[Scenario]:
     bowl, beside = 1 + r**8, np.roll(peak, 3, 1)
     rings, hat = 1 + 0.5 * np.cos(4 * np.pi * r), profile_map(0.5, 0.5)
     makers = dict(C1=concentration_tests, C2=sombrero_tests)
-    found = []
+    cases = []
     for claim, truth, holds, n, mean_map, off in (
         ('C1', 'flat', False, 200, flat, 0.0),
         ('C1', 'flat, pixels uneven by 10 %', False, 1000, flat, uneven),
@@ -193,7 +193,7 @@ def _energy_scenarios() -> List[Scenario]:
         ('C2', 'crown, brim 0.5, uneven by 10 %', True, 200, hat, uneven),
     ):
         draw = _energy(makers[claim], mean_map, off)
-        found.append(Scenario(claim, truth, holds, n, draw))
+        cases.append(Scenario(claim, truth, holds, n, draw))
     for claim, truth, holds, n, mean_map in (
         ('C1', 'flat', False, 20, flat),
         ('C1', 'peak on the axis', True, 20, peak),
@@ -209,15 +209,15 @@ def _energy_scenarios() -> List[Scenario]:
         ('C2', 'crown, brim 0.5', True, 200, hat),
     ):
         draw = _energy(makers[claim], mean_map, noise=3)
-        told = f'{truth}, noise 3'
+        description = f'{truth}, noise 3'
         few = claim == 'C1' or n < 200
-        found.append(Scenario(claim, told, holds, n, draw, few))
-    return sorted(found, key=lambda own: own.claim)
+        cases.append(Scenario(claim, description, holds, n, draw, few))
+    return sorted(cases, key=lambda scenario: scenario.claim)
 
 
 def scenarios(permutations: int = 199) -> List[Scenario]:
     """All of them."""
-    found = _energy_scenarios()
+    cases = _energy_scenarios()
     for truth, holds, n, step, spread in (
         ('no angle at all', False, 20, 0.0, 0.0),
         ('no angle at all', False, 500, 0.0, 0.0),
@@ -227,7 +227,7 @@ def scenarios(permutations: int = 199) -> List[Scenario]:
         ('means all around', True, 500, 0.6, 2.0),
     ):
         draw = _classes(step, spread, permutations)
-        found.append(Scenario('C3', truth, holds, n, draw))
+        cases.append(Scenario('C3', truth, holds, n, draw))
     for truth, holds, n, spread, noise, turn in (
         ('unrelated, all around', False, 10, 0.0, None, 1),
         ('unrelated, in an arc', False, 10, 4.0, None, 1),
@@ -238,8 +238,8 @@ def scenarios(permutations: int = 199) -> List[Scenario]:
         ('turned, all around', True, 50, 0.0, 1.0, 1),
     ):
         draw = _planes(spread, noise, permutations, turn)
-        found.append(Scenario('planes agree', truth, holds, n, draw))
-    return found
+        cases.append(Scenario('planes agree', truth, holds, n, draw))
+    return cases
 
 
 def verdict_of(tests: Sequence[Test], least: Optional[float] = None) -> str:
@@ -278,8 +278,8 @@ def rate(
         name: Rate(
             scenario,
             runs,
-            own.count(SUPPORTED) / runs,
-            own.count(REFUTED) / runs,
+            outcomes.count(SUPPORTED) / runs,
+            outcomes.count(REFUTED) / runs,
         )
-        for name, own in verdicts.items()
+        for name, outcomes in verdicts.items()
     }

@@ -112,17 +112,17 @@ def remarks(dataset: Images) -> List[str]:
     pictures = getattr(dataset.dataset, 'pictures', None)
     if pictures is None or pictures.classes is None:
         return []
-    found = []
+    texts = []
     if pictures.stray:
-        found.append(
+        texts.append(
             f'{len(pictures.stray)} picture(s) beside the class folders left '
             f'out, such as {pictures.stray[0].name}'
         )
     empty = set(range(len(pictures.classes))) - set(pictures.labels)
     if empty:
         names = ', '.join(pictures.classes[label] for label in sorted(empty))
-        found.append(f'class folders without a picture: {names}')
-    return found
+        texts.append(f'class folders without a picture: {names}')
+    return texts
 
 
 def prepare_image(

@@ -137,7 +137,11 @@ def judge(
     Raises:
         ValueError: If ``alpha`` is out of its range.
     """
-    flat = [(layer, test) for layer, own in tests.items() for test in own]
+    flat = [
+        (layer, test)
+        for layer, layer_tests in tests.items()
+        for test in layer_tests
+    ]
     # A test that the data cannot decide must not cost the others power.
     pvalues = [
         math.nan if test.obstacle else test.estimate.pvalue for _, test in flat

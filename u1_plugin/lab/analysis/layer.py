@@ -163,11 +163,11 @@ class LayerState:
     def update(self, activation: Tensor, index: Tensor) -> None:
         """Add a batch ``(B, C, H, W)`` of the images of that index."""
         intensity = to_positive_orthant(activation.float(), self.orthant)
-        own = energy(intensity).double()
-        self.energy.update(own, index)
+        energies = energy(intensity).double()
+        self.energy.update(energies, index)
         if self.maps is not None:
-            self.maps.update(own, index)
-        self.image_moments[index] = image_moment(own).cpu().numpy()
+            self.maps.update(energies, index)
+        self.image_moments[index] = image_moment(energies).cpu().numpy()
         pooled = pooled_vector(intensity)
         if self.images > pooled.size(1):
             self.vectors.update(pooled)

@@ -110,7 +110,7 @@ def turns_of(
         new = _angles(second.moments['image'])
         old, new = known_pairs(old, new)
         change = np.exp(1j * (new - old))
-        found = angle_sums(
+        summary = angle_sums(
             np.stack([change.real, change.imag], 1),
             np.zeros(len(change), np.int64),
             1,
@@ -120,11 +120,11 @@ def turns_of(
             Turn(
                 first.name,
                 degrees,
-                math.degrees(found.mean[0]),
-                math.degrees(found.half_width[0]),
-                float(found.length[0]),
+                math.degrees(summary.mean[0]),
+                math.degrees(summary.half_width[0]),
+                float(summary.length[0]),
                 correlation,
-                found.n,
+                summary.n,
             )
         )
     return rows
@@ -153,15 +153,15 @@ def shifts_of(before: Survey, after: Survey, index: np.ndarray) -> List[Shift]:
 
 
 @checked()
-def centring_of(found: Survey, images: Count = 1000) -> List[Centring]:
+def centring_of(survey: Survey, images: Count = 1000) -> List[Centring]:
     """Where the energy lies on average, against the images' own.
 
     The first layer is the input image; so many images at most are correlated.
     """
     rows = []
-    chosen = subset_index(len(found.labels), images)
-    own = _angles(found.layers[0].moments['image'][chosen])
-    for layer in found.layers:
+    chosen = subset_index(len(survey.labels), images)
+    input_angles = _angles(survey.layers[0].moments['image'][chosen])
+    for layer in survey.layers:
         moments = layer.moments['image']
         theta = _angles(moments[chosen])
         rows.append(
@@ -169,7 +169,7 @@ def centring_of(found: Survey, images: Count = 1000) -> List[Centring]:
                 layer.name,
                 _two_sided(_mean(moments[:, 0])),
                 _two_sided(_mean(moments[:, 1])),
-                fisher_lee_correlation(own, theta),
+                fisher_lee_correlation(input_angles, theta),
             )
         )
     return rows

@@ -65,11 +65,11 @@ def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
     rings = summary.rings
     flat = maps.reshape(len(maps), -1)
     profiles = flat @ rings.means()
-    found = concentration(summary)
-    weights = rings.within(found.radius)
-    own = {
+    result = concentration(summary)
+    weights = rings.within(result.radius)
+    statistics = {
         'concentration': Drawn(
-            found.excess.value, profiles @ weights - found.uniform
+            result.excess.value, profiles @ weights - result.uniform
         ),
         'symmetry': Drawn(
             symmetry(summary).value,
@@ -80,9 +80,11 @@ def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
         value = _heights(layer, summary.profile)
         draws = np.array([_heights(layer, row) for row in profiles])
         for place, name in enumerate(('crown', 'brim')):
-            own[name] = Drawn(float(value[place]), draws[:, place])
+            statistics[name] = Drawn(float(value[place]), draws[:, place])
     few = few_images(summary.n)
-    return {name: drawn._replace(obstacle=few) for name, drawn in own.items()}
+    return {
+        name: drawn._replace(obstacle=few) for name, drawn in statistics.items()
+    }
 
 
 def _heights(layer: LayerFinding, profile: np.ndarray) -> np.ndarray:
@@ -115,9 +117,9 @@ class _Angles:
 
     def means(self, weight: np.ndarray) -> np.ndarray:
         """Mean angle of each class, ``(K,)``; NaN without an image."""
-        own = weight[self.known]
+        known_weight = weight[self.known]
         x, y = (
-            np.bincount(self.labels, own * v, self.classes)
+            np.bincount(self.labels, known_weight * v, self.classes)
             for v in (self.x, self.y)
         )
         return np.where(np.hypot(x, y) > 0, np.arctan2(y, x), np.nan)
@@ -131,36 +133,36 @@ def _agreement(first: np.ndarray, second: np.ndarray) -> float:
 def _angles(
     layer: LayerFinding, labels: np.ndarray, weights: np.ndarray, classes: int
 ) -> Dict[str, Drawn]:
-    own: Dict[str, Drawn] = {}
-    found: List[_Angles] = []
+    statistics: Dict[str, Drawn] = {}
+    all_angles: List[_Angles] = []
     for plane in JUDGED:
         if plane not in layer.planes:
             continue
         table = layer.planes[plane].table
         angles = _Angles(layer.moments[plane], labels, classes, table.shape[1])
-        found.append(angles)
-        own.update(_dependence(plane, table, angles, weights))
-    if len(found) == len(JUDGED):
+        all_angles.append(angles)
+        statistics.update(_dependence(plane, table, angles, weights))
+    if len(all_angles) == len(JUDGED):
         means = [layer.planes[plane].mean for plane in JUDGED]
-        draws = [_agreement(*(a.means(w) for a in found)) for w in weights]
+        draws = [_agreement(*(a.means(w) for a in all_angles)) for w in weights]
         count = int(np.isfinite(means).all(0).sum())
-        least = min(int(angles.known.sum()) for angles in found)
-        own['agreement'] = Drawn(
+        least = min(int(angles.known.sum()) for angles in all_angles)
+        statistics['agreement'] = Drawn(
             _agreement(*means),
             np.array(draws),
             few_classes(count) or few_images(least),
         )
-    return own
+    return statistics
 
 
 def _dependence(
     plane: str, table: np.ndarray, angles: _Angles, weights: np.ndarray
 ) -> Dict[str, Drawn]:
     """Both shares, adjusted for what chance gives with all images."""
-    found = class_dependence(table, 199, resamples=2)
-    if np.isnan(found.chance):
+    dependence = class_dependence(table, 199, resamples=2)
+    if np.isnan(dependence.chance):
         return {}
-    share = found.between_share.value
+    share = dependence.between_share.value
     plain = float(table_between_share(table))
     chance = (plain - share) / (1 - share) if share < 1 else 0.0
     information, means = [], []
@@ -172,14 +174,14 @@ def _dependence(
             means.append(np.nan)
             continue
         counts = drawn.sum(1)
-        room = entropy_of(counts / counts.sum()) - found.chance
-        value = mutual_information(drawn) - found.chance
+        room = entropy_of(counts / counts.sum()) - dependence.chance
+        value = mutual_information(drawn) - dependence.chance
         information.append(value / room if room > 0 else np.nan)
         means.append((table_between_share(drawn) - chance) / (1 - chance))
     few = few_images(int(angles.known.sum()))
     return {
         f'information {plane}': Drawn(
-            found.information_share.value, np.array(information), few
+            dependence.information_share.value, np.array(information), few
         ),
         f'means {plane}': Drawn(share, np.array(means), few),
     }
@@ -219,10 +221,10 @@ def layer_collapse(
         Collapse, optional: Of the classes with images; None if fewer than two
         have any.
     """
-    vectors, own, _ = _features(layer, labels)
-    if len(own.unique()) < 2:
+    vectors, kept_labels, _ = _features(layer, labels)
+    if len(kept_labels.unique()) < 2:
         return None
-    return collapse_of(vectors, own, classes, seen_only=True)
+    return collapse_of(vectors, kept_labels, classes, seen_only=True)
 
 
 def _collapse(
@@ -231,23 +233,23 @@ def _collapse(
     whole = layer_collapse(layer, labels, classes)
     if whole is None:
         return {}
-    vectors, own, kept = _features(layer, labels)
-    check_features(vectors, own, classes)
+    vectors, kept_labels, kept = _features(layer, labels)
+    check_features(vectors, kept_labels, classes)
     work = vectors.numel() * min(classes, vectors.size(1))
     most = min(max(int(_WORK / work), _LEAST), len(weights))
     drawn: List[Optional[Collapse]] = []
     for weight in torch.from_numpy(weights[:most, kept]):
-        several = len(own[weight > 0].unique()) > 1
+        several = len(kept_labels[weight > 0].unique()) > 1
         drawn.append(
-            collapse_of(vectors, own, classes, weight, True)
+            collapse_of(vectors, kept_labels, classes, weight, True)
             if several
             else None
         )
-    few = few_images(len(own))
+    few = few_images(len(kept_labels))
     return {
         name: Drawn(
             getattr(whole, name),
-            np.array([getattr(found, name, np.nan) for found in drawn]),
+            np.array([getattr(collapse, name, np.nan) for collapse in drawn]),
             few,
         )
         for name in ('nc1', 'cdnv', 'separation')
@@ -268,10 +270,10 @@ def statistics_of(
     Returns:
         Dict[str, Drawn]: By key of :data:`STATISTICS`, where it is defined.
     """
-    own = _energy(layer)
+    statistics = _energy(layer)
     if labels is not None:
         index, count = np.arange(len(labels)), len(layer.resampled)
         weights = image_weights(index, count)
-        own.update(_angles(layer, labels, weights, classes))
-        own.update(_collapse(layer, labels, weights, classes))
-    return own
+        statistics.update(_angles(layer, labels, weights, classes))
+        statistics.update(_collapse(layer, labels, weights, classes))
+    return statistics

@@ -81,8 +81,8 @@ def find_pictures(folder: Path, field: str = '--data') -> Pictures:
         for name in entries
         if _is_picture(name) and (folder / name).is_file()
     ]
-    found = [list(_below(folder / name)) for name in classes]
-    if not any(found):
+    by_class = [list(_below(folder / name)) for name in classes]
+    if not any(by_class):
         if not loose:
             raise ValueError(
                 f'{field}={str(folder)!r} holds no picture '
@@ -90,14 +90,14 @@ def find_pictures(folder: Path, field: str = '--data') -> Pictures:
                 'folder a class'
             )
         return Pictures(loose, None, None, [])
-    if loose and sum(map(bool, found)) == 1:
+    if loose and sum(map(bool, by_class)) == 1:
         raise ValueError(
             f'{field}={str(folder)!r} holds pictures ({loose[0].name}) beside '
             'a single folder of pictures: give one folder a class, or all '
             'pictures in one folder'
         )
-    labels = [label for label, own in enumerate(found) for _ in own]
-    return Pictures(sum(found, []), labels, classes, loose)
+    labels = [label for label, files in enumerate(by_class) for _ in files]
+    return Pictures(sum(by_class, []), labels, classes, loose)
 
 
 class PictureDataset(BaseDataset):

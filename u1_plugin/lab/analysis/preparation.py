@@ -117,17 +117,17 @@ def picture_pipeline(
     Raises:
         ValueError: If the config has no pipeline.
     """
-    known = config.get('test_dataloader') or config.get('val_dataloader')
-    if size is not None and not known:
+    loader = config.get('test_dataloader') or config.get('val_dataloader')
+    if size is not None and not loader:
         return center_crop(size)
-    own = test_pipeline(config)
-    if own is None:
+    pipeline = test_pipeline(config)
+    if pipeline is None:
         raise ValueError(
             'test_dataloader.dataset has no pipeline, which would prepare the '
             'pictures of --data; give it one'
         )
-    steps = reading_files(own)
-    loads = len(steps) == len(own)
+    steps = reading_files(pipeline)
+    loads = len(steps) == len(pipeline)
     if not loads:
         steps[0]['color_type'] = _COLOR_TYPES.get(channels, 'unchanged')
     steps = sized(steps, size)
@@ -143,8 +143,8 @@ def input_channels(model: nn.Module) -> int:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            known = module.in_channels <= 4
-            return module.in_channels if known else _of_mean(model)
+            is_unfolded = module.in_channels <= 4
+            return module.in_channels if is_unfolded else _of_mean(model)
     return _of_mean(model)
 
 

@@ -28,21 +28,25 @@ _MARKS = {'supported': '✓', 'not supported': '✗', 'undecided': '?'}
 
 
 def _pictures(analysis: Analysis) -> dict:
-    found = analysis.survey
-    data, layers = found.layers[0], found.layers[1:]
-    names, judged = found.classes, list(JUDGED)
+    survey = analysis.survey
+    data, layers = survey.layers[0], survey.layers[1:]
+    names, judged = survey.classes, list(JUDGED)
     pictures: Dict[str, Any] = dict(
-        energy=energy_figures.energy_maps(found.layers),
+        energy=energy_figures.energy_maps(survey.layers),
         profiles=energy_figures.radial_profiles(layers, data),
         surfaces=energy_figures.sombrero_surfaces(layers),
         layers={},
     )
     for layer in layers:
-        clouds = angle_figures.moment_clouds(layer, found.labels, names, judged)
-        own = pictures['layers'][layer.name] = dict(clouds=clouds)
+        clouds = angle_figures.moment_clouds(
+            layer, survey.labels, names, judged
+        )
+        layer_pictures = pictures['layers'][layer.name] = dict(clouds=clouds)
         if names:
-            own['roses'] = angle_figures.polar_histograms(layer, names, judged)
-            own['agreement'] = angle_figures.plane_agreement(
+            layer_pictures['roses'] = angle_figures.polar_histograms(
+                layer, names, judged
+            )
+            layer_pictures['agreement'] = angle_figures.plane_agreement(
                 layer, names, judged, analysis.agreement[layer.name]
             )
     if names:
@@ -103,11 +107,11 @@ def markdown_table(facts: Dict[str, str], comparison: Comparison) -> str:
     ]
     remarks = []
     for pair in comparison.pairs:
-        one, other = (markup.markdown(short(own.name)) for own in pair[:2])
+        one, other = (markup.markdown(short(item.name)) for item in pair[:2])
         for row in comparison.rows(pair):
             estimates = ' | '.join(
-                show_estimate(own) if math.isfinite(own.value) else '–'
-                for own in (row.first, row.second, row.difference)
+                show_estimate(item) if math.isfinite(item.value) else '–'
+                for item in (row.first, row.second, row.difference)
             )
             lines.append(
                 f'| {one} | {other} | {pair.how} '

@@ -57,8 +57,8 @@ def verdict_table(findings: Sequence[Finding]) -> List[dict]:
         row['claims'].setdefault(finding.test.claim, []).append(finding)
     for row in rows.values():
         row['claims'] = {
-            claim: dict(verdict=claim_verdict(own), aspects=own)
-            for claim, own in row['claims'].items()
+            claim: dict(verdict=claim_verdict(aspects), aspects=aspects)
+            for claim, aspects in row['claims'].items()
         }
     return list(rows.values())
 
@@ -98,8 +98,8 @@ def numbers(analysis: Analysis) -> dict:
             verdicts=[finding.row() for finding in analysis.findings],
             claims={
                 row['layer']: {
-                    claim: own['verdict']
-                    for claim, own in row['claims'].items()
+                    claim: entry['verdict']
+                    for claim, entry in row['claims'].items()
                 }
                 for row in verdict_table(analysis.findings)
             },
@@ -116,11 +116,11 @@ def numbers(analysis: Analysis) -> dict:
     )
 
 
-def _comparison_numbers(found: Optional[Comparison]) -> Optional[dict]:
-    if found is None:
+def _comparison_numbers(comparison: Optional[Comparison]) -> Optional[dict]:
+    if comparison is None:
         return None
     return dict(
-        facts=found.facts,
+        facts=comparison.facts,
         pairs=[
             dict(
                 first=p.first.name,
@@ -128,8 +128,8 @@ def _comparison_numbers(found: Optional[Comparison]) -> Optional[dict]:
                 matched_by=p.how,
                 remark=p.remark,
             )
-            for p in found.pairs
+            for p in comparison.pairs
         ],
-        verdicts_of_second=[finding.row() for finding in found.findings],
-        differences=found.differences,
+        verdicts_of_second=[finding.row() for finding in comparison.findings],
+        differences=comparison.differences,
     )

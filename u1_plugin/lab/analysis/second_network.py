@@ -20,11 +20,11 @@ class Second(NamedTuple):
 
 def second_network(args: argparse.Namespace) -> Optional[Second]:
     """What the options of a second network ask for; None if nothing."""
-    own = {
+    against = {
         name: getattr(args, f'against_{name}')
         for name in ('checkpoint', 'untrained', 'layers', 'cfg_options')
     }
-    given = {name: v for name, v in own.items() if v is not None}
+    given = {name: v for name, v in against.items() if v is not None}
     source, *rest = args.against or [args.source]
     if args.against is None and not given:
         return None
@@ -33,20 +33,20 @@ def second_network(args: argparse.Namespace) -> Optional[Second]:
             f'--against {" ".join(args.against)}: give a config and at most '
             'one checkpoint'
         )
-    checkpoint = own['checkpoint']
+    checkpoint = against['checkpoint']
     if rest and checkpoint:
         raise ValueError(
             f'--against {source} {rest[0]} and --against-checkpoint '
             f'{checkpoint} both name a checkpoint; give one'
         )
     checkpoint = rest[0] if rest else checkpoint
-    seed = own['untrained']
+    seed = against['untrained']
     if checkpoint and seed is not None:
         raise ValueError(
             f'--against-untrained {seed} loads no weights; leave out the '
             f'checkpoint {checkpoint}'
         )
-    options = dict(own['cfg_options'] or {})
+    options = dict(against['cfg_options'] or {})
     if args.against is None:
         options = {**(args.cfg_options or {}), **options}
         if not checkpoint and seed is None:
@@ -82,22 +82,22 @@ def second_survey(
     args: argparse.Namespace, data: str, scratch: Path, first: Runner
 ) -> Tuple[Dict[str, str], Survey]:
     """The second network's facts and its pass over the same images."""
-    asked = args.second
+    second = args.second
     network = ready(
-        asked.source,
+        second.source,
         args,
-        checkpoint=asked.checkpoint,
-        seed=asked.seed,
-        options=asked.options,
+        checkpoint=second.checkpoint,
+        seed=second.seed,
+        options=second.options,
     )
     dataset, classes, batch = images_for(network, args, data)
     check_same_images(first.dataset, dataset)
-    wanted = args.against_layers or first.layers
+    layer_names = args.against_layers or first.layers
     if not args.against_layers and args.layers is None:
         modules = dict(network.model.named_modules())
         # Of one architecture, the very same layers.
-        wanted = wanted if set(wanted) <= set(modules) else None
-    layers = layers_for(network, batch, args, wanted)
+        layer_names = layer_names if set(layer_names) <= set(modules) else None
+    layers = layers_for(network, batch, args, layer_names)
     scratch.mkdir()
     runner = Runner(
         args, dataset, layers, first.classes, scratch, args.resamples

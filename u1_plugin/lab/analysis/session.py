@@ -88,16 +88,16 @@ class Runner:
 
 
 def run_controls(
-    args: argparse.Namespace, runner: Runner, network: Network, found: Survey
+    args: argparse.Namespace, runner: Runner, network: Network, result: Survey
 ) -> Controls:
     """All controls; those that run the network only if images were asked."""
-    labelled = found.classes is not None
-    layers = found.layers[1:]
+    labelled = result.classes is not None
+    layers = result.layers[1:]
     shuffles = [
-        shuffles_of(layer, found.labels, len(found.classes))
+        shuffles_of(layer, result.labels, len(result.classes))
         for layer in (layers if labelled else [])
     ]
-    centring = centring_of(found)
+    centring = centring_of(result)
     if not args.control_images:
         return Controls(centring, shuffles, [], [], [])
     same = runner.run(network, 'controls', part=True, planes=JUDGED)
@@ -120,7 +120,7 @@ def run_controls(
             planes=(),
             transform=quarter_turn(times),
         )
-        turns += turns_of(found, turned, 90 * times, runner.index)
+        turns += turns_of(result, turned, 90 * times, runner.index)
     shifted = runner.run(
         network,
         'shifted',
@@ -128,18 +128,18 @@ def run_controls(
         planes=(),
         transform=shift_right,
     )
-    shifts = shifts_of(found, shifted, runner.index)
+    shifts = shifts_of(result, shifted, runner.index)
     return Controls(centring, shuffles, variants, turns, shifts)
 
 
-def findings_of(args: argparse.Namespace, found: Survey) -> Dict[str, Any]:
+def findings_of(args: argparse.Namespace, result: Survey) -> Dict[str, Any]:
     """What an :class:`~.report_numbers.Analysis` tells of the layers."""
-    tests = tests_of(found, args.permutations)
+    tests = tests_of(result, args.permutations)
     dependence, nulls, collapse = {}, {}, {}
     agreement: Dict[str, Estimate] = {}
-    for layer in found.layers[1:] if found.classes is not None else ():
-        asked = {test.aspect: test.estimate for test in tests[layer.name]}
-        agreement[layer.name] = asked['planes agree']
+    for layer in result.layers[1:] if result.classes is not None else ():
+        estimates = {test.aspect: test.estimate for test in tests[layer.name]}
+        agreement[layer.name] = estimates['planes agree']
         tables = {p: s.table for p, s in layer.planes.items()}
         dependence[layer.name] = {
             plane: class_dependence(table, 999)
@@ -150,9 +150,9 @@ def findings_of(args: argparse.Namespace, found: Survey) -> Dict[str, Any]:
             plane: permutation_null(table, 199, rng)[:, 0]
             for plane, table in tables.items()
         }
-        own = layer_collapse(layer, found.labels, len(found.classes))
-        if own is not None:
-            collapse[layer.name] = own
+        measures = layer_collapse(layer, result.labels, len(result.classes))
+        if measures is not None:
+            collapse[layer.name] = measures
     return dict(
         findings=judge(tests, args.alpha),
         dependence=dependence,
@@ -201,11 +201,11 @@ def layers_for(
     network: Network,
     batch: dict,
     args: argparse.Namespace,
-    wanted: Optional[List[str]],
+    names: Optional[List[str]],
 ) -> List[str]:
     """The layers that were named, or the bottlenecks."""
     inputs = first_inputs(network.model, batch)
-    return wanted or find_bottlenecks(network.model, inputs, args.token_grid)
+    return names or find_bottlenecks(network.model, inputs, args.token_grid)
 
 
 def ready(source: str, args: argparse.Namespace, **more: Any) -> Network:

@@ -141,15 +141,17 @@ def survey(
     )
 
 
-def tests_of(found: Survey, permutations: int) -> Dict[str, List[Test]]:
+def tests_of(result: Survey, permutations: int) -> Dict[str, List[Test]]:
     """All questions to the network's layers, by layer."""
     tests = {}
-    for layer in found.layers[1:]:
-        own = concentration_tests(layer.energy) + sombrero_tests(layer.energy)
-        if found.classes is not None:
+    for layer in result.layers[1:]:
+        layer_tests = concentration_tests(layer.energy) + sombrero_tests(
+            layer.energy
+        )
+        if result.classes is not None:
             planes = {
                 name: layer.planes[plane] for plane, name in JUDGED.items()
             }
-            own += angle_tests(planes, permutations)
-        tests[layer.name] = own
+            layer_tests += angle_tests(planes, permutations)
+        tests[layer.name] = layer_tests
     return tests

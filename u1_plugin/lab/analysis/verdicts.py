@@ -40,9 +40,9 @@ from ...measure.circular_tests import ClassAngleSummary
 from ...measure.correlations import fisher_lee_correlation
 from ...measure.estimate import UNKNOWN, Estimate
 from ...measure.information import class_dependence
+from ...measure.noise_correction import highest_symmetry
 from ...measure.profile import EnergySummary, concentration, symmetry
 from ...measure.sombrero import fit_sombrero, heights
-from ...measure.without_noise import highest_symmetry
 from .judging import Test
 
 #: Fewer images than this decide nothing.
@@ -97,7 +97,7 @@ def concentration_tests(
     few = few_images(summary.n)
     if len(summary.profile) < 2:
         few = 'the map has one ring; choose an earlier layer or larger inputs'
-    found = concentration(summary, radius)
+    result = concentration(summary, radius)
     turned = symmetry(summary, MIN_SYMMETRY)
     flat = 'the mean map is flat' if math.isnan(turned.value) else None
     highest = highest_symmetry(summary.group_maps, summary.group_sizes)
@@ -110,7 +110,7 @@ def concentration_tests(
             'concentrated',
             f'share of energy within r = {radius:g}, less the uniform share',
             summary.n,
-            found.excess,
+            result.excess,
             MIN_SHARE,
             few,
         ),
@@ -142,9 +142,9 @@ def sombrero_tests(summary: EnergySummary) -> List[Test]:
     rings = len(summary.profile)
     if rings >= 3:
         fit = fit_sombrero(summary)
-        found = heights(summary, fit)
+        height = heights(summary, fit)
         quartic = fit.a
-        crown, brim = _both(found.crown, fit.b), _both(found.brim, fit.rim)
+        crown, brim = _both(height.crown, fit.b), _both(height.brim, fit.rim)
         if fit.r2_high < MIN_R2:
             objection = f'the curve explains {fit.r2:.0%} of the profile'
         elif fit.r2 < MIN_R2:
@@ -164,13 +164,13 @@ def sombrero_tests(summary: EnergySummary) -> List[Test]:
             aspect,
             name,
             summary.n,
-            own,
+            estimate,
             least,
             obstacle,
             objection,
             doubt=doubt,
         )
-        for aspect, name, own, least in (
+        for aspect, name, estimate, least in (
             ('crown', f'energy at the axis {above}', crown, MIN_HEIGHT),
             ('quartic', 'a', quartic, 0.0),
             ('brim', f'energy at the rim {above}', brim, MIN_HEIGHT),
@@ -206,17 +206,17 @@ def angle_tests(
         obstacle = few_images(summary.n)
         if (summary.count > 0).sum() < 2:
             obstacle = 'images of one class only'
-        found = class_dependence(summary.table, permutations, seed=seed)
+        dependence = class_dependence(summary.table, permutations, seed=seed)
         for aspect, name, estimate in (
             (
                 f'angle depends on class, {plane} plane',
                 'mutual information with the class, adjusted for chance',
-                found.information_share,
+                dependence.information_share,
             ),
             (
                 f'class means differ, {plane} plane',
                 'circular variance between classes, adjusted for chance',
-                found.between_share,
+                dependence.between_share,
             ),
         ):
             tests.append(
@@ -241,7 +241,7 @@ def _agreement(
     permutations: int,
     seed: int,
 ) -> Test:
-    found = fisher_lee_correlation(
+    correlation = fisher_lee_correlation(
         first.mean, second.mean, permutations, seed=seed
     )
     classes = int((~np.isnan(first.mean) & ~np.isnan(second.mean)).sum())
@@ -252,7 +252,7 @@ def _agreement(
         'planes agree',
         "Fisher and Lee's correlation of the classes' means in both planes",
         classes,
-        found,
+        correlation,
         MIN_CORRELATION,
         obstacle,
         either=True,  # either turn of the plane counts

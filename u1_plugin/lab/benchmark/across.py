@@ -22,8 +22,8 @@ import numpy as np
 from ...measure.estimate import Chance
 from ...options import Count, Seed, checked
 from ..statistics import exact_differences, sign_flip_pvalue
-from .analysis import shown_by
-from .statistics import Comparison, compare
+from .arm_results import shown_by
+from .arm_statistics import Comparison, compare
 
 #: Resamples held in memory at a time.
 _BLOCK = 1000
@@ -101,15 +101,15 @@ def data_set(
         comparison = compare(treated, control)
     except ValueError as error:
         raise ValueError(f'data set {name}: {error}') from None
-    found = exact_differences(treated, control)
+    differences = exact_differences(treated, control)
     both = np.concatenate([treated, control])
     # Less nothing, values of both arms tie as counts of images do.
     x, y = np.split(exact_differences(both, 0 * both).values, 2)
     return DataSet(
         name,
-        found.values * found.unit,
+        differences.values * differences.unit,
         np.sign(x[:, None] - y[None, :]) / 2 + 0.5,
-        found.slack * found.unit,
+        differences.slack * differences.unit,
         (float(np.mean(treated)), float(np.mean(control))),
         comparison,
     )

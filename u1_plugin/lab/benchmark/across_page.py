@@ -7,9 +7,9 @@ from ...extras import needs
 from ..markup import code, fence
 from ..markup import markdown as escaped
 from .across import Across, Aggregate, words
-from .analysis import LEVEL, interval
+from .arm_results import LEVEL, interval
+from .arm_statistics import holm
 from .frames import markdown, p_text
-from .statistics import holm
 
 with needs('lab'):
     import jinja2
@@ -115,10 +115,10 @@ def _sets_frame(across: Across) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _share(found: Aggregate) -> str:
-    if math.isnan(found.low):
-        return f'{found.value:.2f} [no interval]'
-    return f'{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]'
+def _share(aggregate: Aggregate) -> str:
+    if math.isnan(aggregate.low):
+        return f'{aggregate.value:.2f} [no interval]'
+    return f'{aggregate.value:.2f} [{aggregate.low:.2f}, {aggregate.high:.2f}]'
 
 
 def _pooled_frame(across: Across, p: float) -> pd.DataFrame:
@@ -140,8 +140,8 @@ def _pooled_frame(across: Across, p: float) -> pd.DataFrame:
 def _part(part: Part, p: float) -> dict:
     across = part.across
     title = f'{escaped(across.arm)} less {escaped(across.reference)}'
-    found = [one.comparison.mean for one in across.sets]
-    above = f'above 0 on {sum(m > 0 for m in found)} of {len(found)} data sets'
+    means = [one.comparison.mean for one in across.sets]
+    above = f'above 0 on {sum(m > 0 for m in means)} of {len(means)} data sets'
     mean = interval(across.pooled.difference)
     left = [
         f'{code(name)} (no test top-1 of {escaped(" and ".join(arms))})'

@@ -5,7 +5,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from ...extras import needs
 from .across import DataSet, data_set
-from .analysis import by_seed
+from .arm_results import by_seed
 from .table import PairingError, check_pairs, read_csv, read_plan, read_results
 
 with needs('lab'):
@@ -85,7 +85,7 @@ def runs_of(
 
     A pair is of one folder: the same versions, and as a rule one machine.
     """
-    found: Dict[str, List[pd.DataFrame]] = {}
+    by_config: Dict[str, List[pd.DataFrame]] = {}
     lacking: Dict[str, List[str]] = {}
     for one in results:
         for config, runs in one.table.groupby('config', sort=False):
@@ -97,9 +97,9 @@ def runs_of(
             seeds = series[pair[0]].index.intersection(series[pair[1]].index)
             runs = runs[runs.arm.isin(pair) & runs.seed.isin(seeds)]
             runs = runs.assign(results=str(one.folder))
-            found.setdefault(config, []).append(runs)
-    left = {name: lacking[name] for name in lacking if name not in found}
-    return {name: pd.concat(parts) for name, parts in found.items()}, left
+            by_config.setdefault(config, []).append(runs)
+    left = {name: lacking[name] for name in lacking if name not in by_config}
+    return {name: pd.concat(parts) for name, parts in by_config.items()}, left
 
 
 def make_set(config: str, runs: pd.DataFrame, pair: Pair) -> DataSet:

@@ -48,11 +48,11 @@ def anchor_line(runs: pd.DataFrame, expected: float) -> str:
         runs (pd.DataFrame): Of the anchor: the baseline's, with ``test_top1``.
         expected (float): Top-1, per cent.
     """
-    found = runs.test_top1.mean()
+    top1 = runs.test_top1.mean()
     seeds = len(runs)
     return (
-        f'An anchor: the unchanged recipe gives {found:.2f} % with {seeds} '
+        f'An anchor: the unchanged recipe gives {top1:.2f} % with {seeds} '
         f'seed{"s" if seeds != 1 else ""}, and {expected:.2f} % is published: '
-        f'{found - expected:+.2f} points. Far from it, no comparison of this '
+        f'{top1 - expected:+.2f} points. Far from it, no comparison of this '
         'suite is worth reading.'
     )

@@ -58,7 +58,7 @@ def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
         ValueError: If an arm is wrong, or a pattern matches none.
     """
     catalogue = file.parent / 'arms.yml'
-    known: Dict[str, Arm] = {}
+    arms: Dict[str, Arm] = {}
     for source, content in (
         ('arms.yml', read_yaml(catalogue) if catalogue.is_file() else {}),
         ('suite.define', read.get('define', dict, {})),
@@ -67,33 +67,31 @@ def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
             raise ValueError(f'{source}={content!r} must be a mapping of arms')
         check_names(source, list(content))
         for name, spec in content.items():
-            known[name] = _arm(name, spec, source)
+            arms[name] = _arm(name, spec, source)
     for pattern, options in read.get('tuned', dict, {}).items():
         where = f'suite.tuned.{pattern}'
-        names = fnmatch.filter(known, str(pattern))
+        names = fnmatch.filter(arms, str(pattern))
         if not names:
-            raise ValueError(
-                f'{where} matches none of the arms {sorted(known)}'
-            )
+            raise ValueError(f'{where} matches none of the arms {sorted(arms)}')
         options = check_options(where, options)
         for name in names:
-            own = known[name].set
+            settings = arms[name].set
             # What an arm sets by that very name is what it is: lambda = 0.
-            more = {key: v for key, v in options.items() if key not in own}
-            known[name] = known[name]._replace(set={**own, **more})
-    return known
+            more = {key: v for key, v in options.items() if key not in settings}
+            arms[name] = arms[name]._replace(set={**settings, **more})
+    return arms
 
 
 def choose_arms(
-    where: str, names: list, known: Dict[str, Arm]
+    where: str, names: list, catalogue: Dict[str, Arm]
 ) -> Tuple[Arm, ...]:
-    wrong = [n for n in names if not isinstance(n, str) or n not in known]
+    wrong = [n for n in names if not isinstance(n, str) or n not in catalogue]
     if wrong or len(set(names)) != len(names) or not names:
         raise ValueError(
-            f'{where}={names} must be different names among {sorted(known)}; '
-            'define others under `define`'
+            f'{where}={names} must be different names among {sorted(catalogue)}'
+            '; define others under `define`'
         )
-    return tuple(known[name] for name in names)
+    return tuple(catalogue[name] for name in names)
 
 
 def check_measured(
@@ -130,13 +128,13 @@ def check_measured(
 
 
 def read_exploratory(
-    read: Fields, known: Dict[str, Arm], arms: Tuple[Arm, ...], seeds: int
+    read: Fields, catalogue: Dict[str, Arm], arms: Tuple[Arm, ...], seeds: int
 ) -> Tuple[int, Tuple[Arm, ...]]:
     """Arms that no primary comparison needs, with fewer seeds.
 
     Args:
         read (Fields): Of the suite.
-        known (Dict[str, Arm]): The catalogue.
+        catalogue (Dict[str, Arm]): The catalogue.
         arms (Tuple[Arm, ...]): That have all seeds.
         seeds (int): Of these.
 
@@ -150,7 +148,7 @@ def read_exploratory(
     where = 'suite.exploratory'
     part = Fields(where, content, ('seeds', 'arms'))
     fewer = part.get('seeds', Annotated[int, Range(1, seeds)])
-    more = choose_arms(f'{where}.arms', part.get('arms', list), known)
+    more = choose_arms(f'{where}.arms', part.get('arms', list), catalogue)
     twice = sorted({a.name for a in arms} & {a.name for a in more})
     if twice or any(arm.role == 'baseline' for arm in more):
         raise ValueError(
@@ -163,7 +161,7 @@ def read_exploratory(
 
 
 def read_ablations(
-    read: Fields, known: Dict[str, Arm]
+    read: Fields, catalogue: Dict[str, Arm]
 ) -> Tuple[int, Tuple[Arm, ...]]:
     """Variants of the arm u1-feature (``set``) and of any other (``of``)."""
     content = read.get('ablations', dict, {})
@@ -173,18 +171,20 @@ def read_ablations(
     variants = part.get('set', dict, {})
     arms = []
     if variants:
-        arms += _variants('suite.ablations.set', _METHOD, variants, known, '')
+        arms += _variants(
+            'suite.ablations.set', _METHOD, variants, catalogue, ''
+        )
     for base, variants in part.get('of', dict, {}).items():
         arms += _variants(
-            'suite.ablations.of', base, variants, known, f'{base}+'
+            'suite.ablations.of', base, variants, catalogue, f'{base}+'
         )
     return part.get('seeds', Seeds), tuple(arms)
 
 
 def _variants(
-    where: str, base: str, variants: Any, known: Dict[str, Arm], prefix: str
+    where: str, base: str, variants: Any, catalogue: Dict[str, Arm], prefix: str
 ) -> List[Arm]:
-    (arm,) = choose_arms(where, [base], known)
+    (arm,) = choose_arms(where, [base], catalogue)
     if not isinstance(variants, dict):
         raise ValueError(
             f'{where}.{base}={variants!r} must be a mapping of names to options'

@@ -131,9 +131,9 @@ def batches(
     collector = MapCollector(model, [layer] if layer else 'auto')
     for part in images.split(batch_size):
         with torch.no_grad(), collector:
-            found = read(model.data_preprocessor(dict(inputs=part))['inputs'])
+            outputs = read(model.data_preprocessor(dict(inputs=part))['inputs'])
             (maps,) = collector.maps().values()
-        yield found, maps.float()
+        yield outputs, maps.float()
 
 
 @checked()
@@ -158,15 +158,15 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(100 * np.mean(logits.argmax(1) == labels))
 
 
-def detection_scores(found: Signals) -> Dict[str, np.ndarray]:
+def detection_scores(values: Signals) -> Dict[str, np.ndarray]:
     """One score an image of each detector, larger for known.
 
     ``softmax``, the largest class probability, is the usual baseline; the
     other two are the geometry's own and do not look at the logits. The
     directions were fixed before any was measured.
     """
-    confidence = _confidence(found.logits)
-    return dict(softmax=confidence, angle=found.angle, energy=found.energy)
+    confidence = _confidence(values.logits)
+    return dict(softmax=confidence, angle=values.angle, energy=values.energy)
 
 
 def detection(known: Signals, unknown: Signals) -> Dict[str, float]:
@@ -181,17 +181,20 @@ def detection(known: Signals, unknown: Signals) -> Dict[str, float]:
     Raises:
         ValueError: If one has no images or values that are not finite.
     """
-    for name, found in (('known', known), ('unknown', unknown)):
-        if not len(found.angle) or not all(np.isfinite(v).all() for v in found):
+    for name, values in (('known', known), ('unknown', unknown)):
+        if not len(values.angle) or not all(
+            np.isfinite(v).all() for v in values
+        ):
             raise ValueError(
-                f'{name} has {len(found.angle)} images; give at least one, '
+                f'{name} has {len(values.angle)} images; give at least one, '
                 'and finite logits, angles and energies'
             )
     truth = np.repeat([1, 0], [len(known.angle), len(unknown.angle)])
     inside, outside = detection_scores(known), detection_scores(unknown)
     return {
-        name: 100 * float(roc_auc_score(truth, np.append(own, outside[name])))
-        for name, own in inside.items()
+        name: 100
+        * float(roc_auc_score(truth, np.append(scores, outside[name])))
+        for name, scores in inside.items()
     }
 
 

@@ -21,7 +21,7 @@ from ...mm.classifiers import num_classes_of
 from ...options import Count, checked
 from ..analysis.layer import COLOUR, angle_sums, project
 from .behaviour import batches
-from .images import Images
+from .evaluated_images import Images
 
 #: Images at a time.
 BATCH = 256
@@ -39,19 +39,19 @@ class Features(NamedTuple):
 
 def _vectors(model: nn.Module, inputs: Tensor) -> Tensor:
     try:
-        found = model.extract_feat(inputs, stage='pre_logits')
+        vectors = model.extract_feat(inputs, stage='pre_logits')
     except (AssertionError, AttributeError, TypeError) as error:
         raise ValueError(
             f'model.type={type(model).__name__} gives no features of the '
             f'stage "pre_logits": {error}; measure an ImageClassifier whose '
             'head has them'
         ) from error
-    if not isinstance(found, Tensor) or found.ndim != 2:
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2:
         raise ValueError(
             f'model.head={type(model.head).__name__} gives no pooled vector '
             '(B, C) as "pre_logits"; let model.neck pool the map'
         )
-    return found
+    return vectors
 
 
 @checked()
@@ -101,19 +101,19 @@ def collapse_values(
     pooled: List[Tensor] = []
     moments: List[Tensor] = []
     read = features(model, images.inputs, layer)
-    for (vectors, maps), own in zip(read, labels):
-        collapse.update(vectors, own)
+    for (vectors, maps), batch_labels in zip(read, labels):
+        collapse.update(vectors, batch_labels)
         intensity = to_positive_orthant(maps)
         pooled.append(pooled_vector(intensity).double())
         moments.append(image_moment(energy(intensity).double()))
-    found = collapse.summary()
+    summary = collapse.summary()
     planes = {'image plane': torch.cat(moments).numpy()}
     if pooled[0].size(1) >= COLOUR:
         planes['feature plane'] = _feature_moments(torch.cat(pooled))
     return {
-        'NC1 (x 100)': _hundredfold(found.nc1),
-        'CDNV (x 100)': _hundredfold(found.cdnv),
-        'class separation R2 (x 100)': _hundredfold(found.separation),
+        'NC1 (x 100)': _hundredfold(summary.nc1),
+        'CDNV (x 100)': _hundredfold(summary.cdnv),
+        'class separation R2 (x 100)': _hundredfold(summary.separation),
         **{
             f'information of angle on class, {plane}, %': _information(
                 values, images.labels, classes
@@ -141,5 +141,7 @@ def _information(moments: np.ndarray, labels: np.ndarray, k: int) -> float:
     table = angle_sums(moments, labels, k).summary().table
     if not table.sum():
         return math.nan
-    found = class_dependence(table, permutations=_PERMUTATIONS, resamples=2)
-    return _hundredfold(found.information_share.value)
+    dependence = class_dependence(
+        table, permutations=_PERMUTATIONS, resamples=2
+    )
+    return _hundredfold(dependence.information_share.value)

@@ -9,7 +9,7 @@ from torch import nn
 from ...extras import needs
 from .behaviour import accuracy, detection, recorded_outputs, signals
 from .behaviour_features import collapse_values
-from .images import (
+from .evaluated_images import (
     Images,
     all_splits,
     class_folder,
@@ -46,8 +46,8 @@ def row(keys: dict, quantity: str, value: float, detail: str = '') -> dict:
 
 
 def _top1(model: nn.Module, images: Images, shown: Shown) -> float:
-    found = signals(model, images.inputs, shown.layer)
-    return accuracy(found.logits, images.labels)
+    values = signals(model, images.inputs, shown.layer)
+    return accuracy(values.logits, images.labels)
 
 
 def corruption_rows(
@@ -117,12 +117,12 @@ def transfer_rows(
     for name, config in configs:
         splits = all_splits(config, f'--transfer {name}', shown.limit)
         for keys, model in track(models, f'transfer to {name}'):
-            found, strength = transfer(model, splits, shown.layer)
+            scores, strength = transfer(model, splits, shown.layer)
             start = f'transfer to {name}'
-            for method, value in found.items():
+            for method, value in scores.items():
                 rows.append(row(keys, f'{start}: {method}, %', value))
-            chosen = f'{start}: C of the linear probe'
-            rows.append(row(keys, chosen, strength, 'chosen'))
+            quantity = f'{start}: C of the linear probe'
+            rows.append(row(keys, quantity, strength, 'chosen'))
     return rows
 
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from ...extras import needs
 from ...mm.data import described
-from .images import split_dataset
+from .evaluated_images import split_dataset
 
 with needs('lab'):
     import pandas as pd
@@ -53,13 +53,13 @@ def target_accuracy(runs: pd.DataFrame) -> float:
     Raises:
         ValueError: If there is no baseline that was validated.
     """
-    found = 0.99 * runs[runs.role == 'baseline'].val_top1.mean()
-    if math.isnan(found):
+    target = 0.99 * runs[runs.role == 'baseline'].val_top1.mean()
+    if math.isnan(target):
         raise ValueError(
             f'--accuracy: {runs.config.iloc[0]} has no baseline that was '
             'validated; name the per cent to reach'
         )
-    return found
+    return target
 
 
 def keys_of(run: Any) -> dict:
@@ -117,19 +117,19 @@ def common_config(runs: pd.DataFrame, root: Path, train: bool) -> Config:
         ValueError: If the runs have different images or prepare them
             differently.
     """
-    first, found, name = None, {}, ''
+    first, expected, name = None, {}, ''
     for run in runs.itertuples():
         config = Config.fromfile(root / run.folder / 'config.py')
-        own = {
+        datasets = {
             f'{split}_dataloader': described(
                 split_dataset(config, split, '--collapse')
             )
             for split in ('test', *['train'] * train)
         }
         if first is None:
-            first, found, name = config, own, run.folder
-        for loader, text in own.items():
-            if text != found[loader]:
+            first, expected, name = config, datasets, run.folder
+        for loader, text in datasets.items():
+            if text != expected[loader]:
                 raise ValueError(
                     f'{loader}.dataset differs between {name} and '
                     f'{run.folder}; measure such arms apart with --arms'

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ...extras import needs
 from ...measure.labels import class_style
 from ..markup import label, mathtext
-from .analysis import ArmResult
+from .arm_results import ArmResult
 
 with needs('lab'):
     import pandas as pd

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 
 from ..markup import mathtext
 from .across import Across
-from .analysis import interval
-from .statistics import Comparison
+from .arm_results import interval
+from .arm_statistics import Comparison
 
 #: Blue and vermilion of Okabe and Ito; markers differ as well, for print.
 _SET = dict(color='#0072B2', marker='s')
@@ -93,15 +93,19 @@ def _beside(ax: Axes, x: float, y: float, text: str, **style) -> None:
     ax.text(x, y, text, transform=transform, va='center', **style)
 
 
-def _row(ax: Axes, y: float, found: Comparison, style: dict) -> None:
+def _row(ax: Axes, y: float, comparison: Comparison, style: dict) -> None:
     """A mean with its interval, and both in numbers on the right."""
     pooled = style is _POOLED
     color = style['color']
     weight = 'bold' if pooled else 'normal'
-    _beside(ax, 1.02, y, interval(found), weight=weight)
-    if math.isnan(found.low) or found.low == found.high or not pooled:
-        ax.plot([found.low, found.high], [y, y], lw=2, color=color)
-        ax.plot(found.mean, y, ls='', ms=8, mec='white', zorder=3, **style)
+    _beside(ax, 1.02, y, interval(comparison), weight=weight)
+    if (
+        math.isnan(comparison.low)
+        or comparison.low == comparison.high
+        or not pooled
+    ):
+        ax.plot([comparison.low, comparison.high], [y, y], lw=2, color=color)
+        ax.plot(comparison.mean, y, ls='', ms=8, mec='white', zorder=3, **style)
         return
-    across = [found.low, found.mean, found.high, found.mean]
+    across = [comparison.low, comparison.mean, comparison.high, comparison.mean]
     ax.fill(across, [y, y + 0.3, y, y - 0.3], color=color, lw=0, zorder=3)

@@ -6,7 +6,7 @@ from typing import Dict, List, Sequence, Tuple
 
 from ...extras import needs
 from ..markup import markdown as escaped
-from .analysis import (
+from .arm_results import (
     LEVEL,
     ArmResult,
     against,
@@ -16,7 +16,7 @@ from .analysis import (
     paired,
     plain_conclusion,
 )
-from .statistics import Comparison, detectable_gain, holm, seeds_needed
+from .arm_statistics import Comparison, detectable_gain, holm, seeds_needed
 
 with needs('lab'):
     import pandas as pd
@@ -43,13 +43,13 @@ def _with_sign(value: float) -> str:
 
 def versions_line(table: pd.DataFrame) -> str:
     """Package versions; several of one package are all named."""
-    found: Dict[str, set] = {}
+    by_package: Dict[str, set] = {}
     for text in table.versions.unique():
         for package, version in json.loads(text).items():
-            found.setdefault(package, set()).add(str(version))
+            by_package.setdefault(package, set()).add(str(version))
     return ', '.join(
         f'{package} {" and ".join(sorted(versions))}'
-        for package, versions in found.items()
+        for package, versions in by_package.items()
     )
 
 
@@ -101,14 +101,14 @@ def seeds_frame(results: Sequence[ArmResult], gain: float) -> pd.DataFrame:
         if c.sd == 0:
             continue
         alpha = LEVEL / len(compared)  # what Holm asks of the smallest p
-        seen = detectable_gain(c.sd, c.n, alpha=alpha)
+        detectable = detectable_gain(c.sd, c.n, alpha=alpha)
         needed = seeds_needed(c.sd, gain, alpha=alpha)
         rows.append(
             {
                 'arm': r.arm,
                 'n': r.n,
                 'sd': f'{c.sd:.2f}',
-                'gain seen with n': f'{seen:+.2f}',
+                'gain seen with n': f'{detectable:+.2f}',
                 f'seeds for +{gain}': f'{needed:,}',
             }
         )
@@ -206,13 +206,13 @@ def _behaviour_row(
     """One quantity: a cell an arm, and the comparisons to the baseline."""
     series = by_seed(rows, 'value')
     cells, compared = {}, {}
-    for arm, own in series.items():
-        text = f'{own.mean():.2f}' if len(own) else 'never'
+    for arm, values in series.items():
+        text = f'{values.mean():.2f}' if len(values) else 'never'
         runs = (rows.arm == arm).sum()
-        if 0 < len(own) < runs:
-            text += f' ({len(own)} of {runs} runs)'
+        if 0 < len(values) < runs:
+            text += f' ({len(values)} of {runs} runs)'
         if arm != baseline and baseline in series:
-            c = paired(own, series[baseline])
+            c = paired(values, series[baseline])
             if c is not None:
                 compared[arm] = c
                 text += f', {interval(c)}'

@@ -105,16 +105,16 @@ def _compare(where: str, path: str, before: Any, after: Any) -> None:
         return
     old = before if isinstance(before, dict) else {}
     same = old.get('type') == after.get('type')
-    known = _known(where, path, after.get('type'))
+    valid_names = _known(where, path, after.get('type'))
     for key, value in after.items():
         name = f'{path}.{key}'
-        if known is not None and key not in known:
+        if valid_names is not None and key not in valid_names:
             # What the config has already must be right, but the seed is ours.
             ours = path == 'randomness' and old.get(key) != value
             if not same or key not in old or ours:
                 raise ValueError(
                     f'{where}: the option {name}={value!r} is not known; '
-                    f'use one of {", ".join(sorted(known))}'
+                    f'use one of {", ".join(sorted(valid_names))}'
                 )
         if after.get('type') not in _FOREIGN:
             _compare(where, name, old.get(key) if same else None, value)
@@ -124,13 +124,13 @@ def _known(where: str, path: str, kind: Any) -> Optional[FrozenSet[str]]:
     """Options of a part of a config; None if any may be."""
     if not isinstance(kind, str):
         return _UNTYPED.get(path)
-    found = _classes(kind)
-    if not found:
+    classes = _classes(kind)
+    if not classes:
         raise ValueError(
             f'{where}: {path}.type={kind!r} is registered nowhere; correct '
             'the name, or import its module with custom_imports'
         )
-    options = [_options(part) for part in found]
+    options = [_options(part) for part in classes]
     if None in options:
         return None
     taken = _TAKEN.get(re.split(r'[.[]', path)[0], set())
@@ -145,12 +145,12 @@ def _classes(kind: str) -> tuple:
         for value in vars(mmpretrain.registry).values()
         if isinstance(value, Registry)
     ]
-    found: List[Any] = []
+    classes: List[Any] = []
     for registry in registries:
         part = registry.get(kind)
-        if part is not None and part not in found:
-            found.append(part)
-    return tuple(found)
+        if part is not None and part not in classes:
+            classes.append(part)
+    return tuple(classes)
 
 
 @cache

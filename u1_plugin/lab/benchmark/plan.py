@@ -66,14 +66,16 @@ def _check_writable(where: str, value: Any) -> None:
 def _check_accuracy(where: str, values: dict) -> None:
     if values.get('val_cfg') is None:
         return
-    found = values.get('val_evaluator') or []
-    for evaluator in found if isinstance(found, list) else [found]:
+    evaluators = values.get('val_evaluator') or []
+    for evaluator in (
+        evaluators if isinstance(evaluators, list) else [evaluators]
+    ):
         if str(evaluator.get('type')).rpartition('.')[2] == 'Accuracy':
             topk = evaluator.get('topk', (1,))
             if 1 in ([topk] if isinstance(topk, int) else topk):
                 return
     raise ValueError(
-        f'{where}: val_evaluator={found!r} has no Accuracy with topk=1, '
+        f'{where}: val_evaluator={evaluators!r} has no Accuracy with topk=1, '
         'which the table shows'
     )
 

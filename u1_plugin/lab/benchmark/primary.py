@@ -10,8 +10,8 @@ from typing import Annotated, Any, Collection, List, NamedTuple, Optional, Tuple
 from ...extras import needs
 from ...options import Range
 from ..markup import markdown as escaped
-from .analysis import LEVEL, by_seed, interval, paired
-from .statistics import Comparison, detectable_gain, holm, seeds_needed
+from .arm_results import LEVEL, by_seed, interval, paired
+from .arm_statistics import Comparison, detectable_gain, holm, seeds_needed
 from .suite_file import Fields
 from .table import keep, read_kept
 
@@ -47,8 +47,8 @@ def read_primary(content: Any, arms: Collection[str]) -> Primary:
     pairs = []
     for i, pair in enumerate(read.get('comparisons', list)):
         two = isinstance(pair, list) and len(pair) == 2
-        known = two and all(isinstance(a, str) and a in arms for a in pair)
-        if not known or pair[0] == pair[1] or tuple(pair) in pairs:
+        is_known = two and all(isinstance(a, str) and a in arms for a in pair)
+        if not is_known or pair[0] == pair[1] or tuple(pair) in pairs:
             raise ValueError(
                 f'{where}.comparisons[{i}]={pair!r} must be two different '
                 f'arms among {sorted(arms)}, and stand there once'
@@ -127,18 +127,21 @@ def primary_frame(
     """
     series = by_seed(table, metric)
     none = pd.Series(dtype=float)
-    found = {
+    comparisons = {
         f'{arm} less {other}': paired(
             series.get(arm, none), series.get(other, none)
         )
         for arm, other in primary.pairs
     }
     corrected = holm(
-        {name: 1.0 if c is None else c.permutation for name, c in found.items()}
+        {
+            name: 1.0 if c is None else c.permutation
+            for name, c in comparisons.items()
+        }
     )
-    alpha = LEVEL / max(len(found), 1)
+    alpha = LEVEL / max(len(comparisons), 1)
     rows, lines = [], []
-    for name, c in found.items():
+    for name, c in comparisons.items():
         row = dict(comparison=name, n='0', difference='')
         row |= {'permutation p': '', 'Holm p': '', 'sd': '', 'seen': ''}
         row[f'seeds for +{primary.gain:g}'] = ''
@@ -147,9 +150,9 @@ def primary_frame(
             row |= {'permutation p': f'{c.permutation:.3f}'}
             row |= {'Holm p': f'{corrected[name]:.3f}', 'sd': f'{c.sd:.2f}'}
             if c.sd > 0:
-                seen = detectable_gain(c.sd, c.n, alpha=alpha)
+                detectable = detectable_gain(c.sd, c.n, alpha=alpha)
                 needed = seeds_needed(c.sd, primary.gain, alpha=alpha)
-                row['seen'] = f'{seen:+.2f}'
+                row['seen'] = f'{detectable:+.2f}'
                 row[f'seeds for +{primary.gain:g}'] = f'{needed:,}'
         rows.append(row)
         lines.append(f'**{escaped(name)}**: {_words(c, corrected[name])}.')

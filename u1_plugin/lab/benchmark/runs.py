@@ -108,18 +108,18 @@ class Run(NamedTuple):
         part = self.record_file.with_suffix('.part.json')
         for file in (self.record_file, part):
             identity = _read_json(file).get('identity')
-            known = isinstance(identity, dict)
-            found = identity.get('run_hash') if known else None
-            if found not in (None, self.run_hash):
+            has_identity = isinstance(identity, dict)
+            old_hash = identity.get('run_hash') if has_identity else None
+            if old_hash not in (None, self.run_hash):
                 raise ValueError(
                     f'--out: {self.folder} holds a run of other settings '
-                    f'(run_hash {found}, not {self.run_hash}); keep it and '
+                    f'(run_hash {old_hash}, not {self.run_hash}); keep it and '
                     'choose another folder with --out, or remove it'
                 )
         record = _read_json(self.record_file)
         if not self._is_complete(record):
             return None
-        self._check_surroundings(record)
+        self._check_environment(record)
         return record
 
     def _is_complete(self, record: dict) -> bool:
@@ -148,7 +148,7 @@ class Run(NamedTuple):
             return bool(record['test']) and zipfile.is_zipfile(outputs)
         return epochs > 0
 
-    def _check_surroundings(self, record: dict) -> None:
+    def _check_environment(self, record: dict) -> None:
         """What decides the result and is no part of the config."""
         processes = record['identity'].get('processes', self.processes)
         if processes != self.processes:
@@ -200,12 +200,14 @@ class Run(NamedTuple):
         if self.measure:
             hooks.append(dict(type='MeasureClassAnglesHook'))
         config.custom_hooks = list(config.get('custom_hooks', [])) + hooks
-        own = config.get('custom_imports') or {}
-        imports = own.get('imports') or []
+        custom_imports = config.get('custom_imports') or {}
+        imports = custom_imports.get('imports') or []
         imports = [imports] if isinstance(imports, str) else list(imports)
         if 'u1_plugin.lab' not in imports:
             imports.append('u1_plugin.lab')
         config.custom_imports = dict(
             imports=imports,
-            allow_failed_imports=own.get('allow_failed_imports', False),
+            allow_failed_imports=custom_imports.get(
+                'allow_failed_imports', False
+            ),
         )

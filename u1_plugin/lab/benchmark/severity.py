@@ -30,14 +30,14 @@ def categories(
                 'CATEGORY.SUBCATEGORY, as those of emoji58 are; leave it out '
                 'for other data sets'
             )
-    found = [name.partition('.')[0] for name in names or ()]
-    if not 1 < len(set(found)) < len(found):
+    groups = [name.partition('.')[0] for name in names or ()]
+    if not 1 < len(set(groups)) < len(groups):
         raise ValueError(
-            f'{field}: {len(found)} classes in {len(set(found))} categories '
+            f'{field}: {len(groups)} classes in {len(set(groups))} categories '
             'are no hierarchy; give classes named CATEGORY.SUBCATEGORY, of '
             'several categories, with several in one of them'
         )
-    return found
+    return groups
 
 
 @checked()

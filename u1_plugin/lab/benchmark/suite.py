@@ -103,13 +103,13 @@ def _entries(
 def _check_left_out(
     entry: Entry, every: Tuple[Arm, ...], primary: Primary
 ) -> None:
-    asked = {name for pair in primary.pairs for name in pair}
+    primary_arms = {name for pair in primary.pairs for name in pair}
     names = [arm.name for arm in every if arm.role != 'baseline']
     left_out = entry.without
     wrong = [
         name
         for n, name in enumerate(left_out)
-        if name not in names or name in left_out[:n] or name in asked
+        if name not in names or name in left_out[:n] or name in primary_arms
     ]
     if wrong:
         raise ValueError(
@@ -146,17 +146,17 @@ def load_suite(file: Path) -> Suite:
     read = Fields('suite', read_yaml(file), fields)
     name = read.get('name', str)
     check_names('suite.name', [name])
-    known = read_catalogue(file, read)
+    catalogue = read_catalogue(file, read)
     seeds = read.get('seeds', Seeds)
-    arms = choose_arms('suite.arms', read.get('arms', list), known)
+    arms = choose_arms('suite.arms', read.get('arms', list), catalogue)
     if [arm.role for arm in arms].count('baseline') != 1:
         raise ValueError(
             f'suite.arms={[arm.name for arm in arms]} must contain exactly '
             'one arm with role: baseline, which the others are paired with'
         )
     check_measured(arms, arms, seeds, 'suite.arms')
-    fewer, exploratory = read_exploratory(read, known, arms, seeds)
-    ablation_seeds, ablations = read_ablations(read, known)
+    fewer, exploratory = read_exploratory(read, catalogue, arms, seeds)
+    ablation_seeds, ablations = read_ablations(read, catalogue)
     every = (*arms, *exploratory, *ablations)
     check_names('suite', [arm.name for arm in every], True)
     first_seed = read.get('first_seed', Seed, 0)

@@ -20,17 +20,17 @@ _PLAIN = (str, int, float, bool, type(None))
 class Fields:
     """Reads fields of one mapping and says where an error is."""
 
-    def __init__(self, where: str, content: Any, known: tuple) -> None:
+    def __init__(self, where: str, content: Any, fields: tuple) -> None:
         if not isinstance(content, dict):
             raise ValueError(
                 f'{where}={content!r} must be a mapping with the fields '
-                f'{", ".join(known)}'
+                f'{", ".join(fields)}'
             )
-        unknown = sorted(set(map(str, content)) - set(known))
+        unknown = sorted(set(map(str, content)) - set(fields))
         if unknown:
             raise ValueError(
                 f'{where} has the unknown field(s) {unknown}; '
-                f'use {", ".join(known)}'
+                f'use {", ".join(fields)}'
             )
         self.where = where
         self.content = content

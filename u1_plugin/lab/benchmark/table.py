@@ -253,8 +253,8 @@ def _fault(table: pd.DataFrame) -> str:
 
 def read_plan(out: Path, table: pd.DataFrame) -> pd.DataFrame:
     """What was planned; a folder without a plan planned what it has."""
-    kept = read_kept(out / 'planned.csv')
-    return table[_PLANNED] if kept is None else kept
+    plan = read_kept(out / 'planned.csv')
+    return table[_PLANNED] if plan is None else plan
 
 
 def write_table(runs: List[Run], out: Path) -> Path:

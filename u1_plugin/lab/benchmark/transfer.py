@@ -10,7 +10,7 @@ from ...extras import needs
 from ...mm.memory_bank_head import MemoryBankHead
 from ...options import checked
 from .behaviour_features import BATCH, features
-from .images import Images, Splits
+from .evaluated_images import Images, Splits
 
 with needs('lab'):
     from sklearn.linear_model import LogisticRegression
@@ -93,13 +93,13 @@ def _read(
 ) -> Vectors:
     """Features of a split; its maps, labels and numbers go to ``each``."""
     vectors: List[Tensor] = []
-    for found, labels, numbers in zip(
+    for batch, labels, numbers in zip(
         features(model, images.inputs, layer),
         torch.from_numpy(images.labels).split(BATCH),
         torch.arange(len(images.labels)).split(BATCH),
     ):
-        vectors.append(found.vectors)
-        each(found.maps, labels, numbers)
+        vectors.append(batch.vectors)
+        each(batch.maps, labels, numbers)
     # In float64 the probe's digits do not depend on the number of threads.
     return Vectors(torch.cat(vectors).double().numpy(), images.labels)
 

@@ -23,7 +23,7 @@ from ...measure.estimate import jsonable
 from ...measure.probe import Probe
 from ...measure.probe_options import check_options
 from ...measure.sums import Accumulator
-from ..pictures import to_array
+from ..layer_pictures import to_array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,16 +167,6 @@ class AnalysisHook(Hook):
 
     def _report(self, runner: Runner, loop: str, totals: dict) -> None:
         raise NotImplementedError
-
-    @staticmethod
-    def _first(batch: torch.Tensor, count: int, samples: int) -> torch.Tensor:
-        """The first ``samples`` of a batch that must have ``count``."""
-        if len(batch) != count:
-            raise ValueError(
-                f'a layer gave {len(batch)} maps for {count} images; choose '
-                'a layer whose output has one map an image'
-            )
-        return batch[:samples]
 
     def _write(
         self,

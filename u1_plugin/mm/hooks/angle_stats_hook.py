@@ -19,7 +19,7 @@ from ..angle_measure import (
     collapse_values,
 )
 from ..classifiers import class_names
-from ..pictures import angle_picture
+from ..layer_pictures import angle_picture
 from ..symmetry_breaking import SymmetryBreaking
 from .analysis_hook import AnalysisHook, step_of
 
@@ -105,10 +105,12 @@ class AngleStatsHook(AnalysisHook):
     def _start(self, runner: Runner, loader) -> None:
         metainfo = getattr(loader.dataset, 'metainfo', {})
         names = class_names(runner.model, metainfo)
-        own = AngleMeasure(self._probe, names, self.options, self._data)
-        self._measures = [own]
+        hook_measure = AngleMeasure(
+            self._probe, names, self.options, self._data
+        )
+        self._measures = [hook_measure]
         for metric in self._served(runner):
-            measure = own
+            measure = hook_measure
             if not self.options.cover(metric.options):
                 probe = metric.options.probe(runner.model, 'SymmetryBreaking')
                 measure = AngleMeasure(probe, names, metric.options, self._data)
@@ -154,11 +156,11 @@ class AngleStatsHook(AnalysisHook):
             if stats.dependence is None:
                 runner.logger.warning(f'class angles: {source} has no angle')
                 continue
-            found = describe_angles(stats, measure.names)
+            report = describe_angles(stats, measure.names)
             if loop == 'val':
-                found['drift'] = self._drift(runner, source, stats.summary)
-            sources[str(source)] = found
-            self._scalars(runner, loop, _scalars(source, stats, found))
+                report['drift'] = self._drift(runner, source, stats.summary)
+            sources[str(source)] = report
+            self._scalars(runner, loop, _scalars(source, stats, report))
             figure = angle_picture(stats.summary, measure.names, str(source))
             self._picture(runner, loop, str(source), figure)
         for layer, collapse in measure.collapse().items():
@@ -198,13 +200,13 @@ class AngleStatsHook(AnalysisHook):
 
 
 def _mean_modulus(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(abs(known).mean()) if len(known) else math.nan
+    valid = values[~np.isnan(values)]
+    return float(abs(valid).mean()) if len(valid) else math.nan
 
 
 def describe_angles(stats: AngleStats, names: Sequence[str]) -> dict:
     """What ``summary.json`` says of a layer in a plane that has angles."""
-    summary, found = stats.summary, stats.dependence
+    summary, dependence = stats.summary, stats.dependence
     columns = ('count', 'mean', 'half_width', 'length', 'pvalue', 'corrected')
     tested = ~np.isnan(summary.corrected)
     significant = summary.corrected[tested] < 0.05
@@ -213,10 +215,10 @@ def describe_angles(stats: AngleStats, names: Sequence[str]) -> dict:
         skipped=summary.skipped,
         resultant_length=summary.resultant_length,
         shared_length=summary.shared_length,
-        between_share=found.between_share,
-        class_information=found.information_share,
-        mutual_information=found.information,
-        mutual_information_by_chance=found.chance,
+        between_share=dependence.between_share,
+        class_information=dependence.information_share,
+        mutual_information=dependence.information,
+        mutual_information_by_chance=dependence.chance,
         rayleigh_share=float(significant.mean()) if tested.any() else math.nan,
         classes=list(names),
         **{name: getattr(summary, name) for name in columns},
@@ -224,10 +226,10 @@ def describe_angles(stats: AngleStats, names: Sequence[str]) -> dict:
 
 
 def _scalars(
-    source: Source, stats: AngleStats, found: dict
+    source: Source, stats: AngleStats, report: dict
 ) -> Dict[str, float]:
-    values = dict(stats.values(), rayleigh_share=found['rayleigh_share'])
-    drift = found.get('drift')
+    values = dict(stats.values(), rayleigh_share=report['rayleigh_share'])
+    drift = report.get('drift')
     if drift is not None:
         values['drift_angle'] = drift['mean_angle']
         values['drift_length'] = drift['mean_length']

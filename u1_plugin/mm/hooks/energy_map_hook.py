@@ -10,7 +10,7 @@ from ...measure.probe_options import Layers, Orthant
 from ...measure.profile import EnergySummary, concentration, symmetry
 from ...measure.sombrero import Sombrero, fit_if_rings
 from ...options import checked
-from ..pictures import energy_picture
+from ..layer_pictures import energy_picture
 from .analysis_hook import AnalysisHook
 
 
@@ -61,11 +61,14 @@ class EnergyMapHook(AnalysisHook):
         self, samples: Sequence[Any], index: torch.Tensor, count: int
     ) -> None:
         for layer, energy in self._probe.energies().items():
-            own = self._first(energy, count, len(samples))
-            self._energies[layer].update(own, index)
+            self._probe.check_count(len(energy), count)
+            self._energies[layer].update(energy[: len(samples)], index)
 
     def _totals(self) -> Dict[str, EnergyAccumulator]:
-        return {layer: own.reduce() for layer, own in self._energies.items()}
+        return {
+            layer: accumulator.reduce()
+            for layer, accumulator in self._energies.items()
+        }
 
     def _report(
         self, runner: Runner, loop: str, totals: Dict[str, EnergyAccumulator]

@@ -37,6 +37,7 @@ def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
         vectors (Tensor): Pooled vectors, ``(N, C)``. One of norm 0 or with
             an entry that is not finite has no angle and is left out.
         labels (Tensor): ``(N,)``, in ``[0, K)``.
+        classes (int): K.
 
     Returns:
         dict: ``class_angles``, K radians in ``(-pi, pi]``, and ``resultant``,
@@ -70,7 +71,7 @@ def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
         raise ValueError(
             f'train_dataloader: the classes {missing} have no image with an '
             'angle, so theirs cannot be measured; choose '
-            'class_angles.mode="random"'
+            'model.u1.class_angles.mode="random"'
         )
     sums = units.new_zeros(classes, 2).index_add_(0, labels, units)
     means = sums / counts[:, None]

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from ...dist import all_gather_object, get_dist_info
 from ...files import check_writable
+from ...measure.probe_options import class_labels
 from ...memory import MemoryBank, bank_on_disk
 from ...networks import unwrapped
 from ...options import Count, Seed, checked
-from ..data_content import one_label_each
 from ..memory_bank_head import MemoryBankHead
 from ..memory_identity import differing, model_identity
 from ..memory_loader import MemoryImages, NoImagesError, named_failures
@@ -31,11 +31,11 @@ def together(action: Callable[..., Any], *args: Any) -> Any:
     except Exception as error:
         problem = error
     text = None if problem is None else f'{type(problem).__name__}: {problem}'
-    others = [other for other in all_gather_object(text) if other]
+    failures = [other for other in all_gather_object(text) if other]
     if problem is not None:
         raise problem
-    if others:
-        raise RuntimeError(f'another rank failed with {others[0]}')
+    if failures:
+        raise RuntimeError(f'another rank failed with {failures[0]}')
     return result
 
 
@@ -243,18 +243,18 @@ class MemoryBankHook(Hook):
                 'MemoryBankHook did not fill; leave the hook out to use them, '
                 'or empty the bank by head.set_bank(MemoryBank())'
             )
-        wanted = model_identity(model)
+        expected = model_identity(model)
         try:
             images = self._images(runner)
             loader = images.build()
-            wanted.update(images.identity(loader, loader.sampler.chosen))
+            expected.update(images.identity(loader, loader.sampler.chosen))
         except (OSError, RuntimeError, NoImagesError) as error:
-            wanted = dict(its, **wanted)
+            expected = dict(its, **expected)
             runner.logger.warning(
                 "memory: the bank's images are not compared with those of the "
                 f'config, which are not at hand: {error}'
             )
-        names = differing(dict(wanted, rank=its.get('rank', '')), its)
+        names = differing(dict(expected, rank=its.get('rank', '')), its)
         if names:
             raise ValueError(
                 f'model.head.bank was made with other {", ".join(names)} than '
@@ -273,7 +273,7 @@ class MemoryBankHook(Hook):
         try:
             for batch in named_failures(loader):
                 data = model.data_preprocessor(batch, False)
-                labels = one_label_each(data['data_samples'])
+                labels = class_labels(data['data_samples'])
                 feats = model.extract_feat(data['inputs'])
                 images = torch.arange(number, number + len(labels))
                 model.head.fill(feats, labels, images)

@@ -15,7 +15,7 @@ from ...measure.probe_options import Layers, Orthant, Planes
 from ...measure.sums import Accumulator
 from ...options import Count, NonNegative, checked
 from ..data import leaves
-from ..pictures import to_array
+from ..layer_pictures import to_array
 from .analysis_hook import AnalysisHook, step_of
 
 if TYPE_CHECKING:
@@ -109,16 +109,20 @@ class U1VisualizationHook(AnalysisHook):
     def _update(
         self, samples: Sequence[Any], index: Tensor, count: int
     ) -> None:
-        chosen = (index % self.interval == 0).nonzero().flatten().tolist()
-        if not chosen or not is_main_process():
+        places = (index % self.interval == 0).nonzero().flatten().tolist()
+        if not places or not is_main_process():
             return
         maps = self._probe.maps()
         for activation in maps.values():
-            self._first(activation, count, len(samples))
+            self._probe.check_count(len(activation), count)
         views = _plain_view(self._batch)
-        for place in chosen:
-            own = {layer: found[place] for layer, found in maps.items()}
-            self._draw(samples[place], int(index[place]), views[place], own)
+        for place in places:
+            image_maps = {
+                layer: batch_maps[place] for layer, batch_maps in maps.items()
+            }
+            self._draw(
+                samples[place], int(index[place]), views[place], image_maps
+            )
 
     def _draw(
         self, sample: Any, number: int, image: Tensor, maps: Dict[str, Tensor]
@@ -139,7 +143,7 @@ class U1VisualizationHook(AnalysisHook):
             palette=self.palette,
             brightness='norm',
             opacity=1.0,
-            title=f'{name}: {self._said(sample)}',
+            title=f'{name}: {self._caption(sample)}',
         )
         if self.out_dir is None:
             self._picture(self._runner, self._loop, name, figure)
@@ -155,16 +159,16 @@ class U1VisualizationHook(AnalysisHook):
         with replaced_file(file) as part:
             figure.savefig(part, format='png')
 
-    def _said(self, sample: Any) -> str:
+    def _caption(self, sample: Any) -> str:
         """The image's class and the predicted one, where it has them."""
-        found = {}
+        names = {}
         for field, word in (('gt_label', 'class'), ('pred_label', 'predicted')):
             label = sample.get(field)
             if label is not None and label.numel() == 1:
                 number = int(label)
-                known = 0 <= number < len(self._classes)
-                found[word] = self._classes[number] if known else number
-        return ', '.join(f'{word} {name}' for word, name in found.items())
+                is_named = 0 <= number < len(self._classes)
+                names[word] = self._classes[number] if is_named else number
+        return ', '.join(f'{word} {name}' for word, name in names.items())
 
     def _totals(self) -> Dict[str, Accumulator]:
         return {}
@@ -182,7 +186,9 @@ def _plain_view(batch: Mapping[str, Any]) -> Sequence[Tensor]:
     inputs, samples = batch['inputs'], batch['data_samples']
     if not len(samples) or not isinstance(samples[0], (list, tuple)):
         return inputs
-    for view, own in zip(inputs, samples):
-        if not any(sample.metainfo.get('flip', False) for sample in own):
+    for view, view_samples in zip(inputs, samples):
+        if not any(
+            sample.metainfo.get('flip', False) for sample in view_samples
+        ):
             return view
     return inputs[0]  # the probe has refused it already

@@ -80,7 +80,7 @@ class WholeCheckpointHook(CheckpointHook):
     Args:
         load_from (str, optional): Weights to begin with where there is
             nothing to go on from.
-        **kwargs: As of ``CheckpointHook``.
+        **kwargs: Options of ``CheckpointHook``.
     """
 
     def __init__(self, load_from: Optional[str] = None, **kwargs) -> None:
@@ -92,12 +92,12 @@ class WholeCheckpointHook(CheckpointHook):
         # A FlexibleRunner has loaded its checkpoint by now.
         if runner._has_loaded or not runner._resume or runner._load_from:
             return
-        found = [self._newest(runner) if is_main_process() else None]
-        broadcast_object_list(found)
-        if found[0] is None:
+        paths = [self._newest(runner) if is_main_process() else None]
+        broadcast_object_list(paths)
+        if paths[0] is None:
             self.begin_anew(runner, 'there is no whole checkpoint')
         else:
-            runner._load_from = found[0]
+            runner._load_from = paths[0]
 
     def begin_anew(self, runner: Runner, reason: str) -> None:
         """Have a runner that was to resume begin from the start.

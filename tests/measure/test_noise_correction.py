@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from u1_plugin.lab.analysis.error_rates import images_of, radius
 from u1_plugin.lab.analysis.judging import judge
 from u1_plugin.lab.analysis.verdicts import concentration_tests
+from u1_plugin.measure.noise_correction import highest_symmetry
 from u1_plugin.measure.profile import rotational_symmetry, symmetry
-from u1_plugin.measure.without_noise import highest_symmetry
 
 PEAK = 1 + np.exp(-(radius() ** 2) / (2 * 0.3**2))
 BESIDE = np.roll(PEAK, 3, 1)

@@ -109,13 +109,13 @@ def all_splits(
     )
 
 
-def check_colours(own: Config, other: Config, field: str) -> None:
+def check_colours(config: Config, other: Config, field: str) -> None:
     """Raise ValueError if images come in an order that the runs do not take.
 
     A run's data preprocessor turns BGR to RGB if its ``to_rgb`` says so, and
     it is the run's that takes the images of the other data set.
     """
-    first, second = _to_rgb(own), _to_rgb(other)
+    first, second = _to_rgb(config), _to_rgb(other)
     if first != second:
         raise ValueError(
             f'{field}: data_preprocessor.to_rgb={second}, but {first} in the '
@@ -126,8 +126,10 @@ def check_colours(own: Config, other: Config, field: str) -> None:
 
 def _to_rgb(config: Config) -> bool:
     model = config.get('model') or {}
-    found = model.get('data_preprocessor') or config.get('data_preprocessor')
-    return bool((found or {}).get('to_rgb', False))
+    preprocessor = model.get('data_preprocessor') or config.get(
+        'data_preprocessor'
+    )
+    return bool((preprocessor or {}).get('to_rgb', False))
 
 
 def check_splits(config: Config, field: str) -> None:
@@ -139,10 +141,10 @@ def check_splits(config: Config, field: str) -> None:
         split: class_names(split_dataset(config, split, field), field)
         for split in Splits._fields
     }
-    for split, own in names.items():
-        if own != names['train']:
+    for split, classes in names.items():
+        if classes != names['train']:
             raise ValueError(
-                f'{field}: the classes of the {split} split, {shown(own)}, '
+                f'{field}: the classes of the {split} split, {shown(classes)}, '
                 f'are not those of the train split, {shown(names["train"])}; '
                 'give all splits a folder of each class'
             )
@@ -212,17 +214,17 @@ def check_folder(
     Raises:
         ValueError: If its sub-folders are not the classes of the test split.
     """
-    own = class_names(_folder_dataset(config, folder), field) or ()
+    names = class_names(_folder_dataset(config, folder), field) or ()
     test = split_dataset(config, 'test', field)
-    wanted = class_names(test, field) or ()
-    if set(own) != set(wanted) or not wanted:
+    expected = class_names(test, field) or ()
+    if set(names) != set(expected) or not expected:
         raise ValueError(
             f"{field}: {folder} has not the classes of the runs' test split: "
-            f'without {shown(sorted(set(wanted) - set(own)))}, but with '
-            f'{shown(sorted(set(own) - set(wanted)))}; give it one sub-folder '
-            'a class, an empty one for a class without images'
+            f'without {shown(sorted(set(expected) - set(names)))}, but with '
+            f'{shown(sorted(set(names) - set(expected)))}; give it one '
+            'sub-folder a class, an empty one for a class without images'
         )
-    return np.array([wanted.index(name) for name in own])
+    return np.array([expected.index(name) for name in names])
 
 
 @checked()
@@ -235,5 +237,5 @@ def class_folder(
         ValueError: If its sub-folders are not the classes of the test split.
     """
     labels = check_folder(config, folder)
-    found = _load(_folder_dataset(config, folder), limit)
-    return found._replace(labels=labels[found.labels])
+    images = _load(_folder_dataset(config, folder), limit)
+    return images._replace(labels=labels[images.labels])

@@ -63,7 +63,7 @@ def _interval(
 ) -> Tuple[float, float]:
     if np.ptp(difference) == 0:
         return math.nan, math.nan
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (difference,),
         np.mean,
         confidence_level=confidence,
@@ -71,7 +71,7 @@ def _interval(
         method='BCa',
         **_generator(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)
 
 
 def compare(
@@ -104,20 +104,20 @@ def compare(
     """
     confidence = check('confidence', confidence, Chance)
     seed = check('seed', seed, Seed)
-    found = exact_differences(treated, control)
-    n = len(found.values)
-    if not found.values.any():
+    differences = exact_differences(treated, control)
+    n = len(differences.values)
+    if not differences.values.any():
         return Comparison(n, *(0.0,) * 4, 1.0, 1.0, confidence)
-    low, high = _interval(found.values, confidence, seed)
-    spread = 0.0 if math.isnan(low) else float(found.values.std(ddof=1))
+    low, high = _interval(differences.values, confidence, seed)
+    spread = 0.0 if math.isnan(low) else float(differences.values.std(ddof=1))
     return Comparison(
         n,
-        found.mean,
-        spread * found.unit,
-        low * found.unit,
-        high * found.unit,
-        signed_rank_pvalue(found.values, seed),
-        sign_flip_pvalue(found.values, found.slack, seed),
+        differences.mean,
+        spread * differences.unit,
+        low * differences.unit,
+        high * differences.unit,
+        signed_rank_pvalue(differences.values, seed),
+        sign_flip_pvalue(differences.values, differences.slack, seed),
         confidence,
     )
 
@@ -137,11 +137,11 @@ def holm(pvalues: Mapping[str, float]) -> Dict[str, float]:
     with needs('lab'):  # here, for it takes a second to import
         from statsmodels.stats.multitest import multipletests
     values = np.array(list(pvalues.values()), float)
-    known = ~np.isnan(values)
+    is_test = ~np.isnan(values)
     if ((values < 0) | (values > 1)).any():
         raise ValueError(f'pvalues={shown(pvalues)} must be in [0, 1], or NaN')
-    if known.any():
-        values[known] = multipletests(values[known], method='holm')[1]
+    if is_test.any():
+        values[is_test] = multipletests(values[is_test], method='holm')[1]
     return dict(zip(pvalues, values.tolist()))
 
 
@@ -211,8 +211,8 @@ def detectable_gain(
     high = 1.0
     while paired_power(high, n, alpha) < power:
         high *= 2
-    found = brentq(lambda e: paired_power(e, n, alpha) - power, 0, high)
-    return sd * float(found)
+    effect = brentq(lambda e: paired_power(e, n, alpha) - power, 0, high)
+    return sd * float(effect)
 
 
 def paired_power(effect: float, n: int, alpha: float) -> float:
@@ -232,11 +232,11 @@ def paired_power(effect: float, n: int, alpha: float) -> float:
     shift = effect * math.sqrt(n)
     spread = stats.chi(n - 1, scale=1 / math.sqrt(n - 1))
 
-    def seen(share: np.ndarray) -> np.ndarray:
+    def power(share: np.ndarray) -> np.ndarray:
         far = critical * spread.ppf(share)
         return stats.norm.cdf(shift - far) + stats.norm.cdf(-shift - far)
 
     # The integrand falls steeply where the test begins to miss the gain.
     steep = min(max(spread.cdf(shift / critical), 1e-9), 1 - 1e-9)
     parts = ((0.0, steep), (steep, 1.0))
-    return float(sum(fixed_quad(seen, *part, n=400)[0] for part in parts))
+    return float(sum(fixed_quad(power, *part, n=400)[0] for part in parts))

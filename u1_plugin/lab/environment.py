@@ -43,13 +43,13 @@ def weights_hash(module: nn.Module) -> str:
 
 def package_versions() -> Dict[str, str]:
     """Of what is installed among the packages that decide a result."""
-    found = dict(python=platform.python_version())
+    versions = dict(python=platform.python_version())
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def hardware() -> str:

@@ -23,13 +23,13 @@ def _upper_end(form: np.ndarray, covariance: np.ndarray, df: float) -> float:
     quantile = t_quantile(math.sqrt(max(np.trace(covariance), 0.0)), df)
     if math.isnan(quantile):
         return math.nan
-    rest, cross, square = (
+    constant, cross, square = (
         float(form[i] * form[j] - quantile**2 * covariance[i, j])
         for i, j in ((0, 0), (0, 1), (1, 1))
     )
     if form[1] <= 0 or square <= 0:  # there may as well be no variance
         return 1.0
-    root = math.sqrt(max(cross**2 - square * rest, 0.0))
+    root = math.sqrt(max(cross**2 - square * constant, 0.0))
     return min((root - cross) / square, 1.0)
 
 
@@ -95,6 +95,6 @@ def highest_symmetry(maps: np.ndarray, sizes: np.ndarray) -> float:
     )
     total = products.sum((1, 2))
     left_out = total[:, None] - products.sum(1) - products.sum(2)
-    rest = left_out[:2] / left_out[2]
-    covariance = (groups - 1) * np.cov(rest, bias=True)
+    jackknife = left_out[:2] / left_out[2]
+    covariance = (groups - 1) * np.cov(jackknife, bias=True)
     return _upper_end(total[:2] / total[2], covariance, groups - 1)

@@ -5,7 +5,7 @@ from typing import Collection, Dict, List, NamedTuple, Optional
 
 from ...extras import needs
 from ..statistics import interval_text
-from .statistics import Comparison, compare, holm
+from .arm_statistics import Comparison, compare, holm
 
 with needs('lab'):
     import pandas as pd
@@ -74,8 +74,8 @@ def paired(values: pd.Series, control: pd.Series) -> Optional[Comparison]:
 def _ratios(
     runs: pd.DataFrame, baseline: pd.DataFrame, column: str
 ) -> pd.Series:
-    own, other = (t.set_index('seed')[column] for t in (runs, baseline))
-    return (own / other).dropna()
+    treated, control = (t.set_index('seed')[column] for t in (runs, baseline))
+    return (treated / control).dropna()
 
 
 def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
@@ -104,12 +104,12 @@ def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
     reference = table[table.arm == baseline]
     on_gpu = table.peak_cuda_mib.notna().all()
     memory = 'peak_cuda_mib' if on_gpu else 'peak_rss_mib'
-    found = []
+    results = []
     for arm in sorted(series, key=lambda name: name != baseline):
         runs = table[table.arm == arm]
         cpu = _ratios(runs, reference, 'cpu_s')
         seeds = series[arm].index.intersection(control.index)
-        found.append(
+        results.append(
             ArmResult(
                 arm,
                 runs.role.iloc[0],
@@ -124,7 +124,7 @@ def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
                 tuple(map(int, control.index.difference(seeds))),
             )
         )
-    return found
+    return results
 
 
 def against(

@@ -7,8 +7,8 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from .environment import package_versions
 from .sample_seed_hook import SampleSeedHook
-from .surroundings import package_versions
 
 #: Where a checkpoint keeps the record of the run so far, as JSON.
 KEY = 'u1_run_record'
