@@ -120,6 +120,9 @@ def hue_map(
         feature_plane (Callable): ``(N, C) -> (N, 2)``, such as
             :class:`~u1_plugin.nn.FeaturePlane`.
         orthant (str): ``rho``.
+
+    Returns:
+        HueMap: Hue, off-axis angle and energy, ``(H, W)`` each.
     """
     intensity = to_positive_orthant(activation.float(), orthant)
     height, width = intensity.shape[1:]

@@ -66,6 +66,9 @@ def make_rings(height: Count, width: Count, bins: Count) -> Rings:
         width (int): ``W``.
         bins (int): Rings between the axis and the corner; small maps fill
             fewer.
+
+    Returns:
+        Rings: Those that hold a pixel, from the axis outwards.
     """
     y = np.arange(height)[:, None] - (height - 1) / 2
     x = np.arange(width) - (width - 1) / 2
@@ -189,6 +192,10 @@ def concentration(
         summary (EnergySummary): With n >= 1.
         radius (float): Half diagonals, in (0, 1); the largest edge of a ring
             that does not exceed it is used, and at least the first ring's.
+
+    Returns:
+        Concentration: The share, the uniform one, and what exceeds it with
+        its interval over the images.
     """
     weights = summary.rings.within(radius)
     share, uniform = float(weights @ summary.profile), float(weights.sum())

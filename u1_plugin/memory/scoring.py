@@ -8,7 +8,7 @@ from ..options import Count, Index, checked
 from .kernels import Kernel
 from .pixels import Pixels
 from .sharding import Matches
-from .vote import Plane, PlaneCoordinates, log_prior, vote_shares
+from .vote import PlaneCoordinates, PriorPlane, log_prior, vote_shares
 
 
 class Rule(NamedTuple):
@@ -21,7 +21,7 @@ class Rule(NamedTuple):
         kernel (Kernel): ``w(d)``.
     """
 
-    plane: Plane = 'image'
+    plane: PriorPlane = 'image'
     kappa: float = 0.0
     sigma: float = 0.5
     kernel: Kernel = Kernel()

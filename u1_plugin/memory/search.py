@@ -8,7 +8,7 @@ from torch import Tensor
 from ..options import Count, check, fits, shown
 from .bank import MemoryBank
 from .kernels import Kernel, kernel_of
-from .vote import Plane, PlaneCoordinates, log_prior
+from .vote import PlaneCoordinates, PriorPlane, log_prior
 
 Metric = Literal['cosine', 'l2']
 _Rows = Union[slice, Tensor]
@@ -87,7 +87,7 @@ class Bias(NamedTuple):
 
     query: PlaneCoordinates
     memory: PlaneCoordinates
-    plane: Plane
+    plane: PriorPlane
     kappa: float
     sigma: float
     width: Optional[float] = None

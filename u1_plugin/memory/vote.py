@@ -14,8 +14,10 @@ from .precise import square_root
 
 #: What may weight a neighbour beside its distance. The last three are
 #: controls: what an angle adds beyond them is the U(1) effect.
-Plane = Literal['image', 'feature', 'both', 'position', 'radius', 'shuffled']
-PRIORS = get_args(Plane)
+PriorPlane = Literal[
+    'image', 'feature', 'both', 'position', 'radius', 'shuffled'
+]
+PRIORS = get_args(PriorPlane)
 
 
 class PlaneCoordinates(NamedTuple):
@@ -50,7 +52,7 @@ def _direction(positions: Tensor) -> Tensor:
 def prior(
     query: PlaneCoordinates,
     memory: PlaneCoordinates,
-    plane: Plane,
+    plane: PriorPlane,
     kappa: NonNegative,
     sigma: Positive = 0.5,
 ) -> Tensor:
@@ -83,7 +85,7 @@ def prior(
 def log_prior(
     query: PlaneCoordinates,
     memory: PlaneCoordinates,
-    plane: Plane,
+    plane: PriorPlane,
     kappa: NonNegative,
     sigma: Positive = 0.5,
 ) -> Tensor:

@@ -24,7 +24,7 @@ from ..memory import (
 from ..memory.kernels import KernelName
 from ..memory.search import Metric
 from ..memory.storage import StorageDtype
-from ..memory.vote import Plane
+from ..memory.vote import PriorPlane
 from ..options import Count, NonNegative, Positive, Seed, Share, checked
 from .memory_identity import check_bank, check_options, head_identity
 from .memory_inputs import check_finite, feature_plane_of, last_map
@@ -94,7 +94,7 @@ class MemoryBankHead(ClsHead):
         mode: Literal['pixel', 'pooled'] = 'pixel',
         metric: Metric = 'cosine',
         engine: Any = 'exact',
-        plane: Plane = 'image',
+        plane: PriorPlane = 'image',
         kappa: NonNegative = 0.0,
         sigma: Positive = 0.5,
         kernel: Optional[KernelName] = None,
