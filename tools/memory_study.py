@@ -77,11 +77,11 @@ STRENGTHS = dict(
 _LEAST = 5
 
 
-class Asked(NamedTuple):
+class Queried(NamedTuple):
     """Pixels of some images, their neighbours, and the images' labels."""
 
     pixels: Pixels
-    found: Matches
+    matches: Matches
     labels: np.ndarray
 
 
@@ -100,10 +100,10 @@ def rule_of(arm: str, strength: float) -> Rule:
 
 
 def predicted(
-    arm: str, strength: float, k: int, queries: Asked, memory: Pixels, order
+    arm: str, strength: float, k: int, queries: Queried, memory: Pixels, order
 ) -> np.ndarray:
     """Predicted classes of one arm with one choice, ``(B,)``."""
-    near = queries.found
+    near = queries.matches
     if arm == 'shuffled':
         near = near._replace(positions=memory.positions[order][near.indices])
     classes = int(memory.labels.max()) + 1
@@ -151,7 +151,7 @@ def run_split(
             pixels = pixels_of(maps[part], labels[part], plane, mode)
             queries = Queries(pixels.vectors, pixels.positions, pixels.hues)
             matches = search.search(queries, max(KS))
-            parts.append(Asked(pixels, matches, labels[part]))
+            parts.append(Queried(pixels, matches, labels[part]))
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(bank), generator=generator)
         for arm in arms:

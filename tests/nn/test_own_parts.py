@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from helpers import images
 from plain_network import K, network, step
 from torch import nn
 
-from u1_plugin.nn import U1Branch, U1Loss
-from u1_plugin.nn.targets import PointTable
+from u1_plugin.measure import Probe, Source
+from u1_plugin.nn import ClassAngles, ClassTarget, U1Branch, U1Loss, as_table
 
 
 class FirstTwo(nn.Module):
@@ -18,7 +19,7 @@ class FirstTwo(nn.Module):
         super().__init__()
         assert in_channels >= 3 and tuple(windings) == (1,)
 
-    def forward(self, vectors, scaled):
+    def forward(self, vectors, scaled=False):
         return vectors[..., :2]
 
 
@@ -33,7 +34,7 @@ class HalfCircle(nn.Module):
     def table(self, like, smoothing):
         angles = torch.arange(self.num_classes) * (math.pi / self.num_classes)
         points = torch.stack([angles.cos(), angles.sin()], 1)
-        return PointTable(points.to(like), smoothing)
+        return as_table(points.to(like), smoothing)
 
 
 class Distance(nn.Module):
@@ -81,3 +82,29 @@ def test_a_plane_of_one_s_own_is_what_the_loss_takes():
     assert moments['value'].shape[1:] == (2,)
     # The first channels of a map after a ReLU: of no negative numbers.
     assert (moments['value'] >= 0).all()
+
+
+def test_angles_of_one_s_own_are_smoothed():
+    labels = ClassTarget(torch.arange(4) % K, smoothing=(0.7, 0.3 / K))
+    plain = ClassAngles(K)
+    plain.angles.copy_(torch.arange(K) * (math.pi / K))
+    losses = []
+    for angles in (dict(type=HalfCircle), plain):
+        branch = U1Branch(network(), K, class_angles=angles)
+        losses.append(step(branch._reader._model, branch, labels)['loss_u1'])
+    torch.testing.assert_close(*losses)
+
+
+def test_a_probe_measures_a_plane_of_one_s_own():
+    model = network().eval()
+    model.u1 = U1Branch(model, K, neck=PARTS['neck'])
+    probe = Probe(model)
+    probe.attach()
+    model(images())
+    (activation,) = probe.maps().values()
+    moment = probe.moments()[Source('last', 'feature')]
+    assert not moment.requires_grad  # though the pass had gradients
+    expected = activation.relu().mean((2, 3))[:, :2]
+    ratio = moment / expected
+    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))
+    probe.detach()

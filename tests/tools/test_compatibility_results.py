@@ -110,6 +110,8 @@ def test_what_pip_says_is_missing():
     # One that fits, and of which there is none: not a conflict.
     missing = conflict.replace('torch>=2', 'torch>=1')
     assert results.pip_line(missing) == 'torch 1 has no wheel for this Python'
+    other = missing.replace('torch==1', 'torch==1.13')
+    assert results.pip_line(other).endswith('(constraint) torch==1.13')
     with pytest.raises(ConnectionError, match='no connection'):
         results.pip_line(f'WARNING: Retrying (Retry(total=4)) after\n{said}')
 

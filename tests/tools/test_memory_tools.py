@@ -245,6 +245,6 @@ def test_a_narrow_kernel_of_the_study_finds_a_class(study, arm):
     own = (memory.labels, memory.images, memory.positions, memory.hues)
     found = study.Matches(zeros, far, *(field[far] for field in own))
     asked = asked._replace(positions=torch.full((4, 2), -0.1))
-    queries = study.Asked(asked, found, labels[:1])
+    queries = study.Queried(asked, found, labels[:1])
     guess = study.predicted(arm, 1e-3, 1, queries, memory, None)
     assert guess.tolist() == [memory.labels[far[0, 0]]]

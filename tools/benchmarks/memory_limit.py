@@ -102,7 +102,7 @@ def filled(file: Path, options: argparse.Namespace) -> MemoryBank:
     return bank
 
 
-def asked(bank: MemoryBank, options: argparse.Namespace) -> tuple:
+def answers_of(bank: MemoryBank, options: argparse.Namespace) -> tuple:
     """The neighbours of each query, and the class that they vote for."""
     pixels = drawn(-1, options.queries, options.channels)
     query = pixels._replace(images=torch.arange(options.queries))
@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Dict[str, object]:
     bank = steps.run('fill', lambda: filled(file, options))
     if not options.in_memory:
         bank = steps.run('open', lambda: MemoryBank.load(file, mmap=True))
-    neighbours, classes = steps.run('search', lambda: asked(bank, options))
+    neighbours, classes = steps.run('search', lambda: answers_of(bank, options))
     chosen = steps.run(
         'coreset',
         lambda: coreset(bank, options.share, sample=options.sample),

@@ -95,7 +95,7 @@ def pip_line(log: str) -> str:
         if reasons or requested:
             conflict = '; '.join(reasons[:1] + requested[-1:])
             # As pip also says where a version that fits has no wheel.
-            same = r'.* depends on ([\w.-]+)>=(\S+); .*\(constraint\) \1==\2'
+            same = r'.* depends on ([\w.-]+)>=(\S+); .*\(constraint\) \1==\2$'
             return re.sub(same, r'\1 \2 has no wheel for this Python', conflict)
     errors = [line for line in lines if line.lower().startswith('error: ')]
     last = (errors or lines or ['pip said nothing'])[-1]

@@ -52,7 +52,7 @@ def alternate(
     Args:
         names (Sequence[str]): Of the contestants, at least one.
         run (Callable): Takes a name and the round, and returns start and
-            seconds; or None where it failed, which has no more turns.
+            seconds; or None where it failed, and that name has no more.
         repeat (int): Rounds.
         pause (float): Seconds before each turn, in which the threads of the
             one before go to sleep.

@@ -104,7 +104,7 @@ class CenterLoss(AuxiliaryLoss):
     Wen et al., "A Discriminative Feature Learning Approach for Deep Face
     Recognition", ECCV 2016. The centres move by its eq. 4: the mean deviation
     of the batch's vectors of a class, with one count more in the denominator,
-    times ``rate``. They are buffers, so that no optimiser touches them.
+    times ``rate``. They are buffers, so that no optimizer touches them.
 
     Args:
         rate (float): In (0, 1].

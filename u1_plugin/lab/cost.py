@@ -27,7 +27,7 @@ _BRANCH_REPEATS = 30
 
 
 class Contestant(NamedTuple):
-    """A model with its optimiser."""
+    """A model with its optimizer."""
 
     model: nn.Module
     optim_wrapper: object
@@ -147,7 +147,7 @@ def _bytes(tensors) -> int:
 
 
 def held_bytes(player: Contestant) -> int:
-    """Weights, buffers and the optimiser's state."""
+    """Weights, buffers and the optimizer's state."""
     state = player.optim_wrapper.optimizer.state.values()
     tensors = [v for s in state for v in s.values() if torch.is_tensor(v)]
     model = player.model

@@ -181,7 +181,6 @@ class Probe:
         _detach(self._collector, self._view)
         self._uncompiled.end()
 
-    @torch.no_grad()
     def check_count(self, maps: int, images: int) -> None:
         """Raise ValueError unless a layer gave one map an image."""
         if maps != images:
@@ -190,6 +189,7 @@ class Probe:
                 f'{images} images; choose layers with one map an image'
             )
 
+    @torch.no_grad()
     def maps(self) -> Dict[str, Tensor]:
         """``A`` of the latest batch by layer, ``(B, C, H, W)``.
 

@@ -88,7 +88,7 @@ class Mapped:
         return torch.from_numpy(gathered)
 
     def selected(self, rows: np.ndarray) -> 'Mapped':
-        """The rows of an index ``(n,)``, int64, unread as these are."""
+        """The rows of an index ``(n,)``, int64, still unread."""
         if self._rows is not None:
             rows = self._rows[rows]
         return Mapped(self._stream, self.dtype, self._whole, self._offset, rows)

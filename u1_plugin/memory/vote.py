@@ -285,6 +285,6 @@ def _check_below(values: Tensor, end: int, name: str, option: str) -> None:
     wrong = values[(values < 0) | (values >= end)]
     if len(wrong):
         raise ValueError(
-            f'{name} holds {int(wrong[0])}, which does not fit {option}={end}; '
-            f'set {option} to more, or hand over fitting {name}'
+            f'{name} hold {int(wrong[0])}, but {option}={end} allows 0 to '
+            f'{end - 1}; set {option} to more, or correct the {name}'
         )

@@ -63,7 +63,8 @@ class MemoryBankHead(ClsHead):
         temperature (float, optional): T of ``exp(s / T)``, > 0, with the
             cosine s.
         protocol (str, optional): ``'dino'`` sets the weighted vote of DINO:
-            pooled, k = 20, cosine, softmax kernel, T = 0.07, kappa = 0.
+            pooled, k = 20, cosine, softmax kernel, T = 0.07, kappa = 0, the
+            image plane, the prior in the vote.
         prior_in (str): ``'vote'`` weights the k nearest; ``'search'`` takes
             the k greatest votes of the whole memory (exact engine, with a
             width or a temperature).

@@ -80,5 +80,5 @@ def check_bank(head: Any, bank: MemoryBank, aside: Sequence[str] = ()) -> None:
             f'the bank has {bank.channels} channels, model.head.in_channels='
             f'{head.in_channels}; fill a bank with this backbone'
         )
-    bank.check_labels(head.num_classes, 'head.bank')
+    bank.check_labels(head.num_classes, 'model.head.bank')
     check_options(head, bank, aside)

@@ -7,7 +7,7 @@ from .feature_plane import FeaturePlane
 from .layers import find_maps
 from .maps import MapSource
 from .taps import MapCollector, MapReader
-from .targets import ClassTarget, Pull
+from .targets import ClassTarget, PointTable, Pull, as_table
 from .u1_loss import U1Loss
 
 __all__ = [
@@ -19,8 +19,10 @@ __all__ = [
     'MapReader',
     'MapSource',
     'Moment',
+    'PointTable',
     'Pull',
     'U1Branch',
     'U1Loss',
+    'as_table',
     'find_maps',
 ]

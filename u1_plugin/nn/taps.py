@@ -64,7 +64,7 @@ class MapReader:
         self.sources = find_maps(model, layers, token_grid)
         self.listening = False
         self.outputs: Dict[str, Any] = {}
-        self._model = model
+        self._model, self._token_grid = model, token_grid
         self._taps: Dict[str, Any] = {}
         # Of the tensors in an output: versions, and copies of those that a
         # later module changes in place, as ReLUs do.
@@ -77,11 +77,11 @@ class MapReader:
 
         Converting batch norms and sharding put new modules in their places.
         """
-        modules = {source.module: 'u1.neck.layers' for source in self.sources}
-        for source in self.sources:
-            if source.grid_module:
-                modules.setdefault(source.grid_module, 'u1.neck.token_grid')
-        for name, field in modules.items():
+        names = [source.module for source in self.sources]
+        names += [s.grid_module for s in self.sources if s.grid_module]
+        for name in names:
+            is_grid = name == self._token_grid
+            field = f'u1.neck.{"token_grid" if is_grid else "layers"}'
             module = find_module(self._model, name, field)
             hooked, handle = self._taps.get(name, (None, None))
             if module is hooked:

@@ -43,7 +43,7 @@ class U1Loss(nn.Module):
         kappa (float): Concentration of ``'von_mises'``, > 0.
         eps (float): Modulus under which a moment has no direction, >= 1e-30.
         reduction (str): ``'none'``, ``'mean'`` or ``'sum'``.
-        ignore_index (int): Hard label whose samples count nothing.
+        ignore_index (int): Hard label whose samples are not counted.
 
     Raises:
         ValueError: If an option is out of its range.

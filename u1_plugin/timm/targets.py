@@ -18,7 +18,7 @@ class TargetForm(NamedTuple):
         to_half (float): How far scores are moved towards 1/2, before
             ``threshold``: ``p -> (1 - s) p + s / 2``.
         threshold (float, optional): Shares above it become 1, others 0.
-        ignore_index (int, optional): Label whose images count nothing.
+        ignore_index (int, optional): Label of images that are not counted.
     """
 
     smoothing: float = 0.0

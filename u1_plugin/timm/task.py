@@ -23,7 +23,7 @@ def _trained(module: nn.Module) -> List[nn.Parameter]:
 
 
 def _versions(module: nn.Module) -> List[int]:
-    """Numbers that change when an optimiser steps."""
+    """Numbers that change when an optimizer steps."""
     return [parameter._version for parameter in _trained(module)]
 
 
@@ -60,7 +60,7 @@ class U1TaskMixin:
     it. Its state, the class angles above all, is the task's (``task_state``,
     under ``u1.``).
 
-    A learned plane (``basis='learned'``) has parameters, which the optimiser
+    A learned plane (``basis='learned'``) has parameters, which the optimizer
     needs beside the network's::
 
         optimizer.add_param_group(dict(params=list(task.u1.parameters())))
@@ -101,7 +101,7 @@ class U1TaskMixin:
             or planes also theirs.
 
         Raises:
-            ValueError: If targets or maps do not fit, or the optimiser leaves
+            ValueError: If targets or maps do not fit, or the optimizer leaves
                 the branch's parameters out.
         """
         self._check_optimizer()

@@ -63,10 +63,10 @@ def read(network: Network, dataset: Images, net: Net, batch_size: int) -> tuple:
     ):
 
         def keep(done: int) -> None:
-            found = collector.maps()[net.layer]
-            maps.append(to_positive_orthant(found, _ORTHANT).cpu())
+            activation = collector.maps()[net.layer]
+            maps.append(to_positive_orthant(activation, _ORTHANT).cpu())
 
-        found = survey(
+        result = survey(
             network.model,
             make_loader(dataset, batch_size),
             [net.layer],
@@ -76,7 +76,7 @@ def read(network: Network, dataset: Images, net: Net, batch_size: int) -> tuple:
             planes=JUDGED,
             progress=keep,
         )
-    return found, torch.cat(maps)
+    return result, torch.cat(maps)
 
 
 def measure(

@@ -143,8 +143,8 @@ def input_channels(model: nn.Module) -> int:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            is_unfolded = module.in_channels <= 4
-            return module.in_channels if is_unfolded else _of_mean(model)
+            takes_images = module.in_channels <= 4
+            return module.in_channels if takes_images else _of_mean(model)
     return _of_mean(model)
 
 
