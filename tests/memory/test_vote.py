@@ -108,15 +108,15 @@ def test_integers_may_be_narrow():
         (dict(width='1'), "width='1'"),
         (dict(num_classes=0), 'num_classes=0'),
         (dict(num_classes=2.0), 'num_classes=2.0'),
-        (dict(num_classes=2), 'labels holds 2, which does not fit'),
+        (dict(num_classes=2), 'labels hold 2, but num_classes=2 allows'),
         (dict(num_images=-1), 'num_images=-1'),
-        (dict(num_images=1), 'images holds 1, which does not fit num_images=1'),
-        (dict(labels=LABELS - 1), 'labels holds -1'),
+        (dict(num_images=1), 'images hold 1, but num_images=1 allows 0'),
+        (dict(labels=LABELS - 1), 'labels hold -1'),
         (dict(labels=LABELS.float()), 'labels of dtype'),
         (dict(labels=LABELS.bool()), 'labels of dtype'),
         (dict(labels=LABELS[:, :1]), 'labels (3, 1) must be (3, 2)'),
         (dict(labels=LABELS[:2]), 'labels (2, 2) must be (3, 2)'),
-        (dict(images=IMAGES - 1), 'images holds -1'),
+        (dict(images=IMAGES - 1), 'images hold -1'),
         (dict(images=IMAGES.float()), 'images of dtype'),
         (dict(images=IMAGES[:2]), 'images (2,) (Q,)'),
         (dict(images=IMAGES[:, None]), 'images (3, 1) (Q,)'),
@@ -206,5 +206,5 @@ def test_bad_log_weights_are_refused():
         logs = torch.full((3, 2), value)
         with pytest.raises(ValueError, match='log_weights must be'):
             vote_shares(torch.zeros(3, 2), LABELS, IMAGES, 3, 2, logs)
-    with pytest.raises(ValueError, match='images holds 1'):
+    with pytest.raises(ValueError, match='images hold 1'):
         vote_shares(torch.zeros(3, 2), LABELS, IMAGES, 3, 1)
