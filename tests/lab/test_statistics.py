@@ -126,6 +126,17 @@ def test_whole_images_tie_whatever_the_floats(form, data):
     )
 
 
+def test_a_round_number_does_not_make_float32_of_the_others():
+    """Of a million images one is less than the rounding of float32."""
+    images = 10**6
+    treated = np.array([images, images - 2, images, images - 1, images - 1])
+    control = np.array([images - 3, images, images - 5, images - 2, images - 1])
+    exact = treated - control
+    found = exact_differences(treated / images, control / images)
+    assert sign_flip_pvalue(found.values, found.slack) == share_as_far(exact)
+    assert len(np.unique(abs(found.values))) == len(np.unique(abs(exact)))
+
+
 def test_means_of_class_accuracies_tie_as_fractions_do():
     # Class sizes whose common multiple is no number of images.
     sizes = np.array([23, 29, 31, 37, 41, 43])

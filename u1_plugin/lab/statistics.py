@@ -25,6 +25,8 @@ _MOST_IMAGES = 10**6
 #: What a value of float32 and one of float64 may be off by, in units of its
 #: last place. The first come from a product, the second may be means of such.
 _LAST_PLACES = (2, 16)
+#: Significant bits of a number that says nothing of where it came from.
+_SHORT = 12
 #: Of an image: floats too coarse for that tell no counts.
 _ROUNDING = 1 / 4
 
@@ -70,12 +72,20 @@ def interval_text(mean: float, low: float, high: float, digits: int = 2) -> str:
 
 
 def _error(values: np.ndarray) -> np.ndarray:
-    """What each value may be off by; float32 is known by its zeros."""
+    """What each value may be off by; float32 is known by its zeros.
+
+    A number of few digits, such as 1 or 62.5, has them whatever it came from,
+    so that it counts as float32 only where all values do.
+    """
     with np.errstate(over='ignore', under='ignore'):
         single = values.astype(np.float32)
     coarse = _LAST_PLACES[0] * np.spacing(abs(single)).astype(float)
     fine = _LAST_PLACES[1] * np.spacing(abs(values))
-    return np.where(single == values, coarse, fine)
+    is_single = single == values
+    if not is_single.all():
+        is_short = np.ldexp(np.frexp(values)[0], _SHORT) % 1 == 0
+        is_single &= ~is_short
+    return np.where(is_single, coarse, fine)
 
 
 def _images(values: np.ndarray, error: np.ndarray) -> Optional[int]:
