@@ -182,10 +182,11 @@ def test_weekly_is_a_script_of_known_options(root):
 def checkout(root, tmp_path):
     """A small project of the same make, whose test an old package passes."""
     folder = tmp_path / 'project'
-    (folder / 'tools').mkdir(parents=True)
+    (folder / 'tools/maintenance').mkdir(parents=True)
     (folder / 'docs').mkdir()
-    for name in ('compatibility.py', 'setup_env.sh'):
-        shutil.copy(root / 'tools' / name, folder / 'tools')
+    shutil.copy(root / 'tools/setup_env.sh', folder / 'tools')
+    for file in (root / 'tools/maintenance').glob('compatibility*.py'):
+        shutil.copy(file, folder / 'tools/maintenance')
     extras = ('openmmlab', 'mmcv-lite', 'onedl', 'timm')
     (folder / 'setup.cfg').write_text(
         '[metadata]\nname = project\n'
@@ -241,6 +242,7 @@ def test_cells_run_for_real_and_once(checkout, environment):
     assert (oldest['outcome'], newest['outcome']) == ('passed', 'failed')
     assert (oldest['passed'], newest['passed']) == (2, 1)
     assert newest['failing'] == ['test_it.py::test_old']
+    assert '2.0.0' in newest['messages']['test_it.py::test_old']
     assert oldest['packages']['iniconfig'] == '2.0.0'
     assert newest['versions']['python'].startswith(HERE)
     folder = checkout / 'work_dirs/compatibility'
@@ -264,7 +266,7 @@ def test_cells_run_for_real_and_once(checkout, environment):
     assert third.returncode == 0, third.stdout
     oldest, newest = results.read_records(file)[3:]
     assert oldest['outcome'] == 'no wheels' and newest['tests'] == ['-k', 'any']
-    assert 'iniconfig==0.0.0.7' in oldest['reason']
+    assert oldest['reason'].startswith('iniconfig 0.0.0.7 has no wheel')
     assert (newest['outcome'], newest['passed']) == ('passed', 1)
     page = (checkout / 'docs/compatibility.md').read_text()
     assert len(rows(page)) == 4

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import compatibility_cells as environments
+import compatibility_logs as logs
 import compatibility_results as results
 import pytest
-from compatibility_records import record, rows
+from compatibility_records import CELL, record, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +78,33 @@ def test_news_are_the_tests_that_fail_now_and_did_not(before, now):
     assert changed == ['  changed: numpy 2.8 -> 2.9'] * found.worse
 
 
+def test_what_fails_and_why_tests_are_skipped():
+    failing = dict(messages={'test_a.py::b[x|y]': 'assert 0 *'})
+    skips = dict(skips={'no timm_tasks': 2, 'no GPU': 1})
+    early = record(messages=dict(old='gone'), skips={})
+    early['cell'] = 'onedl-oldest-3.9'
+    found = [early, record(**failing, **skips)]
+    found.append(record('onedl-oldest-3.9', skips={'no GPU': 3}))
+    found.append(record(tests=['-k', 'a']))  # of before, without messages
+    lines = results.details(found, list(environments.CELLS)).split('\n')
+    assert lines[:4] == [
+        '',
+        'What fails:',
+        '',
+        f'- {CELL}: `test_a.py::b[x|y]`: assert 0 \\*',
+    ]
+    assert lines[-2:] == [
+        f'- no GPU: onedl-oldest-3.9 3, {CELL} 1',
+        f'- no timm_tasks: {CELL} 2',
+    ]
+    news = results.news(dict(found[1], failing=['test_a.py::b[x|y]']), None)
+    assert news.lines[2:] == [
+        '  fails now: test_a.py::b[x|y]',
+        '    assert 0 *',
+    ]
+    assert results.details([record()], []) == ''
+
+
 def test_news_of_runs_that_did_not_end():
     stopped = record(outcome='broken', reason='stopped after 3 hours')
     assert results.news(stopped, record()).worse
@@ -97,45 +125,52 @@ def test_what_pip_says_is_missing():
         'ERROR: No matching distribution found for numpy==2.0.2\n\n'
     )
     line = 'No matching distribution found for numpy==2.0.2'
-    assert results.pip_line(said) == line
+    assert logs.pip_line(said) == line
     conflict = (
         'ERROR: Cannot install x because these have conflicting dependencies.\n'
         '\nThe conflict is caused by:\n    x depends on torch>=2\n'
         '    The user requested (constraint) torch==1\n\n'
         'To fix this you could try to:\nERROR: ResolutionImpossible: for help\n'
     )
-    assert results.pip_line(conflict) == (
+    assert logs.pip_line(conflict) == (
         'x depends on torch>=2; The user requested (constraint) torch==1'
     )
     # One that fits, and of which there is none: not a conflict.
     missing = conflict.replace('torch>=2', 'torch>=1')
-    assert results.pip_line(missing) == 'torch 1 has no wheel for this Python'
+    assert logs.pip_line(missing) == 'torch 1 has no wheel for this Python'
     other = missing.replace('torch==1', 'torch==1.13')
-    assert results.pip_line(other).endswith('(constraint) torch==1.13')
+    assert logs.pip_line(other).endswith('(constraint) torch==1.13')
     with pytest.raises(ConnectionError, match='no connection'):
-        results.pip_line(f'WARNING: Retrying (Retry(total=4)) after\n{said}')
+        logs.pip_line(f'WARNING: Retrying (Retry(total=4)) after\n{said}')
 
 
 def test_outcomes_of_a_real_run(tmp_path):
     (tmp_path / 'test_a.py').write_text(
         'import pytest\n'
-        '@pytest.fixture\ndef broken(): raise ValueError\n'
+        '@pytest.fixture\ndef broken():\n'
+        f"    raise ValueError('in {tmp_path}/a/b at 0x7f12345678')\n"
         "@pytest.mark.parametrize('x', ['a|b', 'c'])\n"
         'def test_passes(x): pass\n'
-        'def test_fails(): assert 0\n'
+        "def test_fails(): assert 0, 'long ' * 30 + '\\nand more ' * 20\n"
         'def test_errs(broken): pass\n'
-        'def test_skips(): pytest.skip()\n'
+        "def test_skips(): pytest.skip('no parts')\n"
     )
     (tmp_path / 'test_b.py').write_text('import no_such_module')
     report = tmp_path / 'report.xml'
     command = [sys.executable, '-m', 'pytest', '-q', f'--junitxml={report}']
     command += ['-o', 'junit_family=xunit1', '--continue-on-collection-errors']
     done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    found = {k: set(v) for k, v in results.outcomes(report).items()}
+    found = logs.outcomes(report, f'{tmp_path}/')
     assert done.returncode == 1
-    assert found == dict(
+    assert {kind: set(tests) for kind, tests in found.items()} == dict(
         passed={'test_a.py::test_passes[a|b]', 'test_a.py::test_passes[c]'},
         failed={'test_a.py::test_fails'},
         errors={'test_a.py::test_errs', 'test_b.py::test_b'},
         skipped={'test_a.py::test_skips'},
     )
+    assert set(found['passed'].values()) == {''}
+    message = found['failed']['test_a.py::test_fails']
+    assert message.startswith(f'AssertionError: {"long " * 30}')
+    assert message.endswith('...') and '\n' not in message
+    assert 'ValueError: in a/b at 0x...' in str(found['errors'])
+    assert found['skipped'] == {'test_a.py::test_skips': 'no parts'}

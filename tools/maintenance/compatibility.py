@@ -111,9 +111,11 @@ def record(
 def write_page(out: Path, file: Path) -> None:
     """Put the table of a file of records into a page."""
     text = out.read_text(encoding='utf-8') if out.exists() else ''
-    table = results.table(results.read_records(file), list(CELLS))
+    records, cells = results.read_records(file), list(CELLS)
+    parts = results.table(records, cells), results.details(records, cells)
+    body = '\n'.join(part for part in parts if part)
     with replaced_file(out, _PAGE) as part:
-        part.write_text(results.page(text, table), encoding='utf-8')
+        part.write_text(results.page(text, body), encoding='utf-8')
 
 
 def chosen(patterns: List[str]) -> Dict[str, Cell]:

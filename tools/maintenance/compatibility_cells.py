@@ -14,11 +14,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
-import compatibility_results as results
+import compatibility_logs as logs
 
 FAMILIES = dict(openmmlab='openmmlab,mmcv-lite', onedl='onedl')
 PYTHONS = ('3.9', '3.10', '3.11', '3.12', '3.13')
@@ -166,7 +167,7 @@ class Run:
     def must(self, *command: str) -> None:
         if self.call(*command):
             text = self.log.read_text(errors='replace')
-            raise NoWheels(results.pip_line(text))
+            raise NoWheels(logs.pip_line(text))
 
     def prepare(self) -> Dict[str, str]:
         """Copy, empty environment, and the versions that it would get."""
@@ -188,7 +189,7 @@ class Run:
         requirement = f'{self.copy}[{self.extras}]'
         self.must(*pip[:-1], '--dry-run', '--report', str(plan), requirement)
         planned = json.loads(plan.read_text(encoding='utf-8'))
-        versions = results.packages(i['metadata'] for i in planned['install'])
+        versions = logs.packages(i['metadata'] for i in planned['install'])
         python = planned['environment']['python_full_version']
         return dict(versions, python=python)
 
@@ -198,10 +199,10 @@ class Run:
         self.must('bash', '-euo', 'pipefail', '-c', 'source "$0"', script)
         command = [self.python, '-m', 'pip', 'list', '--format', 'json']
         listed = subprocess.check_output(command, env=self.env)
-        return results.packages(json.loads(listed))
+        return logs.packages(json.loads(listed))
 
     def tests(self, options: List[str], hours: float) -> Dict[str, Any]:
-        """Counts, failing tests and seconds of pytest."""
+        """Counts, failing tests, why tests were skipped, seconds of pytest."""
         report = self.folder / 'report.xml'
         processes = os.environ.get('U1_TEST_PROCESSES', 'auto')
         command = [self.python, '-m', 'pytest', '-q', '-n', processes]
@@ -214,10 +215,10 @@ class Run:
             status = self.call(*command, **here)
         except subprocess.TimeoutExpired:
             reason = f'stopped after {hours:g} hours'
-        outcomes = results.outcomes(report) if report.is_file() else {}
-        failing = sorted(
-            {*outcomes.get('failed', ()), *outcomes.get('errors', ())}
-        )
+        outcomes = {}
+        if report.is_file():
+            outcomes = logs.outcomes(report, f'{self.folder}/')
+        failing = {**outcomes.get('errors', {}), **outcomes.get('failed', {})}
         # With 0 and 1 the tests ran.
         ran = any(outcomes.values()) and (status < 2 or failing)
         if not ran and not reason:
@@ -227,7 +228,9 @@ class Run:
         return dict(
             outcome='broken' if reason else outcome,
             reason=reason,
-            **{kind: len(outcomes.get(kind, ())) for kind in results.COUNTS},
+            **{kind: len(outcomes.get(kind, ())) for kind in logs.COUNTS},
             seconds=round(time.monotonic() - start),
-            failing=failing,
+            failing=sorted(failing),
+            messages=failing,
+            skips=Counter(outcomes.get('skipped', {}).values()),
         )

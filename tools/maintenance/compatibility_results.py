@@ -1,12 +1,12 @@
 """Records of test runs in fresh environments: what they say, and their table.
 
 A record is one line of JSON: the cell, the commit, pytest's options, versions,
-the counts of the tests and the names of those that failed.
+the counts of the tests, what pytest says of those that failed and why it
+skipped others.
 ``tools/maintenance/compatibility.py`` makes them.
 """
 
 import json
-import re
 from os import PathLike
 from pathlib import Path
 from typing import (
@@ -20,7 +20,8 @@ from typing import (
     Tuple,
     Union,
 )
-from xml.etree import ElementTree
+
+from compatibility_logs import COUNTS
 
 from u1_plugin.lab.markup import code, markdown
 
@@ -36,13 +37,11 @@ VERSIONS = dict(
     mmcv=('mmcv-lite', 'onedl-mmcv', 'mmcv'),
     timm=('timm',),
 )
-COUNTS = ('passed', 'failed', 'errors', 'skipped')
 BEGIN = '<!-- the table: tools/maintenance/compatibility.py writes it -->'
 END = '<!-- end of the table -->'
 TITLE = '# Compatibility\n'
 #: Outcomes with counts; the others are `broken` and `no wheels`.
 _RAN = ('passed', 'failed')
-_KINDS = dict(failure='failed', error='errors', skipped='skipped')
 #: Failing tests that a row of the table names.
 _NAMED = 3
 
@@ -59,15 +58,6 @@ class News(NamedTuple):
     lines: List[str]
 
 
-def packages(listed: Iterable[Dict[str, str]]) -> Dict[str, str]:
-    """Versions by normalised name, of what pip lists."""
-    versions = {
-        re.sub('[-_.]+', '-', item['name']).lower(): item['version']
-        for item in listed
-    }
-    return dict(sorted(versions.items()))
-
-
 def main_versions(versions: Dict[str, str]) -> Dict[str, str]:
     """Those of Python and of `VERSIONS` among all packages."""
     names = dict(python=('python',), **VERSIONS)
@@ -77,44 +67,6 @@ def main_versions(versions: Dict[str, str]) -> Dict[str, str]:
         for distribution in distributions
         if distribution in versions
     }
-
-
-def pip_line(log: str) -> str:
-    """What pip says is missing, of all that it printed.
-
-    Raises:
-        ConnectionError: If it had none: that says nothing about wheels.
-    """
-    if 'Retrying (' in log or 'Could not fetch URL' in log:
-        raise ConnectionError(f'pip had no connection:\n{log[-2000:]}')
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    if 'The conflict is caused by:' in lines:
-        causes = lines[lines.index('The conflict is caused by:') + 1 :]
-        reasons = [line for line in causes if ' depends on ' in line]
-        requested = [line for line in causes if ' requested ' in line]
-        if reasons or requested:
-            conflict = '; '.join(reasons[:1] + requested[-1:])
-            # As pip also says where a version that fits has no wheel.
-            same = r'.* depends on ([\w.-]+)>=(\S+); .*\(constraint\) \1==\2$'
-            return re.sub(same, r'\1 \2 has no wheel for this Python', conflict)
-    errors = [line for line in lines if line.lower().startswith('error: ')]
-    last = (errors or lines or ['pip said nothing'])[-1]
-    return re.sub('(?i)^error: ', '', last)
-
-
-def outcomes(report: Union[str, 'PathLike[str]']) -> Dict[str, List[str]]:
-    """Names of tests by kind, of pytest's JUnit file (``xunit1``).
-
-    Returns:
-        Dict[str, List[str]]: For each of `COUNTS`, names as ``file::test``. A
-        test that fails and whose fixtures fail at its end counts as failed.
-    """
-    tests: Dict[str, List[str]] = {kind: [] for kind in COUNTS}
-    for case in ElementTree.parse(report).iter('testcase'):
-        tags = {child.tag for child in case}
-        kind = next((k for tag, k in _KINDS.items() if tag in tags), 'passed')
-        tests[kind].append(f'{case.get("file")}::{case.get("name")}')
-    return tests
 
 
 def read_records(file: Union[str, 'PathLike[str]']) -> List[Record]:
@@ -175,7 +127,8 @@ def is_repeated(record: Record, earlier: Optional[Record]) -> bool:
 def not_run(outcome: str, reason: str) -> Record:
     """What a record says of tests that did not run."""
     counts: Record = dict.fromkeys((*COUNTS, 'seconds'), 0)
-    return dict(counts, outcome=outcome, reason=reason, failing=[])
+    none: Record = dict(failing=[], messages={}, skips={})
+    return dict(counts, outcome=outcome, reason=reason, **none)
 
 
 def news(record: Record, earlier: Optional[Record]) -> News:
@@ -199,7 +152,10 @@ def news(record: Record, earlier: Optional[Record]) -> News:
         lines.append('  there is no earlier record to compare with')
     if reason:
         lines.append(f'  new: {record["outcome"]}: {reason}')
-    lines += [f'  fails now: {test}' for test in failing]
+    for test in failing:
+        lines.append(f'  fails now: {test}')
+        if message := record.get('messages', {}).get(test):
+            lines.append(f'    {message}')
     if failing or reason:
         lines += [f'  changed: {line}' for line in changes(before, record)]
     return News(bool(failing or reason), lines)
@@ -234,15 +190,50 @@ def table(records: Sequence[Record], cells: Sequence[str]) -> str:
         records (Sequence[Record]): The oldest first.
         cells (Sequence[str]): The order of rows; others come after them.
     """
-    last = {_key(record): record for record in records}
-    if not last:
+    rows = _last(records, cells)
+    if not rows:
         return 'No cell has run yet.'
-    place = {cell: number for number, cell in enumerate(cells)}
-    rows = sorted(last, key=lambda key: (place.get(key[0], len(place)), *key))
     head = ['cell', 'Python', *VERSIONS, *COUNTS, 'minutes', 'outcome']
     lines = [_row(head), _row(['---'] * len(head))]
-    lines += [_row(_cells(last[key])) for key in rows]
+    return '\n'.join([*lines, *(_row(_cells(record)) for record in rows)])
+
+
+def details(records: Sequence[Record], cells: Sequence[str]) -> str:
+    """What pytest says of tests that fail or are skipped, as lists.
+
+    Args:
+        records (Sequence[Record]): As for `table`; those of earlier versions
+            of this tool say nothing here.
+        cells (Sequence[str]): As for `table`.
+    """
+    failures: List[str] = []
+    skips: Dict[str, List[str]] = {}
+    for record in _last(records, cells):
+        name = _name(record)
+        for test, message in record.get('messages', {}).items():
+            failures.append(f'- {name}: {code(test)}: {markdown(message)}')
+        for reason, count in record.get('skips', {}).items():
+            skips.setdefault(reason, []).append(f'{name} {count}')
+    lines = ['', 'What fails:', '', *failures] if failures else []
+    if skips:
+        lines += ['', 'Why tests are skipped, and how many:', '']
+        lines += [f'- {markdown(r)}: {", ".join(skips[r])}' for r in skips]
     return '\n'.join(lines)
+
+
+def _last(records: Sequence[Record], cells: Sequence[str]) -> List[Record]:
+    """The last record of each cell and selection, in the order of rows."""
+    last = {_key(record): record for record in records}
+    place = {cell: number for number, cell in enumerate(cells)}
+    order = sorted(last, key=lambda key: (place.get(key[0], len(place)), *key))
+    return [last[key] for key in order]
+
+
+def _name(record: Record) -> str:
+    name = record['cell']
+    if record['tests']:
+        name += f' `{" ".join(record["tests"])}`'.replace('|', r'\|')
+    return str(name)
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -251,15 +242,12 @@ def _row(cells: Iterable[str]) -> str:
 
 def _cells(record: Record) -> List[str]:
     """A row of the table."""
-    name = record['cell']
-    if record['tests']:
-        name += f' `{" ".join(record["tests"])}`'.replace('|', r'\|')
     ran = record['outcome'] in _RAN
     numbers = [str(record[kind]) if ran else '' for kind in COUNTS]
     minutes = f'{record["seconds"] / 60:.0f}' if ran else ''
     versions = record['versions']
     return [
-        name,
+        _name(record),
         *(versions.get(key, '') for key in ('python', *VERSIONS)),
         *numbers,
         minutes,
