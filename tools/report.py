@@ -73,6 +73,7 @@ def _arms_part(
     name = file_name(table.config.iloc[0])
     results = arm_results(table, 'test_top1')
     frame = arms_frame(results, 'top-1 %')
+    others = others_frame(table, results, 'test_top1')
     curves = figures.has_curves(table)
     _draw(table, results, curves, out)
     return dict(
@@ -80,7 +81,7 @@ def _arms_part(
         conclusions=conclusions(table, results, 'test_top1', controls),
         arms=_save_table(frame, out / f'{name}-arms.tex'),
         floor=floor_line(results),
-        others=markdown(others_frame(table, results, 'test_top1')),
+        others='' if others.empty else markdown(others),
         seeds=markdown(seeds_frame(results, gain)),
     )
 

@@ -69,6 +69,20 @@ def test_arms_with_fewer_seeds_have_a_table_of_their_own(report, tmp_path):
     assert 'without seeds' not in page
 
 
+@pytest.mark.parametrize('left_out', ['u1', 'control or rival'])
+def test_no_table_against_controls_without_either_side(
+    report, tmp_path, left_out
+):
+    table = make_table({'u1-feature': 1.0})
+    roles = [role for role in set(table.role) if role in left_out]
+    assert len(roles) == len(left_out.split(' or '))
+    write_results(tmp_path / 'results', table[~table.role.isin(roles)])
+    report('results', 'page')
+    page = (tmp_path / 'page/README.md').read_text()
+    assert '### U(1) against' not in page and '\n\n\n' not in page
+    assert 'differences.png)\n\n![learning curves](' in page
+
+
 NAMES = {
     'u1-feature': '_u1 | $x$ [a](http://b.org)',
     'u1-permuted': '*control* <b> `c`',

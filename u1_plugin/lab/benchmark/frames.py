@@ -79,7 +79,10 @@ def arms_frame(results: Sequence[ArmResult], score: str) -> pd.DataFrame:
 def others_frame(
     table: pd.DataFrame, results: Sequence[ArmResult], metric: str
 ) -> pd.DataFrame:
-    """Controls and rivals by U(1) arms: the many go down the page."""
+    """Controls and rivals by U(1) arms: the many go down the page.
+
+    It is empty where the results lack the ones or the others.
+    """
     arms = [r.arm for r in results if r.role == 'u1']
     columns: Dict[str, Dict[str, str]] = {}
     for arm in arms:

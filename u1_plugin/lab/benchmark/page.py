@@ -55,12 +55,14 @@ what it differs by is noise{% endif %}.
 
 ![differences]({{ part.address }}-differences.png)
 
+{% if part.others -%}
 ### U(1) against controls and rivals, on the test split
 
 Difference of the column's arm to the row's, with its interval (uncorrected).
 
 {{ part.others }}
 
+{% endif -%}
 {% if part.curves -%}
 ![learning curves]({{ part.address }}-curves.png)
 
