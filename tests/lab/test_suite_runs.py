@@ -16,6 +16,7 @@ from u1_plugin.lab.benchmark.suite import load_suite
 
 SUITES = [
     'recipe',
+    'recipe_glyphsk',
     'recipe_swin',
     'recipe_wide',
     'weights',
