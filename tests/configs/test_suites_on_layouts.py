@@ -29,6 +29,10 @@ def shortened(root: Path, name: str, folder: Path, **settings) -> Path:
     content = yaml.safe_load((root / f'configs/suites/{name}.yml').read_text())
     for entry in content['configs']:
         entry['set'] = {**entry.get('set', {}), **SMALL, **settings}
+        entry.pop('without', None)
+    # Of arms that are left out, and trainings in full.
+    for part in ('primary', 'exploratory', 'anchors'):
+        content.pop(part, None)
     content.update(seeds=1, processes=1, arms=['one-hot', 'u1-feature'])
     file = copied_suites(root, folder) / f'{name}.yml'
     file.write_text(yaml.safe_dump(content))

@@ -36,7 +36,7 @@ def rows(markdown: str) -> list:
     """Cells of a table's body, as text."""
     tokens = MarkdownIt().enable('table').parse(markdown)
     kinds = [token.type for token in tokens]
-    body = tokens[kinds.index('tbody_open') :]
+    body = tokens[kinds.index('tbody_open') : kinds.index('tbody_close')]
     lines = [
         ''.join(child.content for child in token.children)
         for token in body
