@@ -6,7 +6,6 @@ constant to every channel (more light, same colour) moves no angle.
 """
 
 import math
-from functools import lru_cache
 from typing import Optional
 
 import torch
@@ -87,12 +86,16 @@ def orthonormal_basis(rows: Tensor) -> Tensor:
     return torch.stack([first, second / second.norm().clamp_min(tiny)])
 
 
-@lru_cache(maxsize=64)
 def _random_basis_cpu(channels: int, seed: int) -> Tensor:
     # A generator of its own: the global one must give the one-hot twin of a
     # U(1) model the same initial weights, and every rank the same plane.
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(2, channels, generator=generator, dtype=torch.float64)
+    rows = torch.randn(
+        *(2, channels),
+        generator=generator,
+        dtype=torch.float64,
+        device='cpu',  # whatever the default is
+    )
     return orthonormal_basis(rows)
 
 
@@ -122,10 +125,11 @@ def random_basis(
         (torch.Size([2, 8]), tensor([[1., 0.],
                 [0., 1.]]))
     """
-    # A copy even in float64: callers may write into it.
     seed = whole_number('seed', seed, 0)
     basis = _random_basis_cpu(_check_channels(channels), seed)
-    return basis.to(dtype=dtype, device=device, copy=True)
+    if device is None:
+        device = torch.get_default_device()
+    return basis.to(dtype=dtype, device=device)
 
 
 def pca_basis(vectors: Tensor) -> Tensor:

@@ -123,6 +123,7 @@ class ClassAngles(OptionalStateModule):
             )
         self.mode = mode
         angles = angles.remainder(2 * math.pi).float()
+        angles = angles.to(torch.get_default_device())
         self.register_buffer(
             'angles', angles[:, 0] if windings == 1 else angles
         )
@@ -214,13 +215,13 @@ class ClassAngles(OptionalStateModule):
 def _ordered_angles(file: Optional[FilePath], classes: int) -> Tensor:
     content = _read(file, 'ordered', '`similarity` or `hierarchy`')
     order = circular_order(content, classes, f'class_angles.file={file!r}')
-    angles = torch.empty(classes, 1, dtype=torch.float64)
+    angles = torch.empty(classes, 1, dtype=torch.float64, device='cpu')
     angles[order, 0] = _uniform(classes)
     return angles
 
 
 def _uniform(classes: int) -> Tensor:
-    steps = torch.arange(classes, dtype=torch.float64)
+    steps = torch.arange(classes, dtype=torch.float64, device='cpu')
     return steps * (2 * math.pi / classes)
 
 
@@ -228,17 +229,22 @@ def _drawn(
     mode: str, first: Optional[Tensor], classes: int, windings: int, seed: int
 ) -> Tensor:
     """Angles ``(K, N)`` of every winding, from one generator in turn."""
+    # On the CPU, whatever the default is: one seed, the same angles anywhere.
     generator = torch.Generator().manual_seed(seed)
     columns = [] if first is None else [first[:, 0]]
     while len(columns) < windings:
         if mode == 'random':
-            column = torch.rand(
-                classes, generator=generator, dtype=torch.float64
-            ) * (2 * math.pi)
+            shares = torch.rand(
+                classes,
+                generator=generator,
+                dtype=torch.float64,
+                device='cpu',
+            )
+            column = shares * (2 * math.pi)
         elif not columns:
             column = _uniform(classes)
         else:  # the same angles, dealt to the classes in another order
-            order = torch.randperm(classes, generator=generator)
+            order = torch.randperm(classes, generator=generator, device='cpu')
             column = columns[0][order]
         columns.append(column)
     return torch.stack(columns, 1)

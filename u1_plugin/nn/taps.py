@@ -120,7 +120,9 @@ class MapReader:
         return {**self.__dict__, **empty}
 
     def __enter__(self) -> 'MapReader':
-        if not self._taps:
+        # Batch norms may have been converted since. A compiler knows the
+        # hooks that were there when it began.
+        if not (self._taps and torch.compiler.is_compiling()):
             self.attach()
         self.clear()
         self.listening = True
@@ -160,7 +162,8 @@ class MapReader:
         if source.module not in self.outputs:
             raise ValueError(
                 f'{where} did not run; name a module that runs in every '
-                'forward pass'
+                'forward pass, and build the branch before a compiled network '
+                'runs for the first time, which takes no hooks after that'
             )
         output = self.outputs[source.module]
         dims = len(source.layout.order)
@@ -183,9 +186,12 @@ class MapReader:
         version = self._versions.get(name)  # a compiled pass has none
         changed = version is not None and version[place] != _version(value)
         if name in self._copies:
-            if version is not None:
-                self._changes[name] = changed
-            return self._copies[name][place]
+            if version is None:
+                return self._copies[name][place]
+            self._changes[name] = changed
+            # As in later passes: through a copy the gradients of three readers
+            # add up in another order, and a resumed run would be another one.
+            return self._copies[name][place] if changed else value
         if changed:
             raise ValueError(
                 f'{where} was changed in place by a later module, which it was '

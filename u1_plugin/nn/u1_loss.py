@@ -77,7 +77,8 @@ class U1Loss(nn.Module):
         self.ignore_index = ignore_index
         self._constants = ConstantCache()
         # log I0 through the scaled Bessel function, which does not overflow.
-        order_zero = torch.special.i0e(torch.tensor(float(kappa)).double())
+        number = torch.tensor(float(kappa), dtype=torch.float64, device='cpu')
+        order_zero = torch.special.i0e(number)
         self.log_norm = math.log(2 * math.pi * order_zero.item()) + kappa
 
     def forward(

@@ -6,7 +6,9 @@ _base_ = [
 
 model = dict(head=dict(num_classes=500))
 
-param_scheduler = dict(total_steps=12)
+optim_wrapper = dict(optimizer=dict(lr=0.5))
+
+param_scheduler = dict(eta_max=0.5, total_steps=12)
 train_cfg = dict(max_epochs=12, val_interval=12)
-auto_scale_lr = dict(base_batch_size=128)
+auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(checkpoint=dict(interval=12))
