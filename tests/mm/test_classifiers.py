@@ -4,6 +4,8 @@ import copy
 import math
 import pickle
 from functools import lru_cache
+from logging import getLogger
+from types import SimpleNamespace
 from typing import Optional
 
 import numpy as np
@@ -21,6 +23,7 @@ from helpers import (
 )
 from mmengine.logging import MessageHub
 from mmengine.model import ExponentialMovingAverage
+from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import nn
@@ -89,6 +92,37 @@ def head_of(smoothing: Optional[str]) -> dict:
     if smoothing == 'multi_label':
         loss['use_sigmoid'] = True
     return dict(LINEAR, loss=loss)
+
+
+def switch(model: nn.Module, **recipe) -> None:
+    """As MMPretrain's hook does in the midst of a training."""
+    hook = SwitchRecipeHook([dict(action_epoch=2, **recipe)])
+    runner = SimpleNamespace(model=model, epoch=1, logger=getLogger('switch'))
+    hook.before_train_epoch(runner)
+
+
+@pytest.mark.parametrize(
+    'before, after', [('original', None), (None, 'original')]
+)
+def test_another_one_hot_loss_in_training_has_other_targets(before, after):
+    model, expected = (build(u1_config(head_of(s))) for s in (before, after))
+    model.loss(images(), samples())
+    loss = head_of(after).get('loss', dict(type='CrossEntropyLoss'))
+    switch(model, loss=loss)
+    for name in ('loss', 'loss_u1'):
+        losses = (m.loss(images(), samples())[name] for m in (model, expected))
+        torch.testing.assert_close(*losses, rtol=0, atol=0)
+    assert set(model.state_dict()) == set(expected.state_dict())
+
+
+def test_mixing_that_begins_in_training_refuses_mirrored_moments():
+    model = build(u1_config(neck=dict(plane='image', flip='follow')))
+    notes = [s.set_metainfo(dict(flip=False)) or s for s in samples()]
+    model.loss(images(), notes)
+    augments = dict(augments=dict(type='Mixup', alpha=1.0))
+    switch(model, batch_augments=augments)
+    with pytest.raises(ValueError, match="augments mixes.*flip='ignore'"):
+        model.loss(images(), notes)
 
 
 def test_it_is_the_classifier():

@@ -3,14 +3,11 @@
 import pytest
 import torch
 from class_points import K, points, pull_of
-from mmengine.config import Config
 from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
 from mmpretrain.structures import DataSample, MultiTaskDataSample
 from torch import nn
 
 from u1_plugin.mm.targets import (
-    check_flips_of,
-    flips_of,
     smoothing_of,
     smooths_scores_otherwise,
     targets_of,
@@ -99,56 +96,3 @@ class Odd(nn.Module):
 def test_a_smoothing_that_cannot_be_followed_is_refused():
     with pytest.raises(ValueError, match='Odd smooths.*LabelSmoothLoss'):
         smoothing_of(Odd(), K)
-
-
-def flipped(**meta) -> list:
-    return [DataSample(metainfo=meta)]
-
-
-def test_flips():
-    for meta, row in (
-        (dict(flip=False, flip_direction=None), [False, False]),
-        (dict(flip=True, flip_direction='horizontal'), [True, False]),
-        (dict(flip=True, flip_direction='vertical'), [False, True]),
-        (dict(flip=True, flip_direction='diagonal'), [True, True]),
-    ):
-        assert flips_of(flipped(**meta)).tolist() == [row]
-    with pytest.raises(ValueError, match="flip='follow'.*meta_keys"):
-        flips_of(flipped())
-    with pytest.raises(ValueError, match="flip_direction='sideways'"):
-        flips_of(flipped(flip=True, flip_direction='sideways'))
-    with pytest.raises(ValueError, match=r'flip_direction=\[\]'):
-        flips_of(flipped(flip=True, flip_direction=[]))
-    with pytest.raises(ValueError, match='flip_direction=None'):
-        flips_of(flipped(flip=True))
-
-
-_FLIP = dict(type='RandomFlip', prob=0.5, direction='horizontal')
-
-
-@pytest.mark.parametrize(
-    'pipelines, count',
-    [
-        ([[_FLIP]], None),
-        ([[_FLIP, dict(_FLIP, direction='vertical')]], 2),
-        ([[_FLIP], [_FLIP]], None),  # of two data sets
-        ([[_FLIP], [_FLIP] * 3], 3),
-        ([[dict(_FLIP, type='mmcv.transforms.RandomFlip')] * 2], 2),
-        ([[]], None),
-    ],
-)
-def test_a_second_flip_would_be_forgotten(pipelines, count):
-    sets = [dict(type='CustomDataset', pipeline=p) for p in pipelines]
-    config = Config(
-        dict(
-            train_dataloader=dict(
-                dataset=dict(type='ConcatDataset', datasets=sets)
-            ),
-            val_dataloader=dict(dataset=dict(pipeline=[_FLIP, _FLIP])),
-        )
-    )
-    if count is None:
-        check_flips_of(config.pretty_text)
-    else:
-        with pytest.raises(ValueError, match=f"follow'.*{count} times"):
-            check_flips_of(config.pretty_text)

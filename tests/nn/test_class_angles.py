@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from u1_plugin.nn import ClassAngles
+from u1_plugin.geometry import random_basis
+from u1_plugin.nn import ClassAngles, FeaturePlane, U1Loss
 
 
 def test_uniform():
@@ -29,6 +31,29 @@ def test_random_is_seeded_and_leaves_the_global_generator():
     assert first.angles.min() >= 0 and first.angles.max() < 2 * math.pi
     # Uniform on the circle: the resultant of 1,000 angles is short.
     assert first().mean(0).norm() < 0.1
+
+
+def built_parts() -> list:
+    """Constants that are made when a branch is built."""
+    return [
+        ClassAngles(4).angles,
+        ClassAngles(4, 'uniform', windings=2).angles,
+        FeaturePlane(16, 'learned').rows,
+        random_basis(16),
+        U1Loss('von_mises', kappa=2.0).log_norm,
+    ]
+
+
+def test_another_default_device_spoils_nothing_later():
+    """Accelerate and FSDP build on the meta device, compilers on fakes."""
+    expected = built_parts()
+    with torch.device('meta'):
+        for value in built_parts()[:-1]:
+            assert value.is_meta
+    with FakeTensorMode():
+        random_basis(16)
+    for value, other in zip(built_parts(), expected):
+        torch.testing.assert_close(value, other, rtol=0, atol=0)
 
 
 def test_points_lie_on_the_unit_circle():

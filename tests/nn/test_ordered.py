@@ -131,6 +131,44 @@ def test_what_is_common_to_a_class_and_itself_does_not_matter(seed):
     assert found[0] == found[1] == found[2]
 
 
+def changes_of(order: list, groups: list) -> int:
+    """How often neighbours around the circle are of two groups."""
+    walk = [groups[c] for c in order]
+    return sum(a != b for a, b in zip(walk, walk[1:] + walk[:1]))
+
+
+@pytest.mark.parametrize('across', [0.0, 1e-6, 0.1, 0.9])
+@pytest.mark.parametrize('count, each', [(3, 3), (4, 5), (5, 4), (20, 5)])
+def test_groups_stay_together_however_little_they_share(across, count, each):
+    """The eigenvectors of equal groups are equal, and any mixture of them."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        groups = rng.permutation(np.repeat(range(count), each))
+        rows = np.where(groups[:, None] == groups, 1.0, across)
+        found = circular_order(dict(similarity=rows.tolist()), len(rows), '')
+        assert sorted(found.tolist()) == list(range(len(rows)))
+        assert changes_of(found.tolist(), groups.tolist()) == count
+
+
+def test_groups_without_any_likeness_are_sorted_inside():
+    chains, rows = [[2, 5, 7, 3], [1, 4, 0, 6], [8]], np.zeros((9, 9))
+    for chain in chains:
+        for a, b in zip(chain, chain[1:]):
+            rows[a, b] = 1.0  # in one direction, as some confusions are
+    found = circular_order(dict(similarity=rows.tolist()), 9, '').tolist()
+    arcs = [found[:4], found[4:8], found[8:]]
+    assert all(
+        chain in (arc, arc[::-1])
+        for chain, arc in zip([chains[1], chains[0], chains[2]], arcs)
+    )
+
+
+@pytest.mark.parametrize('rows', [np.zeros((5, 5)), np.eye(5)])
+def test_classes_of_which_no_two_are_alike_have_no_order(rows):
+    with pytest.raises(ValueError, match="where: `sim.*no two.*'uniform'"):
+        circular_order(dict(similarity=rows.tolist()), 5, 'where')
+
+
 def test_three_classes_have_one_circle(tmp_path):
     rows = [[1.0, 0.2, 0.9], [0.2, 1.0, 0.1], [0.9, 0.1, 1.0]]
     angles = ordered(tmp_path, dict(similarity=rows), 3).angles

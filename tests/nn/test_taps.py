@@ -57,6 +57,22 @@ def test_an_inner_layer_needs_no_change_to_the_backbone():
     assert (named.backbone.conv1.weight.grad != 0).any()
 
 
+def test_the_first_pass_has_the_gradients_of_later_ones():
+    """Or a run that is resumed in the middle would be another one.
+
+    Three modules read this map: the order in which their gradients add up
+    shows in the last digits.
+    """
+    model = build(u1_config(neck=dict(layers=['backbone.layer2'])))
+    gradients = []
+    for _ in range(3):
+        model.zero_grad()
+        sum(losses_of(model).values()).backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for later in gradients[1:]:
+        assert all(map(torch.equal, gradients[0], later))
+
+
 @pytest.mark.parametrize('grid', [None, 'backbone.patch_embed'])
 def test_vision_transformer_tokens_are_its_feature_map(grid):
     config = dict(type='VisionTransformer', arch='deit-tiny', img_size=64)

@@ -17,12 +17,12 @@ from ..networks import unwrapped
 from ..nn import U1Branch
 from ..nn.branch import build_branch
 from ..nn.trial import count_logits
-from .targets import (
-    check_flips_of,
-    flips_of,
-    smoothing_of,
-    smooths_scores_otherwise,
-    targets_of,
+from .flips import check_flips_of, flips_of
+from .targets import smoothing_of, smooths_scores_otherwise, targets_of
+
+_MIXED_FLIPS = (
+    'model.train_cfg.augments mixes images of different flips; set '
+    "u1.neck.flip='ignore' or train without Mixup and CutMix"
 )
 
 
@@ -57,9 +57,7 @@ class U1ClassifierMixin:
             self._register_load_state_dict_pre_hook(hook)
         self.u1 = _branch(self, u1)
         self._flips_of: Optional[str] = None
-        module, classes = _loss_module(self), self.u1.class_angles.num_classes
-        self._smoothing = smoothing_of(module, classes)
-        self._smooths_scores = smooths_scores_otherwise(module, self._smoothing)
+        self._follow_one_hot_loss()
 
     def loss(
         self, inputs: Tensor, data_samples: List[DataSample], **kwargs
@@ -80,6 +78,8 @@ class U1ClassifierMixin:
         """
         if not torch.compiler.is_compiling():
             self._check_data_set()
+        if _loss_module(self) is not self._one_hot_loss[0]:
+            self._follow_one_hot_loss()  # SwitchRecipeHook puts in another
         target = targets_of(
             data_samples,
             self._smoothing,
@@ -92,11 +92,20 @@ class U1ClassifierMixin:
             losses = super().loss(inputs, data_samples, **kwargs)
         flips = None
         if self.u1.neck.flip == 'follow':
+            if _mixes(self.data_preprocessor):  # since SwitchRecipeHook
+                raise ValueError(_MIXED_FLIPS)
             flips = flips_of(data_samples)
             if not torch.compiler.is_compiling():
                 self._check_flips()
         losses.update(self.u1(target, flips))
         return losses
+
+    def _follow_one_hot_loss(self) -> None:
+        module, classes = _loss_module(self), self.u1.class_angles.num_classes
+        self._smoothing = smoothing_of(module, classes)
+        self._smooths_scores = smooths_scores_otherwise(module, self._smoothing)
+        # In a tuple, for as an attribute it would be a module of this one too.
+        self._one_hot_loss = (module,)
 
     def _check_flips(self) -> None:
         hub = MessageHub.get_current_instance()
@@ -127,14 +136,14 @@ def _loss_module(classifier: nn.Module) -> Optional[nn.Module]:
     return getattr(classifier if head is None else head, 'loss_module', None)
 
 
+def _mixes(preprocessor: nn.Module) -> bool:
+    return getattr(preprocessor, 'batch_augments', None) is not None
+
+
 def _branch(classifier: nn.Module, u1: Optional[dict]) -> U1Branch:
-    preprocessor = classifier.data_preprocessor
     no_flips = None
-    if getattr(preprocessor, 'batch_augments', None) is not None:
-        no_flips = (
-            'model.train_cfg.augments mixes images of different flips; set '
-            "u1.neck.flip='ignore' or train without Mixup and CutMix"
-        )
+    if _mixes(classifier.data_preprocessor):
+        no_flips = _MIXED_FLIPS
     head = type(getattr(classifier, 'head', None)).__name__
     return build_branch(
         'model.u1',

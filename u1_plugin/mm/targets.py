@@ -1,6 +1,5 @@
 """The very targets of a classifier's one-hot loss, for the U(1) branch."""
 
-import ast
 from typing import List, Optional, Sequence
 
 import torch
@@ -119,79 +118,3 @@ def _smoothed(loss_module: nn.Module, scores: Tensor) -> Tensor:
         return loss_module.smooth_label(scores)
     finally:
         loss_module.num_classes = saved
-
-
-def flips_of(data_samples: Sequence[DataSample]) -> Tensor:
-    """Which images were mirrored: horizontally, vertically; ``(B, 2)``, bool.
-
-    Raises:
-        ValueError: If a sample's meta information does not say.
-    """
-    rows = []
-    for sample in data_samples:
-        if 'flip' not in sample.metainfo:
-            raise ValueError(
-                "u1.neck.flip='follow', but a data sample does not say whether "
-                "it was flipped; have RandomFlip in the pipeline and 'flip' "
-                "and 'flip_direction' in PackInputs.meta_keys, or set "
-                "u1.neck.flip='ignore'"
-            )
-        rows.append(_flip_row(sample.metainfo))
-    return torch.tensor(rows)
-
-
-def _flip_row(meta: dict) -> List[bool]:
-    if not meta['flip']:
-        return [False, False]
-    direction = meta.get('flip_direction')
-    directions = ('horizontal', 'vertical', 'diagonal')
-    if not isinstance(direction, str) or direction not in directions:
-        raise ValueError(
-            f"u1.neck.flip='follow': flip_direction={direction!r} of a data "
-            f'sample is none of {directions}'
-        )
-    return [direction != 'vertical', direction != 'horizontal']
-
-
-def check_flips_of(config: str) -> None:
-    """Refuse a training pipeline whose samples do not tell all their flips.
-
-    ``config`` is the run's as MMEngine writes it.
-
-    Raises:
-        ValueError: If ``RandomFlip`` is there more than once: each overwrites
-            what the one before it told of the sample.
-    """
-    values = {
-        target.id: node.value
-        for node in ast.parse(config).body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    loader = values.get('train_dataloader')
-    steps = ast.walk(loader) if loader is not None else ()
-    # Of one list at a time: data sets side by side have pipelines of their own.
-    count = max(
-        (
-            list(map(_type_of, node.elts)).count('RandomFlip')
-            for node in steps
-            if isinstance(node, (ast.List, ast.Tuple))
-        ),
-        default=0,
-    )
-    if count > 1:
-        raise ValueError(
-            f"u1.neck.flip='follow', but a pipeline of train_dataloader has "
-            f'{count} times RandomFlip, and a sample tells of the last one '
-            "alone; use one, such as dict(type='RandomFlip', prob=[0.25, "
-            "0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal'])"
-        )
-
-
-def _type_of(step: ast.expr) -> str:
-    """The type of a component in a config's text, without its package."""
-    for word in getattr(step, 'keywords', ()):
-        if word.arg == 'type' and isinstance(word.value, ast.Constant):
-            return str(word.value.value).rpartition('.')[2]
-    return ''

@@ -72,9 +72,10 @@ class WholeCheckpointHook(CheckpointHook):
 
     A checkpoint gets its name when it is complete, and what it replaces
     (``max_keep_ckpts``, ``save_best``) is removed after that, so that a kill in
-    between leaves one more; MMEngine removes first and writes in place. ``resume`` without a checkpoint's name goes on
-    from the last one, from the newest whole one before it if that is missing
-    or damaged, and begins anew, with ``load_from``, if there is none.
+    between leaves one more; MMEngine removes first and writes in place.
+    ``resume`` without a checkpoint's name goes on from the last one, from the
+    newest whole one before it if that is missing or damaged, and begins anew,
+    with ``load_from``, if there is none.
     ``tools/train.py`` uses this hook wherever a config has ``CheckpointHook``.
 
     Args:
