@@ -108,11 +108,11 @@ def train(
 def main() -> None:
     args = parse_args()
     try:
-        suite = load_suite(args.suite)
+        suite = load_suite(args.suite, CONFIGS)
         out = args.out or Path('work_dirs/benchmark') / suite.name
         check_folder(out)
         check_tools(suite)
-        runs = expand(suite, out, CONFIGS)
+        runs = expand(suite, out)
         slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
         finished = sum(run.record() is not None for run in runs)
         check_primary(suite.primary, out, finished)

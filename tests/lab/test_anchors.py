@@ -43,7 +43,7 @@ def suite_with(root, tmp_path, anchors):
 def test_an_anchor_is_trained_once_by_the_baseline_alone(root, tmp_path):
     anchor = dict(config=CONFIG, name='stock', expected=94.82)
     suite = suite_with(root, tmp_path, [anchor])
-    runs = expand(suite, tmp_path / 'out', root / 'configs')
+    runs = expand(suite, tmp_path / 'out')
     assert len(runs) == 7
     assert (runs[0].config, runs[0].arm, runs[0].test) == (
         'stock',

@@ -146,7 +146,7 @@ def test_other_settings_are_refused(finished, root, tmp_path):
         },
     )
     file.write_text(yaml.safe_dump(changed))
-    runs = expand(load_suite(file), finished, root / 'configs')
+    runs = expand(load_suite(file), finished)
     with pytest.raises(ValueError, match='--out: .* a run of other settings'):
         runs[0].record()
 
@@ -155,11 +155,11 @@ def test_what_no_config_holds_is_checked_as_well(finished, root, tmp_path):
     """Processes, and whose class angles a run took."""
     file = copied_suites(root, tmp_path) / 'mini.yml'
     file.write_text(yaml.safe_dump(dict(GOOD, processes=2)))
-    runs = expand(load_suite(file), finished, root / 'configs')
+    runs = expand(load_suite(file), finished)
     with pytest.raises(ValueError, match='by 1 processes, not 2'):
         runs[0].record()
     file.write_text(yaml.safe_dump(GOOD))
-    runs = expand(load_suite(file), finished, root / 'configs')
+    runs = expand(load_suite(file), finished)
     measured = next(run for run in runs if run.arm == 'u1-measured')
     assert measured.record()['identity']['measured_from'] == 'one-hot/seed1'
     other = measured._replace(needs=finished / 'one-hot/seed5')
@@ -186,7 +186,7 @@ def test_a_record_that_lacks_something_is_none(finished, root, tmp_path):
     file.write_text(yaml.safe_dump(GOOD))
     out = tmp_path / 'out'
     shutil.copytree(finished, out)
-    run = expand(load_suite(file), out, root / 'configs')[1]
+    run = expand(load_suite(file), out)[1]
     record = run.record()
     assert record is not None
     text = run.record_file.read_text()

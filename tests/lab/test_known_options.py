@@ -54,7 +54,7 @@ def test_options_that_no_config_knows_are_found_at_once(
         file.write_text(yaml.safe_dump(content))
         suite = load_suite(file)
         with pytest.raises(ValueError, match='^suite.*' + words):
-            expand(suite, tmp_path, root / 'configs')
+            expand(suite, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,10 @@ def test_options_that_no_config_knows_are_found_at_once(
         ({'model.u1.nek.plane': 'image'}, 'the model cannot be built.*nek'),
         ({'model.type': 'U1'}, 'the model cannot be built.*U1'),
         ({'val_evaluator.topk': [5]}, 'val_evaluator=.*no Accuracy with top'),
+        (
+            {'custom_hooks': [dict(type='EarlyStoppingHook', monitor='a')]},
+            'EarlyStoppingHook, by which .* no pairs',
+        ),
     ],
 )
 def test_models_that_cannot_be_built_are_found_at_once(
@@ -73,6 +77,6 @@ def test_models_that_cannot_be_built_are_found_at_once(
     arm = dict(role='u1', set={'model.type': 'U1ImageClassifier', **options})
     content = dict(GOOD, arms=['one-hot', 'x'], define={'x': arm})
     file.write_text(yaml.safe_dump(content))
-    runs = expand(load_suite(file), tmp_path, root / 'configs')
+    runs = expand(load_suite(file), tmp_path)
     with pytest.raises(ValueError, match=words):
         check_plan(runs)

@@ -101,6 +101,14 @@ from u1_plugin.lab.benchmark.suite import load_suite
             "suite.configs: the names 'one' and 'One' are one folder",
         ),
         (
+            dict(ablations=dict(seeds=1, set={'one-hot': {}})),
+            "suite: the name 'one-hot' occurs twice",
+        ),
+        (
+            dict(configs=[dict(config=CONFIG, set={'a.lr': '-1E3'})]),
+            r"suite.configs\[0\].set.a.lr='-1E3' is text.*write -1000.0",
+        ),
+        (
             dict(
                 arms=['one-hot', 'U1-zero'],
                 define={'U1-zero': dict(role='rival')},

@@ -71,7 +71,7 @@ CLASSES = {
 @pytest.mark.parametrize('name', SUITES)
 def test_every_arm_of_every_suite_builds(name, root):
     suite = load_suite(root / f'configs/suites/{name}.yml')
-    runs = expand(suite, Path('out'), root / 'configs')
+    runs = expand(suite, Path('out'))
     seeds = [
         *((arm.name, suite.seeds) for arm in suite.arms),
         *((arm.name, suite.exploratory_seeds) for arm in suite.exploratory),
@@ -121,16 +121,16 @@ def test_every_arm_of_every_suite_builds(name, root):
 
 def test_measured_angles_come_from_another_seed(root):
     suite = load_suite(root / 'configs/suites/quick.yml')
-    runs = expand(suite, Path('out'), root / 'configs')
+    runs = expand(suite, Path('out'))
     measured = [run for run in runs if run.arm == 'u1-measured']
     assert len(measured) == 10
     assert [run.seed for run in measured] == list(range(10))
     later = suite._replace(first_seed=30, seeds=3)
-    runs += expand(later, Path('later'), root / 'configs')
+    runs += expand(later, Path('later'))
     late = [r for r in runs if r.arm == 'u1-measured' and r.seed >= 30]
     assert [run.needs.name for run in late] == ['seed31', 'seed30', 'seed31']
     # More seeds change no run that is there.
-    more = expand(later._replace(seeds=5), Path('later'), root / 'configs')
+    more = expand(later._replace(seeds=5), Path('later'))
     needs = {(r.arm, r.seed): r.needs for r in more}
     assert all(needs[r.arm, r.seed] == r.needs for r in late)
     for run in measured + late:
@@ -148,7 +148,7 @@ def test_what_was_tuned_holds_for_all_arms_of_a_pattern(root, tmp_path):
     arms = ['one-hot', 'u1-feature', 'u1-image', 'u1-zero', 'center-loss']
     content = dict(GOOD, arms=arms, tuned=tuned, ablations={})
     file.write_text(yaml.safe_dump(content))
-    runs = expand(load_suite(file), tmp_path / 'out', root / 'configs')
+    runs = expand(load_suite(file), tmp_path / 'out')
     weights = {
         run.arm: run.values['model'].get(part, {}).get('loss_weight')
         or run.values['model'].get(part, {}).get('loss', {}).get('loss_weight')
@@ -164,12 +164,72 @@ def test_what_was_tuned_holds_for_all_arms_of_a_pattern(root, tmp_path):
     }
 
 
+def test_hooks_of_an_arm_come_beside_those_of_the_recipe(root, tmp_path):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    average = dict(type='EMAHook', momentum=4e-5)
+    configs = [dict(config=CONFIG, set={'custom_hooks': [average]})]
+    arms = ['one-hot', 'u1-feature', 'u1-permuted']
+    content = dict(GOOD, configs=configs, arms=arms, ablations={})
+    file.write_text(yaml.safe_dump(content))
+    hooks = {
+        run.arm: run.values['custom_hooks']
+        for run in expand(load_suite(file), tmp_path / 'out')
+    }
+    assert hooks['one-hot'] == hooks['u1-feature'] == [average]
+    assert hooks['u1-permuted'] == [average, dict(type='PermuteAnglesHook')]
+
+
+def test_configs_are_those_around_the_suite_or_the_plugins(root, tmp_path):
+    """A suite of one's own may lie anywhere."""
+    mine = tmp_path / 'mine'
+    (mine / 'suites').mkdir(parents=True)
+    stock = root / 'configs' / CONFIG
+    (mine / 'net.py').write_text(f'_base_ = [{str(stock)!r}]\nfoo = 1\n')
+    arms = {'one-hot': dict(role='baseline')}
+    configs = [dict(config='net.py'), dict(config=CONFIG)]
+    content = dict(name='mine', configs=configs, seeds=1, arms=['one-hot'])
+    file = mine / 'suites/mine.yml'
+    file.write_text(yaml.safe_dump(dict(content, define=arms)))
+    with pytest.raises(ValueError, match=r'configs\[1\].*is no file in'):
+        load_suite(file)
+    suite = load_suite(file, root / 'configs')
+    found = [run.values.get('foo') for run in expand(suite, tmp_path / 'out')]
+    assert found == [1, None]
+
+
+def ablated(file: Path, **changes) -> list:
+    """Runs of a suite with an ablation of an arm with measured angles."""
+    change = {'lam': {'model.u1.loss.loss_weight': 1.0}}
+    ablations = dict(seeds=1, of={'u1-measured': change})
+    arms = ['one-hot', 'u1-feature']
+    content = dict(GOOD, arms=arms, ablations=ablations)
+    file.write_text(yaml.safe_dump({**content, **changes}))
+    return expand(load_suite(file), file.parent / 'out')
+
+
+def test_ablations_of_measured_angles_wait_for_runs_that_come(root, tmp_path):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    runs = {run.folder: run for run in ablated(file)}
+    (waiting,) = [run for run in runs.values() if run.needs]
+    assert waiting.arm == 'u1-measured+lam'
+    measuring = runs[waiting.needs]
+    assert measuring.measure and measuring.seed != waiting.seed
+    with pytest.raises(ValueError, match='2 seeds are needed.*trains 1;'):
+        ablated(file, seeds=1)
+    with pytest.raises(ValueError, match='lam has measured=.*trains 0;'):
+        ablated(
+            file,
+            arms=['plain'],
+            define={'plain': dict(role='baseline')},
+        )
+
+
 def test_exploratory_arms_come_later_with_fewer_seeds(root, tmp_path):
     file = copied_suites(root, tmp_path) / 'mini.yml'
     more = dict(seeds=2, arms=['center-loss'])
     content = dict(GOOD, seeds=3, exploratory=more, ablations={})
     file.write_text(yaml.safe_dump(content))
-    runs = expand(load_suite(file), tmp_path / 'out', root / 'configs')
+    runs = expand(load_suite(file), tmp_path / 'out')
     arms = [run.arm for run in runs]
     assert set(arms[:-2]) == set(ARMS)
     assert [(r.arm, r.seed) for r in runs[-2:]] == [
@@ -190,7 +250,7 @@ def test_variants_of_an_arm_change_what_they_name_alone(root, tmp_path):
         ablations=dict(seeds=1, of={'arcface': variants}),
     )
     file.write_text(yaml.safe_dump(content))
-    runs = expand(load_suite(file), Path('out'), root / 'configs')
+    runs = expand(load_suite(file), Path('out'))
     assert {run.config for run in runs} == {'first', 'second'}
     heads = {
         run.arm: run.values['model']['head']
@@ -213,7 +273,7 @@ def test_a_config_whose_types_are_classes_makes_the_same_runs(root, tmp_path):
     file = configs / 'suites/mini.yml'
     content = dict(GOOD, configs=[dict(config='pure.py')], ablations={})
     file.write_text(yaml.safe_dump(content))
-    runs = expand(load_suite(file), tmp_path / 'out', configs)
+    runs = expand(load_suite(file), tmp_path / 'out')
     check_plan(runs)
     for run in runs[: len(ARMS)]:
         written = Config.fromfile(run.write_config())

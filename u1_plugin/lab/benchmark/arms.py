@@ -127,6 +127,29 @@ def check_measured(
             )
 
 
+def check_measured_ablations(
+    ablations: Tuple[Arm, ...], seeds: int, seeds_of: Dict[str, int]
+) -> None:
+    """Raise ValueError unless their class angles are measured by other runs.
+
+    Args:
+        ablations (Tuple[Arm, ...]): To check.
+        seeds (int): Of each of these.
+        seeds_of (Dict[str, int]): Of the arms that are tested, by name.
+    """
+    for arm in ablations:
+        if arm.measured is None:
+            continue
+        # The seed before its own one, or the second for the first.
+        needed = max(2, seeds - 1)
+        if seeds_of.get(arm.measured, 0) < needed:
+            raise ValueError(
+                f'suite.ablations: {arm.name} has measured={arm.measured!r}, '
+                f'of which {needed} seeds are needed, but the suite trains '
+                f'{seeds_of.get(arm.measured, 0)}; add them to suite.arms'
+            )
+
+
 def read_exploratory(
     read: Fields, catalogue: Dict[str, Arm], arms: Tuple[Arm, ...], seeds: int
 ) -> Tuple[int, Tuple[Arm, ...]]:

@@ -27,7 +27,7 @@ def _read(file: str) -> Config:
     return Config.fromfile(file)
 
 
-def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
+def expand(suite: Suite, out: Path) -> List[Run]:
     """Every run of a suite, in the order of training.
 
     Anchors come first; then seed by seed, so that whole pairs are there early;
@@ -37,7 +37,6 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
     Args:
         suite (Suite): From :func:`~u1_plugin.lab.benchmark.suite.load_suite`.
         out (Path): Its folder for results.
-        root (Path): The folder ``configs``.
 
     Raises:
         ValueError: If a config cannot be read, or an option does not fit it.
@@ -49,11 +48,12 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
         (suite.exploratory_seeds, suite.entries, suite.exploratory, True),
         (suite.ablation_seeds, suite.entries, suite.ablations, False),
     )
-    measuring = {arm.measured for arm in (*suite.arms, *suite.exploratory)}
+    trained = (*suite.arms, *suite.exploratory, *suite.ablations)
+    measuring = {arm.measured for arm in trained}
     runs: List[Run] = []
     for seeds, entries, arms, test in parts:
         configs = [
-            (entry, arm, arm_config(root, entry, arm))
+            (entry, arm, arm_config(entry, arm))
             for entry in entries
             for arm in arms
             if arm.name not in entry.without
@@ -87,11 +87,12 @@ def expand(suite: Suite, out: Path, root: Path) -> List[Run]:
     return runs
 
 
-def arm_config(root: Path, entry: Entry, arm: Arm) -> Config:
+def arm_config(entry: Entry, arm: Arm) -> Config:
     """The config of an arm, without a seed and the recording hooks.
 
+    Hooks of an arm come beside those of the config.
+
     Args:
-        root (Path): The folder ``configs``.
         entry (Entry): The plain config.
         arm (Arm): What becomes of it.
 
@@ -105,17 +106,20 @@ def arm_config(root: Path, entry: Entry, arm: Arm) -> Config:
     if arm.measured:
         options['model.u1.class_angles.mode'] = 'file'
         options['model.u1.class_angles.file'] = MEASURED
-    plain = _plain_config(root, entry)
+    plain = _plain_config(entry)
+    if 'custom_hooks' in options:  # beside the recipe's, such as EMAHook
+        hooks = plain.to_dict().get('custom_hooks') or []
+        options['custom_hooks'] = [*hooks, *options['custom_hooks']]
     config = _merged(f'suite: arm {arm.name}: set', plain, options)
     config.randomness = dict(config.get('randomness') or {})
     config.randomness.setdefault('deterministic', False)
     return config
 
 
-def _plain_config(root: Path, entry: Entry) -> Config:
+def _plain_config(entry: Entry) -> Config:
     """What the arms of an entry change."""
     where = f'suite.configs: {entry.name}'
-    source = entry.config if '::' in entry.config else root / entry.config
+    source = entry.config if entry.file is None else entry.file
     try:
         config = copy.deepcopy(_read(str(source)))
     except Exception as error:  # a config is a program

@@ -43,6 +43,7 @@ def _check_runs(runs: List[Run]) -> None:
         where = f'suite: {run.config}/{run.arm}'
         _check_writable(where, run.values)
         _check_accuracy(where, run.values)
+        _check_length(where, run.values)
         _check_model(where, run.values)
 
 
@@ -78,6 +79,16 @@ def _check_accuracy(where: str, values: dict) -> None:
         f'{where}: val_evaluator={evaluators!r} has no Accuracy with topk=1, '
         'which the table shows'
     )
+
+
+def _check_length(where: str, values: dict) -> None:
+    for hook in values.get('custom_hooks') or []:
+        if str(hook.get('type')).rpartition('.')[2] == 'EarlyStoppingHook':
+            raise ValueError(
+                f'{where}: custom_hooks has EarlyStoppingHook, by which arms '
+                'end at different epochs and are no pairs; leave it out, and '
+                'set train_cfg.max_epochs for all'
+            )
 
 
 def _check_model(where: str, values: dict) -> None:

@@ -1,13 +1,14 @@
 """A benchmark suite: which arms, on which configs, with how many seeds."""
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ...options import Seed, fits
 from .arms import (
     Arm,
     Seeds,
     check_measured,
+    check_measured_ablations,
     choose_arms,
     read_ablations,
     read_catalogue,
@@ -20,7 +21,7 @@ from .suite_file import Fields, check_names, check_options, read_yaml
 class Entry(NamedTuple):
     """A plain config of the zoo, and what the suite changes for every arm."""
 
-    config: str  # below configs/
+    config: str  # below configs/, or a package's
     set: Dict[str, Any]  # options as of --cfg-options, before the arm's
     #: Of its folder and in tables; the config's stem unless the suite uses a
     #: config several times.
@@ -30,6 +31,7 @@ class Entry(NamedTuple):
     expected: Optional[float] = None
     #: Arms that are left out here, such as one that the recipe has already.
     without: Tuple[str, ...] = ()
+    file: Optional[Path] = None  # of the config, but for a package's
 
 
 class Suite(NamedTuple):
@@ -56,26 +58,32 @@ class Suite(NamedTuple):
     anchors: Tuple[Entry, ...] = ()
 
 
-def _entry(item: Fields, root: Path, expected: Optional[float]) -> Entry:
+def _entry(
+    item: Fields, folders: Sequence[Path], expected: Optional[float]
+) -> Entry:
     config = item.get('config', str)
+    files = [folder / config for folder in folders]
+    file = next((file for file in files if file.is_file()), None)
+    if '::' not in config and file is None:
+        raise ValueError(
+            f'{item.where}.config={config!r} is no file in '
+            f'{" or ".join(map(str, folders))}; name one of its configs, or '
+            'one of MMPretrain as '
+            '"mmpretrain::resnet/resnet18_8xb16_cifar10.py"'
+        )
     entry = Entry(
         config,
         check_options(f'{item.where}.set', item.get('set', dict, {})),
         item.get('name', str, Path(config.split('::')[-1]).stem),
         expected,
+        file=None if '::' in config else file,
     )
     check_names(f'{item.where}.name', [entry.name])
-    if '::' not in config and not (root / config).is_file():
-        raise ValueError(
-            f'{item.where}.config={config!r} is no file in {root}; '
-            'name one of its configs, or one of MMPretrain as '
-            '"mmpretrain::resnet/resnet18_8xb16_cifar10.py"'
-        )
     return entry
 
 
 def _entries(
-    read: Fields, root: Path
+    read: Fields, folders: Sequence[Path]
 ) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
     """Configs for every arm, and anchors."""
     fields = ('config', 'name', 'set')
@@ -83,12 +91,13 @@ def _entries(
     for i, content in enumerate(read.get('configs', list)):
         item = Fields(f'suite.configs[{i}]', content, (*fields, 'without'))
         left_out = tuple(item.get('without', list, []))
-        entries.append(_entry(item, root, None)._replace(without=left_out))
+        entry = _entry(item, folders, None)
+        entries.append(entry._replace(without=left_out))
     anchors: List[Entry] = []
     for i, content in enumerate(read.get('anchors', list, [])):
         item = Fields(f'suite.anchors[{i}]', content, (*fields, 'expected'))
         expected = item.get('expected', PerCent)
-        anchors.append(_entry(item, root, float(expected)))
+        anchors.append(_entry(item, folders, float(expected)))
     names = [entry.name for entry in (*entries, *anchors)]
     if len(set(names)) != len(names) or not entries:
         raise ValueError(
@@ -126,12 +135,14 @@ def _check_left_out(
             )
 
 
-def load_suite(file: Path) -> Suite:
+def load_suite(file: Path, configs: Optional[Path] = None) -> Suite:
     """Read and check a suite before anything starts.
 
     Args:
         file (Path): YAML. ``arms.yml`` beside it is the catalogue of arms;
             ``define`` adds to it, and ``tuned`` sets what validation chose.
+            Its configs are looked for in the folder around its own, then
+        configs (Path, optional): in this one.
 
     Returns:
         Suite: Complete and consistent, but for the configs' own contents.
@@ -157,6 +168,9 @@ def load_suite(file: Path) -> Suite:
     check_measured(arms, arms, seeds, 'suite.arms')
     fewer, exploratory = read_exploratory(read, catalogue, arms, seeds)
     ablation_seeds, ablations = read_ablations(read, catalogue)
+    seeds_of = {arm.name: fewer for arm in exploratory}
+    seeds_of.update((arm.name, seeds) for arm in arms)
+    check_measured_ablations(ablations, ablation_seeds, seeds_of)
     every = (*arms, *exploratory, *ablations)
     check_names('suite', [arm.name for arm in every], True)
     first_seed = read.get('first_seed', Seed, 0)
@@ -169,7 +183,9 @@ def load_suite(file: Path) -> Suite:
     if 'primary' in read.content:
         names = [arm.name for arm in arms]
         primary = read_primary(read.content['primary'], names)
-    entries, anchors = _entries(read, file.resolve().parent.parent)
+    around = file.resolve().parent.parent
+    folders = [around, *([configs] if configs else [])]
+    entries, anchors = _entries(read, list(dict.fromkeys(folders)))
     for entry in entries:
         _check_left_out(entry, every, primary)
     return Suite(

@@ -14,6 +14,8 @@ from ...options import check
 #: ``arm+variant``, are made of two of these.
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
 _LONGEST = 100
+#: What YAML 1.1 takes for text, and a reader for a number.
+_EXPONENT = re.compile(r'[-+]?\d+[eE][-+]?\d+')
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -80,6 +82,11 @@ def check_names(where: str, names: List[Any], variants: bool = False) -> None:
     """
     lower: dict = {}
     for name in names:
+        if name in lower.values():
+            raise ValueError(
+                f'{where}: the name {name!r} occurs twice, and each has a '
+                'folder of its own; choose another name'
+            )
         parts = str(name).split('+', 1) if variants else [name]
         fits = all(isinstance(p, str) and _NAME.fullmatch(p) for p in parts)
         if not fits or len(str(name)) > _LONGEST or str(name).endswith('.'):
@@ -127,6 +134,11 @@ def _check_plain(where: str, value: Any, depth: int = 0) -> None:
     elif isinstance(value, (list, tuple)):
         for i, part in enumerate(value):
             _check_plain(f'{where}[{i}]', part, depth + 1)
+    elif isinstance(value, str) and _EXPONENT.fullmatch(value):
+        raise ValueError(
+            f'{where}={value!r} is text in YAML, which wants a point in such a '
+            f'number; write {float(value)!r}'
+        )
     elif not isinstance(value, _PLAIN) or (
         isinstance(value, float) and not math.isfinite(value)
     ):
