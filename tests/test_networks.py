@@ -7,7 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
+from mmpretrain.registry import MODELS
 from torch import nn
 from torch.nn.functional import elu, leaky_relu
 
@@ -71,6 +73,38 @@ def test_networks_that_compute_other_things_differ(name):
     one, two = PAIRS[name]
     assert structure_digest(one) != structure_digest(two)
     assert structure_digest(one) == structure_digest(one)
+
+
+NETWORKS = {
+    'levit': lambda: MODELS.build(
+        dict(type='mmpretrain.LeViT', arch='128s', img_size=224)
+    ),
+    'efficientformer': lambda: MODELS.build(
+        dict(type='mmpretrain.EfficientFormer', arch='l1')
+    ),
+    'revvit': lambda: MODELS.build(
+        dict(type='mmpretrain.RevVisionTransformer', arch='deit-tiny')
+    ),
+    'timm levit': lambda: timm.create_model('levit_128s'),
+    'timm tiny_vit': lambda: timm.create_model('tiny_vit_5m_224'),
+}
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_what_a_network_works_out_for_evaluation_does_not_count(name):
+    """Some keep it as an attribute, from ``eval()`` or the first pass on."""
+    network, images = NETWORKS[name](), torch.randn(2, 3, 224, 224)
+    first = structure_digest(network)
+    network.eval()
+    network.get_submodule(next(iter(network._modules))).train()
+    modes = [part.training for part in network.modules()]
+    assert structure_digest(network) == first
+    assert [part.training for part in network.modules()] == modes
+    network.eval()
+    with torch.no_grad():
+        network(images)
+        assert structure_digest(network) == first
+        network(images)
 
 
 def test_what_says_nothing_of_a_network_does_not_count():

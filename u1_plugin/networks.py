@@ -4,9 +4,9 @@ import functools
 import hashlib
 import re
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import CellType, CodeType, FunctionType, MethodType
-from typing import Any, Callable, Dict, List, Mapping, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Set, Tuple
 
 import numpy as np
 from torch import Tensor, nn, strided, uint8
@@ -89,6 +89,7 @@ def weights_digest(module: nn.Module) -> str:
 #: Attributes of modules that say nothing of what they compute in evaluation.
 _ASIDE = {*vars(nn.Module()), 'init_cfg', '_is_init', '_params_init_info'}
 _ASIDE |= {'pretrained_cfg', 'default_cfg', '_compiled_call_impl'}
+_ASIDE |= {'seeds'}  # of reversible blocks, drawn in their last pass
 #: Objects of these say where and when something runs, and not what.
 _ELSEWHERE = ('logging.', 'threading.', '_thread.', 'torch._C.', 'torch.device')
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -101,9 +102,25 @@ def structure_digest(module: nn.Module) -> str:
     Classes, names and attributes (strides, heads, activation functions, which
     outputs are given) of the module and of all inside it, see
     :func:`description`. Of PyTorch's own modules only public attributes count,
-    which mostly stay the same from release to release.
+    which mostly stay the same from release to release. They are those of a
+    network that has just been put into evaluation: some (LeViT, TinyViT,
+    EfficientFormer) keep what they work out for it, or in their first pass.
     """
-    return _Describer().structure(module)
+    with _just_evaluating(module):
+        return _Describer().structure(module)
+
+
+@contextmanager
+def _just_evaluating(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]
+    module.train()
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(modes[0][1])
+        for part, mode in modes:
+            part.training = mode
 
 
 def description(

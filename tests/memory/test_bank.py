@@ -47,6 +47,20 @@ def test_a_bank_holds_copies():
     assert torch.equal(bank.field('labels'), expected.labels)
 
 
+@pytest.mark.parametrize('each', [1, 3, 700])
+def test_many_small_appends_leave_few_blocks(each):
+    pixels = some_pixels(n=3000, channels=3)
+    bank, whole = MemoryBank('uint8'), MemoryBank('uint8')
+    whole.append(pixels)
+    for start in range(0, 3000, each):
+        bank.append(pixels.select(slice(start, start + each)))
+    assert len(bank) == 3000 and len(list(bank.stored_blocks())) <= 45
+    for field in ('labels', 'images', 'positions', 'hues'):
+        assert torch.equal(bank.field(field), whole.field(field))
+    assert torch.equal(vectors_of(bank), vectors_of(whole))
+    assert len(MemoryBank.from_state(bank.state())) == 3000
+
+
 def test_nothing_is_appended_of_nothing():
     bank = MemoryBank()
     bank.append(some_pixels(0))

@@ -23,16 +23,19 @@ def test_a_sample_of_all_is_no_sample():
         coreset(bank, 0.3, sample=0.1)
 
 
+@pytest.mark.parametrize('metric', ['cosine', 'l2'])
 @pytest.mark.parametrize('width', [1, 3, 5, 6, None])
-def test_a_coreset_is_greedy_after_a_random_projection(width):
-    """Step by step, on Gaussian projections of the unit vectors."""
+def test_a_coreset_is_greedy_after_a_random_projection(width, metric):
+    """Step by step, on Gaussian projections of the (unit) vectors."""
     generator = torch.Generator().manual_seed(2)
     channels = 6 if width else 200
     vectors = torch.rand(50, channels, generator=generator) * 9
     options = {} if width is None else dict(width=width, seed=7)
-    chosen = coreset(bank_of(vectors), 0.2, **options)
+    chosen = coreset(bank_of(vectors), 0.2, metric=metric, **options)
     seed, width = options.get('seed', 0), width or 128
-    units = vectors.double() / vectors.double().norm(dim=1, keepdim=True)
+    units = vectors.double()
+    if metric == 'cosine':
+        units = units / units.norm(dim=1, keepdim=True)
     generator = torch.Generator().manual_seed(seed)
     if width < channels:
         units = (
@@ -44,6 +47,16 @@ def test_a_coreset_is_greedy_after_a_random_projection(width):
     while len(taken) < 10:
         taken.append(int(apart[:, taken].min(1).argmax()))
     assert chosen.tolist() == sorted(taken)
+
+
+@pytest.mark.parametrize('scale', [1.0, 1e36])
+def test_lengths_count_where_they_will_be_searched_by(scale):
+    """Two classes of one direction differ by their lengths alone."""
+    noise = torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([1.0, 3.0]).repeat_interleave(200)[:, None]
+    bank = bank_of((torch.ones(4) * lengths + 0.01 * noise) * scale)
+    kept = coreset(bank, 0.1, metric='l2')
+    assert 10 < (kept < 200).sum() < 30
 
 
 def test_a_coreset_keeps_at_least_one():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import images, samples
-from memory_heads import classifier, fill
+from memory_heads import classifier, fill, small_head
 from sklearn.neighbors import KNeighborsClassifier
 
 from u1_plugin.memory import PRIORS, MemoryBank
@@ -47,6 +47,36 @@ def test_the_prior_may_enter_the_search():
     late = fill(classifier(**everything))(queries)
     early = fill(classifier(prior_in='search', **everything))(queries)
     torch.testing.assert_close(early, late)
+
+
+@pytest.mark.parametrize('products', ['float32', 'bfloat16'])
+def test_opposite_vectors_have_their_place_in_the_search(products):
+    """Bounds of their distance, 2, may exceed it."""
+    head = small_head(
+        num_classes=4,
+        in_channels=16,
+        k=2,
+        mode='pooled',
+        orthant='identity',
+        kernel='softmax',
+        temperature=0.07,
+        prior_in='search',
+        engine=dict(type='exact', dtype=products),
+    )
+    feats = torch.randn(4, 16, 3, 3, generator=torch.Generator().manual_seed(0))
+    feats[2] = -feats[0]
+    head.fill((feats,), torch.arange(4), torch.arange(4))
+    assert head((feats,)).argmax(1).tolist() == [0, 1, 2, 3]
+
+
+def test_a_bank_of_ones_own_is_the_one_that_is_filled():
+    head = small_head(num_classes=4, in_channels=16, dtype='float32')
+    bank = MemoryBank('uint8')
+    head.set_bank(bank, sharded=True)
+    feats = torch.rand(4, 16, 3, 3)
+    head.fill((feats,), torch.arange(4), torch.arange(4))
+    assert head.bank is bank and len(bank) and head._sharded
+    assert bank.identity['dtype'] == 'uint8'
 
 
 def test_coreset_of_a_filled_head():

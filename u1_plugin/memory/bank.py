@@ -20,11 +20,19 @@ from .storage import (
 )
 
 _ROWS = 16384  # copied at a time
+_SMALL = 16  # blocks that are joined
 _FIELDS = ('labels', 'images', 'positions', 'hues')
 
 
+def _are_joined(blocks: List[Block]) -> bool:
+    """Whether they are of one size, more or less, and small, and in memory."""
+    first, *others = (len(block['labels']) for block in blocks)
+    in_memory = all(isinstance(block['labels'], Tensor) for block in blocks)
+    return in_memory and first <= sum(others) <= _ROWS
+
+
 class MemoryBank(BankStore):
-    """Pixels in blocks, appended without copying what is there.
+    """Pixels in blocks, appended without copying much of what is there.
 
     A pixel's index is its place in the order of memorising. Blocks lie in
     memory, or in a file (:meth:`load` with ``mmap=True``,
@@ -59,7 +67,17 @@ class MemoryBank(BankStore):
             self._replace(self._with(added), 'append')
 
     def _with(self, added: Block) -> List[Block]:
-        return [*self._blocks, added]
+        """The blocks and another, many small ones joined.
+
+        So that few are left and each pixel is copied a few times, however few
+        come at a time.
+        """
+        blocks = [*self._blocks, added]
+        while len(blocks) >= _SMALL and _are_joined(blocks[-_SMALL:]):
+            last, blocks = blocks[-_SMALL:], blocks[:-_SMALL]
+            fields = {n: torch.cat([b[n] for b in last]) for n in last[0]}
+            blocks.append(fields)
+        return blocks
 
     def blocks(self) -> Iterator[Tensor]:
         """Copies of the vectors, float32, some ``(n, C)`` at a time."""

@@ -17,6 +17,7 @@ from ..dist import all_gather, get_rank, get_world_size
 from ..options import Count, Seed, Share, checked
 from .bank import MemoryBank
 from .precise import unit
+from .search import Metric
 
 _ROWS = 16384  # at a time
 _NUMBERS = 2**20  # in a temporary of float64
@@ -38,10 +39,20 @@ def _drawn(counts: List[int], rank: int, sample: Share, seed: int) -> Tensor:
     return torch.from_numpy(drawn[is_local] - start)
 
 
+def _largest(bank: MemoryBank, sharded: bool) -> float:
+    """Size of the largest entry of the (whole) memory."""
+    sizes = [float(part.abs().max()) for part in bank.lent_blocks()]
+    largest = torch.tensor(max(sizes), dtype=torch.float64)
+    return float(torch.stack(all_gather(largest)).max() if sharded else largest)
+
+
 def _projected(
-    bank: MemoryBank, index: Tensor, width: int, seed: int
+    bank: MemoryBank, index: Tensor, width: int, seed: int, scale: float
 ) -> Tensor:
-    """Unit vectors of an index, projected: ``(n, min(width, C))``."""
+    """Vectors of an index, projected: ``(n, min(width, C))``.
+
+    Of length 1, or with a scale > 0 divided by that.
+    """
     generator = torch.Generator().manual_seed(seed)
     channels = bank.channels or 0
     matrix = None
@@ -52,7 +63,8 @@ def _projected(
     rows = max(1, _NUMBERS // channels)
     for start in range(0, len(index), rows):
         part = slice(start, start + rows)
-        units = unit(bank.vectors(index[part]))
+        vectors = bank.vectors(index[part])
+        units = vectors.double() / scale if scale else unit(vectors)
         # The last bits of a product may depend on the size of the block; in
         # float64 these are none of float32's.
         projected[part] = units if matrix is None else units @ matrix
@@ -82,6 +94,7 @@ def coreset(
     seed: Seed = 0,
     sharded: bool = False,
     sample: Optional[Share] = None,
+    metric: Metric = 'cosine',
 ) -> Tensor:
     """Which pixels to keep, ascending, ``(n,)``; of equals the first.
 
@@ -98,6 +111,8 @@ def coreset(
         sample (float, optional): Draw this share of the (whole) memory at
             random first, and choose among that, not less than ``share``; None
             draws nothing.
+        metric (str): ``'cosine'``, of directions alone, or ``'l2'``, as the
+            memory will be searched.
 
     Raises:
         ValueError: If an option is out of its range, a bank is empty, or no
@@ -122,7 +137,9 @@ def coreset(
                 f'sample={sample} draws {counts} pixels of the ranks, and each '
                 'needs one; draw more'
             )
-    vectors = _projected(bank, index, width, seed)
+    # By the largest, so that no square overflows.
+    scale = (_largest(bank, sharded) or 1.0) if metric == 'l2' else 0.0
+    vectors = _projected(bank, index, width, seed, scale)
     generator = torch.Generator().manual_seed(seed)
     first = int(torch.randint(sum(counts), (1,), generator=generator))
     start = sum(counts[:rank])

@@ -176,8 +176,8 @@ class MemoryBankHead(ClsHead):
         """End the filling: reduce the bank to the config's coreset, if any."""
         if self.coreset is not None:
             how = dict(sharded=self._sharded, sample=self.coreset_sample)
-            indices = coreset(self.bank, self.coreset, seed=self.seed, **how)
-            self.bank.keep(indices)
+            how.update(seed=self.seed, metric=self.metric)
+            self.bank.keep(coreset(self.bank, self.coreset, **how))
         self.bank.finish()
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
@@ -230,11 +230,8 @@ class MemoryBankHead(ClsHead):
                 'number of classes of the data set'
             )
         if not len(self.bank) and not self.bank.identity:
-            if self.bank.filling:
-                identity = dict(head_identity(self), dtype=self.bank.dtype)
-                self.bank.identity.update(identity)
-            else:
-                self.set_bank(MemoryBank(self.dtype, head_identity(self)))
+            identity = dict(head_identity(self), dtype=self.bank.dtype)
+            self.bank.identity.update(identity)
         check_finite(last_map(feats), together=False)
         self.bank.append(self._pixels(feats, labels, images, self.keep))
 

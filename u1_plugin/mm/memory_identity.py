@@ -24,7 +24,8 @@ def head_identity(head: nn.Module) -> Dict[str, str]:
     coreset, sample = head.coreset, head.coreset_sample
     if coreset is not None:
         drawn = '' if sample is None else f', of {sample}'
-        coreset = f'{coreset}, seed {head.seed}{drawn}'
+        metric = '' if head.metric == 'cosine' else f', by {head.metric}'
+        coreset = f'{coreset}, seed {head.seed}{drawn}{metric}'
     names = ('mode', 'orthant', 'keep', 'dtype', 'in_channels', 'num_classes')
     pieces = {name: str(getattr(head, name)) for name in names}
     plane = _both(head.feature_plane)

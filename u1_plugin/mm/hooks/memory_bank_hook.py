@@ -39,6 +39,17 @@ def together(action: Callable[..., Any], *args: Any) -> Any:
     return result
 
 
+def _check_batches(runner: Runner, name: str) -> None:
+    if get_dist_info()[1] == 1:
+        return
+    counts = all_gather_object(len(getattr(runner, name)))
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f'{name} gives the ranks {counts} batches, but every batch is put '
+            "to the memories of all ranks; set its sampler's round_up=True"
+        )
+
+
 class MemoryBankHook(Hook):
     """Runs the frozen backbone over the training images once, before a test.
 
@@ -102,6 +113,15 @@ class MemoryBankHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Fill, unless the bank is filled (from the checkpoint)."""
+        _check_batches(runner, 'test_dataloader')
+        self._begin(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """As before a test."""
+        _check_batches(runner, 'val_dataloader')
+        self._begin(runner)
+
+    def _begin(self, runner: Runner) -> None:
         self._checked = None, {}
         # `EMAHook` puts its weights in place after this, before the epoch.
         if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
@@ -116,7 +136,7 @@ class MemoryBankHook(Hook):
             if not all(all_gather_object(same)):
                 self.fill(runner)
 
-    before_val, before_val_iter = before_test, before_test_iter
+    before_val_iter = before_test_iter
 
     @staticmethod
     def _model(runner: Runner) -> nn.Module:
