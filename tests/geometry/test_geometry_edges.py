@@ -194,3 +194,14 @@ def test_rows_that_are_almost_alike_still_give_an_orthonormal_plane():
     rows[1] = rows[1] / 3 + 1e-4 * sample(40, seed=1)
     plane = g.orthonormal_basis(rows)
     torch.testing.assert_close(plane @ plane.T, torch.eye(2))
+
+
+@pytest.mark.parametrize('shape', [(4, 5), (2, 4, 5), (2, 3, 4, 5)])
+def test_moments_of_any_shape_have_their_gradient(shape):
+    generator = torch.Generator().manual_seed(0)
+    energy = torch.rand(shape, generator=generator, dtype=torch.float64)
+    energy.requires_grad_()
+    moments = g.image_moment(energy)
+    rows = g.image_moment(energy.reshape(-1, 4, 5))
+    assert torch.equal(moments.reshape(-1, 2), rows)
+    assert torch.autograd.gradcheck(g.image_moment, [energy])

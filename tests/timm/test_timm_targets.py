@@ -1,5 +1,7 @@
 """The U(1) target is made of the shares that timm's criterion compares."""
 
+from functools import partial
+
 import pytest
 import timm_ranks
 import torch
@@ -12,7 +14,12 @@ from torch import nn
 from u1_plugin.mm.targets import targets_of
 from u1_plugin.nn import U1Branch
 from u1_plugin.timm import U1MultiLabelClassificationTask
-from u1_plugin.timm.targets import form_of, several_of, target_of
+from u1_plugin.timm.targets import (
+    TargetForm,
+    form_of,
+    several_of,
+    target_of,
+)
 
 CLASSES = timm_ranks.CLASSES
 LABELS = torch.tensor([1, 4, 9])
@@ -125,6 +132,37 @@ def test_an_ignored_label_counts_nothing():
     assert not keep.all()
     part = task(images[keep], labels[keep])['loss_u1']
     torch.testing.assert_close(whole, part)
+
+
+class Wrapped(nn.Module):
+    """A criterion of one's own around another."""
+
+    def __init__(self, inner=None, **settings) -> None:
+        super().__init__()
+        self.inner = inner
+        vars(self).update(settings)
+
+
+def test_functions_with_options_are_taken_as_their_modules():
+    for options in (dict(label_smoothing=0.5), dict(ignore_index=2)):
+        expected = form_of(nn.CrossEntropyLoss(**options))
+        form = form_of(partial(nn.functional.cross_entropy, **options))
+        ignored = form.ignore_index, expected.ignore_index
+        assert ignored[0] == ignored[1] or ignored == (None, -100)
+        assert form._replace(ignore_index=None) == expected._replace(
+            ignore_index=None
+        )
+
+
+def test_what_a_criterion_of_ones_own_tells_is_followed():
+    assert form_of(Wrapped()) == TargetForm()
+    assert form_of(Wrapped(ignore_index=255)).ignore_index == 255
+    inner = nn.CrossEntropyLoss(ignore_index=3)
+    assert form_of(Wrapped(inner)).ignore_index == 3
+    smoothed = nn.CrossEntropyLoss(label_smoothing=0.5)
+    for wrong in (Wrapped(smoothed), partial(nn.MSELoss(), smoothing=0.1)):
+        with pytest.raises(ValueError, match='smoothing=0..*could not follow'):
+            form_of(wrong)
 
 
 def test_several_labels_an_image_pull_to_the_mean_of_their_points():

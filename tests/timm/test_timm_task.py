@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import timm
 import timm_ranks
@@ -256,6 +257,18 @@ class Odd(nn.Module):
 def test_what_cannot_be_served_is_refused_by_name(options, criterion, message):
     with pytest.raises(ValueError, match=message):
         U1ClassificationTask(network(), criterion, u1=options)
+
+
+def test_options_that_are_no_dict_are_named():
+    for wrong in ('image', [('neck', {})]):
+        with pytest.raises(ValueError, match='u1=.*must be a dict'):
+            U1ClassificationTask(network(), u1=wrong)
+
+
+def test_a_number_of_classes_may_be_numpys():
+    model = network()
+    model.num_classes = np.int64(model.num_classes)
+    assert U1ClassificationTask(model).u1.class_angles.num_classes == 10
 
 
 def test_a_network_without_classes_is_refused():

@@ -194,14 +194,14 @@ def weighted_mean(
     """``sum_p w_p b_p / sum_p w_p``.
 
     Args:
-        weights (Tensor): ``(B, P)``, >= 0, float32 or wider.
+        weights (Tensor): ``(..., P)``, >= 0, float32 or wider.
         points (Tensor): ``(P, 3)``, constants of the same dtype: ``b_p`` and
             1, so that one product gives both sums.
         scaled (bool): Whether the weights are of an ordinary size: no sum
             overflows or is below 1e-18, unless it is 0.
 
     Returns:
-        Tensor: ``(B, 2)``; 0 where there is no weight.
+        Tensor: ``(..., 2)``; 0 where there is no weight.
 
     Raises:
         ValueError: If ``weights`` has no last dimension or is not of real
@@ -211,5 +211,6 @@ def weighted_mean(
     check_points('points', points, weights)
     if not scaled:
         weights = weights / scale_of(weights, -1)
-    mean: Tensor = _WeightedMean.apply(weights, points, scaled)
-    return mean
+    rows = weights if weights.ndim == 2 else weights.reshape(-1, len(points))
+    mean: Tensor = _WeightedMean.apply(rows, points, scaled)
+    return mean if weights.ndim == 2 else mean.reshape(*weights.shape[:-1], 2)

@@ -75,8 +75,11 @@ class MemoryBank(BankStore):
         blocks = [*self._blocks, added]
         while len(blocks) >= _SMALL and _are_joined(blocks[-_SMALL:]):
             last, blocks = blocks[-_SMALL:], blocks[:-_SMALL]
-            fields = {n: torch.cat([b[n] for b in last]) for n in last[0]}
-            blocks.append(fields)
+            joined: Block = {
+                name: torch.cat([block[name][:] for block in last])
+                for name in last[0]
+            }
+            blocks.append(joined)
         return blocks
 
     def blocks(self) -> Iterator[Tensor]:

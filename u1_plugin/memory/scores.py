@@ -213,14 +213,11 @@ class Scores:
         return 4 * self._error(channels) * halves
 
     def distances(self, prepared: PreparedQueries, closeness: Tensor) -> Tensor:
-        """Distances at some closeness ``(Q, n)``, float64.
-
-        Of bounds those that can be: no cosine distance exceeds 2.
-        """
+        """Distances at some closeness ``(Q, n)``, float64."""
         rest = (prepared.base[:, None] - closeness).clamp_min(0)
-        if self.cosine:
-            return rest.clamp_max(2 + 1e-6)
-        return (2 * rest).sqrt() / self.scale
+        # Bounds may exceed 2, which no distance does.
+        most = rest.clamp_max(2 + 1e-6)
+        return most if self.cosine else (2 * rest).sqrt() / self.scale
 
 
 def _pieces(vectors: Tensor) -> int:

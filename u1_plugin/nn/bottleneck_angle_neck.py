@@ -1,7 +1,16 @@
 """Measures the angles of bottleneck maps."""
 
 from functools import partial
-from typing import List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Annotated,
+    List,
+    Literal,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +24,7 @@ from ..geometry import (
     to_positive_orthant,
 )
 from ..geometry.scales import working_dtype
-from ..options import Count, NonNegative, checked
+from ..options import Count, Range, checked
 from .base import ConstantCache, Options, build
 from .feature_plane import FeaturePlane, check_windings
 from .maps import Layer, check_layers, check_maps, one_a_layer
@@ -47,6 +56,10 @@ class Moment(NamedTuple):
     weight: float
     value: Tensor
     pixel_share: Optional[Tensor] = None
+
+
+#: As of the loss: a float32 holds it, and sums of it.
+_Weight = Annotated[float, Range(0, 1e30)]
 
 
 class BottleneckAngleNeck(nn.Module):
@@ -106,7 +119,7 @@ class BottleneckAngleNeck(nn.Module):
         windings: Union[Count, Sequence[Count]] = (1,),
         feature_plane: Optional[Options] = None,
         in_channels: Union[None, Count, Sequence[Optional[Count]]] = None,
-        layer_weights: Union[None, NonNegative, Sequence[NonNegative]] = None,
+        layer_weights: Union[None, _Weight, Sequence[_Weight]] = None,
         orthant: Literal['relu', 'abs', 'softplus', 'identity'] = 'relu',
         token_grid: Optional[str] = None,
     ) -> None:

@@ -1,12 +1,14 @@
 """The very targets of a criterion of timm, for the U(1) branch."""
 
+from functools import partial
 from typing import Any, NamedTuple, Optional
 
 from timm import loss as timm_loss
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from ..nn import ClassTarget
-from ..nn.targets import UNSMOOTHED, shares_of
+from ..nn.targets import IGNORED, UNSMOOTHED, shares_of
 
 
 class TargetForm(NamedTuple):
@@ -61,17 +63,45 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
     losses = (timm_loss.LabelSmoothingCrossEntropy, timm_loss.PolyCrossEntropy)
     if isinstance(criterion, losses):
         return TargetForm(criterion.smoothing)
-    for name in ('smoothing', 'label_smoothing'):
-        value = getattr(criterion, name, None)
-        if value:
-            raise ValueError(
-                f'criterion={type(criterion).__name__} has {name}={value}, '
-                'and how it smooths the labels of one class an image is not '
-                "known here, so the U(1) targets could not follow; use timm's "
-                'LabelSmoothingCrossEntropy, or smooth in Mixup '
-                '(label_smoothing) and set it to 0 here'
-            )
-    return TargetForm()
+    if isinstance(criterion, partial) and criterion.func is cross_entropy:
+        return TargetForm(
+            criterion.keywords.get('label_smoothing', 0.0),
+            smooths_scores=True,
+            ignore_index=criterion.keywords.get('ignore_index'),
+        )
+    return _unknown_form(criterion)
+
+
+def _unknown_form(criterion: Any) -> TargetForm:
+    """Of a criterion of one's own, which is taken to smooth nothing.
+
+    It, and modules inside it, tell by attributes of the usual names.
+    """
+    ignored: Optional[int] = None
+    parts = [criterion]
+    if isinstance(criterion, nn.Module):
+        parts = list(criterion.modules())
+    for part in parts:
+        for name in ('smoothing', 'label_smoothing'):
+            value = _setting(part, name)
+            if value:
+                raise ValueError(
+                    f'criterion={type(part).__name__} has {name}={value}, '
+                    'and how it smooths the labels of one '
+                    'class an image is not known here, so the U(1) targets '
+                    "could not follow; use timm's LabelSmoothingCrossEntropy, "
+                    'or smooth in Mixup (label_smoothing) and set it to 0 here'
+                )
+        index = _setting(part, 'ignore_index')
+        if type(index) is int and index != IGNORED:
+            ignored = index
+    return TargetForm(ignore_index=ignored)
+
+
+def _setting(criterion: Any, name: str) -> Any:
+    if isinstance(criterion, partial):
+        return criterion.keywords.get(name)
+    return getattr(criterion, name, None)
 
 
 def target_of(target: Tensor, form: TargetForm, classes: int) -> ClassTarget:

@@ -1,7 +1,8 @@
 """timm's classification tasks with the U(1) branch beside the network."""
 
+import numbers
 from contextlib import contextmanager, nullcontext
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import torch
 from timm.task import ClassificationTask, MultiLabelClassificationTask
@@ -31,6 +32,11 @@ def _branch(
     model: nn.Module, u1: Optional[Dict[str, Any]], form: TargetForm
 ) -> U1Branch:
     """The branch of a network of timm, with its criterion's ignored label."""
+    if u1 is not None and not isinstance(u1, Mapping):
+        raise ValueError(
+            f'u1={u1!r} must be a dict of configs, such as '
+            "dict(neck=dict(plane='image')), or None"
+        )
     options = dict(u1 or {})
     loss = options.get('loss') or {}
     if form.ignore_index not in (None, IGNORED) and isinstance(loss, dict):
@@ -38,8 +44,8 @@ def _branch(
     classes = getattr(model, 'num_classes', None)
     if classes is None:
         classes = count_logits(model)
-    elif not isinstance(classes, int) or classes < 1:  # without a classifier
-        classes = None
+    elif not isinstance(classes, numbers.Integral) or classes < 1:
+        classes = None  # without a classifier
     return build_branch(
         'u1',
         model,

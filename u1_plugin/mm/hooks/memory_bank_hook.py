@@ -45,8 +45,8 @@ def _check_batches(runner: Runner, name: str) -> None:
     counts = all_gather_object(len(getattr(runner, name)))
     if len(set(counts)) > 1:
         raise ValueError(
-            f'{name} gives the ranks {counts} batches, but every batch is put '
-            "to the memories of all ranks; set its sampler's round_up=True"
+            f'{name} gives the ranks {counts} batches, each of which is put to '
+            "the memories of all; set its sampler's round_up=True"
         )
 
 
@@ -113,15 +113,13 @@ class MemoryBankHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Fill, unless the bank is filled (from the checkpoint)."""
-        _check_batches(runner, 'test_dataloader')
-        self._begin(runner)
+        self._begin(runner, 'test_dataloader')
 
     def before_val(self, runner: Runner) -> None:
-        """As before a test."""
-        _check_batches(runner, 'val_dataloader')
-        self._begin(runner)
+        self._begin(runner, 'val_dataloader')
 
-    def _begin(self, runner: Runner) -> None:
+    def _begin(self, runner: Runner, loader: str) -> None:
+        _check_batches(runner, loader)
         self._checked = None, {}
         # `EMAHook` puts its weights in place after this, before the epoch.
         if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
