@@ -28,7 +28,7 @@ from u1_plugin.lab.benchmark.across_runs import (
     runs_of,
 )
 from u1_plugin.lab.benchmark.forest import forest
-from u1_plugin.lab.benchmark.frames import versions_line
+from u1_plugin.lab.benchmark.frames import processors_line, versions_line
 from u1_plugin.lab.benchmark.primary import load_primary
 from u1_plugin.lab.benchmark.table import save_csv
 from u1_plugin.lab.markup import code, terminal
@@ -115,12 +115,9 @@ def warnings_of(results: Sequence[Results], used: pd.DataFrame) -> List[str]:
             'The runs are of different processors: '
             f'{escaped("; ".join(sorted(used.hardware.unique())))}.'
         )
-    pairs = used.groupby(['results', 'config', 'seed']).hardware.nunique()
-    if (pairs > 1).any():
-        lines.append(
-            f'{(pairs > 1).sum()} of {len(pairs)} seeds have runs on more than '
-            'one kind of processor, so that pairs differ by more than the arm.'
-        )
+    mixed = processors_line(used, ['results', 'config', 'seed'])
+    if mixed:
+        lines.append(mixed)
     recorded = used.reindex(columns=['versions']).dropna()
     if recorded.versions.nunique() > 1:
         several = versions_line(recorded).split(', ')

@@ -72,6 +72,7 @@ from u1_plugin.lab.benchmark.behaviour_runs import (
 )
 from u1_plugin.lab.benchmark.evaluated_images import (
     check_colours,
+    check_every_class,
     check_folder,
     check_splits,
     trained_classes,
@@ -111,6 +112,8 @@ def group_of(runs: pd.DataFrame, options: argparse.Namespace) -> Group:
         return Group(runs, target, None, ())
     config = common_config(runs, root, train=options.collapse)
     names: Sequence[str] = ()
+    if options.collapse:
+        check_every_class(config, options.images, '--collapse')
     if options.severity:
         first = next(runs.itertuples())
         names = trained_classes(config, checkpoint_of(first, root)) or ()

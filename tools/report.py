@@ -26,6 +26,7 @@ from u1_plugin.lab.benchmark.arm_results import (
     baseline_of,
     by_seed,
 )
+from u1_plugin.lab.benchmark.behaviour_runs import check_measured
 from u1_plugin.lab.benchmark.frames import (
     ablation_lines,
     arms_frame,
@@ -34,6 +35,7 @@ from u1_plugin.lab.benchmark.frames import (
     floor_line,
     markdown,
     others_frame,
+    processors_line,
     seeds_frame,
     versions_line,
 )
@@ -228,6 +230,7 @@ def write_report(
             primary_is_whole=is_whole(primary, plan, table),
             hardware=escaped(' and '.join(sorted(set(table.hardware)))),
             versions=escaped(versions_line(table)),
+            processors=processors_line(table, ['config', 'seed']),
             baseline=code(baseline_of(table)),
             confidence=95,
             level=LEVEL,
@@ -264,6 +267,8 @@ def main() -> None:
         table = read_results(options.results)
         if options.behaviour:
             command = (options.behaviour / 'command.txt').read_text().strip()
+            values = read_csv(options.behaviour / 'behaviour.csv')
+            check_measured(values, table)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     suite = f'configs/suites/{table.suite.iloc[0]}.yml'

@@ -280,6 +280,11 @@ def test_runs_of_different_images_are_not_measured_together(
         tool(results, 'again', '--also', drawer)
 
 
+def test_classes_without_images_are_found_before_the_work(tool, place):
+    with pytest.raises(SystemExit, match='2 of 4 classes.*train split.*2,'):
+        tool(place / 'results', 'out', '--collapse', '--images', '2')
+
+
 def test_orders_of_colours():
     own = dict(data_preprocessor=dict(to_rgb=True))
     check_colours(Config(own), Config(dict(model=own)), '--transfer x')

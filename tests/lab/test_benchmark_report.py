@@ -69,6 +69,37 @@ def test_arms_with_fewer_seeds_have_a_table_of_their_own(report, tmp_path):
     assert 'without seeds' not in page
 
 
+def test_pairs_across_processors_are_named(report, tmp_path):
+    table = make_table({'u1-feature': 1.0})
+    moved = (table.arm == 'u1-feature') & (table.seed < 4)
+    table.loc[moved, 'hardware'] = 'another machine'
+    write_results(tmp_path / 'results', table)
+    report('results', 'page')
+    page = (tmp_path / 'page/README.md').read_text()
+    assert '**4 of 10 seeds have runs on more than one kind of' in page
+
+
+def test_behaviour_of_other_runs_is_refused(report, tmp_path, capsys):
+    table = make_table({})
+    write_results(tmp_path / 'results', table)
+    folder = tmp_path / 'behaviour'
+    folder.mkdir()
+    (folder / 'command.txt').write_text('python tools/behaviour.py a b\n')
+    known = make_behaviour(table).merge(
+        table[['config', 'arm', 'seed', 'run_hash']]
+    )
+    for values, words in (
+        (known.assign(seed=known.seed + 1), 'seed 1, which is no run'),
+        (known.assign(run_hash='0'), 'or was trained again since'),
+    ):
+        values.to_csv(folder / 'behaviour.csv', index=False)
+        with pytest.raises(SystemExit):
+            report('results', 'page', '--behaviour', 'behaviour')
+        assert words in capsys.readouterr().err
+    known.to_csv(folder / 'behaviour.csv', index=False)
+    report('results', 'page', '--behaviour', 'behaviour')
+
+
 @pytest.mark.parametrize('left_out', ['u1', 'control or rival'])
 def test_no_table_against_controls_without_either_side(
     report, tmp_path, left_out

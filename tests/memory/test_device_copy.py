@@ -162,7 +162,7 @@ def test_a_search_may_run_elsewhere(tmp_path, monkeypatch, device, room):
         assert one.device == two.device and torch.equal(one, two)
 
 
-@pytest.mark.parametrize('device', ['gpu', 'cuda:99', 3])
+@pytest.mark.parametrize('device', ['gpu', 'cuda:99', 3, 'meta', 'mps'])
 def test_a_device_that_is_not_here_is_named(device):
     with pytest.raises(ValueError, match=f'engine.device=.?{device}'):
         parse_engine(dict(type='exact', device=device))

@@ -59,6 +59,13 @@ def drawn(seed: int, count=90, asked=25):
     return features, generator.integers(0, CLASSES, count), queries
 
 
+def test_the_protocols_own_numbers_may_be_numpys():
+    head = small_head(protocol='dino', k=np.int64(20))
+    assert head.k == 20
+    with pytest.raises(ValueError, match='has k=20; take that'):
+        small_head(protocol='dino', k=np.int64(10))
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_dino_is_an_independent_weighted_knn(seed):
     features, labels, queries = drawn(seed)

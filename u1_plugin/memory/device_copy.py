@@ -125,4 +125,11 @@ def device_of(name: str, field: str = 'device') -> torch.device:
             f'{field}={shown(name)} is not here: torch finds {count} GPUs; '
             'take another, or leave it out'
         )
+    try:
+        torch.empty(1, device=device).cpu()
+    except Exception as error:  # each kind of device has its own
+        raise ValueError(
+            f'{field}={shown(name)} cannot be used here: '
+            f'{str(error).splitlines()[0]}; take another, or leave it out'
+        ) from error
     return device

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import numbers
 from typing import Any, Callable, Dict, Optional
 
 from ..memory import ExactEngine, Kernel, Memory, MemoryBank, check_engine
@@ -63,8 +64,8 @@ def with_protocol(function: Callable) -> Callable:
 
 
 def _same(value: Any, preset: Any) -> bool:
-    plain = isinstance(value, (str, int, float)) and value is not True
-    return plain and value == preset
+    plain = isinstance(value, (str, numbers.Real)) and value is not True
+    return plain and bool(value == preset)
 
 
 def check_stored(

@@ -63,8 +63,25 @@ def target_accuracy(runs: pd.DataFrame) -> float:
 
 
 def keys_of(run: Any) -> dict:
-    """What names a run in the table's rows."""
-    return {key: getattr(run, key) for key in KEYS}
+    """What names a run in the table's rows, and what it was."""
+    return {key: getattr(run, key) for key in (*KEYS, 'run_hash')}
+
+
+def check_measured(behaviour: pd.DataFrame, table: pd.DataFrame) -> None:
+    """Raise ValueError unless values were measured of a benchmark's runs.
+
+    Files of earlier versions do not tell a run that was trained again.
+    """
+    keys = [key for key in (*KEYS, 'run_hash') if key in behaviour]
+    known = set(table[keys].astype(str).itertuples(index=False, name=None))
+    for row in behaviour[keys].drop_duplicates().astype(str).values:
+        if tuple(row) not in known:
+            config, arm, _, seed = row[: len(KEYS)]
+            raise ValueError(
+                f'--behaviour measured {config}/{arm} seed {seed}, which is no '
+                'run of these results, or was trained again since; measure '
+                'them with tools/behaviour.py'
+            )
 
 
 def checkpoint_of(run: Any, root: Path) -> Path:

@@ -30,12 +30,15 @@ class Splits(NamedTuple):
     test: Images
 
 
+def _chosen(count: int, limit: Optional[int]) -> np.ndarray:
+    """Evenly spaced, for data sets are sorted by class."""
+    places = np.linspace(0, count - 1, min(limit or count, count))
+    return places.round().astype(int)
+
+
 def _load(dataset: Any, limit: Optional[int]) -> Images:
     built = DATASETS.build(dataset)
-    count = len(built)
-    # Evenly spaced: data sets are sorted by class.
-    chosen = np.linspace(0, count - 1, min(limit or count, count)).round()
-    packed = [built[int(i)] for i in chosen]
+    packed = [built[int(i)] for i in _chosen(len(built), limit)]
     samples = [p['data_samples'] for p in packed]
     labels = [int(s.gt_label) if 'gt_label' in s else -1 for s in samples]
     return Images(torch.stack([p['inputs'] for p in packed]), np.array(labels))
@@ -164,6 +167,27 @@ def class_names(dataset: Any, field: str) -> Optional[Tuple[str, ...]]:
             'class'
         ) from error
     return None if names is None else tuple(map(str, names))
+
+
+def check_every_class(config: Config, limit: Optional[int], field: str) -> None:
+    """Raise ValueError unless both splits show an image of each class.
+
+    Data sets that tell no labels without their images are not checked.
+    """
+    for split in ('train', 'test'):
+        built = DATASETS.build(split_dataset(config, split, field))
+        names = built.metainfo.get('classes')
+        if names is None or not hasattr(built, 'get_gt_labels'):
+            continue
+        labels = built.get_gt_labels()[_chosen(len(built), limit)]
+        missing = np.setdiff1d(range(len(names)), labels)
+        if len(missing):
+            kept = '' if limit is None else f' among --images {limit}'
+            raise ValueError(
+                f'{field}: {len(missing)} of {len(names)} classes have no '
+                f'image of the {split} split{kept}, the first is '
+                f'{names[missing[0]]!r}; show all classes, or leave it out'
+            )
 
 
 def trained_classes(

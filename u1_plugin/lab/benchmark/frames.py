@@ -41,6 +41,20 @@ def _with_sign(value: float) -> str:
     return f'p {text}' if text.startswith('<') else f'p = {text}'
 
 
+def processors_line(runs: pd.DataFrame, pair: List[str]) -> str:
+    """Of how many pairs, by these columns, processors differ; '' if of none.
+
+    Another kind rounds otherwise, and the same seed gives another network.
+    """
+    kinds = runs.groupby(pair).hardware.nunique()
+    if not (kinds > 1).any():
+        return ''
+    return (
+        f'{(kinds > 1).sum()} of {len(kinds)} seeds have runs on more than '
+        'one kind of processor, so that pairs differ by more than the arm.'
+    )
+
+
 def versions_line(table: pd.DataFrame) -> str:
     """Package versions; several of one package are all named."""
     by_package: Dict[str, set] = {}

@@ -10,6 +10,9 @@ PAGE = jinja2.Template(
 # Benchmark {{ suite }}
 
 {{ runs }} runs on {{ hardware }}; {{ versions }}.
+{% if processors -%}
+**{{ processors }}**
+{% endif -%}
 {% if runs < planned -%}
 **Incomplete: {{ planned - runs }} of {{ planned }} planned runs are not
 finished
