@@ -129,6 +129,11 @@ class MemoryBankHead(ClsHead):
         self.feature_plane = feature_plane_of(feature_plane, in_channels, plane)
         self._take_bank(MemoryBank(dtype), False)
         self._options: tuple = ()
+        self.train()
+
+    def train(self, mode: bool = True) -> 'MemoryBankHead':
+        super().train(mode).feature_plane.eval()  # a running centre stays
+        return self
 
     def set_bank(self, bank: MemoryBank, sharded: bool = False) -> None:
         """Use another bank.
@@ -281,11 +286,8 @@ class MemoryBankHead(ClsHead):
             options = (self.plane, self.kappa, self.sigma)
             bias = Bias(*places, *options, **self.kernel.options)
         neighbours = self._current_memory().search(queries, self.k, bias)
-        count = len(images)
-        shares = class_shares(
-            neighbours, query, self.num_classes, count, self.rule
-        )
-        shares = shares.float()
+        votes = neighbours, query, self.num_classes, len(images), self.rule
+        shares = class_shares(*votes).float()
         return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def loss(self, feats, data_samples: List, **kwargs) -> dict:
