@@ -89,3 +89,14 @@ def test_angle_difference():
     torch.testing.assert_close(difference.sin(), (a - b).sin())
     torch.testing.assert_close(difference.cos(), (a - b).cos())
     torch.testing.assert_close(angle_difference(b, a), -difference)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_lengths_and_correlations_keep_their_range(dtype):
+    for theta in torch.linspace(-9, 9, 41, dtype=dtype):
+        for n in (1, 2, 3, 7, 50):
+            same = theta.repeat(n)
+            assert resultant_length(same) <= 1
+            other = torch.linspace(0, 3, n, dtype=dtype)
+            assert circular_correlation(same, other) == 0
+            assert circular_correlation(other, same) == 0

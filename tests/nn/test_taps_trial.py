@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from u1_plugin.nn import find_maps
 from u1_plugin.nn.trial import count_logits, named_size, watch
 
 #: In the order in which they are tried.
@@ -236,3 +237,22 @@ class Extracting(nn.Module):
 def test_of_the_head_as_little_as_can_be(name, extracts):
     seen = [one.name for one in watch(Extracting(name, extracts)).outputs]
     assert seen == (['conv'] if extracts else ['conv', 'head'])
+
+
+class Masked(nn.Module):
+    """Its feature extractor takes more than images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 10)
+
+    def forward_features(self, images, mask):
+        return self.conv(images)
+
+    def forward(self, images):
+        return self.fc(self.forward_features(images, None).mean((2, 3)))
+
+
+def test_a_feature_extractor_of_more_arguments_is_no_obstacle():
+    (source,) = find_maps(Masked(), 'auto')
+    assert source.module == 'conv'

@@ -104,7 +104,7 @@ def resultant_length(
         tensor([1., 0.])
     """
     mean = _mean_vector(theta, weight, dim)
-    length: Tensor = torch.linalg.vector_norm(mean, dim=-1)
+    length: Tensor = torch.linalg.vector_norm(mean, dim=-1).clamp_max(1)
     return length
 
 
@@ -139,7 +139,13 @@ def circular_correlation(first: Tensor, second: Tensor) -> Tensor:
             f'first has shape {tuple(first.shape)} and second '
             f'{tuple(second.shape)}; give pairs of angles, (n,) both'
         )
-    a = (first - circular_mean(first)).sin()
-    b = (second - circular_mean(second)).sin()
+    a, b = _deviations(first), _deviations(second)
     scale = (a.square().sum() * b.square().sum()).sqrt()
     return (a * b).sum() / torch.where(scale == 0, 1.0, scale)
+
+
+def _deviations(theta: Tensor) -> Tensor:
+    """Sines of the angles less their mean; 0 where all are rounding."""
+    sines = (theta - circular_mean(theta)).sin()
+    rounding = 4 * torch.finfo(theta.dtype).eps * (1 + theta.abs())
+    return torch.where((sines.abs() > rounding).any(), sines, 0.0)

@@ -128,7 +128,7 @@ def _extract(model: nn.Module, images: Tensor) -> Any:
         if method is not None:
             try:
                 return method(images)
-            except NotImplementedError:
+            except (NotImplementedError, TypeError):  # of more arguments
                 pass
     return model(images)
 
