@@ -207,15 +207,15 @@ def _draw(
 
 
 def write_report(
-    options: argparse.Namespace, table: pd.DataFrame, commands: List[str]
+    options: argparse.Namespace,
+    table: pd.DataFrame,
+    behaviour: Optional[pd.DataFrame],
+    commands: List[str],
 ) -> None:
     check_pairs(table)
     plan = read_plan(options.results, table)
     primary = load_primary(options.results)
     anchors = load_anchors(options.results)
-    behaviour = None
-    if options.behaviour:
-        behaviour = read_csv(options.behaviour / 'behaviour.csv')
     with new_folder(options.out) as out:
         parts = [
             make_part(
@@ -262,13 +262,13 @@ def main() -> None:
     options = parser.parse_args()
     if not 0 < options.gain < math.inf:
         parser.error(f'--gain={options.gain} must be a finite number > 0')
-    command = ''
+    command, behaviour = '', None
     try:
         table = read_results(options.results)
         if options.behaviour:
             command = (options.behaviour / 'command.txt').read_text().strip()
-            values = read_csv(options.behaviour / 'behaviour.csv')
-            check_measured(values, table)
+            behaviour = read_csv(options.behaviour / 'behaviour.csv')
+            check_measured(behaviour, table)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     suite = f'configs/suites/{table.suite.iloc[0]}.yml'
@@ -277,7 +277,7 @@ def main() -> None:
     if command:
         commands.append(command)
     commands.append(shlex.join(['python', 'tools/report.py', *sys.argv[1:]]))
-    write_report(options, table, commands)
+    write_report(options, table, behaviour, commands)
     Console().print(f'Report: {terminal(options.out / "README.md")}')
 
 

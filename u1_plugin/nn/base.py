@@ -1,11 +1,21 @@
 """What the modules share: building, optional state and kept constants."""
 
-from typing import Any, Callable, Dict, List, Type, TypeVar, Union, cast
+from typing import (
+    Annotated,
+    Any,
+    Callable,
+    Dict,
+    List,
+    Type,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import torch
 from torch import Tensor, nn
 
-from ..options import shown
+from ..options import Range, shown
 
 #: Where a component's ``type`` is looked up besides this package. MMPretrain's
 #: registry joins when the MM packages are there.
@@ -15,6 +25,10 @@ Options = Dict[str, Any]
 Config = Union[None, Options, nn.Module]
 #: What is built: of the default's class, or with what that class needs.
 Built = TypeVar('Built', bound=nn.Module)
+
+#: All is a float32, and so are sums of what is no larger.
+LARGEST = 1e30
+Weight = Annotated[float, Range(0, LARGEST)]
 
 _REAL = (Tensor, nn.Parameter)
 #: More sizes than this in one training make the oldest go.

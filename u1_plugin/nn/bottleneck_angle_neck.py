@@ -2,7 +2,6 @@
 
 from functools import partial
 from typing import (
-    Annotated,
     List,
     Literal,
     NamedTuple,
@@ -24,8 +23,8 @@ from ..geometry import (
     to_positive_orthant,
 )
 from ..geometry.scales import working_dtype
-from ..options import Count, Range, checked
-from .base import ConstantCache, Options, build
+from ..options import Count, checked
+from .base import ConstantCache, Options, Weight, build
 from .feature_plane import FeaturePlane, check_windings
 from .maps import Layer, check_layers, check_maps, one_a_layer
 
@@ -56,10 +55,6 @@ class Moment(NamedTuple):
     weight: float
     value: Tensor
     pixel_share: Optional[Tensor] = None
-
-
-#: As of the loss: a float32 holds it, and sums of it.
-_Weight = Annotated[float, Range(0, 1e30)]
 
 
 class BottleneckAngleNeck(nn.Module):
@@ -119,7 +114,7 @@ class BottleneckAngleNeck(nn.Module):
         windings: Union[Count, Sequence[Count]] = (1,),
         feature_plane: Optional[Options] = None,
         in_channels: Union[None, Count, Sequence[Optional[Count]]] = None,
-        layer_weights: Union[None, _Weight, Sequence[_Weight]] = None,
+        layer_weights: Union[None, Weight, Sequence[Weight]] = None,
         orthant: Literal['relu', 'abs', 'softplus', 'identity'] = 'relu',
         token_grid: Optional[str] = None,
     ) -> None:

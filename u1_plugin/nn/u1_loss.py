@@ -9,16 +9,13 @@ from torch import Tensor, nn
 from ..geometry import to_unit
 from ..geometry.scales import check_real, working_dtype
 from ..options import Positive, Range, check, checked
-from .base import ConstantCache
+from .base import LARGEST, ConstantCache, Weight
 from .targets import IGNORED, ClassTarget, Pull, as_table, as_target
 
 _Reduction = Literal['none', 'mean', 'sum']
-#: All is a float32, and so are sums of it and the inverse of eps, which bounds
-#: gradients.
-_LARGEST = 1e30
-_Eps = Annotated[float, Range(1e-30, _LARGEST)]
-_Weight = Annotated[float, Range(0, _LARGEST)]
-_Kappa = Annotated[float, Range(0, _LARGEST, low_open=True)]
+#: Its inverse bounds gradients, and is a float32, too.
+_Eps = Annotated[float, Range(1e-30, LARGEST)]
+_Kappa = Annotated[float, Range(0, LARGEST, low_open=True)]
 
 
 class U1Loss(nn.Module):
@@ -62,7 +59,7 @@ class U1Loss(nn.Module):
     def __init__(
         self,
         mode: Literal['cosine', 'von_mises', 'mse'] = 'cosine',
-        loss_weight: _Weight = 0.1,
+        loss_weight: Weight = 0.1,
         kappa: _Kappa = 1.0,
         eps: _Eps = 1e-3,
         reduction: _Reduction = 'mean',

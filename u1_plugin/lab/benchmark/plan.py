@@ -12,6 +12,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmpretrain.registry import MODELS
 
+from ...mm.data import type_name
 from ...mm.launch import die_with
 from .expand import MEASURED
 from .runs import Run
@@ -71,7 +72,7 @@ def _check_accuracy(where: str, values: dict) -> None:
     for evaluator in (
         evaluators if isinstance(evaluators, list) else [evaluators]
     ):
-        if str(evaluator.get('type')).rpartition('.')[2] == 'Accuracy':
+        if type_name(evaluator) == 'Accuracy':
             topk = evaluator.get('topk', (1,))
             if 1 in ([topk] if isinstance(topk, int) else topk):
                 return
@@ -83,7 +84,7 @@ def _check_accuracy(where: str, values: dict) -> None:
 
 def _check_length(where: str, values: dict) -> None:
     for hook in values.get('custom_hooks') or []:
-        if str(hook.get('type')).rpartition('.')[2] == 'EarlyStoppingHook':
+        if type_name(hook) == 'EarlyStoppingHook':
             raise ValueError(
                 f'{where}: custom_hooks has EarlyStoppingHook, by which arms '
                 'end at different epochs and are no pairs; leave it out, and '
