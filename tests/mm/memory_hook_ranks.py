@@ -13,11 +13,11 @@ from memory_runs import Quick, config_of, rows
 from u1_plugin.dist import all_gather_object, get_rank
 
 
-def step(name: str, folder: Path) -> None:
+def step(name: str, folder: Path, **changes) -> None:
     file = str(folder / 'bank.safetensors')
     own = {'custom_hooks.0.file': file}
     own['custom_hooks.0.mmap'] = sys.argv[2:] == ['mmap']
-    config = config_of(folder / 'data', **own)
+    config = config_of(folder / 'data', **own, **changes)
     runner = Quick(config)
     try:
         runner.call_hook('before_test')
@@ -37,6 +37,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     step('filled', folder)
     step('read', folder)
+    # Five images and four are two batches of four and one.
+    unequal = {'test_dataloader.sampler.round_up': False}
+    step('unequal', folder, **unequal)
     if get_rank() == 0:
         (folder / 'bank.0-of-2.safetensors').unlink()
     torch.distributed.barrier()

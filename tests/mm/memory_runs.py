@@ -98,6 +98,11 @@ class Quick:
         torch.manual_seed(0)
         self.model.init_weights()
 
+    @property
+    def test_dataloader(self):
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            return Runner.build_dataloader(self.cfg.test_dataloader)
+
     def call_hook(self, name: str, **kwargs) -> None:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             for hook in self.hooks:

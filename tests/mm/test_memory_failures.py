@@ -93,13 +93,16 @@ def test_what_stops_one_rank_stops_all(root, environment, folder, mmap):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    names = ('filled', 'read', 'half', 'changed', 'broken')
+    names = ('filled', 'read', 'half', 'unequal', 'changed', 'broken')
     lines = done.stdout.splitlines()
     steps = [[s for s in lines if s.startswith(f'{n}: ')] for n in names]
     # Four of nine images, of four pixels each; a lone part is made again.
     for name, said in zip(names[:3], steps):
         assert said == [f'{name}: rank 0: 16 vectors', f'{name}: 20 vectors']
-    changed, broken = steps[3:]
+    unequal, changed, broken = steps[3:]
+    for line in unequal:
+        assert 'test_dataloader gives the ranks [2, 1] batches' in line
+    assert 'round_up=True' in unequal[0]
     assert 'another rank failed with ValueError' in changed[0]
     assert 'images' in changed[0] and 'images' in changed[1]
     assert 'c/2.png cannot be read' in broken[0] and 'c/2.png' in broken[1]
