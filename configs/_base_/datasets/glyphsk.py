@@ -17,7 +17,7 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=32, dataset=dict(data_root=data_root, pipeline=train_pipeline)
+    batch_size=16, dataset=dict(data_root=data_root, pipeline=train_pipeline)
 )
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(

@@ -1,3 +1,3 @@
-_base_ = './resnet18-narrow_1xb32_glyphsk.py'
+_base_ = './resnet18-narrow_1xb16_glyphsk.py'
 
 model = dict(type='u1_plugin.U1ImageClassifier')

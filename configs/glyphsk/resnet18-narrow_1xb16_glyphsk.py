@@ -6,9 +6,9 @@ _base_ = [
 
 model = dict(head=dict(num_classes=500))
 
-optim_wrapper = dict(optimizer=dict(lr=0.5))
+optim_wrapper = dict(optimizer=dict(lr=0.1))
 
-param_scheduler = dict(eta_max=0.5, total_steps=12)
+param_scheduler = dict(eta_max=0.1, total_steps=12)
 train_cfg = dict(max_epochs=12, val_interval=12)
-auto_scale_lr = dict(base_batch_size=32)
+auto_scale_lr = dict(base_batch_size=16)
 default_hooks = dict(checkpoint=dict(interval=12))
