@@ -5,7 +5,7 @@ travel on the device of the group's backend, and results come back on the
 device that they came from.
 """
 
-from typing import Any, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 import torch
 import torch.distributed as torch_dist
@@ -89,3 +89,19 @@ def all_gather_object(value: Any) -> List[Any]:
     received: List[Any] = [None] * get_world_size()
     torch_dist.all_gather_object(received, value)
     return received
+
+
+def together(action: Callable[..., Any], *args: Any) -> Any:
+    """Do something on every rank; where one rank fails, all raise."""
+    result, problem = None, None
+    try:
+        result = action(*args)
+    except Exception as error:
+        problem = error
+    text = None if problem is None else f'{type(problem).__name__}: {problem}'
+    failures = [other for other in all_gather_object(text) if other]
+    if problem is not None:
+        raise problem
+    if failures:
+        raise RuntimeError(f'another rank failed with {failures[0]}')
+    return result

@@ -206,6 +206,7 @@ def test_averaged_weights_fill_the_memory_that_they_ask(folder, first):
         (dict(shots=True), 'MemoryBankHook.shots=True'),
         (dict(shots=float('nan')), 'MemoryBankHook.shots=nan'),
         (dict(seed=-1), 'MemoryBankHook.seed=-1'),
+        (dict(seed=3), 'MemoryBankHook.seed=3 draws shots'),
         (dict(dataloader=5), 'MemoryBankHook.dataloader=5'),
         (dict(dataloader=dict(batch_size=4)), 'MemoryBankHook.dataloader'),
         (dict(file=7), 'MemoryBankHook.file=7'),

@@ -4,15 +4,15 @@ import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Dict, Optional, Union
 
 import torch
 from mmengine.hooks import EMAHook, Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, autocast
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ...dist import all_gather_object, get_dist_info
+from ...dist import all_gather_object, get_dist_info, together
 from ...files import check_writable
 from ...measure.probe_options import class_labels
 from ...memory import MemoryBank, bank_on_disk
@@ -21,22 +21,6 @@ from ...options import Count, Seed, checked
 from ..memory_bank_head import MemoryBankHead
 from ..memory_identity import differing, model_identity
 from ..memory_loader import MemoryImages, NoImagesError, named_failures
-
-
-def together(action: Callable[..., Any], *args: Any) -> Any:
-    """Do something on every rank; where one rank fails, all raise."""
-    result, problem = None, None
-    try:
-        result = action(*args)
-    except Exception as error:
-        problem = error
-    text = None if problem is None else f'{type(problem).__name__}: {problem}'
-    failures = [other for other in all_gather_object(text) if other]
-    if problem is not None:
-        raise problem
-    if failures:
-        raise RuntimeError(f'another rank failed with {failures[0]}')
-    return result
 
 
 def _check_batches(runner: Runner, name: str) -> None:
@@ -60,9 +44,10 @@ class MemoryBankHook(Hook):
 
     A bank answers only for what made it: the images' content, labels and
     choice, their pipeline, the data preprocessor, the backbone's weights and
-    configuration, and the head's options. A bank of another make is refused,
-    by the name of what differs, if it comes from a file or a checkpoint, and
-    filled again if this hook filled it.
+    configuration, the loop's precision (``test_cfg.fp16``), and the head's
+    options. A bank of another make is refused, by the name of what differs, if
+    it comes from a file or a checkpoint, and filled again if this hook filled
+    it.
 
     Args:
         dataloader (dict, optional): Another loader's config. Its sampler is
@@ -104,23 +89,31 @@ class MemoryBankHook(Hook):
                 'MemoryBankHook.mmap=True leaves the bank in its file, but '
                 'MemoryBankHook.file=None; name a file'
             )
+        if seed and shots is None:
+            raise ValueError(
+                f'MemoryBankHook.seed={seed} draws shots, but MemoryBankHook.'
+                'shots=None takes all images; give shots, or leave it out'
+            )
         self.dataloader, self.mmap = dataloader, mmap
         self.shots, self.seed = shots, seed
         self.file = None if file is None else Path(file)
         self._filled: Optional[MemoryBank] = None
         self._wrote = False  # the file is of this run
         self._checked: tuple = (None, {})
+        self._fp16 = False  # whether the loop predicts in mixed precision
 
     def before_test(self, runner: Runner) -> None:
         """Fill, unless the bank is filled (from the checkpoint)."""
-        self._begin(runner, 'test_dataloader')
+        self._begin(runner, 'test')
 
     def before_val(self, runner: Runner) -> None:
-        self._begin(runner, 'val_dataloader')
+        self._begin(runner, 'val')
 
-    def _begin(self, runner: Runner, loader: str) -> None:
-        _check_batches(runner, loader)
+    def _begin(self, runner: Runner, kind: str) -> None:
+        _check_batches(runner, f'{kind}_dataloader')
         self._checked = None, {}
+        loop = runner.cfg.get(f'{kind}_cfg') or {}
+        self._fp16 = bool(loop.get('fp16', False))
         # `EMAHook` puts its weights in place after this, before the epoch.
         if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
             self.fill(runner)
@@ -130,7 +123,8 @@ class MemoryBankHook(Hook):
         if batch_idx == 0:
             model = self._model(runner)
             bank, identity = self._checked
-            same = bank is model.head.bank and identity == model_identity(model)
+            its = bank is model.head.bank
+            same = its and identity == self._model_identity(model)
             if not all(all_gather_object(same)):
                 self.fill(runner)
 
@@ -157,7 +151,11 @@ class MemoryBankHook(Hook):
         else:
             self._fill_or_read(runner, model, filled)
             self._filled = head.bank
-        self._checked = head.bank, model_identity(model)
+        self._checked = head.bank, self._model_identity(model)
+
+    def _model_identity(self, model: nn.Module) -> Dict[str, str]:
+        pieces = model_identity(model)
+        return dict(pieces, precision='mixed') if self._fp16 else pieces
 
     def _fill_or_read(
         self, runner: Runner, model: nn.Module, again: bool
@@ -178,7 +176,7 @@ class MemoryBankHook(Hook):
         images = self._images(runner)
         loader = together(images.build)
         identity = together(images.identity, loader, loader.sampler.numbers)
-        identity.update(model_identity(model), rank=f'{rank} of {world}')
+        identity.update(self._model_identity(model), rank=f'{rank} of {world}')
         if again:
             changed = differing(identity, head.bank.identity)
             changed = sorted({*sum(all_gather_object(changed), [])})
@@ -261,7 +259,7 @@ class MemoryBankHook(Hook):
                 'MemoryBankHook did not fill; leave the hook out to use them, '
                 'or empty the bank by head.set_bank(MemoryBank())'
             )
-        expected = model_identity(model)
+        expected = self._model_identity(model)
         try:
             images = self._images(runner)
             loader = images.build()
@@ -292,7 +290,8 @@ class MemoryBankHook(Hook):
             for batch in named_failures(loader):
                 data = model.data_preprocessor(batch, False)
                 labels = class_labels(data['data_samples'])
-                feats = model.extract_feat(data['inputs'])
+                with autocast(enabled=self._fp16):  # as the loop does
+                    feats = model.extract_feat(data['inputs'])
                 images = torch.arange(number, number + len(labels))
                 model.head.fill(feats, labels, images)
                 number += len(labels)
