@@ -218,6 +218,12 @@ def test_learned_planes_must_be_in_the_optimizer():
     optimizer = torch.optim.SGD(task.trainable_module.parameters(), 0.1)
     task(images, labels)['loss'].backward()
     task(images, labels)  # accumulates, so nothing has stepped
+    # Nor does a network loaded from a file, which changes its weights.
+    state = {
+        k: v.clone() for k, v in task.trainable_module.state_dict().items()
+    }
+    task.load_checkpoint_state(state, task.get_task_state())
+    task(images, labels)
     optimizer.step()
     with pytest.raises(ValueError, match='add_param_group'):
         task(images, labels)

@@ -197,6 +197,8 @@ class U1TaskMixin:
         names = [name for name in state if name.startswith(_PREFIX)]
         branch_state = {name[len(_PREFIX) :]: state.pop(name) for name in names}
         super().load_task_state(state, strict=strict, module=module, ema=ema)
+        if self._versions:  # loading changes weights as a step does
+            self._versions = None
         if branch_state and not ema:
             self.u1.load_state_dict(branch_state, strict=strict)
 
