@@ -248,7 +248,9 @@ def test_a_weight_is_so_many_images(seed, count, channels):
 def test_what_cannot_be_measured_at_once():
     features, labels = classes(0, 3, 4)
     for change, message in (
-        (dict(labels=labels[1:]), r'give \(N, C\) and \(N,\)'),
+        (dict(labels=labels[1:]), f'labels .*give {len(labels)} integers'),
+        (dict(labels=labels + 0.5), 'labels is torch.float32'),
+        (dict(features=features[0]), r'features .*give real numbers'),
         (dict(features=features / 0), 'not finite'),
         (dict(num_classes=4), '1 of them have no image, class 3'),
         (dict(num_classes=2), r'labels are in \[0, 2\]'),

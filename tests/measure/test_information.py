@@ -30,7 +30,7 @@ def test_options_of_permutations(options):
 
 @pytest.mark.parametrize(
     'table',
-    [np.ones(3), -np.ones((2, 3)), np.full((2, 3), np.nan)]
+    [np.ones(3), -np.ones((2, 3)), np.full((2, 3), np.nan), np.eye(2) / 2]
     + [np.array([[1, 2], [-1, 3]]), np.array([[1, 2], [np.inf, 3]])]
     + [np.array([[1, 2], [np.nan, 3]]), np.ones((2, 3), bool)],
 )

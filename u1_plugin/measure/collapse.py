@@ -14,7 +14,7 @@ from torch import Tensor
 from ..geometry import safe_norm
 from ..options import checked
 from .estimate import Several
-from .sums import Accumulator, Size, check_labels
+from .sums import Accumulator, Size, check_labels, numbers, reals
 
 #: Of directions ``(D, C)``, sums over the images of ``<h, row>^2``, ``(D,)``.
 Spread = Callable[[Tensor], Tensor]
@@ -152,17 +152,12 @@ def collapse_of(
         seen_only (bool): See :meth:`CollapseAccumulator.summary`.
 
     Raises:
-        ValueError: If the shapes do not fit, a number is not finite, a label
-            is out of range, or a class has no image and ``seen_only`` is
+        ValueError: If shapes or types do not fit, a number is not finite, a
+            label is out of range, or a class has no image and ``seen_only`` is
             False.
     """
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise ValueError(
-            f'features have shape {tuple(features.shape)} and labels '
-            f'{tuple(labels.shape)}; give (N, C) and (N,)'
-        )
-    features, labels = features.detach().double(), labels.long()
-    labels = labels.to(features.device)
+    features = reals('features', features, 'BC')
+    labels = numbers('labels', labels, features)
     check_features(features, labels, num_classes)
     once = features.new_ones(len(features))
     weight = once if weights is None else weights.to(once)

@@ -196,9 +196,9 @@ def class_dependence(
             counts.
     """
     counts = table.ndim == 2 and table.dtype.kind in 'iuf'
-    if not counts or not (table >= 0).all() or not np.isfinite(table).all():
+    if not counts or not ((table >= 0) & (table % 1 == 0)).all():
         raise ValueError(
-            f'table={shown(table)} must be counts >= 0 of shape (K, bins)'
+            f'table={shown(table)} must be whole counts >= 0 of shape (K, bins)'
         )
     n = int(table.sum())
     shares = table.sum(1) / max(n, 1)

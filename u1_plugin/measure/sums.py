@@ -25,6 +25,40 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         )
 
 
+def reals(name: str, values: Tensor, form: str) -> Tensor:
+    """A batch of real numbers in float64; only the batch may be empty.
+
+    ``form`` has a letter or the size of each dimension, as ``'B2'``.
+    """
+    sizes = tuple(values.shape)
+    fits = len(sizes) == len(form) and all(
+        str(size) == dim if dim.isdigit() else size or dim == 'B'
+        for size, dim in zip(sizes, form)
+    )
+    if values.is_complex() or not fits:
+        raise ValueError(
+            f'{name} is {values.dtype} of shape {sizes}; give real numbers '
+            f'({", ".join(form)})'
+        )
+    return values.detach().double()
+
+
+def numbers(name: str, values: Tensor, batch: Tensor) -> Tensor:
+    """One integer an image of the batch, ``(B,)``, int64, beside it."""
+    kind, count = values.dtype, len(batch)
+    if (
+        kind.is_floating_point
+        or kind.is_complex
+        or kind == torch.bool
+        or values.shape != (count,)
+    ):
+        raise ValueError(
+            f'{name} is {kind} of shape {tuple(values.shape)}; give {count} '
+            'integers, one an image'
+        )
+    return values.long().to(batch.device)
+
+
 class Accumulator:
     """Float64 sums by name, and how they add up.
 
@@ -61,36 +95,10 @@ class Accumulator:
             )
 
     def _reals(self, name: str, values: Tensor, form: str) -> Tensor:
-        """A batch of real numbers in float64; only the batch may be empty.
-
-        ``form`` has a letter or the size of each dimension, as ``'B2'``.
-        """
-        sizes = tuple(values.shape)
-        fits = len(sizes) == len(form) and all(
-            str(size) == dim if dim.isdigit() else size or dim == 'B'
-            for size, dim in zip(sizes, form)
-        )
-        if values.is_complex() or not fits:
-            raise ValueError(
-                f'{type(self).__name__}.{name} is {values.dtype} of shape '
-                f'{sizes}; give real numbers ({", ".join(form)})'
-            )
-        return values.detach().double()
+        return reals(f'{type(self).__name__}.{name}', values, form)
 
     def _numbers(self, name: str, values: Tensor, batch: Tensor) -> Tensor:
-        """One integer an image of the batch, ``(B,)``, int64, beside it."""
-        kind, count = values.dtype, len(batch)
-        if (
-            kind.is_floating_point
-            or kind.is_complex
-            or kind == torch.bool
-            or values.shape != (count,)
-        ):
-            raise ValueError(
-                f'{type(self).__name__}.{name} is {kind} of shape '
-                f'{tuple(values.shape)}; give {count} integers, one an image'
-            )
-        return values.long().to(batch.device)
+        return numbers(f'{type(self).__name__}.{name}', values, batch)
 
     def _checked(self) -> Dict[str, Tensor]:
         if self.size is None:
