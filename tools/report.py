@@ -60,6 +60,9 @@ from u1_plugin.lab.markup import markdown as escaped
 with needs('lab'):
     import pandas as pd
 
+#: In points: one image of ten thousand.
+_SMALLEST_GAIN = 0.01
+
 
 def _save_table(frame: pd.DataFrame, file: Path) -> str:
     """Write a table in LaTeX; return it in Markdown."""
@@ -260,8 +263,11 @@ def main() -> None:
         '--gain', type=float, default=0.2, help='to be seen, in points'
     )
     options = parser.parse_args()
-    if not 0 < options.gain < math.inf:
-        parser.error(f'--gain={options.gain} must be a finite number > 0')
+    if not _SMALLEST_GAIN <= options.gain < math.inf:
+        parser.error(
+            f'--gain={options.gain} must be a finite number of points of at '
+            f'least {_SMALLEST_GAIN}, which is one image of ten thousand'
+        )
     command, behaviour = '', None
     try:
         table = read_results(options.results)

@@ -79,6 +79,14 @@ def test_pairs_across_processors_are_named(report, tmp_path):
     assert '**4 of 10 seeds have runs on more than one kind of' in page
 
 
+@pytest.mark.parametrize('gain', ['0', '1e-9', 'nan', 'inf'])
+def test_gains_that_nothing_shows_are_refused(report, tmp_path, capsys, gain):
+    write_results(tmp_path / 'results', make_table({}))
+    with pytest.raises(SystemExit):
+        report('results', 'page', '--gain', gain)
+    assert f'--gain={float(gain)} must be' in capsys.readouterr().err
+
+
 def test_behaviour_of_other_runs_is_refused(report, tmp_path, capsys):
     table = make_table({})
     write_results(tmp_path / 'results', table)
