@@ -20,6 +20,7 @@ SUITES = [
     'recipe_swin',
     'recipe_wide',
     'weights',
+    'weights_swin',
     'pilot',
     'glyphs62',
     'glyphs62_swin',

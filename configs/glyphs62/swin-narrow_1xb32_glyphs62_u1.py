@@ -1,3 +1,3 @@
-_base_ = './swin-narrow_1xb128_glyphs62.py'
+_base_ = './swin-narrow_1xb32_glyphs62.py'
 
 model = dict(type='u1_plugin.U1ImageClassifier')

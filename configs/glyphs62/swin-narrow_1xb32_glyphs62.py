@@ -21,10 +21,11 @@ model = dict(
     train_cfg=None,
 )
 
+train_dataloader = dict(batch_size=32)
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=8e-3, weight_decay=0.05)
+    optimizer=dict(_delete_=True, type='AdamW', lr=4e-3, weight_decay=0.05)
 )
-param_scheduler = dict(eta_max=8e-3, total_steps=10)
+param_scheduler = dict(eta_max=4e-3, total_steps=10)
 train_cfg = dict(max_epochs=10, val_interval=10)
-auto_scale_lr = dict(base_batch_size=128)
+auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(checkpoint=dict(interval=10))
