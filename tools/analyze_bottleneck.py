@@ -122,6 +122,13 @@ def parse_args() -> argparse.Namespace:
     )
     add('--resamples', type=int, default=200, help='of the images')
     args = parser.parse_args()
+    if args.untrained is not None and args.checkpoint is not None:
+        parser.error(
+            f'--untrained analyses initial weights, and CHECKPOINT='
+            f'{args.checkpoint} would go unread; give one of them'
+        )
+    if args.size is not None and args.size < 1:
+        parser.error(f'--size {args.size} must be >= 1')
     if args.out is None:
         args.out = default_folder(args)
     try:
@@ -133,6 +140,7 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--alpha {args.alpha} must lie between 0 and 1')
     for option, least in (
         ('batch_size', 1),
+        ('workers', 0),
         ('permutations', 99),
         ('control_images', 0),
         ('resamples', 20),

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,26 @@ def test_an_image_without_a_label_is_named(tmp_path):
     failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode and 'val2018_0.jpg' in failed.stderr
     assert not (tmp_path / 'meta').exists()
+
+
+def test_both_lists_of_inaturalist_have_the_training_labels(tmp_path):
+    inaturalist2018(tmp_path)
+    file = tmp_path / 'val2018.json'
+    annotations = json.loads(file.read_text())
+    # A file of some categories: ranks of its own would be 0 and 1.
+    annotations['categories'] = [dict(id=0), dict(id=8141)]
+    file.write_text(json.dumps(annotations))
+    shutil.rmtree(tmp_path / 'meta')
+    tool = CONFIGS.parent / 'tools/dataset_converters/inaturalist.py'
+    command = [sys.executable, str(tool), str(tmp_path)]
+    subprocess.run(command, check=True)
+    lines = (tmp_path / 'meta/val2018.txt').read_text().splitlines()
+    assert sorted(line.split()[1] for line in lines) == ['0', '8141']
+    annotations['annotations'][0]['category_id'] = 9000
+    file.write_text(json.dumps(annotations))
+    shutil.rmtree(tmp_path / 'meta')
+    failed = subprocess.run(command, capture_output=True, text=True)
+    assert failed.returncode and 'is of category 9000' in failed.stderr
 
 
 def test_the_imagenet_sample_is_read_by_its_lists(root, tmp_path):

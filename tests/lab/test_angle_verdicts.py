@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from u1_plugin.lab.analysis.judging import Test, judge
 from u1_plugin.lab.analysis.verdicts import angle_tests
+from u1_plugin.measure import AngleAccumulator
 from u1_plugin.measure.circular_tests import summarize_class_angles
 from u1_plugin.measure.correlations import fisher_lee_correlation
-from u1_plugin.measure.information import class_dependence
+from u1_plugin.measure.information import class_dependence, occupied_bins
 
 
 def angle_summary(classes=6, n=60, seed=0):
@@ -139,3 +141,33 @@ def test_planes_may_agree_either_way(sign):
     assert found.test.most < 0.1 < 4 * found.test.size or (
         found.verdict != 'supported'
     )
+
+
+@pytest.mark.parametrize('turn', range(0, 10, 3))
+def test_differences_within_a_bin_are_not_refuted(turn):
+    """Five classes a degree and a half apart: wherever the bins' edges lie."""
+    rng = np.random.default_rng(0)
+    labels = torch.arange(200) % 5
+    theta = np.deg2rad(41 + turn + 1.5 * labels + rng.normal(0, 0.2, 200))
+    moments = torch.stack([theta.cos(), theta.sin()], 1)
+    accumulator = AngleAccumulator(5)
+    accumulator.update(moments, labels)
+    summary = accumulator.summary()
+    assert summary.between_share > 0.99
+    assert occupied_bins(summary.table) < 4
+    for finding in judge({'last': angle_tests({'image': summary}, 999)}):
+        assert finding.verdict != 'not supported'
+        if finding.verdict == 'undecided':
+            assert 'fewer than 4 bins' in finding.test.remark
+
+
+def test_angles_all_around_that_know_no_class_are_refuted():
+    rng = np.random.default_rng(0)
+    theta = torch.from_numpy(rng.uniform(-math.pi, math.pi, 20_000))
+    accumulator = AngleAccumulator(5)
+    moments = torch.stack([theta.cos(), theta.sin()], 1)
+    accumulator.update(moments, torch.arange(20_000) % 5)
+    summary = accumulator.summary()
+    assert occupied_bins(summary.table) > 30
+    for finding in judge({'last': angle_tests({'image': summary}, 999)}):
+        assert finding.verdict == 'not supported'

@@ -148,6 +148,25 @@ def test_images_without_labels(config_file, pictures, tmp_path):
     assert not (out / 'class_angles').exists()
 
 
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (['none.pth', '--untrained'], 'CHECKPOINT=none.pth would go unread'),
+        (['--untrained', '--size', '0'], '--size 0 must be >= 1'),
+        (['--untrained', '--workers', '-1'], '--workers -1 must be >= 0'),
+    ],
+)
+def test_options_that_would_go_unread_or_fail_late(
+    config_file, tmp_path, capsys, options, words
+):
+    argv = ['analyze_bottleneck.py', str(config_file), *options]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', [*argv, '--out', str(tmp_path / 'out')])
+        with pytest.raises(SystemExit):
+            load_tool('analyze_bottleneck.py').main()
+    assert words in capsys.readouterr().err
+
+
 class Page(HTMLParser):
     """Tags with their attributes' names, and the text."""
 

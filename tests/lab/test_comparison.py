@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from compared_layers import layer_of, survey_of
 
-from u1_plugin.lab.analysis.comparison import Pair, compare, match_layers
+from u1_plugin.lab.analysis.comparison import (
+    Pair,
+    _verdict,
+    compare,
+    match_layers,
+)
 from u1_plugin.lab.analysis.layer import angle_sums
 from u1_plugin.lab.analysis.paired_statistics import STATISTICS, statistics_of
 from u1_plugin.lab.analysis.report import markdown_table
@@ -133,3 +138,18 @@ def test_networks_that_differ(tmp_path):
     wrong = second._replace(labels=second.labels[::-1])
     with pytest.raises(ValueError, match='--against: .* other images'):
         compare(facts, first, wrong, [], 0.05, 40)
+
+
+@pytest.mark.parametrize(
+    'value, pvalue, verdict',
+    [
+        (math.nan, math.nan, 'undecided'),
+        (0.08, math.nan, 'undecided'),
+        (0.0, math.nan, 'no difference shown'),
+        (0.08, 0.5, 'no difference shown'),
+        (0.08, 0.01, 'higher'),
+    ],
+)
+def test_what_has_no_known_spread_is_undecided(value, pvalue, verdict):
+    assert _verdict(value, pvalue, 0.05, '') == verdict
+    assert _verdict(value, pvalue, 0.05, 'few images') == 'undecided'

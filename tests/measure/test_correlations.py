@@ -111,3 +111,15 @@ def test_the_interval_holds_the_truth():
         inside += own.low < truth < own.high
     # 95 % but for the percentiles' own error of 60 pairs.
     assert inside >= 85
+
+
+@pytest.mark.parametrize(
+    'correlation', [circular_correlation, fisher_lee_correlation]
+)
+def test_infinite_angles_are_refused(correlation):
+    first, second = pair(0, 9)
+    first[3] = np.inf
+    with pytest.raises(ValueError, match='first holds infinite angles'):
+        correlation(first, second, 9)
+    first[3] = np.nan  # unknown, and left out
+    assert 0 < correlation(first, second, 9).pvalue <= 1

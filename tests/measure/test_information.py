@@ -14,6 +14,7 @@ from u1_plugin.measure.information import (
     bootstrap,
     class_dependence,
     mutual_information,
+    occupied_bins,
     permutation_null,
     table_between_share,
 )
@@ -159,3 +160,27 @@ def test_where_chance_says_all_nothing_is_beyond_it():
     assert math.isnan(found.information_share.value)
     assert math.isnan(found.information_share.low)
     assert found.information_share.pvalue == 1
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'int16', 'float16', 'float32'])
+def test_counts_of_any_type_say_the_same(dtype):
+    table = np.random.default_rng(0).integers(0, 40, (4, 12))
+    narrow = table.astype(dtype)
+    assert class_dependence(narrow, 99) == class_dependence(table, 99)
+    assert mutual_information(narrow) == mutual_information(table)
+    assert table_between_share(narrow) == table_between_share(table)
+
+
+def test_more_counts_than_can_be_dealt_are_refused():
+    with pytest.raises(ValueError, match='holds 4.8e.11 counts.*at most'):
+        class_dependence(np.full((4, 12), 10**10), 9)
+
+
+def test_occupied_bins():
+    assert occupied_bins(np.ones((3, 8))) == pytest.approx(8)
+    halves = np.array([[9, 0, 0, 1], [1, 0, 0, 9]])
+    assert occupied_bins(halves) == pytest.approx(2)
+    one = np.zeros((3, 8))
+    one[:, 2] = 7
+    assert occupied_bins(one) == 1
+    assert math.isnan(occupied_bins(np.zeros((3, 8))))

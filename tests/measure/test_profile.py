@@ -79,6 +79,15 @@ def test_a_map_is_flat_relative_to_its_mean(mean):
     assert rotational_symmetry(0 * ripple).isnan()
 
 
+@pytest.mark.parametrize('scale', [1.0, 1e-25, 1e25])
+def test_symmetry_of_float32_maps_of_any_scale(scale):
+    ramp = torch.arange(7.0).expand(7, 7) + 1
+    score = rotational_symmetry(scale * ramp)
+    assert math.isclose(score, -1 / 3, abs_tol=1e-6)
+    assert rotational_symmetry(torch.full((7, 7), 0.1) * scale).isnan()
+    assert rotational_symmetry(torch.arange(4).view(2, 2)) < 0
+
+
 @pytest.mark.parametrize(
     'radius, rings',
     [(0.5, 2), (0.4, 2), (0.39, 1), (0.05, 1), (0.6, 3), (0.99, 4)]

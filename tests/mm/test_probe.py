@@ -35,6 +35,24 @@ def test_the_probe_takes_the_neck_s_own_plane_and_settings():
     own.detach(), plain.detach()
 
 
+@pytest.mark.parametrize('scale', [1e20, 1e-24])
+def test_angles_do_not_depend_on_the_scale_of_the_maps(scale):
+    model = build(u1_config(neck=dict(plane='image'))).eval()
+    probe, found = Probe(model), []
+    for factor in (1.0, scale):
+        probe.attach()
+        weigh = model.backbone.layer4.register_forward_hook(
+            lambda module, given, out, factor=factor: out * factor
+        )
+        with torch.no_grad():
+            model(images())
+        found.append(probe.moments()[Source('backbone', 'image')])
+        weigh.remove()
+        probe.detach()
+    assert found[0].abs().min() > 0
+    torch.testing.assert_close(found[1], found[0])
+
+
 @pytest.mark.parametrize(
     'windings, winding', [((1, 2), 1), ((2, 1), 1), ((2, 3), 2), ((2,), 2)]
 )

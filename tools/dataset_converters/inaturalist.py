@@ -8,27 +8,37 @@ site, with the images under ``ROOT/train_val2018``. The lists go to
 import argparse
 import json
 from pathlib import Path, PurePosixPath
-from typing import List
+from typing import Dict, List, Optional
 
 from u1_plugin.files import new_folder
 
 SPLITS = ('train2018', 'val2018')
 
 
-def list_lines(annotations: dict) -> List[str]:
+def ranks(annotations: dict) -> Dict[int, int]:
+    """Labels of the categories: the ranks of their sorted ids."""
+    ids = sorted(category['id'] for category in annotations['categories'])
+    return {category: label for label, category in enumerate(ids)}
+
+
+def list_lines(
+    annotations: dict, label_of: Optional[Dict[int, int]] = None
+) -> List[str]:
     """Lines ``file label`` of one annotation file.
 
     Args:
         annotations (dict): With ``images`` (``id``, ``file_name``),
             ``annotations`` (``image_id``, ``category_id``) and ``categories``
-            (``id``). Labels are the ranks of the sorted category ids.
+            (``id``).
+        label_of (dict, optional): Of each category, those of the training
+            file; None ranks the categories of this one, see :func:`ranks`.
 
     Raises:
-        ValueError: If an image has no annotation, or a name that does not fit
-            a line or leads out of the folder.
+        ValueError: If an image has no annotation, a category without a label,
+            or a name that does not fit a line or leads out of the folder.
     """
     try:
-        return _lines(annotations)
+        return _lines(annotations, label_of or ranks(annotations))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"these are no annotations of iNaturalist's: "
@@ -36,9 +46,7 @@ def list_lines(annotations: dict) -> List[str]:
         ) from error
 
 
-def _lines(annotations: dict) -> List[str]:
-    ids = sorted(category['id'] for category in annotations['categories'])
-    label_of = {category: label for label, category in enumerate(ids)}
+def _lines(annotations: dict, label_of: Dict[int, int]) -> List[str]:
     category_of = {
         item['image_id']: item['category_id']
         for item in annotations['annotations']
@@ -61,7 +69,14 @@ def _lines(annotations: dict) -> List[str]:
                 f'image {name!r}: the lists hold relative paths without '
                 'spaces; rename it'
             )
-        label = label_of[category_of[image['id']]]
+        category = category_of[image['id']]
+        if category not in label_of:
+            raise ValueError(
+                f'image {name!r} is of category {category}, which the '
+                'categories of the training file are without; take both files '
+                'of one release'
+            )
+        label = label_of[category]
         lines.append(f'{name} {label}\n')
     return lines
 
@@ -77,11 +92,14 @@ def convert(root: Path) -> None:
         FileNotFoundError: If an annotation file is missing.
         ValueError: If it holds no annotations.
     """
+    label_of: Optional[Dict[int, int]] = None  # one for both splits
     with new_folder(root / 'meta') as part:
         for split in SPLITS:
             file = root / f'{split}.json'
             try:
-                lines = list_lines(json.loads(file.read_text()))
+                annotations = json.loads(file.read_text())
+                lines = list_lines(annotations, label_of)
+                label_of = label_of or ranks(annotations)
             except (RecursionError, ValueError) as error:
                 raise ValueError(f'{file}: {error}') from error
             (part / f'{split}.txt').write_text(''.join(lines))

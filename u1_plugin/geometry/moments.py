@@ -85,8 +85,10 @@ def image_plane_basis(
     height = whole_number('height', height)
     width = whole_number('width', width)
     winding = whole_number('winding', winding)
-    x = torch.arange(width, dtype=dtype, device=device) - (width - 1) / 2
-    y = (height - 1) / 2 - torch.arange(height, dtype=dtype, device=device)
+    # Half floats know no pixel numbers beyond 256 or 2048.
+    wide = torch.promote_types(dtype, torch.float32)
+    x = torch.arange(width, dtype=wide, device=device) - (width - 1) / 2
+    y = (height - 1) / 2 - torch.arange(height, dtype=wide, device=device)
     grid = torch.stack(torch.meshgrid(x, y, indexing='xy'))
     # Off the axis, r >= 1/2; the clamp only turns the axis' 0/0 into 0.
     unit = grid / grid.square().sum(0).sqrt().clamp_min(0.25)
@@ -98,7 +100,7 @@ def image_plane_basis(
                 turned[0] * unit[1] + turned[1] * unit[0],
             ]
         )
-    return turned
+    return turned.to(dtype)
 
 
 def image_moment_basis(

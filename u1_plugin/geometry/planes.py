@@ -54,10 +54,12 @@ def fourier_basis(
             f'winding={winding}: {channels} channels have planes of the '
             f'windings 1..{(channels - 1) // 2}; choose one of them'
         )
-    phase = torch.arange(channels, dtype=dtype, device=device)
+    # Half floats know no channel numbers beyond 256 or 2048.
+    wide = torch.promote_types(dtype, torch.float32)
+    phase = torch.arange(channels, dtype=wide, device=device)
     # Modulo C first: n*c grows, and large phases lose digits in float32.
     phase = (phase * winding).remainder(channels) * (2 * math.pi / channels)
-    return torch.stack([phase.cos(), phase.sin()])
+    return torch.stack([phase.cos(), phase.sin()]).to(dtype)
 
 
 def orthonormal_basis(rows: Tensor) -> Tensor:

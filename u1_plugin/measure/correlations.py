@@ -27,13 +27,18 @@ def known_pairs(
     """Paired angles ``(n,)``, without the pairs of which one is NaN.
 
     Raises:
-        ValueError: If they are no pairs.
+        ValueError: If they are no pairs, or one is infinite.
     """
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(
             f'first and second have shapes {first.shape} and {second.shape}; '
             'give as many angles in both, (n,)'
         )
+    for name, angles in (('first', first), ('second', second)):
+        if np.isinf(angles).any():
+            raise ValueError(
+                f'{name} holds infinite angles; NaN stands for an unknown one'
+            )
     both = ~(np.isnan(first) | np.isnan(second))
     return first[both], second[both]
 
@@ -57,7 +62,8 @@ def circular_correlation(
         for the planes may turn either way. NaN with fewer than 4 classes.
 
     Raises:
-        ValueError: If an option is out of its range or they are no pairs.
+        ValueError: If an option is out of its range, they are no pairs, or
+            an angle is infinite.
     """
     pairs = known_pairs(first, second)
     count = len(pairs[0])
@@ -133,7 +139,8 @@ def fisher_lee_correlation(
         where one sample does not vary.
 
     Raises:
-        ValueError: If an option is out of its range or they are no pairs.
+        ValueError: If an option is out of its range, they are no pairs, or
+            an angle is infinite.
     """
     first, second = known_pairs(first, second)
     count = len(first)

@@ -19,6 +19,9 @@ from .estimate import NORMAL_QUANTILE, UNKNOWN, Estimate, Several
 #: Entries of the tables that are drawn at a time: 64 MiB of them.
 _BLOCK = 2**23
 
+#: Counts are 32-bit integers where tables are drawn.
+_MOST_IMAGES = 2**31 - 1
+
 
 def mutual_information(tables: np.ndarray) -> np.ndarray:
     """Mutual information of class and angle, in nats.
@@ -33,6 +36,7 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
         estimate: its bias, about ``(K - 1)(bins - 1) / 2n``, is what the
         permutations measure.
     """
+    tables = np.asarray(tables, float)  # logarithms of bytes are half floats
     n = tables.sum((-2, -1))
 
     def information(
@@ -62,11 +66,27 @@ def table_between_share(tables: np.ndarray) -> np.ndarray:
     Returns:
         np.ndarray: ``(...)``, in ``[0, 1]``.
     """
+    tables = np.asarray(tables, float)
     bins = tables.shape[-1]
     phase = np.exp(2j * np.pi * np.arange(bins) / bins)
     moments = tables @ phase
     n = tables.sum((-2, -1))
     return between_share(abs(moments).sum(-1) / n, abs(moments.sum(-1)) / n)
+
+
+def occupied_bins(table: np.ndarray) -> float:
+    """How many bins the angles of all classes fill: ``exp`` of their entropy.
+
+    Args:
+        table (np.ndarray): Counts, ``(K, bins)``.
+
+    Returns:
+        float: From 1, all angles in one bin, to the number of bins, all as
+        full; NaN without counts.
+    """
+    pooled = np.asarray(table, float).sum(0)
+    n = pooled.sum()
+    return math.exp(entropy_of(pooled / n)) if n else math.nan
 
 
 def _statistics(tables: np.ndarray) -> np.ndarray:
@@ -181,8 +201,13 @@ def class_dependence(
     plug-in statistics are biased upwards by chance alone, and the
     permutations say by how much.
 
+    The p-values hold wherever the bins lie. The estimates know no finer
+    differences than a bin: of angles that lie within a few of them
+    (:func:`occupied_bins`) they err towards 0 by as much as the bins' edges
+    happen to, and a centred feature plane is the remedy.
+
     Args:
-        table (np.ndarray): Counts, ``(K, bins)``.
+        table (np.ndarray): Counts, ``(K, bins)``, at most 2^31 - 1 in all.
         permutations (int): The smallest p-value is ``1 / (permutations + 1)``.
         resamples (int): Of the bootstrap, >= 2.
         seed (int): Of both.
@@ -199,6 +224,12 @@ def class_dependence(
     if not counts or not ((table >= 0) & (table % 1 == 0)).all():
         raise ValueError(
             f'table={shown(table)} must be whole counts >= 0 of shape (K, bins)'
+        )
+    table = table.astype(float)
+    if table.sum() > _MOST_IMAGES:
+        raise ValueError(
+            f'table holds {table.sum():.3g} counts, and permutations deal at '
+            f'most {_MOST_IMAGES:,}; measure part of the images'
         )
     n = int(table.sum())
     shares = table.sum(1) / max(n, 1)

@@ -10,6 +10,7 @@ from ..geometry import (
     energy,
     image_moment,
     pooled_vector,
+    scale_of,
     to_positive_orthant,
 )
 from ..networks import unwrapped
@@ -228,7 +229,9 @@ class Probe:
             intensity = intensities[source.layer]
             with torch.autocast(intensity.device.type, enabled=False):
                 if source.plane == 'image':
-                    moment = image_moment(energy(intensity), self.winding)
+                    # The mean over the energy is the same at any scale.
+                    unit = intensity / scale_of(intensity, (1, 2, 3))
+                    moment = image_moment(energy(unit), self.winding)
                 else:
                     vectors = pooled_vector(intensity)
                     moment = self.feature_moment(source.layer, vectors)

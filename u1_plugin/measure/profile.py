@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..geometry import scale_of
 from ..options import Count, Range, checked
 from .estimate import UNKNOWN, Chance, Estimate, t_estimate
 
@@ -100,12 +101,17 @@ def rotational_symmetry(maps: Tensor) -> Tensor:
     is ``(4s - 1) / 3``.
 
     Args:
-        maps (Tensor): ``(..., H, W)``.
+        maps (Tensor): ``(..., H, W)``, finite real numbers.
 
     Returns:
-        Tensor: ``(...)``: 1 for a map that no turn changes, 0 on average for
-        noise, -1/3 (not square: -1) at the least; NaN for a flat map.
+        Tensor: ``(...)``, float64: 1 for a map that no turn changes, 0 on
+        average for noise, -1/3 (not square: -1) at the least; NaN for a flat
+        map.
     """
+    # A map that is flat in float32 is one in float64, where its mean is exact
+    # enough to tell; squares of any scale fit.
+    maps = maps.double()
+    maps = maps / scale_of(maps, (-2, -1))
     mean = maps.mean((-2, -1), keepdim=True)
     centred = maps - mean
     turns = (1, 2, 3) if maps.size(-1) == maps.size(-2) else (2,)

@@ -255,7 +255,9 @@ def compare(
 
 
 def _verdict(value: float, pvalue: float, alpha: float, obstacle: str) -> str:
-    if obstacle:
+    # A difference without a known spread; none has none, and is none.
+    unknown = math.isnan(value) or (math.isnan(pvalue) and value != 0)
+    if obstacle or unknown:
         return UNDECIDED
     if not pvalue < alpha:
         return ALIKE

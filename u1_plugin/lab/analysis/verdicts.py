@@ -39,7 +39,7 @@ import numpy as np
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.correlations import fisher_lee_correlation
 from ...measure.estimate import UNKNOWN, Estimate
-from ...measure.information import class_dependence
+from ...measure.information import class_dependence, occupied_bins
 from ...measure.noise_correction import highest_symmetry
 from ...measure.profile import EnergySummary, concentration, symmetry
 from ...measure.sombrero import fit_sombrero, heights
@@ -60,6 +60,13 @@ MIN_HEIGHT = 0.1
 
 #: Excess shares below this are no effect, however significant.
 MIN_SHARE = 0.01
+
+#: Angles that fill fewer bins than this may differ within them, unseen.
+MIN_BINS = 4
+_NARROW = (
+    f'the angles fill fewer than {MIN_BINS} bins, within which no difference '
+    'is seen'
+)
 
 #: The mean map is symmetric if its score exceeds this.
 MIN_SYMMETRY = 0.5
@@ -204,9 +211,10 @@ def angle_tests(
     tests = []
     for plane, summary in planes.items():
         obstacle = few_images(summary.n)
-        if (summary.count > 0).sum() < 2:
+        if obstacle is None and (summary.count > 0).sum() < 2:
             obstacle = 'images of one class only'
         dependence = class_dependence(summary.table, permutations, seed=seed)
+        narrow = occupied_bins(summary.table) < MIN_BINS
         for aspect, name, estimate in (
             (
                 f'angle depends on class, {plane} plane',
@@ -228,6 +236,11 @@ def angle_tests(
                     estimate,
                     MIN_SHARE,
                     obstacle,
+                    # Bins can only hide a dependence, not make one.
+                    doubt=_NARROW
+                    if narrow and estimate.value < MIN_SHARE
+                    else None,
+                    highest=1.0 if narrow else None,
                 )
             )
     if len(planes) == 2:
