@@ -1,5 +1,8 @@
 """Hooks at any place measure the averaged weights when they should."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,33 @@ def test_class_angles_are_those_of_the_averaged_weights(config):
     again = class_angles(runner)
     for name in found:
         np.testing.assert_allclose(found[name], again[name], atol=1e-5)
+
+
+def test_two_ranks_measure_their_checkpoint_s_class_angles(
+    config, root, environment, tmp_path
+):
+    hooks = [dict(type='MeasureClassAnglesHook')]
+    config.custom_hooks = hooks
+    config.dump(str(tmp_path / 'ranks.py'))
+    launch = ['torch.distributed.run', '--nproc_per_node=2', '--standalone']
+    command = [sys.executable, '-m', *launch, str(root / 'tools/train.py')]
+    subprocess.run(
+        [*command, 'ranks.py', '--launcher=pytorch'],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        timeout=300,
+    )
+    folder = Path(config.work_dir)
+    found = json.loads((folder / 'class_angles.json').read_text())
+    content = torch.load(folder / 'epoch_1.pth', weights_only=False)
+    config.work_dir += '-one'
+    runner = build(config, hooks)
+    runner.model.load_state_dict(content['state_dict'])
+    MeasureClassAnglesHook().after_train(runner)
+    alone = class_angles(runner)
+    for name in found:
+        np.testing.assert_allclose(found[name], alone[name], atol=1e-4)
 
 
 def test_angles_are_of_all_training_images(config):

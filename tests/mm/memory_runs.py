@@ -3,6 +3,7 @@
 import copy
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -97,6 +98,14 @@ class Quick:
             self.model = MODELS.build(model)
         torch.manual_seed(0)
         self.model.init_weights()
+
+    @property
+    def test_loop(self):
+        return SimpleNamespace(**(self.cfg.test_cfg or {}))
+
+    @property
+    def val_loop(self):
+        return SimpleNamespace(**(self.cfg.val_cfg or {}))
 
     @property
     def test_dataloader(self):

@@ -90,9 +90,11 @@ def test_a_folder_of_one_s_own_takes_the_back_ends_place(tmp_path):
     runner = run(tmp_path / 'work', hook)
     runner.test()
     assert {file.name for file in out.iterdir()} == {
-        '0_cat.jpg_0.png',
-        '2_cat.jpg_0.png',
+        '0_cat.jpg_u1_test_0.png',
+        '2_cat.jpg_u1_test_0.png',
     }
+    run(tmp_path / 'more', hook).val()  # draws beside them
+    assert len(list(out.iterdir())) == 4
     assert not (Path(runner.log_dir) / 'vis_data/vis_image').exists()
 
 

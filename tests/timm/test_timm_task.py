@@ -283,6 +283,13 @@ def test_a_network_without_classes_is_refused():
         U1ClassificationTask(model)
 
 
+def test_patches_of_images_of_many_sizes_are_refused():
+    task = task_of()
+    given = dict(patches=torch.rand(2, 9, 3), patch_coord=torch.rand(2, 9, 2))
+    with pytest.raises(ValueError, match='input is a dict.*NaFlex'):
+        task(given, torch.tensor([1, 2]))
+
+
 @pytest.mark.parametrize('target', [torch.tensor([1, 10]), torch.eye(2, 9)])
 def test_targets_that_do_not_fit_are_refused(target):
     task = task_of(criterion=lambda output, target: output.mean())

@@ -1,6 +1,6 @@
 """MMPretrain's classifiers with the U(1) branch beside them."""
 
-from typing import Any, List, Mapping, Optional
+from typing import Any, List, Mapping, Optional, Tuple
 
 import torch
 from mmengine.logging import MessageHub
@@ -9,7 +9,7 @@ from mmpretrain.models.classifiers import (
     ImageClassifier,
     TimmClassifier,
 )
-from mmpretrain.models.heads import MultiLabelClsHead
+from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
@@ -38,7 +38,8 @@ class U1ClassifierMixin:
     The classifier is built first and keeps the names of its parameters; the
     branch is ``self.u1``. Only ``loss`` is extended: in training it also
     returns ``loss_u1`` and, with several layers or planes, their parts.
-    Prediction, export and FLOPs are the classifier's own.
+    Prediction, export and FLOPs are the classifier's own. Its head, if it has
+    one, is ``self.head``, whose loss the targets follow.
 
     Args:
         u1 (dict, optional): Configs ``neck``
@@ -53,10 +54,13 @@ class U1ClassifierMixin:
 
     def __init__(self, *args, u1: Optional[dict] = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        _check_head(self)
         for hook in (_undo_prefix, _refuse_old_layout):
             self._register_load_state_dict_pre_hook(hook)
         self.u1 = _branch(self, u1)
         self._flips_of: Optional[str] = None
+        # A run's name, and its config.
+        self._config_of: Tuple[Optional[str], Optional[str]] = None, None
         self._follow_one_hot_loss()
 
     def loss(
@@ -110,11 +114,21 @@ class U1ClassifierMixin:
     def _check_flips(self) -> None:
         hub = MessageHub.get_current_instance()
         config = hub.get_info('cfg')
+        name, own = self._config_of
+        if name == hub.instance_name and own:
+            config = own
         if hub.get_info('loop_stage') != 'train' or not config:
             return
         if config is not self._flips_of:  # once a run
             check_flips_of(config)
             self._flips_of = config
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # A Runner that resumes loads weights first, and then what the hub of
+        # the checkpoint's run knew, its config in place of this run's.
+        hub = MessageHub.get_current_instance()
+        self._config_of = hub.instance_name, hub.get_info('cfg')
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _check_data_set(self) -> None:
         hub = MessageHub.get_current_instance()
@@ -134,6 +148,18 @@ class U1ClassifierMixin:
 def _loss_module(classifier: nn.Module) -> Optional[nn.Module]:
     head = getattr(classifier, 'head', None)
     return getattr(classifier if head is None else head, 'loss_module', None)
+
+
+def _check_head(classifier: nn.Module) -> None:
+    """Raise ValueError if a head goes by another name than MMPretrain's."""
+    if getattr(classifier, 'head', None) is not None:
+        return
+    for name, module in classifier.named_modules():
+        if isinstance(module, (ClsHead, MultiLabelClsHead)):
+            raise ValueError(
+                f'model.{name} is a {type(module).__name__}, but the targets '
+                "follow the loss of model.head; call the classifier's head so"
+            )
 
 
 def _mixes(preprocessor: nn.Module) -> bool:
@@ -190,7 +216,7 @@ def class_names(model: nn.Module, metainfo: Mapping[str, Any]) -> List[str]:
         ValueError: If neither knows how many there are.
     """
     names = metainfo.get('classes')
-    if names:
+    if names is not None and len(names):
         return [str(name) for name in names]
     count = num_classes_of(unwrapped(model))
     if not count:

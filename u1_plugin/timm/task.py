@@ -110,6 +110,12 @@ class U1TaskMixin:
             ValueError: If targets or maps do not fit, or the optimizer leaves
                 the branch's parameters out.
         """
+        if isinstance(input, Mapping):
+            raise ValueError(
+                'input is a dict, as of the NaFlex loaders, whose patches of '
+                'images of many sizes form no map; train with images (B, C, '
+                'H, W), or without the U(1) branch'
+            )
         self._check_optimizer()
         if self.multi_label:
             targets = several_of(target, self._form)

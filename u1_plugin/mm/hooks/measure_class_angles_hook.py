@@ -3,14 +3,15 @@
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Tuple
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ...dist import all_reduce_sum, together
 from ...files import replaced_file
 from ...geometry import (
     angle,
@@ -28,10 +29,14 @@ from ...nn.taps import MapReader
 from ...options import checked
 from ..classifiers import num_classes_of
 from ..data import training_images
+from ..memory_loader import MemorySampler
 
 
 def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
     """Circular mean of each of K classes in the centred Fourier plane.
+
+    In a distributed run the ranks hold parts of the images, and all get the
+    angles of the whole.
 
     Args:
         vectors (Tensor): Pooled vectors, ``(N, C)``. One of norm 0 or with
@@ -46,6 +51,31 @@ def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
     Raises:
         ValueError: If a label is out of range or a class has no image.
     """
+    together(_check_labels, vectors, labels, classes)
+    norm = safe_norm(vectors.double(), 1)
+    some = norm.isfinite() & (norm > 0)
+    vectors, labels = vectors[some], labels[some]
+    vectors = torch.nn.functional.normalize(vectors.double(), dim=1)
+    images = all_reduce_sum(torch.tensor(float(len(vectors))))
+    vectors = vectors - all_reduce_sum(vectors.sum(0)) / images.clamp_min(1)
+    basis = fourier_basis(vectors.size(1), vectors.dtype, vectors.device)
+    units = to_unit(feature_moment(vectors, basis), 1e-12)
+    counts = all_reduce_sum(torch.bincount(labels, minlength=classes))
+    if not counts.all():
+        missing = (counts == 0).nonzero().flatten().tolist()
+        raise ValueError(
+            f'train_dataloader: the classes {missing} have no image with an '
+            'angle, so theirs cannot be measured; choose '
+            'model.u1.class_angles.mode="random"'
+        )
+    sums = units.new_zeros(classes, 2).index_add_(0, labels, units)
+    means = all_reduce_sum(sums) / counts[:, None]
+    return dict(
+        class_angles=angle(means).tolist(), resultant=means.norm(dim=1).tolist()
+    )
+
+
+def _check_labels(vectors: Tensor, labels: Tensor, classes: int) -> None:
     if len(labels) != len(vectors) or not len(labels):
         raise ValueError(
             f'train_dataloader: {len(vectors)} vectors but {len(labels)} '
@@ -58,26 +88,6 @@ def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
             f'model.head.num_classes={classes}; set it to the number of '
             'classes'
         )
-    norm = safe_norm(vectors.double(), 1)
-    some = norm.isfinite() & (norm > 0)
-    vectors, labels = vectors[some], labels[some]
-    vectors = torch.nn.functional.normalize(vectors.double(), dim=1)
-    vectors = vectors - vectors.mean(0)
-    basis = fourier_basis(vectors.size(1), vectors.dtype, vectors.device)
-    units = to_unit(feature_moment(vectors, basis), 1e-12)
-    counts = torch.bincount(labels, minlength=classes)
-    if not counts.all():
-        missing = (counts == 0).nonzero().flatten().tolist()
-        raise ValueError(
-            f'train_dataloader: the classes {missing} have no image with an '
-            'angle, so theirs cannot be measured; choose '
-            'model.u1.class_angles.mode="random"'
-        )
-    sums = units.new_zeros(classes, 2).index_add_(0, labels, units)
-    means = sums / counts[:, None]
-    return dict(
-        class_angles=angle(means).tolist(), resultant=means.norm(dim=1).tolist()
-    )
 
 
 @contextmanager
@@ -128,18 +138,32 @@ class MeasureClassAnglesHook(Hook):
 
     @torch.no_grad()
     def after_train(self, runner: Runner) -> None:
-        """Measure; one process does it for all."""
-        if not is_main_process():
-            return
+        """Measure, each rank its part of the images; one of them writes."""
+        classes = self._classes(unwrapped(runner.model))
+        vectors, labels = together(self._vectors, runner)
+        content = class_angles_of(vectors, labels, classes)
+        if is_main_process():
+            file = Path(runner.work_dir) / 'class_angles.json'
+            with replaced_file(file) as part:
+                part.write_text(json.dumps(content, indent=1))
+
+    def _vectors(self, runner: Runner) -> Tuple[Tensor, Tensor]:
+        """Pooled vectors of this rank's images, and their labels."""
         model = unwrapped(runner.model)
-        classes = self._classes(model)
         branch = getattr(model, 'u1', None)
         branch = branch if isinstance(branch, U1Branch) else None
         orthant = self.orthant or (branch.neck.orthant if branch else 'relu')
         loader = runner.build_dataloader(_loader_config(runner))
+        if not len(loader):
+            raise ValueError(
+                'train_dataloader: fewer images than processes; take fewer '
+                'processes'
+            )
         model.eval()
         vectors, labels = [], []
         with _averaged(runner), _last_maps(model, branch) as reader:
+            for buffer in model.buffers():  # a checkpoint has the first rank's
+                broadcast(buffer)
             for batch in loader:
                 data = model.data_preprocessor(batch, False)
                 model(data['inputs'], mode='tensor')
@@ -147,12 +171,7 @@ class MeasureClassAnglesHook(Hook):
                 intensity = to_positive_orthant(last, orthant)
                 vectors.append(pooled_vector(intensity).cpu())
                 labels.append(class_labels(data['data_samples']))
-        content = class_angles_of(
-            torch.cat(vectors), torch.cat(labels), classes
-        )
-        file = Path(runner.work_dir) / 'class_angles.json'
-        with replaced_file(file) as part:
-            part.write_text(json.dumps(content, indent=1))
+        return torch.cat(vectors), torch.cat(labels)
 
     @staticmethod
     def _classes(model: nn.Module) -> int:
@@ -191,6 +210,6 @@ def _loader_config(runner: Runner) -> dict:
     # These would leave out images, or be a second sampler.
     for name in ('num_batch_per_epoch', 'batch_sampler'):
         loader.pop(name, None)
-    # Not the distributed sampler: this process sees every image.
-    sampler = dict(type='mmengine.DefaultSampler', shuffle=False)
+    # MMEngine's would repeat images, for ranks of equal parts.
+    sampler = dict(type=MemorySampler)
     return dict(loader, dataset=dataset, sampler=sampler, drop_last=False)

@@ -112,8 +112,7 @@ class MemoryBankHook(Hook):
     def _begin(self, runner: Runner, kind: str) -> None:
         _check_batches(runner, f'{kind}_dataloader')
         self._checked = None, {}
-        loop = runner.cfg.get(f'{kind}_cfg') or {}
-        self._fp16 = bool(loop.get('fp16', False))
+        self._fp16 = getattr(getattr(runner, f'{kind}_loop'), 'fp16', False)
         # `EMAHook` puts its weights in place after this, before the epoch.
         if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
             self.fill(runner)

@@ -104,7 +104,8 @@ class U1VisualizationHook(AnalysisHook):
         self._runner = runner
         self._rgb = any(isinstance(d, CIFAR10) for d in leaves(loader.dataset))
         metainfo = getattr(loader.dataset, 'metainfo', {})
-        self._classes = list(metainfo.get('classes') or ())
+        classes = metainfo.get('classes')
+        self._classes = [] if classes is None else list(classes)
 
     def _update(
         self, samples: Sequence[Any], index: Tensor, count: int
@@ -154,7 +155,9 @@ class U1VisualizationHook(AnalysisHook):
 
     def _save(self, name: str, figure: 'Figure') -> None:
         step = step_of(self._runner)[1]
-        file = Path(self.out_dir) / f'{name}_{step}.png'
+        # As in the back ends' names: other hooks and loops write here, too.
+        name = f'{name}_{self._tag}_{self._loop}_{step}'.replace('/', '_')
+        file = Path(self.out_dir) / f'{name}.png'
         file.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(file) as part:
             figure.savefig(part, format='png')

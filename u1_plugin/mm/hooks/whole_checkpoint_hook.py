@@ -4,9 +4,10 @@ import os
 import re
 import zipfile
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Iterator, List, Optional, Set, Tuple, Union
+from pathlib import Path, PurePath
+from typing import Any, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
@@ -63,6 +64,25 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def plain(value: Any) -> Any:
+    """A data set's metainfo in the types that every reader of checkpoints has.
+
+    Mappings become dicts, arrays of texts or objects, sets and ranges become
+    lists, and paths become texts.
+    """
+    if isinstance(value, Mapping):
+        return {plain(key): plain(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind not in 'biufc':
+        return plain(value.tolist())
+    if isinstance(value, (np.str_, PurePath)):
+        return str(value)
+    if isinstance(value, (list, set, frozenset, range)):
+        return [plain(part) for part in value]
+    if type(value) is tuple:
+        return tuple(plain(part) for part in value)
+    return value
+
+
 def _is_local(path: str) -> bool:
     return type(get_file_backend(path)) is LocalBackend
 
@@ -76,6 +96,8 @@ class WholeCheckpointHook(CheckpointHook):
     ``resume`` without a checkpoint's name goes on from the last one, from the
     newest whole one before it if that is missing or damaged, and begins anew,
     with ``load_from``, if there is none.
+    What a data set says of itself (``metainfo``) is stored in plain types,
+    which a reader that trusts no file admits.
     ``tools/train.py`` uses this hook wherever a config has ``CheckpointHook``.
 
     Args:
@@ -164,6 +186,13 @@ class WholeCheckpointHook(CheckpointHook):
         if not given and _is_local(self._folder(runner)):
             self.backend_args = dict(backend=_BACKEND)
         super().before_train(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Bring the data set's metainfo to plain types."""
+        info = (checkpoint.get('message_hub') or {}).get('runtime_info', {})
+        for holder in (checkpoint.get('meta') or {}, info):
+            if 'dataset_meta' in holder:
+                holder['dataset_meta'] = plain(holder['dataset_meta'])
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
