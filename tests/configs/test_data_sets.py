@@ -227,6 +227,15 @@ def test_the_imagenet_sample_is_read_by_its_lists(root, tmp_path):
     tool = str(root / 'tools/dataset_converters/imagenet_sample.py')
     command = [sys.executable, tool, 'sample', '--images', '3']
     subprocess.run(command, check=True, cwd=tmp_path)
+    for option, wrong in (('images', '0'), ('seed', '-1')):
+        failed = subprocess.run(
+            [sys.executable, tool, 'other', f'--{option}={wrong}'],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert failed.returncode == 2
+        assert f'--{option}={wrong} must be' in failed.stderr
     init_default_scope('mmpretrain')
     config = Config.fromfile(CONFIGS / 'resnet/resnet18_8xb32_in1k_u1.py')
     for loader in (config.train_dataloader, config.val_dataloader):

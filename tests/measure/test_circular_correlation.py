@@ -149,3 +149,11 @@ def test_agreement_is_the_correlation_of_the_geometry():
     mirrored = circular_correlation(first, -second, 999)
     assert math.isclose(mirrored.value, -found.value, abs_tol=1e-12)
     assert mirrored.pvalue == found.pvalue
+
+
+def test_the_interval_of_equal_angles_holds_their_correlation():
+    first = np.random.default_rng(0).uniform(-3, 3, 20)
+    for sign in (1, -1):
+        found = circular_correlation(first, sign * first, 9)
+        assert math.isclose(found.value, sign)
+        assert found.low <= found.value <= found.high

@@ -149,6 +149,12 @@ def test_wrong_folders_are_named(tool, tmp_path, names, words):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('pattern', ['/elsewhere/*.png', ''])
+def test_patterns_stay_in_the_folder(tool, drawings, tmp_path, pattern):
+    with pytest.raises(ValueError, match='pattern=.* files below the folder'):
+        tool.write(drawings, tmp_path / 'out', tool.Paste(), pattern)
+
+
 def test_as_a_command(tool, drawings, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'out'
     argv = ['off_centre.py', str(drawings), str(out), '--size', '0.25']

@@ -29,14 +29,16 @@ def write_sample(out: Path, images: int = 4, seed: int = 0) -> None:
     Args:
         out (Path): Must not exist yet.
         images (int): Images of each class in each split, >= 1.
-        seed (int): Of the crops.
+        seed (int): Of the crops, >= 0.
 
     Raises:
         FileExistsError: If ``out`` exists.
-        ValueError: If ``images`` is less than 1.
+        ValueError: If ``images`` is less than 1, or ``seed`` than 0.
     """
     if images < 1:
         raise ValueError(f'images={images} must be >= 1')
+    if seed < 0:
+        raise ValueError(f'seed={seed} must be >= 0')
     photographs = load_sample_images().images
     rng = np.random.default_rng(seed)
     with new_folder(out) as part:
@@ -70,9 +72,10 @@ def main() -> None:
     )
     parser.add_argument('--seed', type=int, default=0, help='of the crops')
     args = parser.parse_args()
-    if args.images < 1:
-        parser.error(f'--images={args.images} must be >= 1')
-    write_sample(args.out, args.images, args.seed)
+    try:
+        write_sample(args.out, args.images, args.seed)
+    except ValueError as error:
+        parser.error(f'--{error}')
     print(f'{args.out}: {2 * len(WNIDS) * args.images} images')
 
 

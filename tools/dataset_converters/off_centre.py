@@ -123,9 +123,14 @@ def find_files(folder: Path, pattern: str) -> Dict[str, Path]:
     """Pictures by their path in the folder, without its suffix.
 
     Raises:
-        ValueError: If there are none, one lies in no folder of a class, or
-            two would be written to one file.
+        ValueError: If there are none, one lies in no folder of a class, two
+            would be written to one file, or the pattern leads elsewhere.
     """
+    if Path(pattern).is_absolute() or not pattern:
+        raise ValueError(
+            f'pattern={pattern!r} is of files below the folder, such as '
+            "'*-google.png'"
+        )
     files: Dict[str, Path] = {}
     for file in sorted(folder.rglob(pattern)):
         if not file.is_file() or file.suffix.lower() not in SUFFIXES:

@@ -82,9 +82,10 @@ def circular_correlation(
     pvalue = (1 + extreme.sum()) / (1 + permutations)
     half = NORMAL_QUANTILE / math.sqrt(count - 3)
     centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
-    return Estimate(
-        value, math.tanh(centre - half), math.tanh(centre + half), float(pvalue)
-    )
+    # At its ends `atanh` rounds, and the interval holds the value.
+    low = min(math.tanh(centre - half), value)
+    high = max(math.tanh(centre + half), value)
+    return Estimate(value, low, high, float(pvalue))
 
 
 def toroidal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
