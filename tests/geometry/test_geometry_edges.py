@@ -205,3 +205,16 @@ def test_moments_of_any_shape_have_their_gradient(shape):
     rows = g.image_moment(energy.reshape(-1, 4, 5))
     assert torch.equal(moments.reshape(-1, 2), rows)
     assert torch.autograd.gradcheck(g.image_moment, [energy])
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    'basis, size',
+    [
+        (g.image_plane_basis, (600, 3)),
+        (g.image_moment_basis, (3, 600)),
+        (g.fourier_basis, (5000,)),
+    ],
+)
+def test_planes_in_half_precision_are_rounded_once(basis, size, dtype):
+    assert torch.equal(basis(*size, dtype=dtype), basis(*size).to(dtype))

@@ -282,19 +282,6 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize('dtype', HALF)
-@pytest.mark.parametrize(
-    'basis, size',
-    [
-        (g.image_plane_basis, (600, 3)),
-        (g.image_moment_basis, (3, 600)),
-        (g.fourier_basis, (5000,)),
-    ],
-)
-def test_planes_in_half_precision_are_rounded_once(basis, size, dtype):
-    assert torch.equal(basis(*size, dtype=dtype), basis(*size).to(dtype))
-
-
 @pytest.mark.parametrize('name', ERRORS)
 def test_errors_name_field_value_and_remedy(name):
     call, parts = ERRORS[name]

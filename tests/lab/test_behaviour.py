@@ -25,8 +25,13 @@ from u1_plugin.lab.benchmark.behaviour import (
     recorded,
     signals,
 )
+from u1_plugin.lab.benchmark.behaviour_features import collapse_values
 from u1_plugin.lab.benchmark.behaviour_runs import select
-from u1_plugin.lab.benchmark.evaluated_images import split_images
+from u1_plugin.lab.benchmark.evaluated_images import (
+    Images,
+    check_colours,
+    split_images,
+)
 
 
 def test_epochs_to_an_accuracy():
@@ -242,3 +247,22 @@ def test_the_first_seeds_are_those_of_each_config():
     both = pd.concat([table, later])
     found = select(both, arms=['one-hot'], seeds=2)
     assert found.seed.tolist() == [0, 1, 1000, 1001]
+
+
+def test_orders_of_colours():
+    own = dict(data_preprocessor=dict(to_rgb=True))
+    check_colours(Config(own), Config(dict(model=own)), '--transfer x')
+    with pytest.raises(ValueError, match='to_rgb=False, but True'):
+        check_colours(Config(own), Config(), '--transfer x')
+
+
+def test_undefined_values_are_empty():
+    """A network whose features are all alike has no collapse to speak of."""
+    head = dict(type='LinearClsHead', num_classes=4, in_channels=128)
+    model = build(plain_config(head)).eval()
+    for parameter in model.backbone.parameters():
+        torch.nn.init.zeros_(parameter)
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(rng.integers(0, 255, (8, 3, 16, 16), np.uint8))
+    found = collapse_values(model, Images(inputs, np.arange(8) % 4))
+    assert len(found) == 5 and all(map(math.isnan, found.values()))

@@ -1,6 +1,5 @@
 """The tool on tiny runs that look at images of several data sets."""
 
-import math
 import runpy
 import shutil
 import sys
@@ -18,9 +17,7 @@ from PIL import Image
 from u1_plugin.lab.benchmark.behaviour import accuracy, load_run, signals
 from u1_plugin.lab.benchmark.behaviour_features import collapse_values
 from u1_plugin.lab.benchmark.evaluated_images import (
-    Images,
     all_splits,
-    check_colours,
     class_folder,
     split_images,
     trained_classes,
@@ -283,22 +280,3 @@ def test_runs_of_different_images_are_not_measured_together(
 def test_classes_without_images_are_found_before_the_work(tool, place):
     with pytest.raises(SystemExit, match='2 of 4 classes.*train split.*2,'):
         tool(place / 'results', 'out', '--collapse', '--images', '2')
-
-
-def test_orders_of_colours():
-    own = dict(data_preprocessor=dict(to_rgb=True))
-    check_colours(Config(own), Config(dict(model=own)), '--transfer x')
-    with pytest.raises(ValueError, match='to_rgb=False, but True'):
-        check_colours(Config(own), Config(), '--transfer x')
-
-
-def test_undefined_values_are_empty():
-    """A network whose features are all alike has no collapse to speak of."""
-    head = dict(type='LinearClsHead', num_classes=4, in_channels=128)
-    model = build(plain_config(head)).eval()
-    for parameter in model.backbone.parameters():
-        torch.nn.init.zeros_(parameter)
-    rng = np.random.default_rng(0)
-    inputs = torch.from_numpy(rng.integers(0, 255, (8, 3, 16, 16), np.uint8))
-    found = collapse_values(model, Images(inputs, np.arange(8) % 4))
-    assert len(found) == 5 and all(map(math.isnan, found.values()))
