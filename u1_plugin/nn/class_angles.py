@@ -69,7 +69,10 @@ class ClassAngles(OptionalStateModule):
             ``class_angles``, K radians in the order of the data set's classes,
             or K rows of one a winding. For ``'ordered'``: ``similarity``, K
             rows of K numbers >= 0, or ``hierarchy``, K lists of names from
-            coarse to fine.
+            coarse to fine. It is read whenever the model is built, so that
+            it belongs beside the config as a checkpoint does; a config for
+            predictions alone may leave the branch out
+            (``model.type='ImageClassifier'``, ``model.u1`` removed).
         windings (int): N; the angles of different windings are independent of
             each other. The branch passes the neck's.
 
