@@ -45,21 +45,36 @@ def test_class_angles_are_those_of_the_averaged_weights(config):
         np.testing.assert_allclose(found[name], again[name], atol=1e-5)
 
 
+def train_on_two_ranks(config, root, environment, folder):
+    config.dump(str(folder / 'ranks.py'))
+    launch = ['torch.distributed.run', '--nproc_per_node=2', '--standalone']
+    command = [sys.executable, '-m', *launch, str(root / 'tools/train.py')]
+    return subprocess.run(
+        [*command, 'ranks.py', '--launcher=pytorch'],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_fewer_images_than_ranks_are_said_and_not_waited_for(
+    config, root, environment, tmp_path
+):
+    config.custom_hooks = [dict(type='MeasureClassAnglesHook')]
+    config.train_dataloader.dataset.indices = 1
+    failed = train_on_two_ranks(config, root, environment, tmp_path)
+    assert failed.returncode
+    assert 'fewer images than processes' in failed.stderr
+
+
 def test_two_ranks_measure_their_checkpoint_s_class_angles(
     config, root, environment, tmp_path
 ):
     hooks = [dict(type='MeasureClassAnglesHook')]
     config.custom_hooks = hooks
-    config.dump(str(tmp_path / 'ranks.py'))
-    launch = ['torch.distributed.run', '--nproc_per_node=2', '--standalone']
-    command = [sys.executable, '-m', *launch, str(root / 'tools/train.py')]
-    subprocess.run(
-        [*command, 'ranks.py', '--launcher=pytorch'],
-        cwd=tmp_path,
-        env=environment,
-        check=True,
-        timeout=300,
-    )
+    train_on_two_ranks(config, root, environment, tmp_path).check_returncode()
     folder = Path(config.work_dir)
     found = json.loads((folder / 'class_angles.json').read_text())
     content = torch.load(folder / 'epoch_1.pth', weights_only=False)

@@ -112,7 +112,7 @@ def train(folder, *hooks, test: bool = False, workers: int = 0, **settings):
         ],
         default_scope='mmpretrain',
         log_level='ERROR',
-        randomness=dict(seed=0),
+        randomness=settings.pop('randomness', dict(seed=0)),
         cfg=dict(test_dataloader=loader(False)),
         **settings,
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import build as build_model
 from helpers import images, plain_config, samples, u1_config
+from mmengine.logging import MessageHub
 from mmpretrain.registry import HOOKS, MODELS
 from torch.nn.functional import normalize
 
@@ -152,8 +153,11 @@ def test_classifier_needs_sizes():
         classifier(dict(type='ClsHead'), type='CenterLoss')
 
 
-def runner(epoch=0):
-    return SimpleNamespace(model=build_model(u1_config()), epoch=epoch)
+def runner(epoch=0, model=None):
+    """With a hub of its own, as every run has."""
+    hub = MessageHub.get_instance(f'run {len(MessageHub._instance_dict)}')
+    model = build_model(u1_config()) if model is None else model
+    return SimpleNamespace(model=model, epoch=epoch, message_hub=hub)
 
 
 def test_angles_are_dealt_anew_and_alike_everywhere():
@@ -171,6 +175,12 @@ def test_angles_are_dealt_anew_and_alike_everywhere():
             second
         )
         assert torch.equal(second.model.u1.class_angles.angles, seen[-1])
+        # One that went on within the epoch has been dealt its angles.
+        hook.before_train_epoch(second)
+        assert torch.equal(second.model.u1.class_angles.angles, seen[-1])
+    hook.after_train(second)
+    hook.before_train_epoch(second)
+    assert not torch.equal(second.model.u1.class_angles.angles, seen[-1])
     assert all(not torch.equal(a, b) for a, b in zip(seen, seen[1:]))
     first.model = build_model(plain_config())
     with pytest.raises(ValueError, match="model.type='ImageClassifier' has no"):
@@ -183,7 +193,7 @@ def test_a_permutation_moves_all_windings_of_a_class():
     rows = {tuple(row) for row in angles.tolist()}
     before = angles.clone()
     hook = HOOKS.build(dict(type='PermuteAnglesHook'))
-    hook.before_train_epoch(SimpleNamespace(model=model, epoch=0))
+    hook.before_train_epoch(runner(model=model))
     assert {tuple(row) for row in angles.tolist()} == rows
     assert not torch.equal(angles, before)
 

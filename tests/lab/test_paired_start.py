@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import plain_config, u1_config
+from mmengine.runner import set_random_seed
 from mmpretrain.registry import MODELS
 
 from u1_plugin.lab.paired_start_hook import PairedStartHook
@@ -55,3 +56,15 @@ def test_another_backbone_is_no_pair():
     hook = PairedStartHook(plain_config(), seed=3)
     with pytest.raises(ValueError, match='is not that of the plain twin'):
         hook.before_run(runner)
+
+
+def test_ranks_of_their_own_seeds_keep_them():
+    """With the hook as without; on one process the rank adds nothing."""
+    runner = SimpleNamespace(
+        model=MODELS.build(plain_config()),
+        _randomness_cfg=dict(seed=3, diff_rank_seed=True),
+    )
+    PairedStartHook(plain_config(), seed=3).before_run(runner)
+    found = torch.rand(1)
+    set_random_seed(3, diff_rank_seed=True)
+    assert torch.equal(found, torch.rand(1))

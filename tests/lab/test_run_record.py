@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers import Pictures
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
@@ -162,6 +163,21 @@ def test_why_a_run_begins_anew(whole, change, words):
     if change is not None:
         checkpoint['u1_run_record'] = json.dumps(kept | change)
     assert words in why_anew(runner, checkpoint, record['identity'])
+
+
+def test_a_seed_that_nobody_gave_is_that_of_the_first_run(tmp_path):
+    cut = tmp_path / 'cut'
+    with pytest.raises(Killed):
+        train(
+            cut, KillHook('before_train_epoch', 3), randomness=dict(seed=None)
+        )
+    runner, record = train(cut, resume=True, randomness=dict(seed=None))
+    assert record['resumed']
+    seed = dict(seed=runner.seed)
+    other, whole = train(tmp_path / 'whole', randomness=seed)
+    assert record['order'] == whole['order']
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
 
 
 def test_one_training_at_a_time_in_a_folder(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -170,3 +171,13 @@ def test_fillings_that_remove_end_as_in_memory(tmp_path, seed):
             one.append(some_pixels(3, seed=99))
     for found in (bank, MemoryBank.load(file), copy.deepcopy(bank)):
         assert_same(found, whole)
+
+
+def test_a_bank_on_disk_is_not_pickled(tmp_path):
+    bank = MemoryBank()
+    bank.append(some_pixels())
+    bank.save(tmp_path / 'bank.safetensors')
+    mapped = MemoryBank.load(tmp_path / 'bank.safetensors', mmap=True)
+    with pytest.raises(TypeError, match='mmap=True.*bank.save'):
+        pickle.dumps(mapped)
+    assert len(copy.deepcopy(mapped)) == len(bank) > 0

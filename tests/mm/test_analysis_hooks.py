@@ -74,7 +74,9 @@ def test_drift_goes_on_after_resuming(tmp_path):
     found = summary_file(runner, 'angles_val_epoch_3')['sources']
     drift = found['backbone/feature']['drift']
     # epoch_2.pth is written before the validation of epoch 2.
+    # The checkpoint is from before the validation of its own epoch.
     assert drift['since'] == 1
+    assert not [n for n in runner.message_hub.log_scalars if 'drift' in n]
     before = next(
         json.loads(file.read_text())['sources']['backbone/feature']
         for file in tmp_path.glob('*/u1/angles_val_epoch_1/summary.json')

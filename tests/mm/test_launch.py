@@ -4,8 +4,13 @@ import subprocess
 
 import pytest
 import torch
+from mmengine.config import Config
 
-from u1_plugin.mm.launch import CPUAmpOptimWrapper, with_options
+from u1_plugin.mm.launch import (
+    CPUAmpOptimWrapper,
+    with_options,
+    wrap_without_gpu,
+)
 
 
 def test_slurm_command_line(root, environment, tmp_path):
@@ -59,3 +64,40 @@ def test_cpu_amp_computes_in_bfloat16():
         assert model(torch.rand(4, 3)).dtype == torch.bfloat16
     with pytest.raises(ValueError, match="dtype='float16'.*bfloat16"):
         CPUAmpOptimWrapper(dtype='float16', optimizer=wrapper.optimizer)
+
+
+@pytest.mark.parametrize(
+    'given, wrapper',
+    [
+        ({}, {}),
+        (dict(find_unused_parameters=True), dict(find_unused_parameters=True)),
+        (
+            dict(model_wrapper_cfg=dict(broadcast_buffers=True)),
+            dict(broadcast_buffers=True),
+        ),
+        (
+            dict(
+                find_unused_parameters=True,
+                model_wrapper_cfg=dict(find_unused_parameters=False),
+            ),
+            {},
+        ),
+    ],
+)
+def test_without_a_gpu_the_user_s_wrapper_is_kept(given, wrapper):
+    config = Config(given)
+    wrap_without_gpu(config)
+    expected = dict(
+        type='MMDistributedDataParallel',
+        find_unused_parameters=False,
+        broadcast_buffers=False,
+        device_ids=None,
+    )
+    assert config.model_wrapper_cfg == dict(expected, **wrapper)
+
+
+def test_another_wrapper_gets_no_options():
+    other = dict(type='MMSeparateDistributedDataParallel', static_graph=True)
+    config = Config(dict(model_wrapper_cfg=dict(other)))
+    wrap_without_gpu(config)
+    assert config.model_wrapper_cfg == other

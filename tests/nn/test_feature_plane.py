@@ -1,5 +1,9 @@
 """A feature plane has its basis, centre and state in any precision."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -231,3 +235,41 @@ def test_vectors_of_any_shape_move_the_centre(shape):
 def test_what_are_no_vectors_is_named(wrong):
     with pytest.raises(ValueError, match='^vectors'):
         FeaturePlane()(wrong)
+
+
+def test_a_batch_without_vectors_is_none_for_the_running_centre():
+    plane = FeaturePlane(C, center='running')
+    plane(torch.ones(0, C))
+    plane(torch.full((2, C), torch.nan))
+    assert plane.num_batches_tracked == 0
+    plane(vectors())
+    mean = unit(vectors()).mean(0)
+    torch.testing.assert_close(plane.running_mean, mean)
+
+
+RANKS = """
+import torch
+from u1_plugin.nn import FeaturePlane
+
+torch.distributed.init_process_group('gloo')
+rows = torch.eye(4)
+plane = FeaturePlane(4, center='running')
+first = torch.distributed.get_rank() == 0
+plane(rows[[0, 1, 2]] if first else rows[[3]])
+if first:
+    print(plane.running_mean.tolist())
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_each_vector_counts_on_whatever_rank(environment, tmp_path):
+    (tmp_path / 'ranks.py').write_text(RANKS)
+    launch = ['torch.distributed.run', '--nproc_per_node=2', '--standalone']
+    found = subprocess.check_output(
+        [sys.executable, '-m', *launch, str(tmp_path / 'ranks.py')],
+        env=environment,
+        text=True,
+        timeout=120,
+    )
+    assert json.loads(found) == pytest.approx([0.25] * 4)

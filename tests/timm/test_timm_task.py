@@ -220,6 +220,13 @@ def test_learned_planes_must_be_in_the_optimizer():
     }
     task.load_checkpoint_state(state, task.get_task_state())
     task(images, labels)
+    task = task_of('swin', u1=timm_ranks.STATEFUL)
+    optimizer = torch.optim.SGD(task.trainable_module.parameters(), 0.1)
+    task(images, labels)
+    task.trainable_module.load_state_dict(state)
+    task(images, labels)
+    copy.deepcopy(task)(images, labels)
+    task(images, labels)['loss'].backward()
     optimizer.step()
     with pytest.raises(ValueError, match='add_param_group'):
         task(images, labels)

@@ -23,7 +23,8 @@ class PairedStartHook(Hook):
     model is initialised here too, because MMEngine would do so after this
     hook and undo it; a second call is none. Training then begins with the
     random state that the twin's initialisation left, in every arm, so that
-    augmentation draws the same numbers until an arm draws some of its own.
+    augmentation draws the same numbers until an arm draws some of its own;
+    or, with ``randomness.diff_rank_seed``, with that of the seed and the rank.
 
     Args:
         model (dict): Config of the plain twin.
@@ -67,3 +68,5 @@ class PairedStartHook(Hook):
                     'cannot start from the same weights; give every arm of a '
                     'comparison the same backbone'
                 )
+        if getattr(runner, '_randomness_cfg', {}).get('diff_rank_seed'):
+            set_random_seed(self.seed, diff_rank_seed=True)

@@ -8,14 +8,17 @@ from ..networks import unwrapped
 from ..nn import U1Branch
 from ..options import Seed, checked
 
+#: Under which the message hub, and so a checkpoint, keeps the epoch.
+_KEY = 'u1_permuted_epoch'
+
 
 class PermuteAnglesHook(Hook):
     """Deals the class angles anew to the classes before every epoch.
 
     The U(1) loss keeps its size and its set of angles, but no class keeps an
     angle of its own: what a model gains all the same is not U(1)'s gain. The
-    permutation depends on seed and epoch alone, so that all ranks and a
-    resumed run agree.
+    permutations depend on seed and epochs alone, and the checkpoint knows for
+    which epoch it has been dealt, so that all ranks and a resumed run agree.
 
     Args:
         seed (int): Of the permutations.
@@ -40,9 +43,17 @@ class PermuteAnglesHook(Hook):
                 'no class angles; leave the hook out, or set '
                 "model.type='U1ImageClassifier'"
             )
+        dealt = runner.message_hub.runtime_info.get(_KEY)
+        if dealt == runner.epoch:  # resumed in the midst of it
+            return
+        runner.message_hub.update_info(_KEY, runner.epoch)
         angles = branch.class_angles.angles
         generator = torch.Generator().manual_seed(
             (self.seed << 20) + runner.epoch
         )
         order = torch.randperm(len(angles), generator=generator)
         angles.copy_(angles[order.to(angles.device)])
+
+    def after_train(self, runner: Runner) -> None:
+        """Another training of this runner begins anew."""
+        runner.message_hub.update_info(_KEY, None)

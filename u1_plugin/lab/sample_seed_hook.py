@@ -97,6 +97,11 @@ class SampleSeedHook(Hook):
 
     def __init__(self) -> None:
         self.batches: Optional[SeededBatches] = None
+        self._built_with: Optional[int] = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Note the seed that the sampler was built with."""
+        self._built_with = runner.seed
 
     def before_train(self, runner: Runner) -> None:
         """Have the samples seeded from now on."""
@@ -108,6 +113,9 @@ class SampleSeedHook(Hook):
             or isinstance(loader.dataset, IterableDataset)
         ):
             return
+        # Built before a resumed run knew the seed of the first.
+        if getattr(loader.sampler, 'seed', None) == self._built_with:
+            loader.sampler.seed = runner.seed
         self.batches = SeededBatches(loader.batch_sampler, runner.seed)
         # A loader forbids this once its workers hold copies; none has begun.
         parts = dict(

@@ -1,7 +1,7 @@
 """Float64 sums that add up over batches, parts and ranks."""
 
 import copy
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -78,6 +78,12 @@ class Accumulator:
     def _shapes(self, size: Size) -> Dict[str, Size]:
         raise NotImplementedError
 
+    def _settings(self) -> Dict[str, Any]:
+        """The options that decide what the sums mean."""
+        own = {k: v for k, v in vars(self).items() if not k.startswith('_')}
+        own.pop('size')
+        return own
+
     def _start(self, size: Size, device: torch.device) -> None:
         """Allocate the sums, or check that the batch fits them."""
         size = tuple(size)
@@ -110,10 +116,13 @@ class Accumulator:
 
     def state(self) -> Dict[str, np.ndarray]:
         """The sums, as :func:`numpy.savez` takes them."""
-        return {n: s.cpu().numpy() for n, s in self._checked().items()}
+        return {n: s.cpu().numpy().copy() for n, s in self._checked().items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from the sums that :meth:`state` gave.
+
+        The state has no settings beside the sums; that they are the same is
+        checked as far as the sums' shapes show it.
 
         Raises:
             ValueError: If it is not of such an accumulator.
@@ -142,10 +151,10 @@ class Accumulator:
         """
         if other.size is None:
             return
-        if other._shapes(other.size) != self._shapes(other.size):
+        if other._settings() != self._settings():
             raise ValueError(
-                f'{type(self).__name__}: sums {other._shapes(other.size)} '
-                f'cannot be added to {self._shapes(other.size)}; merge '
+                f'{type(self).__name__}: sums with {other._settings()} cannot '
+                f'be added to sums with {self._settings()}; merge '
                 'accumulators with the same settings'
             )
         device = next(iter(other._sums.values())).device

@@ -43,6 +43,12 @@ class Mapped:
         self._numpy = torch.empty(0, dtype=dtype).numpy().dtype
         self._row_bytes = int(np.prod(shape[1:])) * self._numpy.itemsize
 
+    def __getstate__(self) -> Dict[str, Any]:
+        raise TypeError(
+            'a memory bank with mmap=True lies in its file, and is not pickled '
+            'with the model; save the bank (bank.save) or read it without mmap'
+        )
+
     def __deepcopy__(self, memo: Dict[int, Any]) -> 'Mapped':
         return self  # it does not change
 

@@ -18,15 +18,11 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from ..options import checked
+from .data import type_name
 from .hooks.whole_checkpoint_hook import use_whole_checkpoints
 
 #: What MMEngine's default of one GPU a process must become without a GPU.
-_CPU_DISTRIBUTED = [
-    'env_cfg.dist_cfg.backend=gloo',
-    'model_wrapper_cfg.type=MMDistributedDataParallel',
-    'model_wrapper_cfg.device_ids=None',
-    'model_wrapper_cfg.broadcast_buffers=False',
-]
+_CPU_DISTRIBUTED = ['env_cfg.dist_cfg.backend=gloo']
 _CPU_AMP = ['optim_wrapper.type=CPUAmpOptimWrapper']
 
 
@@ -138,9 +134,25 @@ def die_with(parent: int, by: int = signal.SIGKILL) -> None:
             os.kill(os.getpid(), by)
 
 
-def _run_train(tool: Path) -> None:
-    """MMPretrain's ``train.py``, with checkpoints that survive kills."""
-    spec = importlib.util.spec_from_file_location('mmpretrain_train', tool)
+def wrap_without_gpu(config: Config) -> None:
+    """Have the ranks' models wrapped as MMEngine does, but for the GPU.
+
+    A wrapper's config of the user's stays; without one MMEngine's defaults
+    are named, because its own wrapper would ask for a GPU.
+    """
+    wrapper = config.setdefault('model_wrapper_cfg', {}) or {}
+    kind = wrapper.setdefault('type', 'MMDistributedDataParallel')
+    if type_name(kind) == 'MMDistributedDataParallel':
+        unused = config.get('find_unused_parameters', False)
+        wrapper.setdefault('find_unused_parameters', unused)
+        wrapper.setdefault('broadcast_buffers', False)
+        wrapper['device_ids'] = None
+    config.model_wrapper_cfg = wrapper
+
+
+def _run(tool: Path, name: str, on_cpus: bool) -> None:
+    """MMPretrain's tool, with checkpoints that survive kills."""
+    spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', tool)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     merge_args = module.merge_args
@@ -148,7 +160,10 @@ def _run_train(tool: Path) -> None:
     def merged(config: Config, args: Namespace) -> Config:
         load_from = config.get('load_from')  # which `--resume` would drop
         config = merge_args(config, args)
-        use_whole_checkpoints(config, load_from)
+        if name == 'train':
+            use_whole_checkpoints(config, load_from)
+        if on_cpus:
+            wrap_without_gpu(config)
         return config
 
     module.merge_args = merged
@@ -188,11 +203,13 @@ def run_mmpretrain_tool(name: str) -> None:
     if _launcher(argv) == 'slurm':  # two jobs may share a machine
         job = int(os.environ.get('SLURM_JOB_ID', 0))
         os.environ.setdefault('MASTER_PORT', str(20000 + job % 10000))
-    if not torch.cuda.is_available():
+    on_cpus = not torch.cuda.is_available()
+    ranks = _launcher(argv) in ('pytorch', 'slurm')
+    if on_cpus:
         argv = _adapt_to_cpu(name, argv)
     sys.argv = [str(tool), *argv]
-    if name == 'train.py':
-        _run_train(tool)
+    if name in ('train.py', 'test.py'):
+        _run(tool, name[: -len('.py')], on_cpus and ranks)
     else:
         runpy.run_path(str(tool), run_name='__main__')
     _leave_process_group()

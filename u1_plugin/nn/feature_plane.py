@@ -224,10 +224,17 @@ class FeaturePlane(OptionalStateModule):
 
     @torch.no_grad()
     def _update_center(self, unit: Tensor) -> None:
-        mean = unit.detach().reshape(-1, unit.size(-1)).mean(0).float()
-        mean = dist.all_reduce_sum(mean) / dist.get_world_size()
-        self.num_batches_tracked += 1
-        share = (1 / self.num_batches_tracked).clamp(min=self.momentum)
+        vectors = unit.detach().reshape(-1, unit.size(-1))
+        mean = vectors.mean(0).float()
+        if dist.get_world_size() > 1:  # each vector counts, on whatever rank
+            total = vectors.sum(0).float()
+            total = torch.cat([total, total.new_tensor([len(vectors)])])
+            total = dist.all_reduce_sum(total)
+            mean = total[:-1] / total[-1]
+        # Batches without a vector, or with NaN, are none.
+        self.num_batches_tracked += mean.isfinite().any()
+        share = 1 / self.num_batches_tracked.clamp(min=1)
+        share = share.clamp(min=self.momentum)
         # A batch with NaN is reported by the head; the centre survives it.
         step = torch.where(mean.isfinite(), mean - self.running_mean, 0.0)
         self.running_mean += share * step

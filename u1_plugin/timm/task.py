@@ -140,6 +140,10 @@ class U1TaskMixin:
         if self._versions is None:
             self._versions = versions
         elif versions[0] != self._versions[0]:
+            if all(parameter.grad is None for parameter in _trained(self.u1)):
+                # No backward pass yet: loaded, or copied, and not stepped.
+                self._versions = versions
+                return
             if versions[1] == self._versions[1]:
                 raise ValueError(
                     "u1.neck.feature_plane.basis='learned' has parameters, "
@@ -203,8 +207,6 @@ class U1TaskMixin:
         names = [name for name in state if name.startswith(_PREFIX)]
         branch_state = {name[len(_PREFIX) :]: state.pop(name) for name in names}
         super().load_task_state(state, strict=strict, module=module, ema=ema)
-        if self._versions:  # loading changes weights as a step does
-            self._versions = None
         if branch_state and not ema:
             self.u1.load_state_dict(branch_state, strict=strict)
 

@@ -1,7 +1,7 @@
 """Follows the angle of every class, layer by layer, epoch by epoch."""
 
 import math
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
 
 import numpy as np
 import torch
@@ -30,7 +30,9 @@ class AngleStatsHook(AnalysisHook):
     ``summary.json`` holds them class by class, for each layer and plane, with
     the drift since the validation before: how far each class's mean has
     turned, and its resultant length changed. The reference is part of the
-    checkpoint. Scalars under ``u1/LAYER/PLANE/``:
+    checkpoint, which is written before the validation of its own epoch: after
+    a resume the first drift is ``since`` the validation before that, and is no
+    scalar. Scalars under ``u1/LAYER/PLANE/``:
 
     - ``class_information``: mutual information of angle and class beyond its
       mean over permuted labels, as a share of the most that it can be
@@ -95,6 +97,7 @@ class AngleStatsHook(AnalysisHook):
             permutations,
         )
         self._measures: List[AngleMeasure] = []
+        self._followed: Set[str] = set()  # what this process has validated
 
     def _let_go(self) -> None:
         super()._let_go()
@@ -157,10 +160,16 @@ class AngleStatsHook(AnalysisHook):
                 runner.logger.warning(f'class angles: {source} has no angle')
                 continue
             report = describe_angles(stats, measure.names)
+            values = _scalars(source, stats, report)
             if loop == 'val':
-                report['drift'] = self._drift(runner, source, stats.summary)
+                drift = self._drift(runner, source, stats.summary)
+                report['drift'] = drift
+                if drift is not None and str(source) in self._followed:
+                    values[f'{source}/drift_angle'] = drift['mean_angle']
+                    values[f'{source}/drift_length'] = drift['mean_length']
+                self._followed.add(str(source))
             sources[str(source)] = report
-            self._scalars(runner, loop, _scalars(source, stats, report))
+            self._scalars(runner, loop, values)
             figure = angle_picture(stats.summary, measure.names, str(source))
             self._picture(runner, loop, str(source), figure)
         for layer, collapse in measure.collapse().items():
@@ -229,8 +238,4 @@ def _scalars(
     source: Source, stats: AngleStats, report: dict
 ) -> Dict[str, float]:
     values = dict(stats.values(), rayleigh_share=report['rayleigh_share'])
-    drift = report.get('drift')
-    if drift is not None:
-        values['drift_angle'] = drift['mean_angle']
-        values['drift_length'] = drift['mean_length']
     return {f'{source}/{name}': value for name, value in values.items()}

@@ -10,6 +10,7 @@ from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ...dist import all_reduce_sum, together
 from ...files import replaced_file
@@ -139,31 +140,29 @@ class MeasureClassAnglesHook(Hook):
     @torch.no_grad()
     def after_train(self, runner: Runner) -> None:
         """Measure, each rank its part of the images; one of them writes."""
-        classes = self._classes(unwrapped(runner.model))
-        vectors, labels = together(self._vectors, runner)
+        model = unwrapped(runner.model)
+        classes = self._classes(model)
+        loader = together(_loader, runner)
+        with _averaged(runner):
+            for buffer in model.buffers():  # a checkpoint has the first rank's
+                broadcast(buffer)
+            vectors, labels = together(self._vectors, model, loader)
         content = class_angles_of(vectors, labels, classes)
         if is_main_process():
             file = Path(runner.work_dir) / 'class_angles.json'
             with replaced_file(file) as part:
                 part.write_text(json.dumps(content, indent=1))
 
-    def _vectors(self, runner: Runner) -> Tuple[Tensor, Tensor]:
+    def _vectors(
+        self, model: nn.Module, loader: DataLoader
+    ) -> Tuple[Tensor, Tensor]:
         """Pooled vectors of this rank's images, and their labels."""
-        model = unwrapped(runner.model)
         branch = getattr(model, 'u1', None)
         branch = branch if isinstance(branch, U1Branch) else None
         orthant = self.orthant or (branch.neck.orthant if branch else 'relu')
-        loader = runner.build_dataloader(_loader_config(runner))
-        if not len(loader):
-            raise ValueError(
-                'train_dataloader: fewer images than processes; take fewer '
-                'processes'
-            )
         model.eval()
         vectors, labels = [], []
-        with _averaged(runner), _last_maps(model, branch) as reader:
-            for buffer in model.buffers():  # a checkpoint has the first rank's
-                broadcast(buffer)
+        with _last_maps(model, branch) as reader:
             for batch in loader:
                 data = model.data_preprocessor(batch, False)
                 model(data['inputs'], mode='tensor')
@@ -200,6 +199,17 @@ def _averaged(runner: Runner) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook._swap_ema_parameters()
+
+
+def _loader(runner: Runner) -> DataLoader:
+    """This rank's images."""
+    loader = runner.build_dataloader(_loader_config(runner))
+    if not len(loader):
+        raise ValueError(
+            'train_dataloader: fewer images than processes; take fewer '
+            'processes'
+        )
+    return loader
 
 
 def _loader_config(runner: Runner) -> dict:
