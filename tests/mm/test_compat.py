@@ -1,6 +1,5 @@
 """Each trap of today's package versions has its remedy in place."""
 
-import inspect
 import pickle
 import subprocess
 import sys
@@ -10,14 +9,11 @@ import pytest
 import torch
 from commands import printed
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
 from mmengine.runner import save_checkpoint
-from mmpretrain.datasets import CustomDataset
 from pickled_calls import needs_loaders, read
-from PIL import Image
 
 DIGITS = 'configs/digits/resnet18-narrow_1xb64_digits_u1.py'
 
@@ -172,14 +168,3 @@ def test_torch_and_torchvision_fit():
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1]])
     kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5)
     assert kept.tolist() == [0]
-
-
-def test_copies_of_data_sets_share_no_memo(tmp_path):
-    """Or what lies where a data set was is replaced by that data set."""
-    for name in 'ab':
-        (tmp_path / name).mkdir()
-        Image.new('L', (2, 2)).save(tmp_path / name / 'x.png')
-    data = CustomDataset(data_root=str(tmp_path), pipeline=[])
-    assert len(data.get_subset([1])) == 1
-    original = inspect.unwrap(BaseDataset._copy_without_annotation)
-    assert inspect.signature(original).parameters['memo'].default == {}

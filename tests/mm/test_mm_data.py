@@ -1,20 +1,23 @@
 """Data configs are read as people write them: wrappers, classes and TTA."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from helpers import Pictures
 from mmengine.config import ConfigDict
-from mmengine.dataset import RepeatDataset
+from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.registry import DefaultScope
 from mmpretrain.datasets import CustomDataset, LoadImageFromFile, PackInputs
 from mmpretrain.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from u1_plugin.lab.subsets import subset_dataset
 from u1_plugin.mm import data
 from u1_plugin.mm.data_content import content_digests, gt_labels
-from u1_plugin.mm.memory_loader import MemorySampler
+from u1_plugin.mm.memory_loader import MemoryImages, MemorySampler
 
 LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 FLIP = dict(type='RandomFlip', prob=0.5)
@@ -214,3 +217,22 @@ def test_functions_in_a_pipeline_count():
     one, two = map(data.described, steps)
     assert one != two
     assert one == data.described(dict(type='Lambda', func=lambda x: x))
+
+
+@pytest.mark.parametrize('build', ['subset', 'memory'])
+def test_nothing_of_an_earlier_copy_comes_into_a_data_set(folder, build):
+    """MMEngine's memo of copies is shared, and knows objects by address."""
+    plain = dict(
+        type='mmpretrain.CustomDataset', data_root=str(folder), pipeline=[]
+    )
+    DATASETS.build(ConfigDict(plain)).get_subset([0])
+    copied = inspect.signature(BaseDataset._copy_without_annotation)
+    memo = copied.parameters['memo'].default
+    assert memo
+    memo['stale'] = None
+    if build == 'subset':
+        subset_dataset(of='CustomDataset', data_root=str(folder), pipeline=[])
+    else:
+        loader = dict(batch_size=1, num_workers=0, dataset=plain)
+        MemoryImages({}, loader).build()
+    assert 'stale' not in memo

@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmpretrain.datasets import KFoldDataset
 from mmpretrain.registry import DATASETS
 
-from ..mm.data import leaves, type_name
+from ..mm.data import forget_copies, leaves, type_name
 from ..options import Count, Range, Seed, checked
 
 Imbalance = Annotated[float, Range(1)]
@@ -204,6 +204,7 @@ def subset_dataset(
     _check_kind(of)
     config = ConfigDict(copy.deepcopy(dataset), type=of)
     serialized = _unserialized(config)
+    forget_copies()
     built = DATASETS.build(config)
     built.full_init()
     parts = list(leaves(built))

@@ -1,7 +1,7 @@
 """What MMEngine and MMPretrain are told when the package is imported.
 
-How to read MMEngine's own checkpoints on today's torch, how to copy a data set,
-where our configs are, and which module registers our components.
+How to read MMEngine's own checkpoints on today's torch, where our configs are,
+and which module registers our components.
 """
 
 import functools
@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator
 
 import mmengine.registry as engine
 import mmpretrain.registry as pretrain
 import torch
 from mmengine.config import utils as config_utils
-from mmengine.dataset import BaseDataset
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as checkpoint_module
 from mmengine.utils import digit_version
@@ -120,26 +119,6 @@ def _admit_history() -> None:
             )
 
 
-def _copy_afresh() -> None:
-    """Have MMEngine's subsets of data sets copied with a memo of their own.
-
-    The default argument of ``BaseDataset._copy_without_annotation`` is one
-    dict for all copies of a process. It knows a data set that is gone by its
-    address, and whatever lies there later, such as a step of a pipeline, is
-    replaced in the next copy. ``KFoldDataset`` makes such copies.
-    """
-    original = BaseDataset._copy_without_annotation
-    memo = inspect.signature(original).parameters.get('memo')
-    if memo is None or not isinstance(memo.default, dict):
-        return
-
-    @functools.wraps(original)
-    def copied(self: BaseDataset, memo: Optional[dict] = None) -> BaseDataset:
-        return original(self, {} if memo is None else memo)
-
-    BaseDataset._copy_without_annotation = copied
-
-
 def _announce_configs() -> None:
     """Have ``u1_plugin::`` configs and those of our model index found.
 
@@ -187,6 +166,5 @@ def setup() -> None:
     """Prepare MMEngine and MMPretrain; called once, on import."""
     if not reads_history():
         _admit_history()
-    _copy_afresh()
     _announce_configs()
     _announce_components()

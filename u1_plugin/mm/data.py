@@ -6,12 +6,13 @@ its pipeline is the one that its loader builds, whatever variables there are.
 """
 
 import copy
+import inspect
 import re
 from contextlib import suppress
 from typing import Any, Iterator, List, Mapping, Optional, Sequence
 
 from mmengine.config import ConfigDict
-from mmengine.dataset import ConcatDataset
+from mmengine.dataset import BaseDataset, ConcatDataset
 from mmpretrain.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
@@ -32,6 +33,21 @@ def type_name(config: Any) -> str:
     kind = config.get('type', '') if isinstance(config, Mapping) else config
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return re.split(r'[.:]', name)[-1]
+
+
+def forget_copies() -> None:
+    """Have the next data sets copied afresh; called before they are built.
+
+    MMEngine 0.10 copies data sets (``BaseDataset.get_subset``, and so
+    ``KFoldDataset``) with one dict for all copies of a process, which is the
+    default of an argument. It knows a data set that is gone by its address,
+    and in the next copy puts it in the place of whatever lies there by then,
+    such as a step of the pipeline.
+    """
+    copied = inspect.signature(BaseDataset._copy_without_annotation)
+    memo = copied.parameters.get('memo')
+    if memo is not None and isinstance(memo.default, dict):
+        memo.default.clear()
 
 
 def _inside(dataset: Any) -> List[Any]:

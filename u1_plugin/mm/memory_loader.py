@@ -11,7 +11,14 @@ from torch.utils.data import DataLoader, Sampler
 from ..dist import get_dist_info
 from ..memory import few_shot
 from ..options import Count, Seed, checked
-from .data import described, leaves, once, own_pipeline, training_images
+from .data import (
+    described,
+    forget_copies,
+    leaves,
+    once,
+    own_pipeline,
+    training_images,
+)
 from .data_content import content_digests, gt_labels, image_name
 from .memory_identity import digest
 
@@ -102,6 +109,7 @@ class MemoryImages:
 
     def build(self) -> DataLoader:
         """The loader of this rank's images."""
+        forget_copies()
         loader = Runner.build_dataloader(self.config)
         for leaf in leaves(loader.dataset):
             if hasattr(leaf, 'test_mode'):

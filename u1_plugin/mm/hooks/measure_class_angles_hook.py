@@ -29,7 +29,7 @@ from ...nn import U1Branch
 from ...nn.taps import MapReader
 from ...options import checked
 from ..classifiers import num_classes_of
-from ..data import training_images
+from ..data import forget_copies, training_images
 from ..memory_loader import MemorySampler
 
 
@@ -203,7 +203,9 @@ def _averaged(runner: Runner) -> Iterator[None]:
 
 def _loader(runner: Runner) -> DataLoader:
     """This rank's images."""
-    loader = runner.build_dataloader(_loader_config(runner))
+    config = _loader_config(runner)
+    forget_copies()
+    loader = runner.build_dataloader(config)
     if not len(loader):
         raise ValueError(
             'train_dataloader: fewer images than processes; take fewer '
