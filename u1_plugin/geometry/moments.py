@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from .directions import check_points, direction, weighted_mean
-from .scales import as_wide, check_real, scale_of, whole_number
+from .scales import (
+    as_wide,
+    check_real,
+    scale_of,
+    whole_number,
+    working_dtype,
+)
 
 
 def feature_moment(
@@ -86,7 +92,7 @@ def image_plane_basis(
     width = whole_number('width', width)
     winding = whole_number('winding', winding)
     # Half floats know no pixel numbers beyond 256 or 2048.
-    wide = torch.promote_types(dtype, torch.float32)
+    wide = working_dtype(dtype)
     x = torch.arange(width, dtype=wide, device=device) - (width - 1) / 2
     y = (height - 1) / 2 - torch.arange(height, dtype=wide, device=device)
     grid = torch.stack(torch.meshgrid(x, y, indexing='xy'))

@@ -11,7 +11,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .scales import as_wide, scale_of, whole_number
+from .scales import as_wide, scale_of, whole_number, working_dtype
 
 
 def _check_channels(channels: int) -> int:
@@ -55,7 +55,7 @@ def fourier_basis(
             f'windings 1..{(channels - 1) // 2}; choose one of them'
         )
     # Half floats know no channel numbers beyond 256 or 2048.
-    wide = torch.promote_types(dtype, torch.float32)
+    wide = working_dtype(dtype)
     phase = torch.arange(channels, dtype=wide, device=device)
     # Modulo C first: n*c grows, and large phases lose digits in float32.
     phase = (phase * winding).remainder(channels) * (2 * math.pi / channels)

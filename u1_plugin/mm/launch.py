@@ -3,7 +3,6 @@
 import ctypes
 import importlib.util
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -150,9 +149,10 @@ def wrap_without_gpu(config: Config) -> None:
     config.model_wrapper_cfg = wrapper
 
 
-def _run(tool: Path, name: str, on_cpus: bool) -> None:
-    """MMPretrain's tool, with checkpoints that survive kills."""
-    spec = importlib.util.spec_from_file_location(f'mmpretrain_{name}', tool)
+def _run(tool: Path, on_cpus: bool) -> None:
+    """MMPretrain's tool; ``train.py`` with checkpoints that survive kills."""
+    name = f'mmpretrain_{tool.stem}'
+    spec = importlib.util.spec_from_file_location(name, tool)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     merge_args = module.merge_args
@@ -160,7 +160,7 @@ def _run(tool: Path, name: str, on_cpus: bool) -> None:
     def merged(config: Config, args: Namespace) -> Config:
         load_from = config.get('load_from')  # which `--resume` would drop
         config = merge_args(config, args)
-        if name == 'train':
+        if tool.name == 'train.py':
             use_whole_checkpoints(config, load_from)
         if on_cpus:
             wrap_without_gpu(config)
@@ -185,7 +185,7 @@ def _leave_process_group() -> None:
 
 
 def run_mmpretrain_tool(name: str) -> None:
-    """Run a tool such as ``train.py`` on ``sys.argv`` as if called directly.
+    """Run ``train.py`` or ``test.py`` on ``sys.argv`` as if called directly.
 
     The plugin is imported first, which is what lets ``u1_plugin::`` configs
     resolve before any config is read. On a machine without a GPU,
@@ -208,8 +208,5 @@ def run_mmpretrain_tool(name: str) -> None:
     if on_cpus:
         argv = _adapt_to_cpu(name, argv)
     sys.argv = [str(tool), *argv]
-    if name in ('train.py', 'test.py'):
-        _run(tool, name[: -len('.py')], on_cpus and ranks)
-    else:
-        runpy.run_path(str(tool), run_name='__main__')
+    _run(tool, on_cpus and ranks)
     _leave_process_group()

@@ -1,15 +1,7 @@
 """Measures the angles of bottleneck maps."""
 
 from functools import partial
-from typing import (
-    List,
-    Literal,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
