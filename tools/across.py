@@ -53,7 +53,7 @@ def arms_of(text: str) -> Pair:
 
 
 def primary_pairs(results: Sequence[Results]) -> Dict[Pair, List[str]]:
-    """What the suites named before their runs, and which of them.
+    """What the suites named before their runs, and in which folders.
 
     A suite's own file may have been changed since; what ``benchmark.py`` wrote
     beside the runs has not.
@@ -61,15 +61,17 @@ def primary_pairs(results: Sequence[Results]) -> Dict[Pair, List[str]]:
     pairs: Dict[Pair, List[str]] = {}
     for one in results:
         for pair in load_primary(one.folder).pairs:
-            pairs.setdefault(pair, []).append(one.suite)
+            pairs.setdefault(pair, []).append(str(one.folder))
     return pairs
 
 
 def standing(pair: Pair, runs: pd.DataFrame, named: Sequence[str]) -> str:
     """Whether a comparison was named before its runs."""
-    suites = runs.suite.unique()
-    primary = ' and '.join(code(name) for name in suites if name in named)
-    others = ' and '.join(code(name) for name in suites if name not in named)
+    is_named = runs.results.isin(named)
+    primary, others = (
+        ' and '.join(map(code, runs[rows].suite.unique()))
+        for rows in (is_named, ~is_named)
+    )
     if not primary:
         return 'Exploratory: no suite names it as primary.'
     rest = f'; exploratory in {others}' if others else ''

@@ -115,7 +115,7 @@ def main() -> None:
         runs = expand(suite, out)
         slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
         finished = sum(run.record() is not None for run in runs)
-        check_primary(suite.primary, out, finished)
+        check_primary(suite.primary, out)
         check_plan(runs)
         if not args.dry_run:
             check_writable(out / 'results.csv', '--out', parents=True)

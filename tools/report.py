@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 from rich.console import Console
 
@@ -26,7 +26,10 @@ from u1_plugin.lab.benchmark.arm_results import (
     baseline_of,
     by_seed,
 )
-from u1_plugin.lab.benchmark.behaviour_runs import check_measured
+from u1_plugin.lab.benchmark.behaviour_runs import (
+    check_measured,
+    read_behaviour,
+)
 from u1_plugin.lab.benchmark.frames import (
     ablation_lines,
     arms_frame,
@@ -37,11 +40,13 @@ from u1_plugin.lab.benchmark.frames import (
     others_frame,
     processors_line,
     seeds_frame,
+    tiers,
     versions_line,
 )
 from u1_plugin.lab.benchmark.page import PAGE
 from u1_plugin.lab.benchmark.primary import FILE as PRIMARY
 from u1_plugin.lab.benchmark.primary import (
+    SMALLEST_GAIN,
     Primary,
     is_whole,
     load_primary,
@@ -49,7 +54,6 @@ from u1_plugin.lab.benchmark.primary import (
 )
 from u1_plugin.lab.benchmark.table import (
     check_pairs,
-    read_csv,
     read_plan,
     read_results,
     save_csv,
@@ -60,9 +64,6 @@ from u1_plugin.lab.markup import markdown as escaped
 with needs('lab'):
     import pandas as pd
 
-#: In points: one image of ten thousand.
-_SMALLEST_GAIN = 0.01
-
 
 def _save_table(frame: pd.DataFrame, file: Path) -> str:
     """Write a table in LaTeX; return it in Markdown."""
@@ -72,35 +73,37 @@ def _save_table(frame: pd.DataFrame, file: Path) -> str:
 
 
 def _arms_part(
-    table: pd.DataFrame, controls: Sequence[str], gain: float, out: Path
+    main: pd.DataFrame,
+    arms: Sequence[str],
+    controls: Sequence[str],
+    gain: float,
+    out: Path,
 ) -> dict:
-    """What the arms show on the test split."""
+    """What the arms with all seeds show on the test split."""
+    table = main[main.arm.isin(arms)]
     name = file_name(table.config.iloc[0])
     results = arm_results(table, 'test_top1')
     frame = arms_frame(results, 'top-1 %')
     others = others_frame(table, results, 'test_top1')
+    seeds = seeds_frame(results, gain)
     curves = figures.has_curves(table)
     _draw(table, results, curves, out)
     return dict(
         curves=curves,
-        conclusions=conclusions(table, results, 'test_top1', controls),
+        conclusions=conclusions(main, results, 'test_top1', controls),
         arms=_save_table(frame, out / f'{name}-arms.tex'),
         floor=floor_line(results),
         others='' if others.empty else markdown(others),
-        seeds=markdown(seeds_frame(results, gain)),
+        seeds='' if seeds.empty else markdown(seeds),
     )
 
 
-def tiers(plan: pd.DataFrame, config: str) -> Tuple[List[str], List[str]]:
-    """Arms that have all seeds of the baseline, and those with fewer."""
-    planned = plan[(plan.config == config) & (plan.role != 'ablation')]
-    seeds = planned.groupby('arm', sort=False).seed.nunique()
-    most = seeds[planned[planned.role == 'baseline'].arm.iloc[0]]
-    return list(seeds[seeds >= most].index), list(seeds[seeds < most].index)
-
-
 def _exploratory_part(
-    table: pd.DataFrame, arms: Sequence[str], seeds: Sequence[int], out: Path
+    table: pd.DataFrame,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    controls: Sequence[str],
+    out: Path,
 ) -> dict:
     """What arms with fewer seeds show, beside the baseline of these seeds."""
     chosen = table.arm.isin(arms) | (table.role == 'baseline')
@@ -108,10 +111,9 @@ def _exploratory_part(
     results = arm_results(few, 'test_top1')
     name = file_name(table.config.iloc[0])
     frame = arms_frame(results, 'top-1 %')
-    controls = few[few.role == 'control'].arm.unique()
     return dict(
         few=_save_table(frame, out / f'{name}-exploratory.tex'),
-        few_lines=conclusions(few, results, 'test_top1', controls),
+        few_lines=conclusions(table, results, 'test_top1', controls),
         few_floor=floor_line(results),
     )
 
@@ -149,7 +151,7 @@ def make_part(
         table (pd.DataFrame): Its runs.
         behaviour (pd.DataFrame, optional): Of ``tools/behaviour.py``.
         plan (pd.DataFrame): Runs, finished or not. A gain must be shown
-            against the controls that have all seeds.
+            against every control among them.
         gain (float): To be seen, in points.
         primary (Primary): Comparisons that were named before the runs.
         anchors (Dict[str, float]): Published top-1 by config, per cent.
@@ -165,23 +167,23 @@ def make_part(
         frame, lines = primary_frame(main, primary, 'test_top1')
         part.update(primary=markdown(frame), primary_lines=lines)
     full, few = tiers(plan, config)
-    whole = main[main.arm.isin(full)]
-    if (whole.role != 'baseline').any():
-        rows = plan[(plan.config == config) & plan.arm.isin(full)]
-        controls = rows[rows.role == 'control'].arm.unique()
-        part.update(_arms_part(whole, controls, gain, out))
+    planned = plan[plan.config == config]
+    controls = planned[planned.role == 'control'].arm.unique()
+    if (main[main.arm.isin(full)].role != 'baseline').any():
+        part.update(_arms_part(main, full, controls, gain, out))
     if main.arm.isin(few).any():
-        seeds = plan[(plan.config == config) & plan.arm.isin(few)].seed
-        part.update(_exploratory_part(main, few, seeds.unique(), out))
+        seeds = planned[planned.arm.isin(few)].seed.unique()
+        part.update(_exploratory_part(main, few, seeds, controls, out))
     if (table.role == 'ablation').any():
         part.update(_ablations_part(table, out))
     if behaviour is not None:
         rows = behaviour[behaviour.config == config]
         frame, lines = behaviour_frame(rows, baseline_of(main))
-        part.update(
-            behaviour=_save_table(frame, out / f'{name}-behaviour.tex'),
-            behaviour_lines=lines,
-        )
+        if lines:  # a config that was measured
+            part.update(
+                behaviour=_save_table(frame, out / f'{name}-behaviour.tex'),
+                behaviour_lines=lines,
+            )
     return part
 
 
@@ -263,17 +265,17 @@ def main() -> None:
         '--gain', type=float, default=0.2, help='to be seen, in points'
     )
     options = parser.parse_args()
-    if not _SMALLEST_GAIN <= options.gain < math.inf:
+    if not SMALLEST_GAIN <= options.gain < math.inf:
         parser.error(
             f'--gain={options.gain} must be a finite number of points of at '
-            f'least {_SMALLEST_GAIN}, which is one image of ten thousand'
+            f'least {SMALLEST_GAIN}, which is one image of ten thousand'
         )
     command, behaviour = '', None
     try:
         table = read_results(options.results)
         if options.behaviour:
             command = (options.behaviour / 'command.txt').read_text().strip()
-            behaviour = read_csv(options.behaviour / 'behaviour.csv')
+            behaviour = read_behaviour(options.behaviour)
             check_measured(behaviour, table)
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -283,7 +285,10 @@ def main() -> None:
     if command:
         commands.append(command)
     commands.append(shlex.join(['python', 'tools/report.py', *sys.argv[1:]]))
-    write_report(options, table, behaviour, commands)
+    try:
+        write_report(options, table, behaviour, commands)
+    except ValueError as error:  # runs that are no pairs, or not there yet
+        raise SystemExit(f'{options.results}: {error}') from error
     Console().print(f'Report: {terminal(options.out / "README.md")}')
 
 

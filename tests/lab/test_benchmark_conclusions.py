@@ -56,6 +56,16 @@ def test_a_control_that_may_or_may_not_share_the_gain():
     assert 'shares' not in text
 
 
+def test_a_control_with_fewer_seeds_counts_as_well():
+    """It is in the table, though it has no line of its own there."""
+    table = main_table({'u1-feature': 1.0, 'u1-zero': 1.0})
+    results = arm_results(table[table.arm != 'u1-zero'], 'test_top1')
+    lines = conclusions(table, results, 'test_top1', ['u1-permuted', 'u1-zero'])
+    (line,) = [one for one in lines if one.startswith('**u1-feature**')]
+    assert 'not shown to be higher than the control u1-zero' in line
+    assert line.endswith('not shown to be a gain of U(1).')
+
+
 def test_a_control_that_never_finished_is_not_beaten():
     table = main_table({'u1-feature': 1.0})
     there = table[table.arm != 'u1-permuted']

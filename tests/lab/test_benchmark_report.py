@@ -1,5 +1,6 @@
 """A benchmark's page has its tables and figures, or says what is missing."""
 
+import shutil
 from functools import partial
 from urllib.parse import unquote
 
@@ -13,7 +14,7 @@ from PIL import Image
 from u1_plugin.lab.benchmark import figures
 from u1_plugin.lab.benchmark.arm_results import arm_results
 from u1_plugin.lab.benchmark.primary import Primary, write_primary
-from u1_plugin.lab.benchmark.table import PairingError, save_csv
+from u1_plugin.lab.benchmark.table import save_csv
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_page(report, tmp_path, capsys):
 
 
 def test_arms_with_fewer_seeds_have_a_table_of_their_own(report, tmp_path):
-    """And no gain must be shown against five pairs of a control."""
+    """Five pairs of a control decide by their interval, which is said."""
     table = make_table({'u1-feature': 1.0})
     few = (table.arm == 'u1-zero') | (table.arm == 'label-smoothing')
     table = table[~few | (table.seed < 5)]
@@ -61,7 +62,10 @@ def test_arms_with_fewer_seeds_have_a_table_of_their_own(report, tmp_path):
     report('results', 'page')
     page = (tmp_path / 'page/README.md').read_text()
     main, exploratory = page.split('### Exploratory arms')
-    assert '**u1-feature**: higher than the baseline and than every' in main
+    assert (
+        '**u1-feature**: higher than the baseline and than every control '
+        '(u1-zero by the interval alone): a gain of U(1) here' in main
+    )
     assert '| label-smoothing | rival |' not in main
     assert '| label-smoothing | rival | 5 |' in exploratory
     assert '| one-hot | baseline | 5 |' in exploratory
@@ -210,6 +214,25 @@ def test_an_incomplete_benchmark_says_so(report, tmp_path):
     assert 'u1-permuted (too few pairs)' in page
 
 
+def test_a_gain_is_shown_against_controls_with_fewer_seeds(report, tmp_path):
+    """Also where arms with fewer seeds ask, or a control never finished."""
+    table = make_table({'u1-feature': 1.0, 'u1-image': 1.0, 'u1-zero': 1.0})
+    few = table.arm.isin(['u1-image', 'u1-zero']) & (table.seed >= 8)
+    table = table[~few & (table.role != 'ablation')]
+    keys = ['config', 'arm', 'role', 'seed']
+    table[keys].to_csv(tmp_path / 'planned.csv', index=False)
+    for name, left_out in (('all', ''), ('failed', 'u1-zero')):
+        folder = write_results(tmp_path / name, table[table.arm != left_out])
+        shutil.copy(tmp_path / 'planned.csv', folder)
+        report(name, f'{name}-page')
+        page = (tmp_path / f'{name}-page/README.md').read_text()
+        assert 'a gain of U(1) here' not in page
+        lines = [one for one in page.splitlines() if one.startswith('- **u1-')]
+        for arm in ('u1-feature', 'u1-image'):
+            (line,) = [one for one in lines if f'**{arm}**' in one]
+            assert 'not shown to be higher than the control u1-zero' in line
+
+
 def test_a_run_without_validation_has_no_curve(report, tmp_path):
     table = make_table({})
     table.loc[table.role == 'u1', 'val_curve'] = '[]'
@@ -234,7 +257,7 @@ def test_runs_that_are_no_pairs_are_refused(report, tmp_path):
     wrong = (table.arm == 'u1-zero') & (table.seed == 4)
     table.loc[wrong, 'initial_backbone'] = 'others'
     write_results(tmp_path / 'results', table)
-    with pytest.raises(PairingError, match='initial_backbone differs'):
+    with pytest.raises(SystemExit, match='initial_backbone differs'):
         report('results', 'page')
     assert not (tmp_path / 'page').exists()
 

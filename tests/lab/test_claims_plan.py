@@ -47,6 +47,38 @@ def written(tmp_path: Path, content: dict) -> Path:
     return file
 
 
+@pytest.mark.parametrize('numbers', ['1', "'1'"])
+def test_two_things_have_two_names(tmp_path, numbers):
+    file = written(tmp_path, CONTENT)
+    text = file.read_text().replace('  other:', '  1:')
+    text = text.replace('  small:', f'  {numbers}:', 1)
+    file.write_text(text)
+    with pytest.raises(ValueError, match="'?1'?.* twice"):
+        load_plan(file)
+
+
+def test_cells_of_one_title_are_refused(tmp_path):
+    """Both would be read from one file, and judged by one key."""
+    content = dict(
+        CONTENT,
+        networks={
+            name: CONTENT['networks']['small'] for name in ('r18', 'r18-cifar')
+        },
+        data={
+            name: CONTENT['data']['digits']
+            for name in ('photos', 'cifar-photos')
+        },
+        tables=dict(
+            first=[
+                dict(networks=['r18'], data=['cifar-photos']),
+                dict(networks=['r18-cifar'], data=['photos']),
+            ]
+        ),
+    )
+    with pytest.raises(ValueError, match='both called .*rename a network'):
+        load_plan(written(tmp_path, content))
+
+
 @pytest.fixture
 def plan(tmp_path) -> Plan:
     return load_plan(written(tmp_path, CONTENT))

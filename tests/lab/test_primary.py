@@ -96,14 +96,31 @@ def test_a_comparison_without_pairs_counts_and_says_so():
 
 def test_comparisons_are_named_before_the_runs(tmp_path):
     first, second = Primary(PAIRS, 0.2), Primary(PAIRS[:1], 0.2)
-    check_primary(first, tmp_path, 0)
+    check_primary(first, tmp_path)
     write_primary(first, tmp_path)
-    check_primary(first, tmp_path, 3)
-    check_primary(second, tmp_path, 0)  # nothing is known yet
+    check_primary(second, tmp_path)  # nothing is known yet
+    for seed in range(3):  # of whatever suite: it may have them again
+        folder = tmp_path / f'digits/u1-feature/seed{seed}'
+        folder.mkdir(parents=True)
+        (folder / 'run_record.json').write_text('{}')
+    check_primary(first, tmp_path)
     for other in (second, first._replace(gain=0.5), Primary()):
         with pytest.raises(ValueError, match='before the 3 finished runs'):
-            check_primary(other, tmp_path, 3)
+            check_primary(other, tmp_path)
     (tmp_path / 'primary.csv').unlink()  # a folder of before
-    check_primary(Primary(), tmp_path, 3)
+    check_primary(Primary(), tmp_path)
     with pytest.raises(ValueError, match='before the 3 finished runs'):
-        check_primary(first, tmp_path, 3)
+        check_primary(first, tmp_path)
+
+
+@pytest.mark.parametrize('content', ['', 'arm,to,gain\na,b,x\n'])
+def test_a_damaged_table_of_comparisons_is_named(tmp_path, content):
+    (tmp_path / 'primary.csv').write_text(content)
+    with pytest.raises(ValueError, match=r'primary\.csv.*write it again with'):
+        load_primary(tmp_path)
+
+
+def test_a_gain_below_one_image_of_ten_thousand_is_refused():
+    content = dict(gain=1e-6, comparisons=[list(PAIRS[0])])
+    with pytest.raises(ValueError, match=r'suite\.primary\.gain=1e-06'):
+        read_primary(content, ARMS)

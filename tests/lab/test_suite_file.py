@@ -185,6 +185,33 @@ from u1_plugin.lab.benchmark.suite import load_suite
             ),
             'leaves out what measures the class angles of other',
         ),
+        (
+            dict(
+                tuned={'other': {'model': {'u1': {'neck': {}}}}},
+                define={
+                    'other': dict(
+                        role='u1', set={'model.u1.loss.loss_weight': 0.0}
+                    )
+                },
+            ),
+            r"arm other: the option 'model' hides 'model\.u1\.loss",
+        ),
+        (
+            dict(
+                define={
+                    'a': dict(role='u1', set={'a.b': 2, 'a': {'b': 1}}),
+                }
+            ),
+            r"define\.a\.set: the option 'a' hides 'a\.b'",
+        ),
+        (
+            dict(
+                define={
+                    'a': dict(role='u1', set={'lr': '1.0e5'}),
+                }
+            ),
+            r"set\.lr='1\.0e5' is text in YAML",
+        ),
         (dict(tuned={'u2-*': {}}), r'suite.tuned.u2-\* matches none'),
         (dict(tuned={'u1-*': [1]}), r'suite.tuned.u1-\*=\[1\] must be'),
         (dict(prepare=['digits.py']), r"suite.prepare\[0\]='digits.py' must"),
@@ -195,7 +222,7 @@ from u1_plugin.lab.benchmark.suite import load_suite
 def test_a_bad_suite_is_refused_by_name(change, words, root, tmp_path):
     suites = copied_suites(root, tmp_path)
     file = suites / 'mini.yml'
-    file.write_text(yaml.safe_dump(dict(GOOD, **change)))
+    file.write_text(yaml.safe_dump(dict(GOOD, **change), sort_keys=False))
     with pytest.raises(ValueError, match=words):
         load_suite(file)
 
@@ -214,6 +241,34 @@ def test_no_file_and_no_yaml(tmp_path):
         load_suite(tmp_path / 'bad.yml')
     with pytest.raises(ValueError, match='cannot be read'):
         load_suite(tmp_path)
+
+
+@pytest.mark.parametrize('number', ['010', '1:30', '-1:30.5', '0_10'])
+def test_numbers_that_are_no_decimals_are_refused(tmp_path, number):
+    (tmp_path / 'bad.yml').write_text(f'name: a\nseeds: {number}\n')
+    with pytest.raises(ValueError, match='not be read as a decimal number'):
+        load_suite(tmp_path / 'bad.yml')
+
+
+def test_hooks_of_variants_and_tuned_ones_come_beside_the_arms(root, tmp_path):
+    """A permuted twin without its hook would have the true angles."""
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    more = {'custom_hooks': [dict(type='EMAHook')]}
+    content = dict(
+        GOOD,
+        arms=['one-hot', 'u1-feature', 'u1-permuted'],
+        tuned={'u1-*': more},
+        ablations=dict(seeds=1, of={'u1-permuted': {'twice': more}}),
+    )
+    file.write_text(yaml.safe_dump(content))
+    suite = load_suite(file)
+    kinds = {
+        arm.name: [hook['type'] for hook in arm.set.get('custom_hooks', [])]
+        for arm in (*suite.arms, *suite.ablations)
+    }
+    assert kinds['u1-feature'] == ['EMAHook']
+    assert kinds['u1-permuted'] == ['PermuteAnglesHook', 'EMAHook']
+    assert kinds['u1-permuted+twice'] == [*kinds['u1-permuted'], 'EMAHook']
 
 
 def test_yaml_that_merges_mappings_is_no_double_key(root, tmp_path):

@@ -141,6 +141,20 @@ def load_yaml(text: Union[str, bytes], aliases: bool) -> Any:
                 keys.append(value)
             return super().construct_mapping(node, deep)
 
+    def number(loader: Any, node: Any) -> Any:
+        digits = node.value.replace('_', '').lstrip('+-')
+        # 010 is eight and 1:30 ninety, which no reader expects.
+        if ':' in digits or (digits[:1] == '0' and digits[1:].isdigit()):
+            raise yaml.constructor.ConstructorError(
+                problem=f'{node.value!r} would not be read as a decimal '
+                'number; write it as one, or as text in quotes',
+                problem_mark=node.start_mark,
+            )
+        kind = node.tag.rpartition(':')[2]
+        return getattr(loader, f'construct_yaml_{kind}')(node)
+
+    for kind in ('int', 'float'):
+        Loader.add_constructor(f'tag:yaml.org,2002:{kind}', number)
     return yaml.load(text, Loader)  # as safe as yaml.safe_load
 
 

@@ -27,6 +27,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
 from ...measure.estimate import Several
 from ...options import Count, Seed, checked
 from ..benchmark.suite_file import Fields, read_yaml
+from ..markup import file_name
 from .built_in import BUILT_IN
 from .sources import PADDINGS
 
@@ -156,6 +157,8 @@ def _named(content: Any, where: str, make: Any) -> Dict[str, Any]:
         field = f'{where}.{name}'
         if not isinstance(options, dict):
             raise ValueError(f'{field}={options!r} must be a mapping')
+        if str(name) in named:
+            raise ValueError(f'{where} has {str(name)!r} twice; rename one')
         # The fields of a named tuple are its options.
         named[str(name)] = checked(field)(make)(**options)
     return named
@@ -224,6 +227,7 @@ def _add_tables(plan: Plan, tables: Any) -> None:
     if not isinstance(tables, dict) or not tables:
         raise ValueError(f'tables={tables!r} must be a mapping of names')
     places: Dict[Cell, str] = {}
+    files: Dict[str, Cell] = {}
     for name, blocks in tables.items():
         where = f'tables.{name}'
         if not isinstance(blocks, list) or not blocks:
@@ -236,6 +240,13 @@ def _add_tables(plan: Plan, tables: Any) -> None:
                     'already; a verdict is corrected once'
                 )
             places[cell] = where
+            # Of one file two cells would read each other's numbers.
+            other = files.setdefault(file_name(cell.title).lower(), cell)
+            if other != cell:
+                raise ValueError(
+                    f'{where}: the cells {tuple(other)} and {tuple(cell)} are '
+                    f'both called {cell.title!r}; rename a network or its data'
+                )
             net = plan.networks[cell.network]
             if cell.weights == WEIGHTS[0] and net.checkpoint is None:
                 raise ValueError(

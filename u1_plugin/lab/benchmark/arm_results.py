@@ -192,7 +192,9 @@ def conclusion(
 
     It is only if the arm is also better than every control, by interval and
     permutation test: those share everything with it but what is claimed to
-    matter. All of them must be beaten, so nothing is corrected once more.
+    matter. All of them must be beaten, so nothing is corrected once more. Of a
+    control with so few pairs that no test could show it, the interval decides,
+    and the sentence says so.
 
     Args:
         result (ArmResult): Of a U(1) arm.
@@ -209,15 +211,20 @@ def conclusion(
             'higher than the baseline, but no control was run: whose gain it '
             'is stays open'
         )
+    # 2 / 2^n is the smallest p of n pairs.
+    few = [n for n, c in controls.items() if c and 2 / 2**c.n >= LEVEL]
     unbeaten = {
         name: c
         for name, c in controls.items()
-        if c is None or c.verdict != 'higher' or c.permutation >= LEVEL
+        if c is None
+        or c.verdict != 'higher'
+        or (c.permutation >= LEVEL and name not in few)
     }
     if not unbeaten:
+        by_interval = f' ({", ".join(few)} by the interval alone)' * bool(few)
         return (
-            'higher than the baseline and than every control: a gain of U(1) '
-            'here'
+            f'higher than the baseline and than every control{by_interval}: a '
+            'gain of U(1) here'
         )
     texts = [
         f'{name} ({interval(c) if c else "too few pairs"})'

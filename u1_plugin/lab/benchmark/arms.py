@@ -14,12 +14,22 @@ from typing import (
 )
 
 from ...options import Range
-from .suite_file import Fields, check_names, check_options, read_yaml
+from .suite_file import (
+    Fields,
+    check_apart,
+    check_names,
+    check_options,
+    read_yaml,
+)
 
 #: ``control``: shares everything with U(1) but what is claimed to matter.
 ROLES = ('baseline', 'u1', 'rival', 'control', 'ablation')
+#: File of arms beside a suite; the plugin's is in configs/suites.
+CATALOGUE = 'arms.yml'
 #: Whose variants ``ablations.set`` lists.
 _METHOD = 'u1-feature'
+#: Of which an arm has its own beside those of others.
+_HOOKS = 'custom_hooks'
 #: More seeds are a slip of the pen.
 Seeds = Annotated[int, Range(1, 10000)]
 
@@ -57,10 +67,10 @@ def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
     Raises:
         ValueError: If an arm is wrong, or a pattern matches none.
     """
-    catalogue = file.parent / 'arms.yml'
+    catalogue = file.parent / CATALOGUE
     arms: Dict[str, Arm] = {}
     for source, content in (
-        ('arms.yml', read_yaml(catalogue) if catalogue.is_file() else {}),
+        (CATALOGUE, read_yaml(catalogue) if catalogue.is_file() else {}),
         ('suite.define', read.get('define', dict, {})),
     ):
         if not isinstance(content, dict):
@@ -77,8 +87,14 @@ def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
         for name in names:
             settings = arms[name].set
             # What an arm sets by that very name is what it is: lambda = 0.
-            more = {key: v for key, v in options.items() if key not in settings}
-            arms[name] = arms[name]._replace(set={**settings, **more})
+            more = {
+                key: v
+                for key, v in options.items()
+                if key not in settings or key == _HOOKS
+            }
+            arms[name] = arms[name]._replace(
+                set=_joined(f'{where} of the arm {name}', settings, more)
+            )
     return arms
 
 
@@ -89,7 +105,7 @@ def choose_arms(
     if wrong or len(set(names)) != len(names) or not names:
         raise ValueError(
             f'{where}={names} must be different names among {sorted(catalogue)}'
-            '; define others under `define`'
+            f' of {CATALOGUE} beside the suite; define others under `define`'
         )
     return tuple(catalogue[name] for name in names)
 
@@ -217,10 +233,28 @@ def _variants(
         arm._replace(
             name=f'{prefix}{name}',
             role='ablation',
-            set={
-                **arm.set,
-                **check_options(f'{where}.{base}.{name}', options),
-            },
+            set=_joined(
+                f'{where}.{base}.{name}',
+                arm.set,
+                check_options(f'{where}.{base}.{name}', options),
+            ),
         )
         for name, options in variants.items()
     ]
+
+
+def _joined(
+    where: str, settings: Dict[str, Any], more: Dict[str, Any]
+) -> Dict[str, Any]:
+    """Options of an arm, and more that take their place; hooks are added.
+
+    Raises:
+        ValueError: If one of the later options hides an earlier one, whatever
+            it says.
+    """
+    joined = {**settings, **more}
+    hooks = [options.get(_HOOKS) for options in (settings, more)]
+    if all(isinstance(part, list) for part in hooks):
+        joined[_HOOKS] = [*hooks[0], *hooks[1]]
+    check_apart(where, joined)
+    return joined

@@ -4,11 +4,13 @@ import math
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
+import numpy as np
 from mmengine.config import Config
 
 from ...extras import needs
 from ...mm.data import described
 from .evaluated_images import split_dataset
+from .table import read_csv
 
 with needs('lab'):
     import pandas as pd
@@ -65,6 +67,38 @@ def target_accuracy(runs: pd.DataFrame) -> float:
 def keys_of(run: Any) -> dict:
     """What names a run in the table's rows, and what it was."""
     return {key: getattr(run, key) for key in (*KEYS, 'run_hash')}
+
+
+def read_behaviour(folder: Path) -> pd.DataFrame:
+    """``behaviour.csv`` of ``tools/behaviour.py``.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If a column is missing, or a value is no finite number.
+    """
+    file = folder / 'behaviour.csv'
+    table = read_csv(file)
+    missing = [
+        name
+        for name in (*KEYS, 'quantity', 'detail', 'value')
+        if name not in table
+    ]
+    if missing:
+        raise ValueError(
+            f'{file} has no column {", ".join(missing)}; write it again with '
+            'tools/behaviour.py'
+        )
+    values = pd.to_numeric(table['value'], errors='coerce')
+    # Empty where a run never reached what was asked.
+    wrong = table[(values.isna() & table['value'].notna()) | np.isinf(values)]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise ValueError(
+            f'{file}: {row.quantity} of {row.config}/{row.arm} seed {row.seed} '
+            f'is {row["value"]}, and no finite number; write it again with '
+            'tools/behaviour.py'
+        )
+    return table
 
 
 def check_measured(behaviour: pd.DataFrame, table: pd.DataFrame) -> None:

@@ -108,6 +108,11 @@ def arm_config(entry: Entry, arm: Arm) -> Config:
         options['model.u1.class_angles.file'] = MEASURED
     plain = _plain_config(entry)
     if 'custom_hooks' in options:  # beside the recipe's, such as EMAHook
+        if not isinstance(options['custom_hooks'], list):
+            raise ValueError(
+                f'suite: arm {arm.name}: set.custom_hooks='
+                f'{options["custom_hooks"]!r} must be a list of hooks'
+            )
         hooks = plain.to_dict().get('custom_hooks') or []
         options['custom_hooks'] = [*hooks, *options['custom_hooks']]
     config = _merged(f'suite: arm {arm.name}: set', plain, options)

@@ -67,6 +67,20 @@ def versions_line(table: pd.DataFrame) -> str:
     )
 
 
+def tiers(plan: pd.DataFrame, config: str) -> Tuple[List[str], List[str]]:
+    """Arms that have all seeds of the baseline, and those with fewer."""
+    planned = plan[(plan.config == config) & (plan.role != 'ablation')]
+    seeds = planned.groupby('arm', sort=False).seed.nunique()
+    baseline = planned[planned.role == 'baseline'].arm
+    if baseline.empty:
+        raise ValueError(
+            f'planned.csv has no baseline of {config}, of which results.csv '
+            'has runs; call tools/benchmark.py again'
+        )
+    most = seeds[baseline.iloc[0]]
+    return list(seeds[seeds >= most].index), list(seeds[seeds < most].index)
+
+
 def arms_frame(results: Sequence[ArmResult], score: str) -> pd.DataFrame:
     rows = []
     for r in results:
@@ -141,8 +155,9 @@ def conclusions(
     """A sentence an arm of one config.
 
     Args:
-        table (pd.DataFrame): Its runs.
-        results (Sequence[ArmResult]): Of these.
+        table (pd.DataFrame): All its runs, those of controls with fewer seeds
+            as well: a gain is U(1)'s only above every control.
+        results (Sequence[ArmResult]): Of the arms that get a sentence.
         metric (str): A column of the table.
         planned_controls (Sequence[str]): One that is not in the table yet is
             not beaten.

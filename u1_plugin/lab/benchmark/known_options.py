@@ -16,6 +16,7 @@ from mmengine.runner import (
     TestLoop,
     ValLoop,
 )
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 _DATALOADER = {
@@ -66,9 +67,31 @@ _UNTYPED = {
     'val_dataloader': _DATALOADER,
     'test_dataloader': _DATALOADER,
     'auto_scale_lr': {'enable', 'base_batch_size'},
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
+    'optim_wrapper.clip_grad': {'type'}
+    | (_parameters(clip_grad_norm_, clip_grad_value_) - {'parameters'}),
+    # Of MMEngine's constructor, and of MMPretrain's, which has decay by layer.
+    'optim_wrapper.paramwise_cfg': {
+        'custom_keys',
+        'bias_lr_mult',
+        'bias_decay_mult',
+        'norm_decay_mult',
+        'flat_decay_mult',
+        'dwconv_decay_mult',
+        'dcn_offset_lr_mult',
+        'bypass_duplicate',
+        'layer_decay_rate',
+    },
     # The seed is the run's.
     'randomness': {'deterministic', 'diff_rank_seed'},
 }
+#: Constructors of optimizers whose ``paramwise_cfg`` is known.
+_DECAYS = (
+    None,
+    'DefaultOptimWrapperConstructor',
+    'LearningRateDecayOptimWrapperConstructor',
+)
 #: Their parts are not MMEngine's.
 _FOREIGN = {'Albu', 'Albumentations'}
 
@@ -108,6 +131,7 @@ def _compare(where: str, path: str, before: Any, after: Any) -> None:
     valid_names = _known(where, path, after.get('type'))
     for key, value in after.items():
         name = f'{path}.{key}'
+        _check_kind(where, name, old.get(key) if same else None, value)
         if valid_names is not None and key not in valid_names:
             # What the config has already must be right, but the seed is ours.
             ours = path == 'randomness' and old.get(key) != value
@@ -116,13 +140,27 @@ def _compare(where: str, path: str, before: Any, after: Any) -> None:
                     f'{where}: the option {name}={value!r} is not known; '
                     f'use one of {", ".join(sorted(valid_names))}'
                 )
-        if after.get('type') not in _FOREIGN:
+        foreign = after.get('type') in _FOREIGN or (
+            key == 'paramwise_cfg' and after.get('constructor') not in _DECAYS
+        )
+        if not foreign:
             _compare(where, name, old.get(key) if same else None, value)
+
+
+def _check_kind(where: str, name: str, old: Any, value: Any) -> None:
+    """Raise ValueError where a number becomes a truth value or text."""
+    is_number = type(old) in (int, float)
+    if is_number and isinstance(value, (bool, str)):
+        raise ValueError(
+            f'{where}: {name}={value!r} takes the place of the number {old!r}; '
+            'give a number'
+        )
 
 
 def _known(where: str, path: str, kind: Any) -> Optional[FrozenSet[str]]:
     """Options of a part of a config; None if any may be."""
-    if not isinstance(kind, str):
+    # Of clip_grad the type is the kind of norm, and nothing registered.
+    if not isinstance(kind, str) or path == 'optim_wrapper.clip_grad':
         return _UNTYPED.get(path)
     classes = _classes(kind)
     if not classes:

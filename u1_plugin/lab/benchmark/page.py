@@ -72,6 +72,7 @@ Difference of the column's arm to the row's, with its interval (uncorrected).
 {% endif -%}
 ![gain and cost]({{ part.address }}-cost.png)
 
+{% if part.seeds -%}
 ### How many seeds a gain needs
 
 Standard deviation of the paired differences; the smallest true gain that the
@@ -80,7 +81,7 @@ over the number of compared arms, which is what Holm asks of the smallest p);
 and how many seeds it takes to see +{{ gain }} points.
 
 {{ part.seeds }}
-{% endif %}{% if part.few %}
+{% endif %}{% endif %}{% if part.few %}
 ### Exploratory arms, with fewer seeds
 
 Beside the baseline of the same seeds; Holm over this table.

@@ -17,6 +17,13 @@ from ...mm.launch import die_with
 from .expand import MEASURED
 from .runs import Run
 
+#: What must be counts, by part of a config.
+_COUNTS = {
+    'train_cfg': ('max_epochs', 'max_iters', 'val_interval'),
+    'train_dataloader': ('batch_size',),
+    'val_dataloader': ('batch_size',),
+    'test_dataloader': ('batch_size',),
+}
 _OWN_LOG = logging.getLogger('u1_plugin')
 
 
@@ -40,8 +47,11 @@ def _check_runs(runs: List[Run]) -> None:
     torch.set_num_threads(1)
     for logger in (MMLogger.get_current_instance(), _OWN_LOG):
         logger.setLevel(logging.ERROR)
+    lengths: Dict[str, Run] = {}
     for run in runs:
         where = f'suite: {run.config}/{run.arm}'
+        _check_counts(where, run.values)
+        _check_equal_length(where, run, lengths.setdefault(run.config, run))
         _check_writable(where, run.values)
         _check_accuracy(where, run.values)
         _check_length(where, run.values)
@@ -89,6 +99,32 @@ def _check_length(where: str, values: dict) -> None:
                 f'{where}: custom_hooks has EarlyStoppingHook, by which arms '
                 'end at different epochs and are no pairs; leave it out, and '
                 'set train_cfg.max_epochs for all'
+            )
+
+
+def _check_counts(where: str, values: dict) -> None:
+    """What MMEngine counts with is whole, and at least 1."""
+    for part, names in _COUNTS.items():
+        for name in names:
+            value = (values.get(part) or {}).get(name, 1)
+            if type(value) is not int or value < 1:
+                raise ValueError(
+                    f'{where}: {part}.{name}={value!r} must be a whole number '
+                    'of at least 1'
+                )
+
+
+def _check_equal_length(where: str, run: Run, first: Run) -> None:
+    for name in ('by_epoch', 'max_epochs', 'max_iters'):
+        value, other = (
+            (one.values.get('train_cfg') or {}).get(name)
+            for one in (run, first)
+        )
+        if value != other:
+            raise ValueError(
+                f'{where}: train_cfg.{name}={value!r}, but {first.arm} has '
+                f'{other!r}: arms of different lengths are no pairs; set it '
+                'for the whole entry in suite.configs'
             )
 
 

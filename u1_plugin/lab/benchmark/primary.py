@@ -20,7 +20,9 @@ with needs('lab'):
 
 #: Below a benchmark's folder.
 FILE = 'primary.csv'
-PerCent = Annotated[float, Range(0, 100, low_open=True)]
+#: In points; the least is one image of ten thousand.
+SMALLEST_GAIN = 0.01
+Gain = Annotated[float, Range(SMALLEST_GAIN, 100)]
 
 
 class Primary(NamedTuple):
@@ -43,7 +45,7 @@ def read_primary(content: Any, arms: Collection[str]) -> Primary:
     """
     where = 'suite.primary'
     read = Fields(where, content, ('gain', 'comparisons'))
-    gain = float(read.get('gain', PerCent))
+    gain = float(read.get('gain', Gain))
     pairs = []
     for i, pair in enumerate(read.get('comparisons', list)):
         two = isinstance(pair, list) and len(pair) == 2
@@ -76,22 +78,31 @@ def load_primary(out: Path) -> Primary:
     table = read_kept(out / FILE)
     if table is None or table.empty:
         return Primary()
+    gains = pd.to_numeric(table.gain, errors='coerce')
+    if not gains.between(0, 100, inclusive='right').all():
+        raise ValueError(
+            f'{out / FILE} asks for the gains {list(table.gain)}, which are '
+            'no points of top-1; write it again with tools/benchmark.py'
+        )
     pairs = tuple(zip(table.arm.astype(str), table.to.astype(str)))
-    return Primary(pairs, float(table.gain.iloc[0]))
+    return Primary(pairs, float(gains.iloc[0]))
 
 
-def check_primary(primary: Primary, out: Path, finished: int) -> None:
+def check_primary(primary: Primary, out: Path) -> None:
     """Raise unless the comparisons were named before the runs.
+
+    All runs of the folder count, those that the suite no longer has as well:
+    it may have them again.
 
     Args:
         primary (Primary): Of the suite.
         out (Path): A benchmark's folder.
-        finished (int): Its finished runs.
 
     Raises:
         ValueError: If there are some, and what was named is not this.
     """
     named = load_primary(out)
+    finished = sum(1 for _ in out.glob('*/*/*/run_record.json'))
     if finished and primary != named:
         raise ValueError(
             f'suite.primary={primary.pairs} with gain={primary.gain:g} is not '

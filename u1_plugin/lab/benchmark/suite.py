@@ -1,9 +1,19 @@
 """A benchmark suite: which arms, on which configs, with how many seeds."""
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
-from ...options import Seed, fits
+from ...options import Range, Seed, fits
 from .arms import (
     Arm,
     Seeds,
@@ -14,7 +24,7 @@ from .arms import (
     read_catalogue,
     read_exploratory,
 )
-from .primary import PerCent, Primary, read_primary
+from .primary import Primary, read_primary
 from .suite_file import Fields, check_names, check_options, read_yaml
 
 
@@ -96,7 +106,8 @@ def _entries(
     anchors: List[Entry] = []
     for i, content in enumerate(read.get('anchors', list, [])):
         item = Fields(f'suite.anchors[{i}]', content, (*fields, 'expected'))
-        expected = item.get('expected', PerCent)
+        per_cent = Annotated[float, Range(0, 100, low_open=True)]
+        expected = item.get('expected', per_cent)
         anchors.append(_entry(item, folders, float(expected)))
     names = [entry.name for entry in (*entries, *anchors)]
     if len(set(names)) != len(names) or not entries:

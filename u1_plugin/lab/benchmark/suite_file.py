@@ -15,7 +15,7 @@ from ...options import check
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
 _LONGEST = 100
 #: What YAML 1.1 takes for text, and a reader for a number.
-_EXPONENT = re.compile(r'[-+]?\d+[eE][-+]?\d+')
+_EXPONENT = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+')
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -117,7 +117,25 @@ def check_options(where: str, options: Any) -> dict:
             f'{where}={options!r} must be a mapping of options to values'
         )
     _check_plain(where, options)
+    check_apart(where, options)
     return options
+
+
+def check_apart(where: str, options: dict) -> None:
+    """Raise ValueError if an option hides one before it.
+
+    ``model.head`` and then ``model.head.scale`` is a part and a change of it;
+    the other way round the change would be lost without a word.
+    """
+    names = list(options)
+    for i, outer in enumerate(names):
+        for name in names[:i]:
+            if name.startswith(f'{outer}.'):
+                raise ValueError(
+                    f'{where}: the option {outer!r} hides {name!r}, which '
+                    'stands before it; write it with dotted names down to '
+                    'the values'
+                )
 
 
 def _check_plain(where: str, value: Any, depth: int = 0) -> None:
@@ -136,8 +154,8 @@ def _check_plain(where: str, value: Any, depth: int = 0) -> None:
             _check_plain(f'{where}[{i}]', part, depth + 1)
     elif isinstance(value, str) and _EXPONENT.fullmatch(value):
         raise ValueError(
-            f'{where}={value!r} is text in YAML, which wants a point in such a '
-            f'number; write {float(value)!r}'
+            f'{where}={value!r} is text in YAML, which wants a point and a '
+            f'sign in such a number; write {float(value)!r}'
         )
     elif not isinstance(value, _PLAIN) or (
         isinstance(value, float) and not math.isfinite(value)

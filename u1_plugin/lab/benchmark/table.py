@@ -209,8 +209,6 @@ def read_results(out: Path) -> pd.DataFrame:
         table = read_csv(file)
     except FileNotFoundError:
         raise ValueError(f'{out} has no results.csv of a benchmark') from None
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame()
     except ValueError as error:
         raise ValueError(
             f'{file} is no table of a benchmark: {error}'
@@ -289,7 +287,10 @@ def save_csv(table: pd.DataFrame, file: Path) -> None:
 
 def read_csv(file: Path) -> pd.DataFrame:
     """A table of :func:`save_csv`; an arm named ``007`` or ``NA`` is that."""
-    columns = pd.read_csv(file, nrows=0).columns
+    try:
+        columns = pd.read_csv(file, nrows=0).columns
+    except pd.errors.EmptyDataError:  # not even a line of names
+        return pd.DataFrame()
     table = pd.read_csv(
         file,
         dtype=dict.fromkeys([*_NAMES, *_HASHES], str),
