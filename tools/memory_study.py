@@ -1,11 +1,10 @@
 """Does an angle help a memory's vote, and beyond position?
 
 A frozen backbone runs once over all images of a config, and its last map or
-that of ``--layer`` is read. In each of several
-random splits (60 % memory, 20 % validation, 20 % test; with
-``--shots``, so many images a class of the memory's) every arm takes its k
-and its kappa or sigma from the validation images, and is then scored on the
-test images:
+that of ``--layer`` is read. In each of several random splits (60 % memory, 20 %
+validation, 20 % test; with ``--shots``, so many images a class of the memory's)
+every arm takes its k and its kappa or sigma from the validation images, and is
+then scored on the test images:
 
 - ``pooled`` and ``pixel``: the plain vote, kappa = 0;
 - ``image``, ``feature``, ``both``: pixel votes with kappa > 0 in that plane;
@@ -47,6 +46,7 @@ from u1_plugin.memory import (
     class_shares,
     few_shot,
 )
+from u1_plugin.mm.memory_inputs import check_hue
 
 with needs('lab'):
     from scipy.stats import binomtest
@@ -270,13 +270,13 @@ def study(args: argparse.Namespace, file: Optional[Path]) -> None:
     init_default_scope('mmpretrain')
     config = Config.fromfile(args.config)
     maps, labels, plane = read_maps(config, args.checkpoint, args.layer)
+    check_hue(plane)
     results = [
         run_split(maps, labels, plane, seed, args.shots)
         for seed in range(args.splits)
     ]
     summary = summarise([right for right, _ in results])
-    beyond = beyond_controls(summary)
-    show(summary, beyond, Console())
+    show(summary, beyond := beyond_controls(summary), Console())
     if file is not None:
         content = dict(
             summary=summary,

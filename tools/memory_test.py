@@ -39,6 +39,7 @@ from u1_plugin.memory import PRIORS
 from u1_plugin.memory.engines import engine_options
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
+from u1_plugin.mm.memory_inputs import check_hue
 from u1_plugin.options import (
     Count,
     Index,
@@ -176,6 +177,8 @@ def parse_args() -> argparse.Namespace:
 def grid_of(head: MemoryBankHead, args) -> Grid:
     """Raises ValueError if the options do not fit."""
     plane = args.plane or head.plane
+    if plane in ('feature', 'both'):
+        check_hue(head.feature_plane)
     used, other = 'kappa', 'sigma'
     if plane in KERNELS:
         used, other = other, used

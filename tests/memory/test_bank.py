@@ -1,5 +1,8 @@
 """A bank keeps what it is given, and forgets what is removed."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -14,8 +17,16 @@ from banks import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nearest import queries
 
-from u1_plugin.memory import MemoryBank
+from u1_plugin.memory import (
+    Memory,
+    MemoryBank,
+    Queries,
+    bottleneck_pixels,
+    coreset,
+)
+from u1_plugin.nn import FeaturePlane
 
 
 @given(labels=st.sets(st.integers(0, 5)), images=st.sets(st.integers(0, 30)))
@@ -83,7 +94,7 @@ def test_vectors_of_an_index(index):
         assert torch.equal(bank.vectors(index), vectors_of(bank)[index])
 
 
-def test_changes_are_counted():
+def test_each_change_has_a_name_of_its_own():
     bank = MemoryBank()
     seen = [bank.changes]
     for change in (
@@ -93,7 +104,7 @@ def test_changes_are_counted():
         lambda: bank.keep(torch.arange(3)),
     ):
         change()
-        assert bank.changes > seen[-1]
+        assert bank.changes not in seen
         seen.append(bank.changes)
     bank.field('labels'), list(bank.blocks()), bank.state(), len(bank)
     assert bank.changes == seen[-1]
@@ -139,6 +150,65 @@ def test_blocks_are_copies(dtype):
     for block in bank.blocks():
         block.zero_()
     assert torch.equal(vectors_of(bank), before) and before.any()
+
+
+def test_a_bank_of_another_process_counts_no_change_of_this_one():
+    """Its changes, pickled with what was derived from it, are no numbers."""
+    code = (
+        'from u1_plugin.memory import MemoryBank\n'
+        'print(*(MemoryBank().changes for _ in range(5)))'
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, check=True
+        )
+        for _ in range(2)
+    ]
+    first, second = (set(run.stdout.split()) for run in runs)
+    assert len(first) == len(second) == 5 and not first & second
+
+
+@pytest.mark.parametrize(
+    'value', [3, 'x' * 2000, {str(i): 'y' * 1000 for i in range(1200)}]
+)
+def test_what_no_bank_could_read_is_not_saved(tmp_path, value):
+    bank = filled()
+    bank.save(tmp_path / 'bank.safetensors')
+    bank.identity.update(
+        value if isinstance(value, dict) else dict(epoch=value)
+    )
+    with pytest.raises(ValueError, match='^identity'):
+        bank.save(tmp_path / 'bank.safetensors')
+    with pytest.raises(ValueError, match='^identity'):
+        bank.state()
+    assert len(MemoryBank.load(tmp_path / 'bank.safetensors')) == len(bank)
+
+
+@pytest.mark.parametrize(
+    'dtype', [torch.float64, torch.float16, torch.bfloat16]
+)
+def test_the_default_dtype_changes_nothing(dtype):
+    bank, numbers = filled(), torch.arange(2)
+    pixels = some_pixels(9, 6)
+    asked = Queries(pixels.vectors, pixels.positions, pixels.hues)
+    plane, maps = FeaturePlane(6), queries(2 * 35).view(2, 6, 5, 7)
+
+    def answers() -> list:
+        return [
+            bank.vectors(torch.arange(len(bank))),
+            *Memory(bank).search(asked, 3),
+            coreset(bank, 0.5),
+            *bottleneck_pixels(maps, numbers, numbers, plane),
+        ]
+
+    plain, default = answers(), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        other = answers()
+    finally:
+        torch.set_default_dtype(default)
+    for one, two in zip(plain, other):
+        assert one.dtype == two.dtype and torch.equal(one, two)
 
 
 def test_what_changes_a_filled_bank_is_named():

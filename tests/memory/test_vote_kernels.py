@@ -260,3 +260,22 @@ def test_a_softmax_kernel_may_enter_the_search():
     assert not torch.equal(plain.indices, found.indices)
     with pytest.raises(ValueError, match="metric='l2' has no cosine"):
         ExactSearch(bank, 'l2').search(asked.vectors, 6, bias)
+
+
+@pytest.mark.parametrize(
+    'kernel, words',
+    [
+        (Kernel('gauss', 0.05), r"Kernel\.name='gauss' must be one of"),
+        (Kernel('Gaussian', 0.05), r"Kernel\.name='Gaussian'"),
+        (Kernel('softmax', -0.05), r'Kernel\.scale=-0\.05 .*a number > 0'),
+        (Kernel('gaussian', NAN), r'Kernel\.scale=nan'),
+        (Kernel('gaussian', 0.0), r'Kernel\.scale=0\.0'),
+        (Kernel('gaussian'), r'Kernel\.scale=None'),
+        (Kernel('uniform', 0.05), r'Kernel\.scale=0\.05 .*must be None'),
+    ],
+)
+def test_a_kernel_made_by_hand_is_checked(kernel, words):
+    with pytest.raises(ValueError, match=words):
+        kernel_of(kernel)
+    with pytest.raises(ValueError, match=words):
+        kernel.log(DISTANCES)

@@ -68,3 +68,19 @@ def test_a_bank_of_unknown_make_is_refused(folder):
     head.set_bank(MemoryBank())
     runner.call_hook('before_test')
     assert len(head.bank) == 36
+
+
+def test_weights_without_a_bank_empty_the_head(folder):
+    """The pixels of other weights would answer for them."""
+    config = config_of(folder, **{'model.head.in_checkpoint': True})
+    runner = Quick(config)
+    runner.call_hook('before_test')
+    weights = runner.model.state_dict()
+    bank = {name for name in weights if '.bank.' in name}
+    assert bank and len(runner.model.head.bank)
+    runner.model.load_state_dict(
+        {name: v for name, v in weights.items() if name not in bank}
+    )
+    assert not len(runner.model.head.bank)
+    runner.model.load_state_dict(weights)
+    assert len(runner.model.head.bank)

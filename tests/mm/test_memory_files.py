@@ -1,5 +1,8 @@
 """A file of a memory serves what made it and nothing else."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from memory_runs import Quick, config_of, filled, rows
@@ -221,3 +224,55 @@ def test_a_changed_bank_is_not_taken_for_the_whole(folder, tmp_path, way):
     head = MODELS.build(config_of(folder, **own).model.head)
     head.set_bank(MemoryBank.load(file))
     assert head((torch.rand(2, 64, 2, 2),)).isfinite().all()
+
+
+@pytest.mark.parametrize('mmap', [False, True])
+def test_a_bank_that_another_run_wrote_meanwhile_stays(folder, tmp_path, mmap):
+    """It was not there when this run began to fill."""
+    file = tmp_path / 'bank.safetensors'
+    own = {'custom_hooks.0.file': str(file), 'custom_hooks.0.mmap': mmap}
+    first = Quick(config_of(folder, **own, **{'custom_hooks.0.shots': 1}))
+    (hook,) = first.hooks
+    run = hook._run
+
+    def while_another_fills(*args) -> None:
+        run(*args)
+        filled(folder, own)
+
+    hook._run = while_another_fills
+    with pytest.raises(ValueError, match='MemoryBankHook.file: .*other images'):
+        first.call_hook('before_test')
+    assert len(MemoryBank.load(file)) == len(filled(folder, own))
+
+
+def test_a_pickled_head_sees_what_changes_in_another_process(tmp_path):
+    """Numbers of changes would begin anew there, and be taken for the old."""
+    code = """
+import sys, torch
+import u1_plugin
+from mmpretrain.registry import MODELS
+rows = lambda *numbers: (torch.eye(8)[list(numbers), :, None, None],)
+every = lambda *numbers: torch.tensor(numbers)
+if sys.argv[1] == 'fill':
+    options = dict(num_classes=8, in_channels=8, k=1)
+    head = MODELS.build(dict(type='mmpretrain.MemoryBankHead', **options))
+    head.fill(rows(0, 1), every(0, 1), every(0, 1))
+    head(rows(0, 1))
+    torch.save(head, 'head.pth')
+else:
+    head = torch.load('head.pth', weights_only=False)
+    head.fill(rows(2, 3), every(2, 3), every(2, 3))
+    for _ in range(int(sys.argv[1])):
+        head.bank.remove(labels=[7])
+    head.bank.remove(labels=[0, 1])
+    print(head(rows(2, 3)).argmax(1).tolist())
+"""
+    for step in ('fill', '0', '1', '2'):
+        done = subprocess.run(
+            [sys.executable, '-c', code, step],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert step == 'fill' or done.stdout.split('\n')[-2] == '[2, 3]'

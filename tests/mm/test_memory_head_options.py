@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers import images, samples
-from memory_heads import classifier, fill, small_head
+from memory_heads import classifier, fill, small_head, unit_maps
 
 from u1_plugin.memory import MemoryBank
 
@@ -99,3 +99,33 @@ def test_misuse_is_named():
     with pytest.raises(ValueError, match='64 channels.*32'):
         small.set_bank(other)
     small.set_bank(MemoryBank())
+
+
+@pytest.mark.parametrize('bank', [None, 'bank.safetensors'])
+def test_what_is_no_bank_is_refused_by_name(bank):
+    with pytest.raises(ValueError, match=r'model\.head\.bank='):
+        small_head().set_bank(bank)
+
+
+@pytest.mark.parametrize(
+    'labels, words',
+    [
+        (torch.tensor(1), r'labels \(\) of torch.int64 must be'),
+        (torch.tensor([float('nan')]), r'labels \(1,\) of torch.float32 must'),
+        (torch.tensor([True]), 'of torch.bool must be'),
+        (torch.tensor([8]), r'labels 8\.\.8 do not fit'),
+    ],
+)
+def test_labels_of_a_batch_are_checked(labels, words):
+    with pytest.raises(ValueError, match=words):
+        small_head().fill(unit_maps(0), labels, torch.tensor([0]))
+
+
+def test_a_batch_of_other_options_does_not_join_a_bank():
+    head, zero = small_head(), torch.tensor([0])
+    head.fill(unit_maps(0), zero, zero)
+    other = small_head(orthant='abs')
+    other.bank = head.bank
+    with pytest.raises(ValueError, match='head.orthant=abs .*relu'):
+        other.fill(unit_maps(1), zero, zero)
+    assert len(head.bank) == 1

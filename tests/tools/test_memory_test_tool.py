@@ -16,6 +16,7 @@ from PIL import Image
 
 from u1_plugin.lab.memory_maps import hook_options
 from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
+from u1_plugin.mm.memory_inputs import GreyPlane
 
 CONFIG = """
 custom_imports = dict(imports=['u1_plugin'], allow_failed_imports=False)
@@ -213,6 +214,17 @@ def test_a_kernel_has_no_kappa(module, monkeypatch):
     assert grid.strengths == [0.2] and grid.plane == 'radius'
     monkeypatch.setattr(sys, 'argv', [*command, '--kappa', '2'])
     with pytest.raises(ValueError, match="no effect on plane='radius'"):
+        module.grid_of(head, module.parse_args())
+
+
+@pytest.mark.parametrize('plane', ['feature', 'both'])
+def test_one_channel_has_no_hue_to_vote_by(module, monkeypatch, plane):
+    """All hues 0 would be the plain vote under another name."""
+    command = ['memory_test.py', 'config.py', '--plane', plane]
+    monkeypatch.setattr(sys, 'argv', [*command, '--kappa', '8'])
+    head = memory_classifier(num_classes=2).head
+    head.feature_plane = GreyPlane()
+    with pytest.raises(ValueError, match='needs 3 or more channels'):
         module.grid_of(head, module.parse_args())
 
 

@@ -10,7 +10,7 @@ from ..networks import unwrapped
 
 
 class DivergenceHook(Hook):
-    """Ends a run whose loss or parameters are no longer finite.
+    """Ends a run whose losses or parameters are no longer finite.
 
     What such a run would score is no result. Looked at after every epoch,
     before its checkpoint is written; the loss of every iteration counts.
@@ -30,9 +30,12 @@ class DivergenceHook(Hook):
         data_batch: Any = None,
         outputs: Optional[dict] = None,
     ) -> None:
-        """Add the loss, without waiting for the device."""
-        # Half of it: a sum of finite losses stays finite.
-        self._loss = self._loss / 2 + outputs.get('loss', 0.0) / 2
+        """Add the losses, without waiting for the device."""
+        # MMEngine names a head's own loss like the total, which it hides.
+        losses = [v for name, v in (outputs or {}).items() if 'loss' in name]
+        for loss in losses:
+            # Half of it: a sum of finite losses stays finite.
+            self._loss = self._loss / 2 + loss / 2
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Look.

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ..geometry import to_positive_orthant
 from ..measure.probe_options import class_labels
 from ..mm.data import described, type_name
-from ..mm.memory_inputs import feature_plane_of
+from ..mm.memory_inputs import plane_of
 from ..mm.memory_loader import MemoryImages
 from ..nn.taps import MapCollector
 
@@ -115,5 +115,5 @@ def read_maps(
     plane = model.head.feature_plane
     if layer is not None:
         options = config.model.head.get('feature_plane', {})
-        plane = feature_plane_of(options, maps[0].size(1), 'image')
+        plane = plane_of(options, maps[0].size(1), 'image')
     return torch.cat(maps), np.array(labels), plane.eval()

@@ -120,7 +120,8 @@ class MemoryBank(BankStore):
             ValueError: If it is no index into the bank's pixels.
         """
         check_index(index, len(self))
-        vectors = torch.empty(len(index), self.channels or 0)
+        shape = len(index), self.channels or 0
+        vectors = torch.empty(shape, dtype=torch.float32)
         return self._gathered(index, decoded, vectors)
 
     def _gathered(
@@ -140,6 +141,7 @@ class MemoryBank(BankStore):
             values[here] = read(block, index[here] - first)
         return values
 
+    @checked()
     def field(self, name: str, index: Optional[Tensor] = None) -> Tensor:
         """One of ``labels, images, positions, hues``.
 

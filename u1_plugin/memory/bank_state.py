@@ -72,7 +72,11 @@ def write_state(contents: Contents) -> Dict[str, Field]:
         dict: With ``'metadata'``, a uint8 tensor of JSON: version, dtype,
         identity, numbers of blocks, pixels and channels, and the tensors'
         checksum.
+
+    Raises:
+        ValueError: If the identity is none that :func:`read_state` takes.
     """
+    check_identity(contents.identity, 'identity')
     tensors: Dict[str, Field] = {
         f'{number}.{field}': value
         for number, block in enumerate(contents.blocks)
@@ -80,6 +84,11 @@ def write_state(contents: Contents) -> Dict[str, Field]:
     }
     note = dict(_note(contents), sha256=_checksum(tensors))
     text = bytearray(json.dumps(note).encode())
+    if len(text) > _MOST_BYTES:
+        raise ValueError(
+            f'identity: {len(text)} bytes of JSON with what else is noted, and '
+            f'at most {_MOST_BYTES} are read; give fewer or shorter pieces'
+        )
     tensors[METADATA] = torch.frombuffer(text, dtype=torch.uint8)
     return tensors
 

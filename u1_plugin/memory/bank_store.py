@@ -1,6 +1,6 @@
 """The blocks of a bank, and how they get into files, checkpoints and back."""
 
-import itertools
+import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
@@ -20,8 +20,15 @@ from .mapped import Field, Mapped
 from .storage import StorageDtype
 
 Bank = TypeVar('Bank', bound='BankStore')
-#: Of all banks: a bank in another's place is a change, too.
-_CHANGES = itertools.count()
+
+
+def _new_change() -> str:
+    """A name of no other change, of any bank in any process.
+
+    A bank in another's place is a change, too, and banks are pickled together
+    with what was derived from them.
+    """
+    return uuid.uuid4().hex
 
 
 def _copied(field: Field) -> Tensor:
@@ -44,15 +51,15 @@ class BankStore:
         self.dtype = dtype
         self.identity = check_identity(identity, 'MemoryBank.identity')
         self._blocks: List[Block] = []
-        self._changes = next(_CHANGES)
+        self._changes = _new_change()
         self._finished = False
 
     def __len__(self) -> int:
         return sum(len(block['labels']) for block in self._blocks)
 
     @property
-    def changes(self) -> int:
-        """For caches: greater after each change, never another bank's."""
+    def changes(self) -> str:
+        """For caches: another after each change, never another bank's."""
         return self._changes
 
     def finish(self) -> None:
@@ -81,7 +88,7 @@ class BankStore:
 
     def _replace(self, blocks: List[Block], change: str) -> None:
         before, self._blocks = len(self), blocks
-        self._changes = next(_CHANGES)
+        self._changes = _new_change()
         # A bank of unknown make stays one.
         if self._finished and self.identity and len(self) != before:
             changes = self.identity.get('changes', change).split(', ')

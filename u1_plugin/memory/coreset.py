@@ -59,7 +59,8 @@ def _projected(
     if width < channels:
         matrix = torch.randn(channels, width, generator=generator)
         matrix = (matrix / width**0.5).double()
-    projected = torch.empty(len(index), min(width, channels))
+    shape = len(index), min(width, channels)
+    projected = torch.empty(shape, dtype=torch.float32)
     rows = max(1, _NUMBERS // channels)
     for start in range(0, len(index), rows):
         part = slice(start, start + rows)
@@ -144,7 +145,8 @@ def coreset(
     first = int(torch.randint(sum(counts), (1,), generator=generator))
     start = sum(counts[:rank])
     # The first vector counts as farther than any other.
-    distances = torch.full((len(index),), torch.finfo(vectors.dtype).max / 2)
+    most = torch.finfo(vectors.dtype).max / 2
+    distances = vectors.new_full((len(index),), most)
     if start <= first < start + len(index):
         distances[first - start] *= 2
     chosen = []

@@ -95,7 +95,7 @@ class DeviceCopy:
             return decoded(self._held, index)
         held = index < self._count
         size = (len(index), self._bank.channels or 0)
-        vectors = torch.empty(size, device=self.device)
+        vectors = torch.empty(size, dtype=torch.float32, device=self.device)
         vectors[held] = decoded(self._held, index[held])
         streamed = self._bank.vectors(index[~held].cpu())
         vectors[~held] = streamed.to(self.device)

@@ -4,7 +4,7 @@ import math
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Mapping, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple, Union
 
 from torch import Tensor
 
@@ -45,6 +45,12 @@ class _Spool:
             }
             self._streams['vectors'].write(bytes(_HEADER))
             self._opened = stack.pop_all()
+
+    def __getstate__(self) -> Dict[str, Any]:
+        raise TypeError(
+            'a memory bank that is being filled on a disk is neither copied '
+            'nor pickled; do that after the block of bank_on_disk'
+        )
 
     def close(self) -> None:
         """What is mapped of it can be read no more."""

@@ -4,7 +4,7 @@ from typing import Dict, Literal, NamedTuple, Optional, Union, cast
 
 from torch import Tensor
 
-from ..options import Positive, checked, shown
+from ..options import Positive, checked, fits, shown
 
 KernelName = Literal['uniform', 'gaussian', 'softmax']
 #: By name: the option that a kernel reads, if any.
@@ -61,6 +61,7 @@ class Kernel(NamedTuple):
             ValueError: If a softmax kernel gets more than 2, which is no
                 cosine distance.
         """
+        kernel_of(self)  # whoever made it
         if self.name == 'uniform':
             return distances.isfinite().double().log()
         scaled = distances.double() / cast(float, self.scale)
@@ -76,6 +77,24 @@ class Kernel(NamedTuple):
         return -scaled
 
 
+def _checked_kernel(kernel: Kernel) -> Kernel:
+    """A kernel that somebody made by hand."""
+    if kernel.name not in KERNELS:
+        raise ValueError(
+            f'Kernel.name={shown(kernel.name)} must be one of {list(KERNELS)}'
+        )
+    read = KERNELS[kernel.name]
+    if (read is None) != (kernel.scale is None) or (
+        read is not None and not fits(kernel.scale, Positive)
+    ):
+        need = 'must be None' if read is None else f'must be {_MEANING[read]}'
+        raise ValueError(
+            f'Kernel.scale={shown(kernel.scale)} of kernel={kernel.name!r} '
+            f'{need}{", a number > 0" if read else ""}'
+        )
+    return kernel
+
+
 @checked()
 def kernel_of(
     kernel: Union[None, KernelName, Kernel] = None,
@@ -89,7 +108,7 @@ def kernel_of(
         kernel (str, optional): One of :data:`KERNELS`. None takes the one
             that reads what is given: ``'gaussian'`` with a width,
             ``'softmax'`` with a temperature, else ``'uniform'``. A
-            :class:`Kernel` is handed back.
+            :class:`Kernel` is checked and handed back.
         width (float, optional): h of ``exp(-d^2 / 2 h^2)``, > 0.
         temperature (float, optional): T of ``exp(s / T)``, > 0.
         name (str): What has the options, such as ``'head.'``, for messages.
@@ -101,7 +120,7 @@ def kernel_of(
     options = dict(width=width, temperature=temperature)
     given = {key: value for key, value in options.items() if value is not None}
     if isinstance(kernel, Kernel) and not given:
-        return kernel
+        return _checked_kernel(kernel)
     readers = {option: kind for kind, option in KERNELS.items()}
     kernel_name: str = next((readers[option] for option in given), 'uniform')
     if kernel is not None:

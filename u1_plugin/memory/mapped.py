@@ -82,7 +82,13 @@ class Mapped:
         if not shape[0]:
             return np.empty(shape, self._numpy)
         offset = self._offset + start * self._row_bytes
-        return np.memmap(self._stream, self._numpy, 'r', offset, shape)
+        try:
+            return np.memmap(self._stream, self._numpy, 'r', offset, shape)
+        except ValueError as error:
+            raise ValueError(
+                f'{getattr(self._stream, "name", "the file")} was cut short '
+                f'since it was opened ({error}); fill the bank again'
+            ) from error
 
     def _gathered(self, rows: np.ndarray) -> Tensor:
         gathered = np.empty((len(rows), *self._whole[1:]), self._numpy)

@@ -39,8 +39,9 @@ class Pixels(NamedTuple):
 
 def _pixel_positions(height: int, width: int) -> Tensor:
     """``(H * W, 2)``, see :class:`Pixels`."""
-    x = torch.arange(width) - (width - 1) / 2
-    y = (height - 1) / 2 - torch.arange(height)
+    wide = torch.float32  # whatever the default is
+    x = torch.arange(width, dtype=wide) - (width - 1) / 2
+    y = (height - 1) / 2 - torch.arange(height, dtype=wide)
     grid = torch.stack(
         [x.expand(height, width), y[:, None].expand(height, width)], dim=-1
     )
@@ -88,7 +89,7 @@ def bottleneck_pixels(
     check_real('intensity', intensity, 1, 2, 3)
     labels, images = labels.to(intensity.device), images.to(intensity.device)
     if mode == 'pooled':
-        vectors = pooled_vector(intensity)
+        vectors = pooled_vector(intensity).float()
         # Squares of float32 fit into float64 only.
         positions = image_moment(energy(intensity.double())).float()
         hues = angle(feature_plane(vectors))

@@ -29,8 +29,8 @@ from .vote import PlaneCoordinates
 _FIELDS: Dict[str, Tensor] = dict(
     labels=torch.zeros(0).long(),
     images=torch.zeros(0).long(),
-    positions=torch.zeros(0, 2),
-    hues=torch.zeros(0),
+    positions=torch.zeros(0, 2, dtype=torch.float32),
+    hues=torch.zeros(0, dtype=torch.float32),
 )
 
 

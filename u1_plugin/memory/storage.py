@@ -24,10 +24,12 @@ from .pixels import Pixels
 DTYPES = dict(float32=torch.float32, float16=torch.float16, uint8=torch.uint8)
 StorageDtype = Literal['float32', 'float16', 'uint8']
 _Fields = Dict[str, Tuple[torch.dtype, Optional[Tuple[int, ...]]]]
+#: Floating-point numbers that can be compared and copied everywhere.
+_READ = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _LEVELS = 255  # of uint8
 #: Beyond rounding: the corner of a map has the radius 1, a moment at most 1.
 _FARTHEST = 1 + 1e-4
-_HALF_TURN = float(torch.tensor(math.pi))  # in float32, a bit above pi
+_HALF_TURN = float(np.float32(math.pi))  # in float32, a bit above pi
 
 
 def stored_fields(dtype: str) -> _Fields:
@@ -93,6 +95,13 @@ def check_pixels(pixels: Pixels, channels: Optional[int]) -> None:
             raise ValueError(
                 f'{name} {tuple(value.shape)} must be {shape}, as the vectors '
                 f'{whole}'
+            )
+        if value.layout != torch.strided or (
+            value.is_floating_point() and value.dtype not in _READ
+        ):
+            raise ValueError(
+                f'{name} of {value.dtype}, {value.layout}, must be a dense '
+                f'tensor of {", ".join(map(str, _READ))} or integers'
             )
         kind, real = value.dtype, stored.is_floating_point
         odd = kind == torch.bool or kind.is_complex

@@ -27,7 +27,7 @@ from ..memory.storage import StorageDtype
 from ..memory.vote import PriorPlane
 from ..options import Count, NonNegative, Positive, Seed, Share, checked
 from .memory_identity import check_bank, check_options, head_identity
-from .memory_inputs import check_finite, feature_plane_of, last_map
+from .memory_inputs import check_finite, check_labels, last_map, plane_of
 from .memory_options import check_stored, check_vote, memory_of, with_protocol
 
 _logger = logging.getLogger('u1_plugin')
@@ -126,7 +126,7 @@ class MemoryBankHead(ClsHead):
         self.orthant, self.keep, self.dtype = orthant, keep, dtype
         self.coreset, self.coreset_sample = coreset, coreset_sample
         self.seed, self.in_checkpoint = seed, in_checkpoint
-        self.feature_plane = feature_plane_of(feature_plane, in_channels, plane)
+        self.feature_plane = plane_of(feature_plane, in_channels, plane)
         self._take_bank(MemoryBank(dtype), False)
         self._options: tuple = ()
         self.train()
@@ -135,6 +135,7 @@ class MemoryBankHead(ClsHead):
         super().train(mode).feature_plane.eval()  # a running centre stays
         return self
 
+    @checked('model.head')
     def set_bank(self, bank: MemoryBank, sharded: bool = False) -> None:
         """Use another bank.
 
@@ -152,7 +153,7 @@ class MemoryBankHead(ClsHead):
     def _take_bank(self, bank: MemoryBank, sharded: bool) -> None:
         self.bank, self._sharded = bank, sharded
         self._memory: Optional[Memory] = None
-        self._changes: Optional[int] = None
+        self._changes: Optional[str] = None
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -170,6 +171,9 @@ class MemoryBankHead(ClsHead):
             # the first answer.
             check_bank(self, bank, aside=('feature_plane',))
             self._take_bank(bank, False)
+        elif self.in_checkpoint and len(self.bank):  # of other weights
+            _logger.warning('memory: emptied, the checkpoint has no bank')
+            self._take_bank(MemoryBank(self.dtype), False)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
@@ -223,20 +227,16 @@ class MemoryBankHead(ClsHead):
             images (Tensor): Numbers of the images, ``(B,)``, integers.
 
         Raises:
-            ValueError: If a label is outside ``0..K-1``, there is not one for
-                each image, or the outputs are not finite.
+            ValueError: If a label is none or does not fit the images, outputs
+                are not finite, or a head of other options filled the bank.
         """
+        check_labels(labels, self.num_classes)
         if not len(labels):
             return
-        if not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise ValueError(
-                f'labels {int(labels.min())}..{int(labels.max())} do not fit '
-                f'model.head.num_classes={self.num_classes}; set it to the '
-                'number of classes of the data set'
-            )
         if not len(self.bank) and not self.bank.identity:
             identity = dict(head_identity(self), dtype=self.bank.dtype)
             self.bank.identity.update(identity)
+        check_options(self, self.bank)
         check_finite(last_map(feats), together=False)
         self.bank.append(self._pixels(feats, labels, images, self.keep))
 

@@ -64,6 +64,13 @@ def check_options(
     options, its = head_identity(head), bank.identity
     for name in differing(options, its):
         if name in _COMPARED and name in its and name not in aside:
+            if name == 'feature_plane':  # whose value is a digest
+                raise ValueError(
+                    'model.head.feature_plane has other options or weights '
+                    'than that of the head that filled the bank; use the '
+                    'config and the checkpoint that filled it, or fill the '
+                    'bank again'
+                )
             raise ValueError(
                 f'model.head.{name}={options[name]} is not that of the head '
                 f'that filled the bank, {its[name]}; set it to that, or fill '

@@ -35,6 +35,22 @@ def check_finite(feats: Tensor, together: bool) -> None:
         )
 
 
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise ValueError unless ``(B,)`` labels are integers in ``0..K-1``."""
+    odd = labels.is_floating_point() or labels.is_complex()
+    if labels.ndim != 1 or odd or labels.dtype == torch.bool:
+        raise ValueError(
+            f'labels {tuple(labels.shape)} of {labels.dtype} must be (B,), '
+            'integers'
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(
+            f'labels {int(labels.min())}..{int(labels.max())} do not fit '
+            f'model.head.num_classes={num_classes}; set it to the number of '
+            'classes of the data set'
+        )
+
+
 class GreyPlane(nn.Module):
     """Stands for a feature plane where one or two channels have none."""
 
@@ -43,7 +59,16 @@ class GreyPlane(nn.Module):
         return vectors.new_zeros(*vectors.shape[:-1], 2)
 
 
-def feature_plane_of(config: dict, channels: int, plane: str) -> nn.Module:
+def check_hue(plane: nn.Module) -> None:
+    """Raise ValueError if a head's plane gives no hue to vote by."""
+    if isinstance(plane, GreyPlane):
+        raise ValueError(
+            'a vote by the feature plane needs 3 or more channels, but the '
+            'map has fewer, and no hue; take another layer, or the image plane'
+        )
+
+
+def plane_of(config: dict, channels: int, plane: str) -> nn.Module:
     """The feature plane of a :class:`MemoryBankHead`, by its config.
 
     Below 3 channels there is no plane and no hue.

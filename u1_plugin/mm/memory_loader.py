@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Sampler
 
-from ..dist import get_dist_info
+from ..dist import all_gather_object, get_dist_info
 from ..memory import few_shot
 from ..options import Count, Seed, checked
 from .data import (
@@ -68,6 +68,18 @@ class MemorySampler(Sampler):
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+
+def check_batches(runner: Runner, name: str) -> None:
+    """Raise ValueError unless all ranks get equally many batches."""
+    if get_dist_info()[1] == 1:
+        return
+    counts = all_gather_object(len(getattr(runner, name)))
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f'{name} gives the ranks {counts} batches, each of which is put to '
+            "the memories of all; set its sampler's round_up=True"
+        )
 
 
 class NoImagesError(ValueError):

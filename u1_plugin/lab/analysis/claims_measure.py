@@ -9,7 +9,7 @@ import torch
 
 from ...geometry import to_positive_orthant
 from ...measure.profile import concentration
-from ...mm.memory_inputs import feature_plane_of
+from ...mm.memory_inputs import plane_of
 from ...nn.taps import MapCollector
 from ..environment import hardware, package_versions
 from .claims_cell import CENTRE, Measured, memory_tests
@@ -37,7 +37,7 @@ def centre(maps: torch.Tensor) -> torch.Tensor:
 
 def vote(study: Any, maps, labels: np.ndarray, splits: int) -> Dict[str, Any]:
     """C4's accuracies: every arm of the study, and the central pixels."""
-    plane = feature_plane_of({}, maps.size(1), 'image').eval()
+    plane = plane_of({}, maps.size(1), 'feature').eval()
     rights = []
     for seed in range(splits):
         right, _ = study.run_split(maps, labels, plane, seed)

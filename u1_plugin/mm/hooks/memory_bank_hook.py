@@ -2,7 +2,6 @@
 
 import os
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Dict, Optional, Union
 
@@ -20,18 +19,12 @@ from ...networks import unwrapped
 from ...options import Count, Seed, checked
 from ..memory_bank_head import MemoryBankHead
 from ..memory_identity import differing, model_identity
-from ..memory_loader import MemoryImages, NoImagesError, named_failures
-
-
-def _check_batches(runner: Runner, name: str) -> None:
-    if get_dist_info()[1] == 1:
-        return
-    counts = all_gather_object(len(getattr(runner, name)))
-    if len(set(counts)) > 1:
-        raise ValueError(
-            f'{name} gives the ranks {counts} batches, each of which is put to '
-            "the memories of all; set its sampler's round_up=True"
-        )
+from ..memory_loader import (
+    MemoryImages,
+    NoImagesError,
+    check_batches,
+    named_failures,
+)
 
 
 class MemoryBankHook(Hook):
@@ -110,7 +103,7 @@ class MemoryBankHook(Hook):
         self._begin(runner, 'val')
 
     def _begin(self, runner: Runner, kind: str) -> None:
-        _check_batches(runner, f'{kind}_dataloader')
+        check_batches(runner, f'{kind}_dataloader')
         self._checked = None, {}
         self._fp16 = getattr(getattr(runner, f'{kind}_loop'), 'fp16', False)
         # `EMAHook` puts its weights in place after this, before the epoch.
@@ -200,12 +193,10 @@ class MemoryBankHook(Hook):
         file = self._own_file()
         if file is None:
             return False
-        there = all_gather_object(os.path.lexists(file))
-        bank = None
+        there, bank = all_gather_object(os.path.lexists(file)), None
         if there[get_dist_info()[0]]:
             # A part alone is of no use, but must be ours to be overwritten.
-            load = partial(MemoryBank.load, mmap=self.mmap)
-            bank = together(load, file, identity)
+            bank = together(self._load, file, identity)
         else:
             together(check_writable, file, 'MemoryBankHook.file', True)
         if not all(there):
@@ -213,6 +204,18 @@ class MemoryBankHook(Hook):
         together(head.set_bank, bank, len(there) > 1)
         runner.logger.info(f'memory: {len(head.bank)} of {file}')
         return True
+
+    def _load(self, file: Path, identity: Dict[str, str]) -> MemoryBank:
+        try:
+            return MemoryBank.load(file, identity, mmap=self.mmap)
+        except ValueError as error:
+            raise ValueError(f'MemoryBankHook.file: {error}') from error
+
+    def _check_meanwhile(self, identity: Dict[str, str]) -> None:
+        """Raise ValueError if another run wrote another bank meanwhile."""
+        file = self._own_file()
+        if file and not self._wrote and os.path.lexists(file):
+            self._load(file, identity)
 
     def _fill(
         self,
@@ -231,16 +234,14 @@ class MemoryBankHook(Hook):
             try:
                 together(self._run, runner, model, loader)
                 head.condense()
+                together(self._check_meanwhile, identity)
                 together(stack.pop_all().close)
             except BaseException:
                 head.set_bank(MemoryBank(head.dtype))  # half a memory is none
                 raise
-        runner.logger.info(
-            f'memory: {len(head.bank)} vectors, '
-            f'{head.bank.nbytes / 2**20:.1f} MiB'
-            + f' on each of {world} ranks'
-            * (world > 1)
-        )
+        size = f'{len(head.bank)} vectors, {head.bank.nbytes / 2**20:.1f} MiB'
+        each = f' on each of {world} ranks' * (world > 1)
+        runner.logger.info(f'memory: {size}{each}')
         if self.file is not None and not self.mmap:
             together(head.bank.save, self._own_file())
         self._wrote = self.file is not None
