@@ -203,6 +203,22 @@ def test_a_run_that_diverges_is_no_result(tmp_path):
         assert not (tmp_path / 'run_record.json').exists()
 
 
+@pytest.mark.parametrize('name', ['loss', 'loss_u1'])
+def test_each_part_of_the_loss_is_looked_at(name):
+    """MMEngine's `loss` is the head's own, where a head calls its so."""
+    hook, model = DivergenceHook(), torch.nn.Linear(1, 1)
+    runner = SimpleNamespace(model=model, epoch=0)
+    hook.before_train_epoch(runner)
+    outputs = {'loss': torch.tensor(2.3), 'loss_u1': torch.tensor(0.1)}
+    hook.after_train_iter(runner, 0, None, outputs)
+    hook.after_train_epoch(runner)
+    outputs[name] = torch.tensor(float('nan'))
+    hook.after_train_iter(runner, 1, None, outputs)
+    hook.after_train_iter(runner, 2, None, dict(loss=torch.tensor(2.3)))
+    with pytest.raises(FloatingPointError, match='epoch 1 has diverged'):
+        hook.after_train_epoch(runner)
+
+
 class Unreadable(Pictures):
     """Its sixth picture is none."""
 

@@ -212,6 +212,11 @@ def test_laws(seed, scale, shift, roll, turns):
         (dict(layers=[1.5]), ('layers=[1.5]', 'an integer or a string')),
         (dict(layers=['auto', 1]), ("['auto', 1]", 'positions')),
         (dict(layer_weights=[1.0, 2.0]), ('layer_weights=[1.0, 2.0]', '1')),
+        (dict(layer_weights=0.0), ('layer_weights=0.0', 'all 0')),
+        (
+            dict(plane='image', feature_plane=dict(basiss='pca')),
+            ("neck.feature_plane={'basiss': 'pca'}", 'not read'),
+        ),
         (dict(layer_weights=-1.0), ('layer_weights=-1.0', '>= 0')),
         (dict(layer_weights=math.nan), ('layer_weights=nan', 'finite')),
         (dict(layer_weights=[math.inf]), ('layer_weights=[inf]', 'finite')),

@@ -263,6 +263,12 @@ def test_layers_are_names_and_positions(layers):
         find_maps(nn.Conv2d(3, 4, 3), layers)
 
 
+def test_one_map_by_two_names_is_refused():
+    """It would count twice, as another layer."""
+    with pytest.raises(ValueError, match="'backbone' and -1 are one map"):
+        build(u1_config(neck=dict(layers=['backbone', -1])))
+
+
 def test_one_layer_needs_no_list():
     model = build(plain_config())
     for layer in ('backbone.layer4', -1, np.int64(-1)):

@@ -70,10 +70,11 @@ class BottleneckAngleNeck(nn.Module):
             one of its own.
         in_channels (int | Sequence[int], optional): C of each layer. None:
             what :meth:`connect` is told.
-        layer_weights (float | Sequence[float], optional): Share of each layer
-            in the loss, >= 0. Defaults to equal shares that add up to 1, so
-            that lambda means the same for any number of layers. A layer's
-            share is divided equally between its planes.
+        layer_weights (float | Sequence[float], optional): Weight of each
+            layer's loss beside lambda, >= 0, not all 0. Defaults to equal
+            ones that add up to 1, so that lambda means the same for any
+            number of layers; others are taken as they are. A layer's weight
+            is divided equally between its planes.
         orthant (str): ``rho``, one of :data:`~u1_plugin.geometry.ORTHANT_MAPS`.
             Maps that end in a ReLU are unchanged by ``'relu'``.
         token_grid (str, optional): Name of the module whose output tells
@@ -121,6 +122,12 @@ class BottleneckAngleNeck(nn.Module):
                 "neck.flip='follow' mirrors targets of the image plane, but "
                 "neck.plane='feature'; use plane='image' or 'joint'"
             )
+        if feature_plane and plane == 'image':
+            raise ValueError(
+                f'neck.feature_plane={feature_plane!r} is not read with '
+                "neck.plane='image'; leave it out, or use plane='feature' or "
+                "'joint'"
+            )
         self.layers = check_layers(layers)
         self.plane, self.of, self.flip = plane, of, flip
         self.windings = check_windings('neck.windings', windings)
@@ -132,6 +139,11 @@ class BottleneckAngleNeck(nn.Module):
         count = 1 if self.layers == 'auto' else len(self.layers)
         weights = 1 / count if layer_weights is None else layer_weights
         self.layer_weights = one_a_layer('layer_weights', weights, count)
+        if not any(self.layer_weights):
+            raise ValueError(
+                f'neck.layer_weights={layer_weights} are all 0, and nothing '
+                'would be trained; to switch U(1) off use loss.loss_weight=0'
+            )
         self.in_channels = one_a_layer('in_channels', in_channels, count)
         if None not in self.in_channels:
             self.connect(self.in_channels)

@@ -27,6 +27,7 @@ from .maps import (
     Layout,
     MapSource,
     Part,
+    check_different,
     layout_of,
     stated_format,
 )
@@ -294,4 +295,6 @@ def find_maps(
         return [_last_map(reading)]
     # Of several calls the last counts.
     outputs = {output.name: parts for output, parts in reading.sources()}
-    return [_named_map(reading, layer, outputs) for layer in layers]
+    maps = [_named_map(reading, layer, outputs) for layer in layers]
+    check_different(layers, maps)
+    return maps

@@ -1,6 +1,6 @@
 """How a module's output holds a map, whatever its layout."""
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import Tensor
 
@@ -245,6 +245,20 @@ def check_layers(
             "-1 or [2, 3], or names of modules, such as 'backbone.layer3'"
         )
     return list(layers)
+
+
+def check_different(
+    layers: Sequence[Layer], sources: Sequence[MapSource]
+) -> None:
+    """Raise ValueError if two layers, by other names, are one map."""
+    places: Dict[Tuple[str, Optional[int]], Layer] = {}
+    for layer, source in zip(layers, sources):
+        other = places.setdefault((source.module, source.index), layer)
+        if other != layer:
+            raise ValueError(
+                f'u1.neck.layers: {other!r} and {layer!r} are one map, which '
+                'would count twice; leave one of them out'
+            )
 
 
 def one_a_layer(field: str, value: Any, count: int) -> List[Any]:

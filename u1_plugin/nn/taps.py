@@ -155,7 +155,8 @@ class MapReader:
         except ValueError as error:
             raise ValueError(
                 f'{where} gives {error}, not a map {source.layout.order} as '
-                'when the network was tried; choose the block before it'
+                'when the network was tried; choose the block before it, or '
+                'switch off what drops patches'
             ) from error
 
     def _part(self, source: MapSource, where: str) -> Tensor:
