@@ -115,3 +115,17 @@ def test_built_in_images(network, name, count, classes):
 def test_network_is_a_tuple_of_what_it_names(network):
     assert isinstance(network, Network) and not network.model.training
     assert network.weights == 'untrained, seed 0'
+
+
+def test_weights_that_cannot_be_had_are_named(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="CHECKPOINT '.*no.pth' does"):
+        load_network('timm:resnet10t', str(tmp_path / 'no.pth'))
+    # As without a connection, and with nothing downloaded before.
+    import timm
+
+    def refused(*args, **kwargs):
+        raise OSError('Cannot reach the hub')
+
+    monkeypatch.setattr(timm.models._builder, 'load_pretrained', refused)
+    with pytest.raises(ValueError, match='cannot be had here .*--untrained'):
+        load_network('timm:resnet10t')

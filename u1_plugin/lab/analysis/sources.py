@@ -129,7 +129,13 @@ def _build(
 
 def _load(model: nn.Module, checkpoint: str) -> None:
     """Load weights; the trunk must be complete, the head may differ."""
-    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    try:
+        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'CHECKPOINT {checkpoint!r} does not exist, or is no file; give '
+            'the checkpoint of this config'
+        ) from error
     state = content.get('state_dict', content)
     if isinstance(model, TimmClassifier):
         classifier = model.model.pretrained_cfg.get('classifier', 'head')
@@ -184,7 +190,9 @@ def load_network(
             that take one size only, which is built for this one then.
 
     Raises:
-        ValueError: If a config comes without a checkpoint and without a seed.
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If a config comes without a checkpoint and without a seed,
+            the checkpoint does not fit, or timm's weights cannot be had.
     """
     is_timm = source.startswith(TIMM)
     if not is_timm and checkpoint is None and seed is None:
@@ -199,7 +207,17 @@ def load_network(
         config = Config.fromfile(source)
     if options:
         config.merge_from_dict(options)
-    model = _build(config, seed, checkpoint is None and seed is None)
+    downloads = checkpoint is None and seed is None
+    try:
+        model = _build(config, seed, downloads)
+    except Exception as error:  # whatever a hub's client raises
+        if not downloads:
+            raise
+        raise ValueError(
+            f"{source}: timm's pre-trained weights cannot be had here "
+            f'({type(error).__name__}: {error}); give CHECKPOINT, or '
+            '--untrained to analyse initial weights'
+        ) from error
     if seed is not None:
         weights = f'untrained, seed {seed}'
     elif checkpoint is None:
