@@ -61,7 +61,7 @@ class Kernel(NamedTuple):
             ValueError: If a softmax kernel gets more than 2, which is no
                 cosine distance.
         """
-        kernel_of(self)  # whoever made it
+        _checked_kernel(self)
         if self.name == 'uniform':
             return distances.isfinite().double().log()
         scaled = distances.double() / cast(float, self.scale)
@@ -84,13 +84,12 @@ def _checked_kernel(kernel: Kernel) -> Kernel:
             f'Kernel.name={shown(kernel.name)} must be one of {list(KERNELS)}'
         )
     read = KERNELS[kernel.name]
-    if (read is None) != (kernel.scale is None) or (
-        read is not None and not fits(kernel.scale, Positive)
-    ):
-        need = 'must be None' if read is None else f'must be {_MEANING[read]}'
+    hint = type(None) if read is None else Positive
+    if not fits(kernel.scale, hint):
+        need = 'None' if read is None else f'{_MEANING[read]}, a number > 0'
         raise ValueError(
             f'Kernel.scale={shown(kernel.scale)} of kernel={kernel.name!r} '
-            f'{need}{", a number > 0" if read else ""}'
+            f'must be {need}'
         )
     return kernel
 

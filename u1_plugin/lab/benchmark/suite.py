@@ -27,6 +27,8 @@ from .arms import (
 from .primary import Primary, read_primary
 from .suite_file import Fields, check_names, check_options, read_yaml
 
+PerCent = Annotated[float, Range(0, 100, low_open=True)]
+
 
 class Entry(NamedTuple):
     """A plain config of the zoo, and what the suite changes for every arm."""
@@ -106,8 +108,7 @@ def _entries(
     anchors: List[Entry] = []
     for i, content in enumerate(read.get('anchors', list, [])):
         item = Fields(f'suite.anchors[{i}]', content, (*fields, 'expected'))
-        per_cent = Annotated[float, Range(0, 100, low_open=True)]
-        expected = item.get('expected', per_cent)
+        expected = item.get('expected', PerCent)
         anchors.append(_entry(item, folders, float(expected)))
     names = [entry.name for entry in (*entries, *anchors)]
     if len(set(names)) != len(names) or not entries:
