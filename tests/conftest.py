@@ -1,7 +1,8 @@
+import logging
 import os
 import sys
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List
 
 import pytest
 import torch
@@ -67,3 +68,14 @@ def root() -> Path:
 def environment() -> dict:
     """For the command-line tools that tests start."""
     return dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
+
+
+@pytest.fixture
+def messages() -> Iterator[List[str]]:
+    """What the plugin logs; caplog may be cut off by MMEngine's loggers."""
+    logger, logged = logging.getLogger('u1_plugin'), []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())
+    logger.addHandler(handler)
+    yield logged
+    logger.removeHandler(handler)

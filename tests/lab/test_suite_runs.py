@@ -22,6 +22,7 @@ SUITES = [
     'weights',
     'weights_swin',
     'pilot',
+    'pilot_swin',
     'glyphs62',
     'glyphs62_swin',
     'spheres',

@@ -129,3 +129,21 @@ def test_a_batch_of_other_options_does_not_join_a_bank():
     with pytest.raises(ValueError, match='head.orthant=abs .*relu'):
         other.fill(unit_maps(1), zero, zero)
     assert len(head.bank) == 1
+
+
+@pytest.mark.parametrize(
+    'options, field',
+    [
+        (dict(sigma=0.3), 'model.head.sigma=0.3'),
+        (dict(plane='position', kappa=2.0), 'model.head.kappa=2.0'),
+        (dict(seed=4), 'model.head.seed=4'),
+        (dict(plane='radius', sigma=0.3), None),
+        (dict(plane='shuffled', kappa=2.0, seed=4), None),
+        (dict(coreset=0.5, seed=4), None),
+    ],
+)
+def test_an_option_that_is_not_read_is_spoken_of(options, field, messages):
+    classifier(**options)
+    assert [message.partition(' ')[0] for message in messages] == (
+        [field] if field else []
+    )

@@ -1,7 +1,6 @@
 """U1Branch: its losses beside a plain network, and what it keeps."""
 
 import copy
-import logging
 import pickle
 
 import pytest
@@ -273,19 +272,15 @@ def test_the_loss_is_computed_in_float32_even_inside_autocast():
     assert torch.equal(*found)
 
 
-def test_angles_of_a_checkpoint_that_are_others_are_spoken_of():
-    # Not by caplog: what the log hands to MMEngine's reaches it or not.
-    handler, records = logging.Handler(), []
-    handler.emit = records.append
-    logging.getLogger('u1_plugin').addHandler(handler)
+def test_angles_of_a_checkpoint_that_are_others_are_spoken_of(messages):
     angles = ClassAngles(5, seed=1)
     for same in (angles.state_dict(), {}):
         angles.load_state_dict(same)
         angles.double().load_state_dict(same)
-    assert not records
+    assert not messages
     angles.load_state_dict(ClassAngles(5, seed=2).state_dict())
     with pytest.raises(RuntimeError, match='size mismatch for angles'):
         angles.load_state_dict(ClassAngles(6).state_dict())
-    first, second = (record.getMessage() for record in records)
+    first, second = messages
     assert 'The checkpoint wins' in first
     assert '(6,), this model (5,). They are not loaded' in second

@@ -28,7 +28,7 @@ from ..memory.vote import PriorPlane
 from ..options import Count, NonNegative, Positive, Seed, Share, checked
 from .memory_identity import check_bank, check_options, head_identity
 from .memory_inputs import check_finite, check_labels, last_map, plane_of
-from .memory_options import check_stored, check_vote, memory_of, with_protocol
+from .memory_options import check_read, check_vote, memory_of, with_protocol
 
 _logger = logging.getLogger('u1_plugin')
 
@@ -55,7 +55,7 @@ class MemoryBankHead(ClsHead):
             ``'both'``; or a control: ``'position'``, ``'radius'`` (these two
             ignore kappa) or ``'shuffled'``, the bank's positions permuted once.
         kappa (float): >= 0; 0 is the plain vote.
-        sigma (float): Kernel width of the controls, in half diagonals.
+        sigma (float): Width of these two controls, > 0, in half diagonals.
         kernel (str, optional): ``w(d)``: ``'uniform'``, ``'gaussian'`` (of a
             ``width``) or ``'softmax'`` (of a ``temperature``); None takes the
             one that reads what is given.
@@ -118,7 +118,6 @@ class MemoryBankHead(ClsHead):
         self.engine = check_vote(
             engine, self.kernel, metric, prior_in, in_channels
         )
-        check_stored(mode, keep, coreset, coreset_sample)
         self.num_classes, self.in_channels = num_classes, in_channels
         self.k, self.mode, self.metric = k, mode, metric
         self.plane, self.kappa, self.sigma = plane, kappa, sigma
@@ -126,6 +125,7 @@ class MemoryBankHead(ClsHead):
         self.orthant, self.keep, self.dtype = orthant, keep, dtype
         self.coreset, self.coreset_sample = coreset, coreset_sample
         self.seed, self.in_checkpoint = seed, in_checkpoint
+        check_read(self)
         self.feature_plane = plane_of(feature_plane, in_channels, plane)
         self._take_bank(MemoryBank(dtype), False)
         self._options: tuple = ()

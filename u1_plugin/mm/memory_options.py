@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Optional
 from ..memory import ExactEngine, Kernel, Memory, MemoryBank, check_engine
 from ..memory.coreset import check_sample
 from ..memory.search import check_kernel
+from ..nn.base import tell_unread
 from ..options import shown
 
 #: Votes that are known by a name, as options of the head. ``'dino'``: the
@@ -68,21 +69,33 @@ def _same(value: Any, preset: Any) -> bool:
     return plain and bool(value == preset)
 
 
-def check_stored(
-    mode: str,
-    keep: Optional[int],
-    share: Optional[float],
-    sample: Optional[float],
-) -> None:
-    """Raise ValueError if a head's mode, keep and coreset do not fit."""
-    if mode == 'pooled' and keep is not None:
+def check_read(head: Any) -> None:
+    """Look for options of a head that others of its options leave unread.
+
+    Raises:
+        ValueError: If ``keep`` or ``coreset_sample`` is one of them. Of those
+            that always have a value (kappa, sigma, seed) a warning is logged.
+    """
+    if head.mode == 'pooled' and head.keep is not None:
         raise ValueError(
-            f"model.head.keep={keep} chooses among an image's pixels, but "
+            f"model.head.keep={head.keep} chooses among an image's pixels, but "
             "model.head.mode='pooled' stores one vector an image; leave keep "
             "out, or set mode='pixel'"
         )
-    if sample is None:
-        return
+    if head.coreset_sample is not None:
+        _check_sample(head.coreset_sample, head.coreset)
+    of_place = head.plane in ('position', 'radius')
+    remedy = f'model.head.plane={head.plane!r} takes '
+    if of_place:
+        tell_unread('model.head.kappa', head.kappa, 0, f'{remedy}sigma')
+    else:
+        tell_unread('model.head.sigma', head.sigma, 0.5, f'{remedy}kappa')
+    if head.plane != 'shuffled' and head.coreset is None:
+        remedy = "nothing is drawn without a coreset or plane='shuffled'"
+        tell_unread('model.head.seed', head.seed, 0, remedy)
+
+
+def _check_sample(sample: float, share: Optional[float]) -> None:
     if share is None:
         raise ValueError(
             f'model.head.coreset_sample={sample} is the share among which a '

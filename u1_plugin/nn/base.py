@@ -1,5 +1,6 @@
 """What the modules share: building, optional state and kept constants."""
 
+import logging
 from typing import (
     Annotated,
     Any,
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..options import Range, shown
+
+_logger = logging.getLogger('u1_plugin')
 
 #: Where a component's ``type`` is looked up besides this package. MMPretrain's
 #: registry joins when the MM packages are there.
@@ -105,6 +108,16 @@ def _resolve(field: str, kind: Any, default: type) -> type:
         f'{field}.type={shown(kind)} is not known; use a class, '
         f"{default.__name__!r} or a name registered in MMPretrain's MODELS"
     ) from problem
+
+
+def tell_unread(field: str, value: Any, default: Any, remedy: str) -> None:
+    """Log a warning if an option is set that another one keeps from use.
+
+    An option with its default is not spoken of, and none is refused: a config
+    that overrides the mode of its base keeps the base's other options.
+    """
+    if value != default:
+        _logger.warning('%s=%s is not read; %s', field, shown(value), remedy)
 
 
 class OptionalStateModule(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..options import Count, Seed, checked, shown
-from .base import ConstantCache, OptionalStateModule
+from .base import ConstantCache, OptionalStateModule, tell_unread
 from .data_files import FilePath, is_numbers, read_mapping
 from .ordered import circular_order
 from .targets import UNSMOOTHED, PointTable, Smoothing, as_table
@@ -124,6 +124,9 @@ class ClassAngles(OptionalStateModule):
                 f'num_classes={num_classes} and the neck {windings} winding(s);'
                 ' measure the angles on the data set that the head is for'
             )
+        if mode == 'file' or mode != 'random' and windings == 1:
+            remedy = f'nothing is drawn with class_angles.mode={mode!r}'
+            tell_unread('class_angles.seed', seed, 0, remedy)
         self.mode = mode
         angles = angles.remainder(2 * math.pi).float()
         angles = angles.to(torch.get_default_device())

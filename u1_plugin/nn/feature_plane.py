@@ -17,7 +17,7 @@ from ..geometry import (
 )
 from ..geometry.scales import check_real
 from ..options import Count, Range, Seed, Share, checked
-from .base import ConstantCache, OptionalStateModule
+from .base import ConstantCache, OptionalStateModule, tell_unread
 from .data_files import FilePath, read_array
 
 _FIELD = 'feature_plane'
@@ -162,6 +162,12 @@ class FeaturePlane(OptionalStateModule):
                     f'{_FIELD}.in_channels=None, but {option}={value!r} keeps '
                     "a state of the layer's channel number; set it"
                 )
+        if basis in ('fourier', 'pca'):
+            remedy = f'nothing is drawn with {_FIELD}.basis={basis!r}'
+            tell_unread(f'{_FIELD}.seed', seed, 0, remedy)
+        if center != 'running':
+            remedy = f"{_FIELD}.center={center!r} has none; 'running' has"
+            tell_unread(f'{_FIELD}.momentum', momentum, 0.1, remedy)
         self.in_channels = in_channels
         self.basis_type = basis
         self.center_type = center

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..geometry import to_unit
 from ..geometry.scales import check_real, working_dtype
 from ..options import Positive, Range, check, checked
-from .base import LARGEST, ConstantCache, Weight
+from .base import LARGEST, ConstantCache, Weight, tell_unread
 from .targets import IGNORED, ClassTarget, Pull, as_table, as_target
 
 _Reduction = Literal['none', 'mean', 'sum']
@@ -37,7 +37,8 @@ class U1Loss(nn.Module):
         mode (str): ``'cosine'``, ``'von_mises'`` or ``'mse'``.
         loss_weight (float): lambda >= 0. Defaults to 0.1; 0 leaves the branch
             in place without effect, which is a control.
-        kappa (float): Concentration of ``'von_mises'``, > 0.
+        kappa (float): Concentration of ``'von_mises'``, > 0; a warning says
+            where another mode does not read it.
         eps (float): Modulus under which a moment has no direction, >= 1e-30.
         reduction (str): ``'none'``, ``'mean'`` or ``'sum'``.
         ignore_index (int): Hard label whose samples are not counted.
@@ -66,6 +67,9 @@ class U1Loss(nn.Module):
         ignore_index: int = IGNORED,
     ) -> None:
         super().__init__()
+        if mode != 'von_mises':
+            remedy = f"loss.mode={mode!r} has none; 'von_mises' has"
+            tell_unread('loss.kappa', kappa, 1.0, remedy)
         self.mode = mode
         self.loss_weight = loss_weight
         self.kappa = kappa
