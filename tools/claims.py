@@ -108,6 +108,30 @@ def identity(plan: Plan, cell: Cell, images: str) -> Dict[str, Any]:
     return json.loads(json.dumps(basis))  # as it is read back
 
 
+def check_files(plan: Plan) -> None:
+    """Raise FileNotFoundError for what a cell will need and is not there."""
+    for cell in plan.cells:
+        net = plan.networks[cell.network]
+        where = f'networks.{cell.network}'
+        needed = {f'{where}.checkpoint': net.checkpoint}
+        if cell.weights != 'trained':
+            needed.clear()
+        if not net.config.startswith(TIMM):
+            needed[f'{where}.config'] = net.config
+        for field, file in needed.items():
+            if not Path(str(file)).is_file():
+                raise FileNotFoundError(
+                    f'{field}={file!r} does not exist, or is no file; paths '
+                    'are those seen from the folder in which the tool is called'
+                )
+        for folder in plan.data[cell.data].folders:
+            if not Path(folder).is_dir():
+                raise FileNotFoundError(
+                    f'data.{cell.data}.folders: {folder!r} does not exist, or '
+                    'is no folder'
+                )
+
+
 class Runner:
     """Measures the cells of a plan that are not there yet.
 
@@ -160,8 +184,14 @@ def read_cell(file: Path, basis: Dict[str, Any]):
     """A finished cell, or None if there is none of this basis."""
     if not file.is_file():
         return None
-    content = json.loads(file.read_text(encoding='utf-8'))
-    return from_json(content) if content['basis'] == basis else None
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+        return from_json(content) if content['basis'] == basis else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SystemExit(
+            f'{file} is damaged ({type(error).__name__}: {error}); remove it, '
+            'and its cell is measured again'
+        ) from error
 
 
 def write_cell(file: Path, basis: Dict[str, Any], cell: Measured) -> None:
@@ -211,6 +241,7 @@ def parse_args() -> argparse.Namespace:
     try:
         check_own_folder(args.out, PLAN, MARK, 'out')
         args.asked = load_plan(args.plan)
+        check_files(args.asked)
         text = args.plan.read_bytes()
         args.out.mkdir(parents=True, exist_ok=True)
         # The question lies beside the answer, and marks the folder as ours.

@@ -15,6 +15,7 @@ paired differences to ``relu`` come with intervals.
 
 import argparse
 import json
+from pathlib import Path
 from typing import Dict, List
 
 import mmpretrain
@@ -36,6 +37,7 @@ from u1_plugin.geometry import (
     to_positive_orthant,
 )
 from u1_plugin.lab.statistics import paired_difference
+from u1_plugin.measure.probe_options import written_as
 from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.nn.taps import MapCollector
 
@@ -45,6 +47,7 @@ with needs('lab'):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+OPTIONS = {'u1.neck.layers': '--layer'}
 QUANTITIES = ('vector', 'hue', 'image')
 
 
@@ -61,7 +64,10 @@ def features(
     collected = {rho: {q: [] for q in QUANTITIES} for rho in ORTHANT_MAPS}
     labels: List[int] = []
     plane = None
-    with MapCollector(model, [layer]) as collector:
+    # Errors name the layer as the user wrote it.
+    with written_as(OPTIONS):
+        reader = MapCollector(model, [layer])
+    with reader as collector, written_as(OPTIONS):
         for batch in loader:
             samples = model.val_step(batch)
             labels += [int(sample.gt_label) for sample in samples]
@@ -95,6 +101,11 @@ def study(
     config: Config, checkpoints: List[str], layer: str, split: str
 ) -> Dict[str, Dict[str, List[float]]]:
     """Accuracies ``{quantity: {rho: [a checkpoint]}}``."""
+    if config.get(f'{split}_dataloader') is None:
+        raise SystemExit(
+            f'--split {split}: the config has no {split}_dataloader; take '
+            'another split'
+        )
     loader = Runner.build_dataloader(config[f'{split}_dataloader'])
     scores = {q: {rho: [] for rho in ORTHANT_MAPS} for q in QUANTITIES}
     for checkpoint in checkpoints:
@@ -132,9 +143,14 @@ def main() -> None:
     parser.add_argument('--out', type=new_path, help='a new JSON file')
     args = parser.parse_args()
     init_default_scope('mmpretrain')
-    scores = study(
-        Config.fromfile(args.config), args.checkpoints, args.layer, args.split
-    )
+    for file in (args.config, *args.checkpoints):
+        if '://' not in file and not Path(file).is_file():
+            parser.error(f'{file} does not exist, or is no file')
+    config = Config.fromfile(args.config)
+    try:
+        scores = study(config, args.checkpoints, args.layer, args.split)
+    except ValueError as error:
+        parser.error(str(error))
     show(scores, Console())
     if args.out:
         with new_file(args.out, '--out') as part:

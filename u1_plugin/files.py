@@ -105,6 +105,21 @@ def check_new(path: PathLike, field: str, parents: bool = False) -> None:
     check_writable(path, field, parents)
 
 
+def short_name(name: str, most: int = 120) -> str:
+    """A file's name of so many bytes at most, its beginning and its end.
+
+    What is made of a user's name gets parts of its own before and after it,
+    and file systems take 255 bytes.
+    """
+    raw = os.fsencode(name)
+    if len(raw) <= most:
+        return name
+    half = (most - 3) // 2
+    # A character that is cut in two is left out.
+    first, last = raw[:half], raw[-half:]
+    return '...'.join(part.decode(errors='ignore') for part in (first, last))
+
+
 def new_path(text: str) -> Path:
     """For argparse's ``type``: what :func:`check_new` lets pass."""
     try:

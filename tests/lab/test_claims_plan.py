@@ -209,3 +209,9 @@ def test_folders_without_such_images_are_named(folders, tmp_path):
     Image.new('L', (4, 4)).save(loose / 'x.png')
     with pytest.raises(ValueError, match='no folder of a class'):
         choose_images(Source([str(loose)]), Settings())
+
+
+def test_fewer_images_than_classes_are_refused(tmp_path):
+    content = dict(CONTENT, settings=dict(classes=6, images=3))
+    with pytest.raises(ValueError, match='images=3 in all.*classes=6'):
+        load_plan(written(tmp_path, content))

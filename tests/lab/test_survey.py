@@ -169,3 +169,23 @@ def test_without_an_angle_nothing_is_told(tmp_path):
     assert np.isnan(moment_controls.centring_of(none)[1].follows).all()
     picture = polar_histograms(layer, CLASSES, ['image', 'pca_centred'])
     assert png(picture, 20).startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize('scale', [1.0, 1e25, 1e-25])
+def test_images_without_energy_are_no_moments_of_zero(scale, tmp_path):
+    """And energies of any scale are energies."""
+    maps = torch.zeros(6, 4, 2, 3)
+    maps[:3, :, 0, 2] = scale
+    state = LayerState('x', 'relu', 6, tmp_path)
+    state.update(maps, torch.arange(6))
+    labels = np.arange(6) % 3
+    layer = state.finish(labels, 3, tuple(survey.PLANES))
+    assert layer.energy.n == layer.energy.skipped == 3
+    assert np.isfinite(layer.moments['image']).all(1).tolist() == (
+        [True] * 3 + [False] * 3
+    )
+    both = survey.Survey([layer] * 2, labels, CLASSES)
+    row = moment_controls.centring_of(both)[1]
+    assert row.x.value == pytest.approx(layer.moments['image'][0, 0])
+    shift = moment_controls.shifts_of(both, both, np.arange(6))[0]
+    assert shift.n == 3

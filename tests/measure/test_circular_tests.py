@@ -200,3 +200,9 @@ def test_holm_is_statsmodels_and_leaves_out_what_was_not_tested():
     found = holm(np.array([0.01, np.nan, 0.04]))
     np.testing.assert_allclose(found, [0.02, np.nan, 0.04])
     assert np.isnan(holm(np.array([np.nan]))).all()
+
+
+@pytest.mark.parametrize('angle', np.linspace(0, 6, 40))
+def test_equal_angles_are_known_to_the_last_digit(angle):
+    found, _ = summary_of([[angle] * 10])
+    assert found.half_width[0] == pytest.approx(0, abs=1e-7)

@@ -261,3 +261,14 @@ def test_what_cannot_be_measured_at_once():
         given = dict(features=features, labels=labels, num_classes=3)
         with pytest.raises(ValueError, match=message):
             collapse_of(**{**given, **change})
+
+
+def test_an_offset_of_all_costs_no_digits():
+    """At once; the stream loses some, as its docstring says."""
+    features, labels = classes(0, 4, 8)
+    features = features.double()
+    found, wanted = (
+        collapse_of(features + offset, labels, 4) for offset in (1e8, 0.0)
+    )
+    assert found.nc1 == pytest.approx(wanted.nc1, rel=1e-6)
+    assert found.cdnv == pytest.approx(wanted.cdnv, rel=1e-6)

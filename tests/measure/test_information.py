@@ -184,3 +184,8 @@ def test_occupied_bins():
     one[:, 2] = 7
     assert occupied_bins(one) == 1
     assert math.isnan(occupied_bins(np.zeros((3, 8))))
+
+
+def test_a_table_of_nothing_is_not_dealt():
+    with pytest.raises(ValueError, match=r'table of shape \(3, 4\) counts no'):
+        permutation_null(np.zeros((3, 4)), 9, np.random.default_rng(0))

@@ -90,3 +90,17 @@ def test_a_state_stays_as_it_was():
     state = total.state()
     total.update(torch.ones(2, 2), torch.tensor([0, 1]))
     assert state['table'].sum() == 2 and total.state()['table'].sum() == 4
+
+
+def test_energies_below_zero_are_refused():
+    total = EnergyAccumulator()
+    with pytest.raises(ValueError, match=r'energy has -1\b.* >= 0'):
+        total.update(torch.tensor([[[1.0, -1.0]]]))
+    assert total.size is None
+
+
+def test_no_vector_with_a_direction_has_no_centre():
+    total = VectorAccumulator()
+    total.update(torch.zeros(3, 5))
+    with pytest.raises(ValueError, match=r'none of 3 vector\(s\)'):
+        total.center()

@@ -46,13 +46,17 @@ def test_of_several_views_the_first_plain_one_is_kept():
     network(41)  # without samples nothing is mirrored
     assert view.maps() == {'layer': 41}
     network(51)
+    view.end_batch()  # nobody read it
+    network(61)
+    assert view.maps() == {'layer': 61}
+    network(71)
     view.detach()
     assert not network._forward_hooks
     view.attach(network)
-    network(61)
-    assert view.maps() == {'layer': 61}  # and no view of before
+    network(81)
+    assert view.maps() == {'layer': 81}  # and no view of before
     view.detach()
-    network(71)
+    network(91)
     with pytest.raises(ValueError, match='mirrors an image'):
         view.maps()
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from analysed_runs import loader, make_runner
-from helpers import Pictures
+from helpers import Pictures, u1_config
+from matplotlib.figure import Figure
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from sklearn.datasets import load_sample_images
@@ -17,10 +18,11 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
-from u1_plugin.measure.hue import hue_map
+from u1_plugin.measure.hue import hue_figure, hue_map
 from u1_plugin.measure.probe import Probe
 from u1_plugin.mm.hooks import visualization_hook
 from u1_plugin.mm.hooks.visualization_hook import U1VisualizationHook
+from u1_plugin.nn import FeaturePlane
 
 BACKENDS = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 
@@ -82,6 +84,86 @@ def test_back_ends_show_every_third_image(tmp_path):
         for name in wanted
     )
     assert (first != last).mean() > 0.05
+
+
+class Views(Pictures):
+    """Each image as it is and mirrored, as test-time augmentation has it."""
+
+    def __getitem__(self, index: int) -> dict:
+        image, sample = self.inputs[index] * 255, self.samples[index]
+        mirrored = deepcopy(sample)
+        mirrored.set_metainfo(dict(flip=True))
+        return dict(
+            inputs=[image, image.flip(-1)], data_samples=[sample, mirrored]
+        )
+
+
+def test_of_several_views_the_map_is_the_drawn_image_s(tmp_path, monkeypatch):
+    """Though batches before it were not drawn, and the last is smaller."""
+    drawn = {}
+
+    def record(photo, maps, title, **options):
+        drawn[title] = maps['backbone']
+        return Figure()
+
+    monkeypatch.setattr(visualization_hook, 'hue_figure', record)
+    module = u1_config()
+    module.data_preprocessor = dict(type='ClsDataPreprocessor')
+    runner = make_runner(
+        tmp_path,
+        [dict(type='U1VisualizationHook', enable=True, interval=6)],
+        model=dict(type='AverageClsScoreTTA', module=module),
+    )
+    views = Views(7)
+    runner._test_dataloader = dict(loader(7, 2), dataset=views)
+    runner.test()
+    network = runner.model.module.eval()
+    inputs = (views.inputs * 255 - 127.5) / 127.5
+    with torch.no_grad():
+        (maps,) = network.extract_feat(inputs, stage='backbone')
+    plane = network.u1.neck.feature_planes[0].eval()
+    assert [title[:1] for title in drawn] == ['0', '6']
+    for number, shown in zip((0, 6), drawn.values()):
+        expected = hue_map(maps[number], plane)
+        np.testing.assert_allclose(shown.energy, expected.energy, 1e-4)
+
+
+def test_pictures_of_others_stay_and_long_names_are_shortened(tmp_path):
+    out, taken = tmp_path / 'out', '0_cat.jpg_u1_test_0.png'
+    hook = dict(enable=True, interval=4, out_dir=str(out))
+    out.mkdir()
+    (out / taken).write_text('precious')
+    for _ in range(2):  # the run's own are replaced
+        run(tmp_path / 'work', hook).test()
+    assert (out / taken).read_text() == 'precious'
+    assert [f.name for f in out.iterdir() if f.name != taken] == [
+        '0_cat.jpg_u1_test_0-2.png'
+    ]
+    run(tmp_path / 'other', hook).test()
+    assert (out / '0_cat.jpg_u1_test_0-3.png').exists()
+    runner = run(tmp_path / 'long', dict(hook, out_dir=str(tmp_path / 'new')))
+    sample = runner._test_dataloader['dataset'].samples[0]
+    sample.set_metainfo(dict(img_path='\u00e4' * 120 + '.jpg'))
+    runner.test()
+    (file,) = (tmp_path / 'new').iterdir()
+    assert file.name.startswith('0_\u00e4') and '...' in file.name
+    assert file.name.endswith('.jpg_u1_test_0.png')
+
+
+def test_pixels_that_are_not_finite_are_grey_and_counted():
+    activation = torch.rand(8, 4, 4) * 1e25
+    activation[:, 1, 2] = torch.nan
+    plane = FeaturePlane()
+    colors = hue_map(activation, plane).colors()
+    assert (colors[1, 2] == 0.5).all() and np.isfinite(colors).all()
+    ordinary = hue_map(activation / 1e25, plane)
+    np.testing.assert_allclose(colors, ordinary.colors(), atol=1e-5)
+    assert colors.max() > 0.9
+    figure = hue_figure(
+        np.zeros((8, 8, 3)), dict(layer=ordinary), brightness='norm'
+    )
+    text = figure.axes[1].get_title()
+    assert 'not finite, grey: 1 pixel(s)' in text and 'nan' not in text
 
 
 def test_a_folder_of_one_s_own_takes_the_back_ends_place(tmp_path):

@@ -264,3 +264,33 @@ def test_misuse_is_named(tool, world, tmp_path, capsys):
     assert 'none.yml' in capsys.readouterr().err
     with pytest.raises(SystemExit, match='no cell of this plan'):
         call(tool, world / 'plan.yml', tmp_path / 'new', '--only')
+
+
+@pytest.mark.parametrize(
+    'part, field, name',
+    [
+        ('networks', 'checkpoint', 'networks.small.checkpoint'),
+        ('networks', 'config', 'networks.small.config'),
+        ('data', 'folders', 'data.digits.folders'),
+    ],
+)
+def test_missing_files_are_named_before_the_work(
+    part, field, name, tool, world, tmp_path, capsys
+):
+    plan = yaml.safe_load((world / 'plan.yml').read_text())
+    (options,) = plan[part].values()
+    options[field] = ['missing'] if field == 'folders' else 'missing'
+    (tmp_path / 'plan.yml').write_text(yaml.safe_dump(plan))
+    with pytest.raises(SystemExit):
+        call(tool, tmp_path / 'plan.yml', tmp_path / 'out')
+    words = capsys.readouterr().err
+    assert name in words and "'missing'" in words
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_damaged_cell_is_named(tool, made, world, tmp_path):
+    shutil.copytree(made, tmp_path / 'out')
+    file = tmp_path / 'out/cells/small-digits-trained-zeros.json'
+    file.write_text('{"basis": {')
+    with pytest.raises(SystemExit, match='zeros.json is damaged.*remove it'):
+        call(tool, world / 'plan.yml', tmp_path / 'out')

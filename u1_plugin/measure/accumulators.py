@@ -75,9 +75,15 @@ class EnergyAccumulator(Accumulator):
 
         Raises:
             ValueError: If H or W differ from the first batch's, there is not
-                one number an image, or a tensor is of a wrong type.
+                one number an image, an energy is negative, or a tensor is of
+                a wrong type.
         """
         energy = self._reals('energy', energy, 'BHW')
+        if (energy < 0).any():
+            raise ValueError(
+                f'EnergyAccumulator.energy has {float(energy.min()):g}, and '
+                'squares are >= 0; give those of u1_plugin.geometry.energy'
+            )
         if index is None:
             index = torch.arange(self._seen, self._seen + len(energy))
         index = self._numbers('index', index, energy)

@@ -135,7 +135,7 @@ def summarize_class_angles(
     # Fisher, Statistical Analysis of Circular Data, eq. 4.21 and 4.22.
     second = (twice * np.exp(-2j * np.where(some, mean, 0))).real / safe
     with np.errstate(invalid='ignore', divide='ignore'):
-        error = np.sqrt((1 - second) / (2 * length**2) / safe)
+        error = np.sqrt((1 - second).clip(0) / (2 * length**2) / safe)
         reach = NORMAL_QUANTILE * error
         half_width = np.arcsin(np.where(reach <= 1, reach, np.nan))
     n = max(count.sum(), 1)

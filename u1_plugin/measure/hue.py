@@ -36,6 +36,8 @@ PALETTES = get_args(Palette)
 #: Least value of a colour of ``'twilight'`` at full brightness.
 _LIFT = 0.15
 _COLUMNS = 4
+#: RGB of pixels that are not finite: a grey, and pictures say how many.
+NOT_FINITE = (0.5, 0.5, 0.5)
 
 
 class HueMap(NamedTuple):
@@ -61,15 +63,26 @@ class HueMap(NamedTuple):
             palette (str): One of :data:`PALETTES`.
             brightness (str): ``'energy'``, or its root, the ``'norm'``, which
                 leaves fewer pixels in the dark; relative to the largest.
+
+        Pixels that are not finite are :data:`NOT_FINITE`.
         """
-        value = self.energy if brightness == 'energy' else np.sqrt(self.energy)
-        largest = value.max()
-        return to_rgb(
-            self.theta,
-            self.phi / (np.pi / 2),
-            value / (largest if largest > 0 else 1),
+        value = np.where(self.is_finite, self.energy, 0)
+        if brightness != 'energy':
+            value = np.sqrt(value)
+        colors = to_rgb(
+            np.where(self.is_finite, self.theta, 0),
+            np.where(self.is_finite, self.phi / (np.pi / 2), 0),
+            value / (value.max() or 1),
             palette,
         )
+        colors[~self.is_finite] = NOT_FINITE
+        return colors
+
+    @property
+    def is_finite(self) -> np.ndarray:
+        """Of which pixels all three are numbers, ``(H, W)``."""
+        whole: np.ndarray = np.isfinite(np.stack(self)).all(0)
+        return whole
 
 
 @checked()
@@ -124,7 +137,8 @@ def hue_map(
     Returns:
         HueMap: Hue, off-axis angle and energy, ``(H, W)`` each.
     """
-    intensity = to_positive_orthant(activation.float(), orthant)
+    # In float64, for squares of float32 overflow beyond 1.8e19.
+    intensity = to_positive_orthant(activation.double(), orthant)
     height, width = intensity.shape[1:]
     pixels = intensity.flatten(1).T
     theta = angle(feature_plane(pixels)).view(height, width)
@@ -246,7 +260,11 @@ def hue_figure(
         size = '×'.join(str(n) for n in layer_map.theta.shape)
         text = f'{mathtext(name, 30)}, {size}'
         if brightness == 'norm':
-            text += f'\nlargest norm {np.sqrt(layer_map.energy.max()):.3g}'
+            known = layer_map.energy[layer_map.is_finite]
+            text += f'\nlargest norm {np.sqrt(known.max(initial=0)):.3g}'
+        lost = int((~layer_map.is_finite).sum())
+        if lost:
+            text += f'\nnot finite, grey: {lost} pixel(s)'
         colors = layer_map.colors(palette, brightness)
         panel(_overlay(colors, photo, opacity), text)
     if cam is not None:

@@ -120,7 +120,15 @@ def permutation_null(
 
     Returns:
         np.ndarray: ``(permutations, 2)``: mutual information, between share.
+
+    Raises:
+        ValueError: If the table counts nothing.
     """
+    if not table.sum():
+        raise ValueError(
+            f'table of shape {table.shape} counts no image; give one with '
+            'angles of images'
+        )
     with needs('lab'):  # here, for it takes a second to import
         from scipy import stats
     margins = table.sum(1).astype(int), table.sum(0).astype(int)

@@ -182,6 +182,15 @@ class Probe:
         _detach(self._collector, self._view)
         self._uncompiled.end()
 
+    def end_batch(self) -> None:
+        """Forget a batch that was not read, where images have several views.
+
+        Only several passes of one batch need to be told from those of the
+        next; call it at the end of each batch of which maps may go unread.
+        """
+        if self._view is not None:
+            self._view.end_batch()
+
     def check_count(self, maps: int, images: int) -> None:
         """Raise ValueError unless a layer gave one map an image."""
         if maps != images:
@@ -209,9 +218,12 @@ class Probe:
         }
 
     def energies(self) -> Dict[str, Tensor]:
-        """``E`` of the latest batch by layer, ``(B, H, W)``."""
+        """``E`` of the latest batch by layer, ``(B, H, W)``, float64.
+
+        Squares of float32 would overflow beyond 1.8e19.
+        """
         return {
-            layer: energy(intensity)
+            layer: energy(intensity.double())
             for layer, intensity in self.intensities().items()
         }
 

@@ -49,8 +49,17 @@ class VectorAccumulator(Accumulator):
         sums['products'] += unit.T @ unit
 
     def center(self) -> np.ndarray:
-        """Mean of the normalised vectors, ``(C,)``."""
+        """Mean of the normalised vectors, ``(C,)``.
+
+        Raises:
+            ValueError: If no vector has a direction.
+        """
         sums = self._checked()
+        if not sums['count']:
+            raise ValueError(
+                f'none of {int(sums["skipped"])} vector(s) has a direction; '
+                'check the layer and its orthant map'
+            )
         return (sums['total'] / sums['count']).cpu().numpy()
 
     def pca_basis(self) -> np.ndarray:

@@ -57,13 +57,17 @@ class PlainView:
             self._handle.remove()
         self._handle, self._kept = None, None
 
+    def end_batch(self) -> None:
+        """The next pass is of another batch, whether this was read or not."""
+        self._is_read = True
+
     def maps(self) -> Dict[str, Tensor]:
         """Maps ``(B, C, H, W)`` by layer.
 
         Raises:
             ValueError: If every view of a batch was mirrored.
         """
-        self._is_read = True
+        self.end_batch()
         if self._kept is None:
             raise ValueError(
                 'tta_pipeline mirrors an image of the batch in every view, '

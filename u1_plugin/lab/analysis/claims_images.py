@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Dict, Iterator, List, Sequence
 
+from ...files import short_name
 from .built_in import image_folder
 from .claims_plan import Settings, Source
 from .images import subset_index
@@ -64,7 +65,9 @@ def images_of(source: Source, settings: Settings) -> Iterator[Path]:
             (folder / label).mkdir()
             for number, file in enumerate(files):
                 # Two folders may hold files of one name.
-                target = folder / label / f'{number:05d}-{file.name}'
+                target = (
+                    folder / label / f'{number:05d}-{short_name(file.name)}'
+                )
                 shutil.copyfile(file, target)
         yield folder
 

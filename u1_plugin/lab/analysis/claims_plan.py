@@ -270,8 +270,14 @@ def load_plan(file: Path) -> Plan:
     common = fields.content.get('settings', {})
     if not isinstance(common, dict):
         raise ValueError(f'settings={common!r} must be a mapping')
+    settings = checked('settings')(Settings)(**common)
+    if settings.images < settings.classes:
+        raise ValueError(
+            f'settings.images={settings.images} in all are fewer than '
+            f'settings.classes={settings.classes}; give one a class at least'
+        )
     plan = Plan(
-        checked('settings')(Settings)(**common),
+        settings,
         _named(fields.content.get('networks'), 'networks', Net),
         _named(fields.content.get('data'), 'data', Source),
         {},

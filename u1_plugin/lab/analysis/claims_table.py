@@ -154,7 +154,7 @@ def csv_table(
 
 def accuracy_table(cells: Sequence[Measured]) -> pd.DataFrame:
     """Top-1 of every arm of C4, per cent; a column a split."""
-    return pd.DataFrame(
+    rows = [
         dict(
             one.cell._asdict(),
             arm=arm,
@@ -162,7 +162,9 @@ def accuracy_table(cells: Sequence[Measured]) -> pd.DataFrame:
         )
         for one in cells
         for arm, values in one.accuracy.items()
-    )
+    ]
+    # Without a row, too, a table has a header.
+    return pd.DataFrame(rows, columns=None if rows else [*Cell._fields, 'arm'])
 
 
 def is_gain(column: str) -> bool:

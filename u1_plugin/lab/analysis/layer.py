@@ -114,7 +114,7 @@ class LayerFinding(NamedTuple):
             with fewer than three channels, which has no hue, the image plane
             alone.
         moments (Dict[str, np.ndarray]): ``z`` of every image, ``(N, 2)``,
-            likewise; NaN for an image without a vector.
+            likewise; NaN for an image without energy or without a vector.
         center (np.ndarray, optional): Mean normalised vector, ``(C,)``; None
             without a hue.
         basis (np.ndarray, optional): PCA plane, ``(2, C)``; likewise.
@@ -163,11 +163,15 @@ class LayerState:
     def update(self, activation: Tensor, index: Tensor) -> None:
         """Add a batch ``(B, C, H, W)`` of the images of that index."""
         intensity = to_positive_orthant(activation.float(), self.orthant)
-        energies = energy(intensity).double()
+        energies = energy(intensity.double())
         self.energy.update(energies, index)
         if self.maps is not None:
             self.maps.update(energies, index)
-        self.image_moments[index] = image_moment(energies).cpu().numpy()
+        # Without energy there is no moment, and not one of 0.
+        total = energies.sum((1, 2))
+        some = (total.isfinite() & (total > 0))[:, None]
+        moment = image_moment(energies).where(some, torch.nan)
+        self.image_moments[index] = moment.cpu().numpy()
         pooled = pooled_vector(intensity)
         if self.images > pooled.size(1):
             self.vectors.update(pooled)

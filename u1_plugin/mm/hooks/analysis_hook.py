@@ -144,6 +144,7 @@ class AnalysisHook(Hook):
             self._batch = batch
             self._update(outputs[: len(index)], index, len(outputs))
             self._batch = None
+        self._probe.end_batch()
 
     def _end(self, runner: Runner, loop: str) -> None:
         self._probe.detach()

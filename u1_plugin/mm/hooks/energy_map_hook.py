@@ -17,8 +17,9 @@ from .analysis_hook import AnalysisHook
 class EnergyMapHook(AnalysisHook):
     """Mean energy map, radial profile and Sombrero fit of each layer.
 
-    Scalars of each layer, under ``u1/LAYER/``: ``energy_share`` (within half
-    the half diagonal) and ``energy_excess`` (the same less the uniform
+    Scalars of each layer, under ``u1/LAYER/``: ``energy_share`` (of the rings
+    that end within half the half diagonal, so that only an even number of
+    rings reaches it) and ``energy_excess`` (the same less the uniform
     share), ``symmetry``, and of the fit ``V(r) = a r^4 - b r^2 + c``
     ``sombrero_a``, ``_b``, ``_c``, ``_radius`` and ``_r2``. A picture of each
     layer shows map, profile and curve. See

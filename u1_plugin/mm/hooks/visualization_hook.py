@@ -1,6 +1,9 @@
 """Hue maps of validation images, beside MMPretrain's ``VisualizationHook``."""
 
+import os
 from functools import partial
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
 
@@ -9,7 +12,7 @@ from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR10
 from torch import Tensor
 
-from ...files import replaced_file
+from ...files import is_own, replaced_file, short_name
 from ...measure.hue import Palette, hue_figure, hue_map, photograph
 from ...measure.probe_options import Layers, Orthant, Planes
 from ...measure.sums import Accumulator
@@ -54,7 +57,8 @@ class U1VisualizationHook(AnalysisHook):
         show (bool): Show each picture in a window too.
         wait_time (float): Seconds that a window stays; 0 waits for a key.
         out_dir (str, optional): Write ``NAME_STEP.png`` here, and not to the
-            back ends.
+            back ends. A picture replaces that of an earlier run with the same
+            ``work_dir``; beside any other file it gets a number.
         layers (str | Sequence[str], optional): Names of modules, such as
             ``'backbone.layer4'``. None: those of the model's U(1) branch, or
             without one the last map before pooling.
@@ -137,7 +141,10 @@ class U1VisualizationHook(AnalysisHook):
             for layer, activation in maps.items()
         }
         path = sample.get('img_path')
-        name = f'{number}_{Path(path).name}' if path else str(number)
+        # The number tells images of one shortened name apart.
+        name = str(number)
+        if path:
+            name += f'_{short_name(Path(path).name)}'
         figure = hue_figure(
             photograph(image.cpu(), self._rgb),
             hues,
@@ -157,10 +164,21 @@ class U1VisualizationHook(AnalysisHook):
         step = step_of(self._runner)[1]
         # As in the back ends' names: other hooks and loops write here, too.
         name = f'{name}_{self._tag}_{self._loop}_{step}'.replace('/', '_')
-        file = Path(self.out_dir) / f'{name}.png'
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replaced_file(file) as part:
-            figure.savefig(part, format='png')
+        folder = Path(self.out_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        place = os.path.realpath(self._runner.work_dir)
+        run = sha256(os.fsencode(place)).hexdigest()[:16]
+        mark = f'u1_plugin {type(self).__name__} {run}'
+        names = (
+            f'{name}-{n}.png' if n > 1 else f'{name}.png' for n in count(1)
+        )
+        file = next(
+            file
+            for file in map(folder.joinpath, names)
+            if not os.path.lexists(file) or is_own(file, mark.encode())
+        )
+        with replaced_file(file, mark.encode()) as part:
+            figure.savefig(part, format='png', metadata=dict(Software=mark))
 
     def _caption(self, sample: Any) -> str:
         """The image's class and the predicted one, where it has them."""
