@@ -231,3 +231,10 @@ def test_images_of_labels_are_those_of_the_batch(images, words):
     target = ClassTarget(torch.tensor([0, 1]), images, 2)
     with pytest.raises(ValueError, match=words):
         target.check(3, 2)
+
+
+def test_a_label_given_twice_is_one():
+    labels = [torch.tensor([2, 0, 2]), torch.tensor([]), torch.tensor([1])]
+    target = ClassTarget.several(labels)
+    assert target.values.tolist() == [0, 2, 1]
+    assert target.images.tolist() == [0, 0, 2]

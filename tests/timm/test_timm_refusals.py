@@ -27,6 +27,7 @@ class Odd(nn.Module):
         (dict(head=dict()), None, "no 'head'"),
         (dict(class_angles=dict(num_classes=7)), None, 'num_classes=7'),
         (dict(neck=dict(layers=['layer9'])), None, 'layer9'),
+        (dict(loss=dict(reduction='none')), None, "loss.reduction='none'"),
         ({}, Odd(), 'criterion=Odd has smoothing=0.1'),
         (
             {},

@@ -5,165 +5,23 @@ the maps are, which dimension holds the channels and how many tokens precede
 the patches; nothing of the network changes.
 """
 
-from typing import (
-    Any,
-    Dict,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+import math
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..networks import find_module
 from ..options import checked
-from .maps import (
-    Grid,
-    Layer,
-    Layout,
-    MapSource,
-    Part,
-    check_different,
-    layout_of,
-    stated_format,
-)
-from .trial import ModuleOutput, Trial, inner, named_size, watch
+from .layouts import MapInfo, Read, Reading, read_network
+from .maps import Layer, MapSource, Part, check_different
+from .trial import inner
 
 #: Candidates that an error lists.
 _LISTED = 8
-#: Side of small blank images, and rows that must be left of them.
-_SMALL, _ROWS = 32, 4
-
-
-class _MapInfo(NamedTuple):
-    """How a tensor holds a map, and which module told its size, if one."""
-
-    layout: Layout
-    grid: Grid
-    grid_module: Optional[str] = None
-    grid_layout: Optional[Layout] = None
-
-    @property
-    def has_extent(self) -> bool:
-        """Whether it has more than one pixel."""
-        return max(self.grid) > 1
-
-
-#: Tensors of an output, and the maps that they hold.
-_Read = List[Tuple[Part, Optional[_MapInfo]]]
-
-
-class _GridSource(NamedTuple):
-    grid: Grid
-    module: str
-    layout: Optional[Layout]
-
-
-class _Reading:
-    """Reads layouts out of what the modules of one network returned."""
-
-    def __init__(
-        self, model: nn.Module, token_grid: Optional[str], trial: Trial
-    ) -> None:
-        self.model = model
-        self.token_grid = token_grid
-        if token_grid is not None:
-            find_module(model, token_grid, 'u1.neck.token_grid')
-        _, network = inner(model)
-        self.channels_last, self.prefix = stated_format(network)
-        self.outputs, (height, width) = trial
-        self.ratio = height / width
-        self.grids: List[_GridSource] = []
-
-    def sources(self) -> Iterator[Tuple[ModuleOutput, _Read]]:
-        """Modules in order, their parts and what these look like."""
-        for output in self.outputs:
-            read = [
-                (part, self._read(output.name, part)) for part in output.parts
-            ]
-            yield output, read
-            for part, map_info in read:
-                if output.automatic or output.name == self.token_grid:
-                    self._note_grid(output.name, part, map_info)
-
-    def _note_grid(
-        self, name: str, part: Part, info: Optional[_MapInfo]
-    ) -> None:
-        if self.token_grid not in (None, name):
-            return
-        if part.grid is not None:
-            source = _GridSource(part.grid, name, None)
-        # One row of many pixels is the attention of a class token.
-        elif part.value.ndim == 4 and info is not None and min(info.grid) > 1:
-            source = _GridSource(info.grid, name, info.layout)
-        else:
-            return
-        # Sizes that a module states come first, then maps of outer ones, and
-        # of equals the latest.
-        self.grids.insert(0, source)
-        self.grids.sort(key=lambda g: (bool(g.layout), g.module.count('.')))
-
-    def _read(self, name: str, part: Part) -> Optional[_MapInfo]:
-        """The map that a tensor holds, or None."""
-        value = part.value
-        if value.ndim not in (3, 4) or len(value) != 2:
-            return None  # windows of attention have a larger batch
-        if part.grid is not None:
-            told = layout_of(value, [part.grid])
-            return None if told is None else _MapInfo(*told, name)
-        grids = [source.grid for source in self.grids]
-        guess = layout_of(
-            value, grids, self.channels_last, self.prefix, self.ratio
-        )
-        if guess is None or value.ndim == 4:
-            return None if guess is None else _MapInfo(*guess)
-        for source in self.grids:
-            if source.grid == guess[1]:
-                return _MapInfo(*guess, source.module, source.layout)
-        if self.ratio != 1 and self.token_grid is None:
-            return None  # a square would be a guess, and a wrong one
-        # A named module that gave no size yet must give one later.
-        return _MapInfo(*guess, self.token_grid)
-
-
-def _read_network(model: nn.Module, token_grid: Optional[str]) -> _Reading:
-    """Tried on small images where these tell enough.
-
-    A network made for small images takes seconds for large ones. If its last
-    map still has four rows, and nothing that learns gives one pixel after it,
-    the larger ones would tell the same.
-    """
-    if not named_size(model):
-        try:
-            trial = watch(model, [_SMALL])
-            reading = _Reading(model, token_grid, trial)
-            if _rows_left(reading) >= _ROWS:
-                return _Reading(model, token_grid, trial)
-        except ValueError:
-            pass  # it does not take them
-    return _Reading(model, token_grid, watch(model))
-
-
-def _rows_left(reading: _Reading) -> int:
-    """Rows of the last map, or 1 if a smaller one was learnt after it."""
-    rows = 0
-    for output, parts in reading.sources():
-        module = reading.model.get_submodule(output.name)
-        learns = next(module.parameters(), None) is not None
-        for part, map_info in parts:
-            if map_info and output.automatic and map_info.grid[0] > 1:
-                rows = min(map_info.grid)
-            elif learns and part.value.ndim == 4:
-                rows = 1
-    return rows
 
 
 def _source(
-    layer: Layer, name: str, part: Part, map_info: _MapInfo
+    layer: Layer, name: str, part: Part, map_info: MapInfo
 ) -> MapSource:
     layout, grid, grid_module, grid_layout = map_info
     dim = {'NCHW': 1, 'NCL': 1, 'NHWC': 3, 'NLC': 2}[layout.order]
@@ -178,7 +36,21 @@ def _source(
     )
 
 
-def _last_map(reading: _Reading) -> MapSource:
+def _outgrows(value: Tensor, source: MapSource) -> bool:
+    """Whether these are more tokens than a map has pixels, of its width.
+
+    Where they cannot be read, the network went on after that map.
+    """
+    channels, *sides = source.shape
+    return (
+        value.ndim == 3
+        and len(value) == 2
+        and value.size(2) == channels
+        and value.size(1) > math.prod(sides)
+    )
+
+
+def _last_map(reading: Reading) -> MapSource:
     """The last map before pooling."""
     source, listed = None, []
     for output, parts in reading.sources():
@@ -186,6 +58,8 @@ def _last_map(reading: _Reading) -> MapSource:
             if part.value.ndim < 3:
                 continue
             listed.append(f'{output.name} {tuple(part.value.shape[1:])}')
+            if source and output.automatic and _outgrows(part.value, source):
+                source = None if map_info is None else source
             if map_info and map_info.has_extent and output.automatic:
                 source = _source(output.name, output.name, part, map_info)
     if source is None:
@@ -198,7 +72,7 @@ def _last_map(reading: _Reading) -> MapSource:
     return source
 
 
-def _place_of(reading: _Reading, position: int) -> Tuple[str, Optional[int]]:
+def _place_of(reading: Reading, position: int) -> Tuple[str, Optional[int]]:
     """Module and index that a position means."""
     place, network = inner(reading.model)
     info: Any = getattr(network, 'feature_info', None)
@@ -216,13 +90,13 @@ def _place_of(reading: _Reading, position: int) -> Tuple[str, Optional[int]]:
 
 
 def _named_map(
-    reading: _Reading, layer: Layer, outputs: Dict[str, _Read]
+    reading: Reading, layer: Layer, outputs: Dict[str, Read]
 ) -> MapSource:
     """The map of one configured layer, or an error that names it."""
     name, index = (
         _place_of(reading, layer) if isinstance(layer, int) else (layer, None)
     )
-    find_module(reading.model, name, 'u1.neck.layers')
+    name = _first_name(reading.model, name)
     where = f'u1.neck.layers: {layer!r}'
     if name not in outputs:
         raise ValueError(
@@ -242,10 +116,38 @@ def _named_map(
         )
     # Some return what they pooled beside the map.
     spatial = [(part, info) for part, info in readable if info.has_extent]
-    return _source(layer, name, *(spatial or readable)[-1])
+    source = _source(layer, name, *(spatial or readable)[-1])
+    _check_order(reading, source, where)
+    return source
 
 
-def _at(where: str, parts: _Read, position: int) -> _Read:
+def _first_name(model: nn.Module, name: str) -> str:
+    """Of a module's names, the one under which it was watched."""
+    module = find_module(model, name, 'u1.neck.layers')
+    names = (n for n, other in model.named_modules() if other is module)
+    return next(names, name)
+
+
+def _check_order(reading: Reading, source: MapSource, where: str) -> None:
+    """Raise ValueError for tokens that are known not to lie row by row.
+
+    Hiera keeps those of a mask unit together, until there is one a unit.
+    """
+    modules = reading.model.modules()
+    if source.layout.order != 'NLC' or not any(
+        type(module).__name__ == 'Unroll' for module in modules
+    ):
+        return
+    last = _last_map(reading)
+    if source.shape[1:] != last.shape[1:]:
+        raise ValueError(
+            f'{where} holds tokens in the order of mask units, not of rows, '
+            'so that they are no map; name one of the blocks that have the '
+            f'size of the last, such as {last.module!r}'
+        )
+
+
+def _at(where: str, parts: Read, position: int) -> Read:
     """The parts at a position in the tuple that a backbone returns."""
     indices = [part.index or -1 for part, _ in parts]  # no tuple: one output
     count = -min(indices, default=-1)
@@ -257,6 +159,11 @@ def _at(where: str, parts: _Read, position: int) -> _Read:
             'backbone.out_indices to return more, or choose another position'
         )
     return chosen
+
+
+def _outputs(reading: Reading) -> Dict[str, Read]:
+    """What each module returned; of several calls the last counts."""
+    return {output.name: parts for output, parts in reading.sources()}
 
 
 @checked()
@@ -290,11 +197,17 @@ def find_maps(
     """
     if layers != 'auto' and isinstance(layers, (int, str)):
         layers = [layers]
-    reading = _read_network(model, token_grid)
+    reading = read_network(model, token_grid)
     if layers == 'auto':
         return [_last_map(reading)]
-    # Of several calls the last counts.
-    outputs = {output.name: parts for output, parts in reading.sources()}
+    outputs = _outputs(reading)
+    named = [_first_name(model, n) for n in layers if isinstance(n, str)]
+    if not outputs.keys() >= set(named):  # some run in the head alone
+        try:
+            reading = read_network(model, token_grid, whole=True)
+            outputs = _outputs(reading)
+        except ValueError:
+            pass  # what is missing is named below
     maps = [_named_map(reading, layer, outputs) for layer in layers]
     check_different(layers, maps)
     return maps

@@ -1,5 +1,6 @@
 """How a module's output holds a map, whatever its layout."""
 
+import math
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import Tensor
@@ -133,6 +134,7 @@ def layout_of(
     channels_last: Optional[bool] = None,
     prefix: Optional[int] = None,
     ratio: Optional[float] = None,
+    most: float = MAX_PREFIX,
 ) -> Optional[Tuple[Layout, Grid]]:
     """How a tensor holds a map, guessed from its shape and the network.
 
@@ -145,6 +147,7 @@ def layout_of(
         ratio (float, optional): H / W of the images, which a map has too but
             for a row; matrices of attention mostly have not. None: any map,
             of square images.
+        most (float): So many other tokens may precede those of a grid.
 
     Returns:
         Tuple[Layout, Tuple[int, int]], optional: Layout and ``(H, W)``, or
@@ -161,6 +164,11 @@ def layout_of(
             return Layout('NLC', extra), (height, width)
         if b == height * width:
             return Layout('NCL'), (height, width)
+    extra = a - math.prod(grids[0]) if grids else 0
+    if extra > 0:
+        # Prompts, or no tokens of that grid. A larger square that they happen
+        # to fill would not be the image's.
+        return (Layout('NLC', extra), grids[0]) if extra <= most else None
     if prefix is not None:
         side = round(max(a - prefix, 0) ** 0.5)
         if side and side * side == a - prefix:

@@ -107,7 +107,9 @@ class MapReader:
         self.outputs[name] = output
         values = [part.value for part in parts_of(output)]
         compiling = torch.compiler.is_compiling()
-        if compiling or self._changes.get(name, True):
+        # Tensors of inference mode do not count their changes.
+        uncounted = any(value.is_inference() for value in values)
+        if compiling or uncounted or self._changes.get(name, True):
             self._copies[name] = [value.clone() for value in values]
         else:
             self._copies.pop(name, None)  # of an earlier pass
@@ -187,7 +189,7 @@ class MapReader:
         version = self._versions.get(name)  # a compiled pass has none
         changed = version is not None and version[place] != _version(value)
         if name in self._copies:
-            if version is None:
+            if version is None or value.is_inference():
                 return self._copies[name][place]
             self._changes[name] = changed
             # As in later passes: through a copy the gradients of three readers

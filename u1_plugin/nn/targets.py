@@ -70,18 +70,17 @@ class ClassTarget(NamedTuple):
 
     @classmethod
     def several(cls, labels: List[Tensor]) -> 'ClassTarget':
-        """Of images with any number of labels, whole numbers ``(n,)`` each."""
+        """Of labels ``(n,)``, whole numbers; equal ones of an image are one."""
         for i, label in enumerate(labels):
             check_real(f'labels[{i}]', label)
             if label.numel():  # an empty list has no type of its own
                 _check_whole(label)
-        sizes = [label.numel() for label in labels]
-        counts = torch.tensor(sizes, dtype=torch.long)
         flat = [label.flatten().long() for label in labels]
+        counts = torch.tensor(list(map(len, flat)), dtype=torch.long)
         values = torch.cat(flat) if flat else counts
-        # Without waiting for the device.
         images = torch.repeat_interleave(counts)
         images = images.to(values.device, non_blocking=True)
+        images, values = torch.stack([images, values]).unique(dim=1)
         return cls(values, images, len(labels))
 
     def _check_shape(self, num_classes: int, batch_size: int) -> None:

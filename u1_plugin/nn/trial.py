@@ -20,6 +20,7 @@ from typing import (
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from .maps import Part, parts_of
 
@@ -133,6 +134,10 @@ def _extract(model: nn.Module, images: Tensor) -> Any:
     return model(images)
 
 
+def _run_whole(model: nn.Module, images: Tensor) -> Any:
+    return model(images)
+
+
 def _try(
     model: nn.Module,
     run: Callable[[nn.Module, Tensor], Any],
@@ -162,7 +167,9 @@ def _try(
     ) from first
 
 
-def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
+def watch(
+    model: nn.Module, sides: Sequence[int] = _SIDES, whole: bool = False
+) -> Trial:
     """Run a network on two blank images and watch all of its modules.
 
     Two, because the windows of attention are told from images by their number.
@@ -171,10 +178,18 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
         model (nn.Module): Any module that takes images ``(B, C, H, W)``.
         sides (Sequence[int]): Of square images, tried in turn, where the
             network does not name a size.
+        whole (bool): Whether to run the head as well.
 
     Raises:
-        ValueError: If it does not run.
+        ValueError: If it does not run, or has parameters without a size yet.
     """
+    lazy = [n for n, p in model.named_parameters() if is_lazy(p)]
+    if lazy:
+        raise ValueError(
+            f'u1.neck.layers: {lazy[0]} has no size before the network runs, '
+            'and a trial would decide it; run the network once on an image '
+            'before the branch is built'
+        )
     outputs: List[ModuleOutput] = []
     pooled: List[nn.Module] = []
 
@@ -202,7 +217,8 @@ def watch(model: nn.Module, sides: Sequence[int] = _SIDES) -> Trial:
             handles.append(module.register_forward_pre_hook(pool))
     try:
         with _evaluating(model):
-            _, size = _try(model, _extract, restart, sides)
+            run = _run_whole if whole else _extract
+            _, size = _try(model, run, restart, sides)
     finally:
         for handle in handles:
             handle.remove()
@@ -216,7 +232,7 @@ def count_logits(model: nn.Module) -> Optional[int]:
     """
     try:
         with _evaluating(model):
-            logits, _ = _try(model, lambda model, images: model(images))
+            logits, _ = _try(model, _run_whole)
     except ValueError:
         return None
     shapes = {tuple(part.value.shape) for part in parts_of(logits)}

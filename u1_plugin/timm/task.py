@@ -82,6 +82,11 @@ class U1TaskMixin:
         super().__init__(model, *args, **kwargs)
         form = form_of(self.criterion, self.multi_label)
         branch = _branch(model, u1, form)
+        if getattr(branch.loss, 'reduction', 'mean') == 'none':
+            raise ValueError(
+                "u1.loss.reduction='none' gives a loss an image, and a task "
+                "of timm trains with one number; use 'mean' or 'sum'"
+            )
         parameter = next(model.parameters(), None)
         device = self.device if parameter is None else parameter.device
         self._form = form

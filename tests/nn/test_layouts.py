@@ -1,0 +1,116 @@
+"""Tokens of other kinds among those of the image, and what runs late."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from u1_plugin.nn import MapCollector, U1Branch, find_maps
+
+GRID = 196  # of 14 x 14 patches
+
+
+class Prompted(nn.Module):
+    """A ViT with prompts before its patches (visual prompt tuning)."""
+
+    def __init__(self, prompts: int, channels: int = 16) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, channels, 16, 16)
+        self.prompts = nn.Parameter(torch.zeros(1, prompts, channels))
+        self.block = nn.TransformerEncoderLayer(
+            channels, 2, 32, batch_first=True
+        )
+        self.norm = nn.LayerNorm(channels)
+        self.head = nn.Linear(channels, 4)
+
+    def forward_features(self, images):
+        tokens = self.patch_embed(images).flatten(2).transpose(1, 2)
+        prompts = self.prompts.expand(len(tokens), -1, -1)
+        return self.norm(self.block(torch.cat([prompts, tokens], 1)))
+
+    def forward(self, images):
+        return self.head(self.forward_features(images)[:, 0])
+
+
+# 29 more tokens fill a square of 15 x 15, 60 one of 16 x 16.
+@pytest.mark.parametrize('prompts', [1, 16, 17, 29, 60, 93])
+def test_prompts_are_no_pixels(prompts):
+    (named,) = find_maps(Prompted(prompts), ['norm'], 'patch_embed')
+    assert named.shape[1:] == (14, 14)
+    assert named.layout == ('NLC', prompts)
+    if prompts <= 16:
+        assert find_maps(Prompted(prompts), 'auto')[0][1:] == named[1:]
+        return
+    # And the patch embedding is not the last map because no other is known.
+    with pytest.raises(ValueError, match="'auto' found no map.*token_grid"):
+        find_maps(Prompted(prompts), 'auto')
+    with pytest.raises(ValueError, match=r"'norm' gives .*token_grid"):
+        find_maps(Prompted(prompts), ['norm'])
+
+
+def test_prompts_of_a_named_grid_train():
+    model = Prompted(60)
+    neck = dict(plane='image', token_grid='patch_embed')
+    branch = U1Branch(model, 4, neck=neck)
+    with branch.reading():
+        model(torch.rand(2, 3, 96, 160))
+    assert branch(torch.tensor([0, 1]))['loss_u1'].isfinite()
+
+
+def test_tokens_in_the_order_of_mask_units_are_refused():
+    model = timm.create_model('hiera_tiny_224', num_classes=4)
+    (last,) = find_maps(model, 'auto')
+    assert last.module == 'blocks.11' and last.shape[1:] == (7, 7)
+    assert find_maps(model, ['blocks.10'])[0].shape == last.shape
+    with pytest.raises(ValueError, match="'blocks.0' holds tokens in the ord"):
+        find_maps(model, ['blocks.0'])
+
+
+def test_a_layer_of_the_head_runs_too():
+    model = timm.create_model('efficientvit_b0', num_classes=4)
+    (source,) = find_maps(model, ['head.in_conv'])
+    assert source.shape[0] == 1024
+    with pytest.raises(ValueError, match='did not run'):
+        find_maps(Unused(), ['spare'])
+
+
+class Unused(nn.Module):
+    """A module by two names, and one that does not run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = self.encoder = nn.Conv2d(3, 8, 3)
+        self.spare = nn.Conv2d(3, 8, 3)
+
+    def forward(self, images):
+        return self.body(images).mean((2, 3))
+
+
+def test_a_module_has_all_its_names():
+    (source,) = find_maps(Unused(), ['encoder'])
+    assert (source.layer, source.shape[0]) == ('encoder', 8)
+
+
+def test_a_trial_decides_no_size():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.LazyLinear(4))
+    with pytest.raises(ValueError, match='2.weight has no size'):
+        find_maps(model, 'auto')
+    assert model[2].in_features == 0
+    model(torch.rand(1, 3, 32, 32))
+    assert find_maps(model, 'auto')[0].shape == (8, 30, 30)
+
+
+@pytest.mark.parametrize('passes', [1, 2])
+def test_in_inference_mode_a_map_is_as_it_was_returned(passes):
+    """ResNet adds to it in place, and such tensors count no changes."""
+    model = resnet18(num_classes=4).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with MapCollector(model, ['layer4.1.bn2']) as collector:
+        found = []
+        for mode in (*[torch.inference_mode] * passes, torch.no_grad):
+            with mode():
+                model(images)
+                found.append(collector.maps()['layer4.1.bn2'])
+    for value in found:
+        assert torch.equal(value, found[-1]) and value.min() < 0
