@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet18
 
@@ -114,3 +115,31 @@ def test_in_inference_mode_a_map_is_as_it_was_returned(passes):
                 found.append(collector.maps()['layer4.1.bn2'])
     for value in found:
         assert torch.equal(value, found[-1]) and value.min() < 0
+
+
+class Unfolded(nn.Module):
+    """Patches by reshaping and a linear layer: nothing has a grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3 * 8 * 8, 16)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, images):
+        patches = F.unfold(images, 8, stride=8).transpose(1, 2)
+        return self.fc(self.block(self.embed(patches)).mean(1))
+
+
+def test_without_a_grid_images_are_square():
+    """64 tokens of 32 x 128 pixels would be read as 8 x 8, and not 4 x 16."""
+    model = Unfolded()
+    branch = U1Branch(model, 4, neck=dict(plane='image'))
+    labels = torch.tensor([0, 1])
+    with branch.reading():
+        model(torch.rand(2, 3, 64, 64))
+    assert branch(labels)['loss_u1'].isfinite()
+    with branch.reading():
+        model(torch.rand(2, 3, 32, 128))
+    with pytest.raises(ValueError, match=r'\(H, W\) = \(32, 128\).*token_grid'):
+        branch(labels)

@@ -21,9 +21,10 @@ _LISTED = 8
 
 
 def _source(
-    layer: Layer, name: str, part: Part, map_info: MapInfo
+    reading: Reading, layer: Layer, name: str, part: Part, map_info: MapInfo
 ) -> MapSource:
     layout, grid, grid_module, grid_layout = map_info
+    guessed = layout.order in ('NLC', 'NCL') and grid_module is None
     dim = {'NCHW': 1, 'NCL': 1, 'NHWC': 3, 'NLC': 2}[layout.order]
     return MapSource(
         layer,
@@ -33,6 +34,7 @@ def _source(
         grid_module,
         grid_layout,
         (part.value.size(dim), *grid),
+        reading.image_module if guessed else None,
     )
 
 
@@ -61,7 +63,9 @@ def _last_map(reading: Reading) -> MapSource:
             if source and output.automatic and _outgrows(part.value, source):
                 source = None if map_info is None else source
             if map_info and map_info.has_extent and output.automatic:
-                source = _source(output.name, output.name, part, map_info)
+                source = _source(
+                    reading, output.name, output.name, part, map_info
+                )
     if source is None:
         raise ValueError(
             "u1.neck.layers='auto' found no map (C, H, W) in "
@@ -116,7 +120,7 @@ def _named_map(
         )
     # Some return what they pooled beside the map.
     spatial = [(part, info) for part, info in readable if info.has_extent]
-    source = _source(layer, name, *(spatial or readable)[-1])
+    source = _source(reading, layer, name, *(spatial or readable)[-1])
     _check_order(reading, source, where)
     return source
 

@@ -49,7 +49,7 @@ class Reading:
             find_module(model, token_grid, 'u1.neck.token_grid')
         _, network = inner(model)
         self.channels_last, self.prefix = stated_format(network)
-        self.outputs, (height, width) = trial
+        self.outputs, (height, width), self.image_module = trial
         self.ratio = height / width
         self.grids: List[_GridSource] = []
 

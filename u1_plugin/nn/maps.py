@@ -43,6 +43,8 @@ class MapSource(NamedTuple):
         grid_module (str, optional): Whose output tells ``(H, W)`` of tokens.
         grid_layout (Layout, optional): Of that output, if it is a map.
         shape (Tuple[int, int, int]): ``(C, H, W)`` for the blank images.
+        image_module (str, optional): That is called with the images, where
+            nothing tells ``(H, W)`` of tokens, and they must be square.
     """
 
     layer: Layer
@@ -52,6 +54,7 @@ class MapSource(NamedTuple):
     grid_module: Optional[str]
     grid_layout: Optional[Layout]
     shape: Tuple[int, int, int]
+    image_module: Optional[str] = None
 
     def __str__(self) -> str:
         size = 'x'.join(map(str, self.shape))
@@ -105,6 +108,15 @@ def parts_of(output: Any) -> List[Part]:
         for part in parts_of(entry)[-1:]:
             parts.append(part._replace(index=place - len(output)))
     return parts
+
+
+def form_of(output: Any) -> str:
+    """What an output is, for a message."""
+    if isinstance(output, Tensor):
+        return f'a tensor {tuple(output.shape)}'
+    if isinstance(output, (tuple, list)):
+        return f'({", ".join(form_of(entry) for entry in output)})'
+    return type(output).__name__
 
 
 def stated_format(network: Any) -> Tuple[Optional[bool], Optional[int]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..networks import find_module
 from .layers import find_maps
-from .maps import Grid, Layer, MapSource, as_map, parts_of
+from .maps import Grid, Layer, MapSource, as_map, form_of, parts_of
 
 
 class _Tap:
@@ -26,6 +26,17 @@ class _Tap:
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.reader.listening:
             self.reader.keep(self.name, output)
+
+
+class _Eye:
+    """A hook before the module that is called with the images."""
+
+    def __init__(self, reader: 'MapReader') -> None:
+        self.reader = reader
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        if self.reader.listening and args:
+            self.reader.sides = tuple(args[0].shape[-2:])
 
 
 class MapReader:
@@ -64,8 +75,9 @@ class MapReader:
         self.sources = find_maps(model, layers, token_grid)
         self.listening = False
         self.outputs: Dict[str, Any] = {}
+        self.sides: Sequence[int] = ()  # of the images, where they matter
         self._model, self._token_grid = model, token_grid
-        self._taps: Dict[str, Any] = {}
+        self._taps: Dict[Any, Any] = {}
         # Of the tensors in an output: versions, and copies of those that a
         # later module changes in place, as ReLUs do.
         self._versions: Dict[str, List[int]] = {}
@@ -77,19 +89,24 @@ class MapReader:
 
         Converting batch norms and sharding put new modules in their places.
         """
-        names = [source.module for source in self.sources]
-        names += [s.grid_module for s in self.sources if s.grid_module]
-        for name in names:
+        names = [(source.module, False) for source in self.sources]
+        names += [(s.grid_module, False) for s in self.sources if s.grid_module]
+        eyes = {source.image_module for source in self.sources}
+        names += [(name, True) for name in eyes if name is not None]
+        for name, sees in names:
             is_grid = name == self._token_grid
             field = f'u1.neck.{"token_grid" if is_grid else "layers"}'
             module = find_module(self._model, name, field)
-            hooked, handle = self._taps.get(name, (None, None))
+            hooked, handle = self._taps.get((name, sees), (None, None))
             if module is hooked:
                 continue
             if handle is not None:
                 handle.remove()
-            handle = module.register_forward_hook(_Tap(self, name))
-            self._taps[name] = (module, handle)
+            if sees:
+                handle = module.register_forward_pre_hook(_Eye(self))
+            else:
+                handle = module.register_forward_hook(_Tap(self, name))
+            self._taps[name, sees] = (module, handle)
 
     def detach(self) -> None:
         """Leave the network as it was."""
@@ -175,7 +192,7 @@ class MapReader:
         same_index = [k for k in at if parts[k].index == source.index]
         if not at:
             raise ValueError(
-                f'{where} gives {_form(output)}, not a map (B, C, H, W) or '
+                f'{where} gives {form_of(output)}, not a map (B, C, H, W) or '
                 'tokens of one; choose another module'
             )
         place = (same_index or at)[-1]
@@ -204,6 +221,13 @@ class MapReader:
 
     def _grid(self, source: MapSource, where: str) -> Optional[Grid]:
         if source.grid_module is None:
+            if source.image_module is not None and len(set(self.sides)) > 1:
+                raise ValueError(
+                    f'{where}: nothing tells the grid of its tokens, which are '
+                    'read as a square, but the images have (H, W) = '
+                    f'{tuple(self.sides)}; name a module that knows the grid '
+                    'in u1.neck.token_grid'
+                )
             return None
         output = self.outputs.get(source.grid_module)
         for part in reversed(parts_of(output)):
@@ -214,7 +238,7 @@ class MapReader:
                 return grid.size(2), grid.size(3)
         raise ValueError(
             f'{where}: {source.grid_module!r}, which knows the grid of its '
-            f'tokens, gives {_form(output)}; name a module that returns '
+            f'tokens, gives {form_of(output)}; name a module that returns '
             '(tokens, (H, W)) or a map in u1.neck.token_grid, such as '
             "'backbone.patch_embed'"
         )
@@ -223,15 +247,6 @@ class MapReader:
 def _version(value: Tensor) -> int:
     """A number that every change in place counts up."""
     return 0 if value.is_inference() else value._version
-
-
-def _form(output: Any) -> str:
-    """What an output is, for a message."""
-    if isinstance(output, Tensor):
-        return f'a tensor {tuple(output.shape)}'
-    if isinstance(output, (tuple, list)):
-        return f'({", ".join(_form(entry) for entry in output)})'
-    return type(output).__name__
 
 
 class MapCollector:

@@ -48,10 +48,18 @@ class ModuleOutput(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """Outputs of modules, as they finished, and H and W of the images."""
+    """What a network did with blank images.
+
+    Attributes:
+        outputs (List[ModuleOutput]): Of modules, as they finished.
+        size (Tuple[int, int]): H and W of the images.
+        image_module (str, optional): The first module that was called with
+            the images themselves.
+    """
 
     outputs: List[ModuleOutput]
     size: Tuple[int, int]
+    image_module: Optional[str] = None
 
 
 def inner(model: nn.Module) -> Tuple[str, nn.Module]:
@@ -192,6 +200,16 @@ def watch(
         )
     outputs: List[ModuleOutput] = []
     pooled: List[nn.Module] = []
+    given: List[Tensor] = []
+    called: List[str] = []
+
+    def see(name: str, module: nn.Module, args: Any) -> None:
+        if args and args[0] is given[0]:
+            called.append(name)
+
+    def run(model: nn.Module, images: Tensor) -> Any:
+        given.append(images)
+        return (_run_whole if whole else _extract)(model, images)
 
     def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
         automatic = not pooled and not isinstance(module, _INSIDE_BLOCKS)
@@ -205,24 +223,24 @@ def watch(
         pooled.append(module)
 
     def restart() -> None:
-        outputs.clear()
-        pooled.clear()
+        for noted in (outputs, pooled, given, called):
+            noted.clear()
 
     handles = []
     for name, module in model.named_modules():
         if name and not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
             handles.append(module.register_forward_hook(partial(note, name)))
+        handles.append(module.register_forward_pre_hook(partial(see, name)))
         # The class token gathers the patches there, which are no map after it.
         if 'ClassAttention' in type(module).__name__:
             handles.append(module.register_forward_pre_hook(pool))
     try:
         with _evaluating(model):
-            run = _run_whole if whole else _extract
             _, size = _try(model, run, restart, sides)
     finally:
         for handle in handles:
             handle.remove()
-    return Trial(outputs, size)
+    return Trial(outputs, size, called[0] if called else None)
 
 
 def count_logits(model: nn.Module) -> Optional[int]:
