@@ -1,5 +1,7 @@
 """One pass over the images equals the whole at once, and so do its controls."""
 
+import argparse
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,12 @@ from u1_plugin.geometry import (
     pooled_vector,
     to_positive_orthant,
 )
-from u1_plugin.lab.analysis import controls, moment_controls, survey
+from u1_plugin.lab.analysis import (
+    controls,
+    moment_controls,
+    session,
+    survey,
+)
 from u1_plugin.lab.analysis.angle_figures import polar_histograms
 from u1_plugin.lab.analysis.drawing import png
 from u1_plugin.lab.analysis.images import make_dataset, make_loader
@@ -189,3 +196,19 @@ def test_images_without_energy_are_no_moments_of_zero(scale, tmp_path):
     assert row.x.value == pytest.approx(layer.moments['image'][0, 0])
     shift = moment_controls.shifts_of(both, both, np.arange(6))[0]
     assert shift.n == 3
+
+
+def test_a_layer_of_one_pixel_ends_no_analysis(tmp_path):
+    """Its image angle is that of nothing, and all else is told."""
+    maps = torch.rand(60, 8, 1, 1, generator=torch.Generator().manual_seed(0))
+    labels = np.arange(60) % 3
+    layers = []
+    for name, values in (('input', maps.expand(-1, -1, 4, 4)), ('x', maps)):
+        state = LayerState(name, 'relu', 60, tmp_path, 9)
+        state.update(values, torch.arange(60))
+        layers.append(state.finish(labels, 3, tuple(survey.PLANES)))
+    result = survey.Survey(layers, labels, ['a', 'b', 'c'])
+    options = argparse.Namespace(permutations=99, alpha=0.05)
+    nulls = session.findings_of(options, result)['nulls']['x']
+    assert np.isnan(nulls['image']).all() and len(nulls['image']) == 199
+    assert np.isfinite(nulls['pca_centred']).all()

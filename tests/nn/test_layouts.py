@@ -51,11 +51,15 @@ def test_prompts_are_no_pixels(prompts):
 
 
 def test_prompts_of_a_named_grid_train():
-    model = Prompted(60)
+    model = Prompted(50)
     neck = dict(plane='image', token_grid='patch_embed')
     branch = U1Branch(model, 4, neck=neck)
+    images = torch.rand(2, 3, 96, 160)
     with branch.reading():
-        model(torch.rand(2, 3, 96, 160))
+        tokens = model.forward_features(images)
+    (activation,) = branch._reader.maps()
+    pixels = tokens[:, 50:].transpose(1, 2).unflatten(2, (6, 10))
+    assert torch.equal(activation, pixels)
     assert branch(torch.tensor([0, 1]))['loss_u1'].isfinite()
 
 
@@ -143,3 +147,61 @@ def test_without_a_grid_images_are_square():
         model(torch.rand(2, 3, 32, 128))
     with pytest.raises(ValueError, match=r'\(H, W\) = \(32, 128\).*token_grid'):
         branch(labels)
+
+
+class TwoGrids(Prompted):
+    """With another module that has a map of its own, of half the size."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.coarse = nn.Conv2d(3, 16, 32, 32)
+
+    def forward_features(self, images):
+        shift = self.coarse(images).mean()
+        return super().forward_features(images) + shift
+
+
+def test_the_grid_of_another_stage_is_not_the_tokens():
+    """7 x 7 after 148 others would be the last quarter of the image."""
+    assert find_maps(TwoGrids(), ['norm'], 'patch_embed')[0].shape[1] == 14
+    with pytest.raises(ValueError, match=r"'norm' gives .*token_grid"):
+        find_maps(TwoGrids(), ['norm'], 'coarse')
+
+
+class Normalising(Unfolded):
+    """No module is called with the images as they come."""
+
+    def forward(self, images):
+        return self.net((images - 0.5) / 0.2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Unfolded()
+
+    forward_features = forward
+
+
+def test_what_has_the_images_shape_tells_it():
+    model = Normalising()
+    branch = U1Branch(model, 4, neck=dict(plane='image'))
+    labels = torch.tensor([0, 1])
+    for images, square in (((32, 128), False), ((64, 64), True)) * 2:
+        with branch.reading():
+            model(images=torch.rand(2, 3, *images))
+        if square:
+            assert branch(labels)['loss_u1'].isfinite()
+        else:
+            with pytest.raises(ValueError, match='token_grid'):
+                branch(labels)
+
+
+def test_a_compiled_pass_is_one_graph():
+    model = resnet18(num_classes=4)
+    branch = U1Branch(model, 4, neck=dict(layers=['layer3', 'layer4']))
+
+    def step(images):
+        with branch.reading():
+            return model(images)
+
+    found = torch._dynamo.explain(step)(torch.rand(2, 3, 64, 64))
+    assert found.graph_break_count == 0, found.break_reasons

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from u1_plugin.nn import ClassAngles, ClassTarget
-from u1_plugin.nn.targets import IGNORED, as_table, as_target, shares_of
+from u1_plugin.nn.targets import (
+    IGNORED,
+    UNSMOOTHED,
+    as_table,
+    as_target,
+    shares_of,
+)
 
 label = st.integers(0, K - 1)
 
@@ -234,7 +240,13 @@ def test_images_of_labels_are_those_of_the_batch(images, words):
 
 
 def test_a_label_given_twice_is_one():
-    labels = [torch.tensor([2, 0, 2]), torch.tensor([]), torch.tensor([1])]
-    target = ClassTarget.several(labels)
-    assert target.values.tolist() == [0, 2, 1]
-    assert target.images.tolist() == [0, 0, 2]
+    # Ignored ones (5) are none, and do not stand for class 0.
+    twice = [[5, 2, 0, 5, 2, 0, 0], [], [1, 1], [5]]
+    once = [[2, 0], [], [1], [5]]
+    table = as_table(ClassAngles(4, seed=1)(), UNSMOOTHED)
+    found, wanted = (
+        ClassTarget.several([torch.tensor(own) for own in lists]).pull(table, 5)
+        for lists in (twice, once)
+    )
+    torch.testing.assert_close(found.vector, wanted.vector)
+    assert torch.equal(found.share, wanted.share)

@@ -37,8 +37,10 @@ class Odd(nn.Module):
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(options, criterion, message):
+    model = network()
     with pytest.raises(ValueError, match=message):
-        U1ClassificationTask(network(), criterion, u1=options)
+        U1ClassificationTask(model, criterion, u1=options)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_options_that_are_no_dict_are_named():

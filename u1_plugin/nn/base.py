@@ -110,6 +110,17 @@ def _resolve(field: str, kind: Any, default: type) -> type:
     ) from problem
 
 
+def first_of_equal(keys: Tensor) -> Tensor:
+    """Which of whole numbers ``(n,)`` have no equal before them, ``(n,)``.
+
+    Its size does not depend on the values, so that no device is waited for.
+    """
+    ordered, order = keys.sort(stable=True)
+    is_first = torch.ones_like(ordered, dtype=torch.bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return torch.empty_like(is_first).index_copy(0, order, is_first)
+
+
 def tell_unread(field: str, value: Any, default: Any, remedy: str) -> None:
     """Log a warning if an option is set that another one keeps from use.
 

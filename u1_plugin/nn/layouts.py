@@ -52,6 +52,8 @@ class Reading:
         self.outputs, (height, width), self.image_module = trial
         self.ratio = height / width
         self.grids: List[_GridSource] = []
+        # Those of other modules than the one that was named.
+        self.unnamed: List[Grid] = []
 
     def sources(self) -> Iterator[Tuple[ModuleOutput, Read]]:
         """Modules in order, their parts and what these look like."""
@@ -68,6 +70,8 @@ class Reading:
         self, name: str, part: Part, info: Optional[MapInfo]
     ) -> None:
         if self.token_grid not in (None, name):
+            if info is not None and part.value.ndim == 4:
+                self.unnamed.append(info.grid)
             return
         if part.grid is not None:
             source = _GridSource(part.grid, name, None)
@@ -96,6 +100,11 @@ class Reading:
         guess = layout_of(value, grids, *said, most)
         if guess is None or value.ndim == 4:
             return None if guess is None else MapInfo(*guess)
+        if guess[0].prefix > MAX_PREFIX and any(
+            0 <= value.size(1) - math.prod(grid) <= MAX_PREFIX
+            for grid in self.unnamed
+        ):
+            return None  # of another stage than the one that was named
         for source in self.grids:
             if source.grid == guess[1]:
                 return MapInfo(*guess, source.module, source.layout)

@@ -119,6 +119,12 @@ def form_of(output: Any) -> str:
     return type(output).__name__
 
 
+def first_tensors(args: Sequence[Any], kwargs: Dict[str, Any]) -> List[Tensor]:
+    """The tensors among a module's arguments, in order."""
+    values = (*args, *kwargs.values())
+    return [value for value in values if isinstance(value, Tensor)]
+
+
 def stated_format(network: Any) -> Tuple[Optional[bool], Optional[int]]:
     """What a network says of the layout of its maps; None where nothing.
 

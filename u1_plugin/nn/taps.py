@@ -10,33 +10,15 @@ from torch import Tensor, nn
 
 from ..networks import find_module
 from .layers import find_maps
-from .maps import Grid, Layer, MapSource, as_map, form_of, parts_of
-
-
-class _Tap:
-    """A forward hook that hands a module's output to its reader.
-
-    An object and no closure, so that copies of a network (EMA) and pickles
-    keep a reader of their own.
-    """
-
-    def __init__(self, reader: 'MapReader', name: str) -> None:
-        self.reader, self.name = reader, name
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self.reader.listening:
-            self.reader.keep(self.name, output)
-
-
-class _Eye:
-    """A hook before the module that is called with the images."""
-
-    def __init__(self, reader: 'MapReader') -> None:
-        self.reader = reader
-
-    def __call__(self, module: nn.Module, args: Any) -> None:
-        if self.reader.listening and isinstance(next(iter(args), 0), Tensor):
-            self.reader.sides = tuple(args[0].shape[-2:])
+from .listeners import Eye, Tap
+from .maps import (
+    Grid,
+    Layer,
+    MapSource,
+    as_map,
+    form_of,
+    parts_of,
+)
 
 
 class MapReader:
@@ -103,9 +85,11 @@ class MapReader:
             if handle is not None:
                 handle.remove()
             if sees:
-                handle = module.register_forward_pre_hook(_Eye(self))
+                handle = module.register_forward_pre_hook(
+                    Eye(self), with_kwargs=True
+                )
             else:
-                handle = module.register_forward_hook(_Tap(self, name))
+                handle = module.register_forward_hook(Tap(self, name))
             self._taps[name, sees] = (module, handle)
 
     def detach(self) -> None:
@@ -125,8 +109,8 @@ class MapReader:
         values = [part.value for part in parts_of(output)]
         compiling = torch.compiler.is_compiling()
         # Tensors of inference mode do not count their changes.
-        uncounted = any(value.is_inference() for value in values)
-        if compiling or uncounted or self._changes.get(name, True):
+        counted = compiling or not any([v.is_inference() for v in values])
+        if compiling or not counted or self._changes.get(name, True):
             self._copies[name] = [value.clone() for value in values]
         else:
             self._copies.pop(name, None)  # of an earlier pass
@@ -136,6 +120,7 @@ class MapReader:
     def __getstate__(self) -> Dict[str, Any]:
         """Copies and pickles of a network hold no pass of it."""
         empty = dict(outputs={}, _versions={}, _copies={}, listening=False)
+        empty['sides'] = ()
         return {**self.__dict__, **empty}
 
     def __enter__(self) -> 'MapReader':
@@ -156,6 +141,7 @@ class MapReader:
         """Let go of the outputs, and with them of the graph behind them."""
         for store in (self.outputs, self._versions, self._copies):
             store.clear()
+        self.sides = ()
 
     def maps(self) -> List[Tensor]:
         """Maps ``(B, C, H, W)`` of the latest block, one a layer.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..geometry import scale_of
 from ..geometry.scales import check_real
+from .base import first_of_equal
 
 #: ``p -> scale * p + offset``: label smoothing of any kind.
 Smoothing = Tuple[float, float]
@@ -79,8 +80,8 @@ class ClassTarget(NamedTuple):
         counts = torch.tensor(list(map(len, flat)), dtype=torch.long)
         values = torch.cat(flat) if flat else counts
         images = torch.repeat_interleave(counts)
+        # Without waiting for the device.
         images = images.to(values.device, non_blocking=True)
-        images, values = torch.stack([images, values]).unique(dim=1)
         return cls(values, images, len(labels))
 
     def _check_shape(self, num_classes: int, batch_size: int) -> None:
@@ -189,11 +190,12 @@ class ClassTarget(NamedTuple):
         except (IndexError, RuntimeError):
             _check_labels(labels, len(points), ignore_index)
             raise
-        label_points = label_points * valid[:, None]
         if self.images is None:
-            return label_points, valid
+            return label_points * valid[:, None], valid
+        named = labels.where(valid, len(points))
+        valid = valid & first_of_equal(self.images * (len(points) + 1) + named)
         sums = points.new_zeros(self.batch_size, points.size(1))
-        sums = sums.index_add(0, self.images, label_points)
+        sums = sums.index_add(0, self.images, label_points * valid[:, None])
         counts = points.new_zeros(self.batch_size)
         counts = counts.index_add(0, self.images, valid.to(points))
         return sums / counts.clamp_min(1)[:, None], counts > 0
@@ -201,8 +203,7 @@ class ClassTarget(NamedTuple):
 
 def _check_labels(labels: Tensor, classes: int, ignore_index: int) -> None:
     values = _array(labels)
-    span = _beyond(values[values != ignore_index], classes)
-    if span:
+    if span := _beyond(values[values != ignore_index], classes):
         raise ValueError(
             f'the data set has labels {span}, but the number of classes '
             f"num_classes={classes} allows 0..{classes - 1}; set the head's "

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .maps import Part, parts_of
+from .maps import Part, first_tensors, parts_of
 
 #: Sides of the blank images, in turn, where the network does not name one.
 _SIDES = (224, 32, 28, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 448, 512)
@@ -54,7 +54,7 @@ class Trial(NamedTuple):
         outputs (List[ModuleOutput]): Of modules, as they finished.
         size (Tuple[int, int]): H and W of the images.
         image_module (str, optional): The first module that was called with
-            the images themselves.
+            the images, or with what has their shape.
     """
 
     outputs: List[ModuleOutput]
@@ -203,8 +203,9 @@ def watch(
     given: List[Tensor] = []
     called: List[str] = []
 
-    def see(name: str, module: nn.Module, args: Any) -> None:
-        if args and args[0] is given[0]:
+    def see(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        tensors = first_tensors(args, kwargs)
+        if tensors and tensors[0].shape == given[0].shape:
             called.append(name)
 
     def run(model: nn.Module, images: Tensor) -> Any:
@@ -230,7 +231,11 @@ def watch(
     for name, module in model.named_modules():
         if name and not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
             handles.append(module.register_forward_hook(partial(note, name)))
-        handles.append(module.register_forward_pre_hook(partial(see, name)))
+        handles.append(
+            module.register_forward_pre_hook(
+                partial(see, name), with_kwargs=True
+            )
+        )
         # The class token gathers the patches there, which are no map after it.
         if 'ClassAttention' in type(module).__name__:
             handles.append(module.register_forward_pre_hook(pool))

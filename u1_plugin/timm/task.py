@@ -83,6 +83,7 @@ class U1TaskMixin:
         form = form_of(self.criterion, self.multi_label)
         branch = _branch(model, u1, form)
         if getattr(branch.loss, 'reduction', 'mean') == 'none':
+            branch.detach()  # no error leaves a hook behind
             raise ValueError(
                 "u1.loss.reduction='none' gives a loss an image, and a task "
                 "of timm trains with one number; use 'mean' or 'sum'"

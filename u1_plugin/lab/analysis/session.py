@@ -147,7 +147,11 @@ def findings_of(args: argparse.Namespace, result: Survey) -> Dict[str, Any]:
         }
         rng = np.random.default_rng(0)
         nulls[layer.name] = {
-            plane: permutation_null(table, 199, rng)[:, 0]
+            plane: (
+                permutation_null(table, 199, rng)[:, 0]
+                if table.any()
+                else np.full(199, np.nan)  # no image has an angle there
+            )
             for plane, table in tables.items()
         }
         measures = layer_collapse(layer, result.labels, len(result.classes))
