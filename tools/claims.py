@@ -113,9 +113,9 @@ def check_files(plan: Plan) -> None:
     for cell in plan.cells:
         net = plan.networks[cell.network]
         where = f'networks.{cell.network}'
-        needed = {f'{where}.checkpoint': net.checkpoint}
-        if cell.weights != 'trained':
-            needed.clear()
+        needed = {}
+        if cell.weights == 'trained':
+            needed[f'{where}.checkpoint'] = net.checkpoint
         if not net.config.startswith(TIMM):
             needed[f'{where}.config'] = net.config
         for field, file in needed.items():

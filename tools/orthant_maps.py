@@ -65,9 +65,7 @@ def features(
     labels: List[int] = []
     plane = None
     # Errors name the layer as the user wrote it.
-    with written_as(OPTIONS):
-        reader = MapCollector(model, [layer])
-    with reader as collector, written_as(OPTIONS):
+    with written_as(OPTIONS), MapCollector(model, [layer]) as collector:
         for batch in loader:
             samples = model.val_step(batch)
             labels += [int(sample.gt_label) for sample in samples]

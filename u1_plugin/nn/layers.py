@@ -60,9 +60,11 @@ def _last_map(reading: Reading) -> MapSource:
             if part.value.ndim < 3:
                 continue
             listed.append(f'{output.name} {tuple(part.value.shape[1:])}')
-            if source and output.automatic and _outgrows(part.value, source):
-                source = None if map_info is None else source
-            if map_info and map_info.has_extent and output.automatic:
+            if not output.automatic:
+                continue
+            if source and not map_info and _outgrows(part.value, source):
+                source = None
+            if map_info and map_info.has_extent:
                 source = _source(
                     reading, output.name, output.name, part, map_info
                 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .maps import first_tensors
+from .maps import first_tensor
 
 if TYPE_CHECKING:
     from .taps import MapReader
@@ -33,5 +33,5 @@ class Eye:
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if self.reader.listening:
-            tensors = first_tensors(args, kwargs)
-            self.reader.sides = tensors[0].shape[-2:] if tensors else ()
+            images = first_tensor(args, kwargs)
+            self.reader.sides = () if images is None else images.shape[-2:]

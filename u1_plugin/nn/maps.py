@@ -110,19 +110,12 @@ def parts_of(output: Any) -> List[Part]:
     return parts
 
 
-def form_of(output: Any) -> str:
-    """What an output is, for a message."""
-    if isinstance(output, Tensor):
-        return f'a tensor {tuple(output.shape)}'
-    if isinstance(output, (tuple, list)):
-        return f'({", ".join(form_of(entry) for entry in output)})'
-    return type(output).__name__
-
-
-def first_tensors(args: Sequence[Any], kwargs: Dict[str, Any]) -> List[Tensor]:
-    """The tensors among a module's arguments, in order."""
+def first_tensor(
+    args: Sequence[Any], kwargs: Dict[str, Any]
+) -> Optional[Tensor]:
+    """The first tensor among a module's arguments, if there is one."""
     values = (*args, *kwargs.values())
-    return [value for value in values if isinstance(value, Tensor)]
+    return next((v for v in values if isinstance(v, Tensor)), None)
 
 
 def stated_format(network: Any) -> Tuple[Optional[bool], Optional[int]]:

@@ -11,14 +11,7 @@ from torch import Tensor, nn
 from ..networks import find_module
 from .layers import find_maps
 from .listeners import Eye, Tap
-from .maps import (
-    Grid,
-    Layer,
-    MapSource,
-    as_map,
-    form_of,
-    parts_of,
-)
+from .maps import Grid, Layer, MapSource, as_map, parts_of
 
 
 class MapReader:
@@ -178,7 +171,7 @@ class MapReader:
         same_index = [k for k in at if parts[k].index == source.index]
         if not at:
             raise ValueError(
-                f'{where} gives {form_of(output)}, not a map (B, C, H, W) or '
+                f'{where} gives {_form(output)}, not a map (B, C, H, W) or '
                 'tokens of one; choose another module'
             )
         place = (same_index or at)[-1]
@@ -224,7 +217,7 @@ class MapReader:
                 return grid.size(2), grid.size(3)
         raise ValueError(
             f'{where}: {source.grid_module!r}, which knows the grid of its '
-            f'tokens, gives {form_of(output)}; name a module that returns '
+            f'tokens, gives {_form(output)}; name a module that returns '
             '(tokens, (H, W)) or a map in u1.neck.token_grid, such as '
             "'backbone.patch_embed'"
         )
@@ -233,6 +226,15 @@ class MapReader:
 def _version(value: Tensor) -> int:
     """A number that every change in place counts up."""
     return 0 if value.is_inference() else value._version
+
+
+def _form(output: Any) -> str:
+    """What an output is, for a message."""
+    if isinstance(output, Tensor):
+        return f'a tensor {tuple(output.shape)}'
+    if isinstance(output, (tuple, list)):
+        return f'({", ".join(_form(entry) for entry in output)})'
+    return type(output).__name__
 
 
 class MapCollector:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .maps import Part, first_tensors, parts_of
+from .maps import Part, first_tensor, parts_of
 
 #: Sides of the blank images, in turn, where the network does not name one.
 _SIDES = (224, 32, 28, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 448, 512)
@@ -204,8 +204,8 @@ def watch(
     called: List[str] = []
 
     def see(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        tensors = first_tensors(args, kwargs)
-        if tensors and tensors[0].shape == given[0].shape:
+        tensor = first_tensor(args, kwargs)
+        if tensor is not None and tensor.shape == given[0].shape:
             called.append(name)
 
     def run(model: nn.Module, images: Tensor) -> Any:
