@@ -15,6 +15,7 @@ from mmengine.registry import Registry, root
 from mmengine.utils import ManagerMixin
 
 import u1_plugin.mm.registration  # noqa: F401  (before anything is noted)
+from u1_plugin.mm.data import forget_copies
 
 
 @contextmanager
@@ -41,6 +42,7 @@ def isolated(temporary: Path) -> Iterator[None]:
 
 def _reset() -> None:
     """What starts anew rather than as it was found."""
+    forget_copies()  # tests build data sets as a user does, without it
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

@@ -1,5 +1,6 @@
 """Every config pair: what differs, what loads, what the logits are."""
 
+import re
 from pathlib import Path
 
 import mmpretrain
@@ -23,6 +24,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TOOL = load_tool('zoo_layers.py')
 U1 = TOOL.zoo()
 TWIN = 'u1_plugin.U1ImageClassifier'
+#: Whose smaller sister has the same layers, only fewer or narrower.
+LARGE = re.compile('(convnext|swin)-(base|small)|vit-base|resnet(34|101)_')
 #: Parameters that come after the map, so that loss_u1 cannot reach them.
 AFTER_THE_MAP = {
     'convnext': {'norm3.weight', 'norm3.bias'},
@@ -64,7 +67,15 @@ def test_one_line_differs(name, tmp_path):
     assert u1.to_dict() == stock.to_dict()
 
 
-@pytest.mark.parametrize('name', U1)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        if LARGE.search(name)
+        else name
+        for name in U1
+    ],
+)
 def test_checkpoint_logits_and_gradients(name, tmp_path):
     stock_config, config = read_pair(name, tmp_path)
     stock = build_untrained(stock_config.model, seed=0)

@@ -27,6 +27,14 @@ FAMILIES = [
     'vision_transformer/deit-small_4xb256_in1k_u1.py',
     'timm/timm-tf-efficientnet-lite0_8xb32_in1k_u1.py',
 ]
+#: A CNN of each kind of map and a transformer; the others are for slow runs.
+FAST = ('resnet18', 'mobilenet-v2', 'swin-tiny', 'timm')
+STEPS = [
+    name
+    if Path(name).name.startswith(FAST)
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in FAMILIES
+]
 #: Small members of their families, for runs with two processes.
 REDUCED = {
     'swin_transformer/swin-tiny_16xb64_in1k_u1.py': dict(
@@ -97,7 +105,7 @@ def logged(output: str, name: str) -> list:
     return [float(x) for x in re.findall(rf' {name}: (\S+)', output)]
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', STEPS)
 def test_a_few_steps_of_the_stock_recipe(
     name, root, sample, tmp_path, environment
 ):
