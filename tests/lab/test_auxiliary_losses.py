@@ -157,7 +157,9 @@ def runner(epoch=0, model=None):
     """With a hub of its own, as every run has."""
     hub = MessageHub.get_instance(f'run {len(MessageHub._instance_dict)}')
     model = build_model(u1_config()) if model is None else model
-    return SimpleNamespace(model=model, epoch=epoch, message_hub=hub)
+    return SimpleNamespace(
+        model=model, epoch=epoch, message_hub=hub, train_loop=None
+    )
 
 
 def test_angles_are_dealt_anew_and_alike_everywhere():

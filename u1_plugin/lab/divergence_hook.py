@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ..networks import unwrapped
 
@@ -13,7 +13,8 @@ class DivergenceHook(Hook):
     """Ends a run whose losses or parameters are no longer finite.
 
     What such a run would score is no result. Looked at after every epoch,
-    before its checkpoint is written; the loss of every iteration counts.
+    before its checkpoint is written, or in a training by iterations before
+    every validation and at the end. The loss of every iteration counts.
     """
 
     # Before the hook that saves.
@@ -22,6 +23,11 @@ class DivergenceHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Begin the epoch's sum."""
         self._loss: Any = 0.0
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Look, where an epoch is the whole training."""
+        if _by_iter(runner):
+            self.after_train_epoch(runner)
 
     def after_train_iter(
         self,
@@ -53,9 +59,18 @@ class DivergenceHook(Hook):
         ]
         if diverged:
             more = f' and {len(diverged) - 3} more' if len(diverged) > 3 else ''
+            by_iter = _by_iter(runner)
+            place = 'iteration' if by_iter else 'epoch'
+            place += f' {runner.iter if by_iter else runner.epoch + 1}'
             raise FloatingPointError(
-                f'epoch {runner.epoch + 1} has diverged: '
+                f'{place} has diverged: '
                 f'{", ".join(diverged[:3])}{more} not finite; lower '
                 'optim_wrapper.optimizer.lr or clip gradients with '
                 'optim_wrapper.clip_grad'
             )
+
+
+def _by_iter(runner: Runner) -> bool:
+    # Not `train_loop`, which builds it where there is a validation alone.
+    loop = getattr(runner, '_train_loop', None)
+    return isinstance(loop, IterBasedTrainLoop)
