@@ -7,12 +7,10 @@ random targets, but no circle.
 
 import torch
 from mmengine import dist
-from mmpretrain.models import ImageClassifier
-from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..mm.targets import targets_of
+from ..nn.targets import IGNORED, as_target
 from ..options import Count, NonNegative, Seed, Share, checked
 
 
@@ -58,13 +56,16 @@ class AuxiliaryLoss(nn.Module):
         Args:
             vectors (Tensor): ``(B, C)``.
             target (Tensor): Labels ``(B,)`` in ``[0, K)`` or scores
-                ``(B, K)``.
+                ``(B, K)``, at least 0.
 
         Raises:
-            ValueError: If C or K are others, or a label is out of range.
+            ValueError: If C or K are others, a label is none or out of range,
+                or scores are negative or not finite.
         """
         if not torch.compiler.is_compiling():
             self._check(vectors, target)
+        if target.ndim == 1:
+            target = target.long()
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = vectors.float()
             loss = self.of_batch(vectors, target)
@@ -78,24 +79,13 @@ class AuxiliaryLoss(nn.Module):
                 f'model.auxiliary got vectors {tuple(vectors.shape)}, expected '
                 f'(B, {self.in_channels}); set model.auxiliary.in_channels'
             )
-        batch, k = len(vectors), self.num_classes
-        if target.ndim == 1 and not target.is_floating_point():
-            fits = target.shape == (batch,)
-            # Indexing names no label, and on a GPU ends the process.
-            fits = fits and (not batch or bool(_in_range(target, k)))
-        else:
-            fits = target.shape == (batch, k)
-        if not fits:
+        # Indexing names no label, and on a GPU ends the process.
+        as_target(target).check(self.num_classes, len(vectors))
+        if target.ndim == 1 and (target == IGNORED).any():
             raise ValueError(
-                f'model.auxiliary got targets {tuple(target.shape)} from '
-                f'{target.min()} to {target.max()} for {batch} vectors; give '
-                f'labels in [0, {k}) or scores ({batch}, {k}), or set '
-                'model.head.num_classes'
+                f'model.auxiliary got the label {IGNORED} of images that are '
+                'left out, which it cannot; leave them out of the data set'
             )
-
-
-def _in_range(labels: Tensor, classes: int) -> Tensor:
-    return ((labels >= 0) & (labels < classes)).all()
 
 
 class CenterLoss(AuxiliaryLoss):
@@ -122,10 +112,18 @@ class CenterLoss(AuxiliaryLoss):
         self.rate = rate
         self.register_buffer('centers', torch.zeros(num_classes, in_channels))
 
+    def of_batch(self, vectors: Tensor, target: Tensor) -> Tensor:
+        """See :class:`AuxiliaryLoss`."""
+        if target.ndim > 1:
+            return super().of_batch(vectors, target)
+        return (vectors - self.centers[target]).square().sum(1).mean() / 2
+
     def per_class(self, vectors: Tensor) -> Tensor:
         """See :class:`AuxiliaryLoss`."""
-        # A copy, because `observe` moves the centres before the backward pass.
-        centers = self.centers.clone()
+        # Products lose what is small beside a common offset. New tensors,
+        # because `observe` moves the centres before the backward pass.
+        offset = vectors.detach().mean(0)
+        vectors, centers = vectors - offset, self.centers - offset
         squared = vectors.square().sum(1, keepdim=True)
         products = vectors @ centers.T
         return (squared - 2 * products + centers.square().sum(1)) / 2
@@ -133,17 +131,20 @@ class CenterLoss(AuxiliaryLoss):
     @torch.no_grad()
     def observe(self, vectors: Tensor, target: Tensor) -> None:
         """Move the centres, alike on every rank."""
-        shares = target
         if target.ndim == 1:
             shares = nn.functional.one_hot(target, self.num_classes)
-        shares = shares.to(vectors)
-        sums, counts = shares.T @ vectors, shares.sum(0)
+            shares = shares.to(vectors)
+            sums = shares.T @ (vectors - self.centers[target])
+        else:
+            shares = target.to(vectors)
+            offset = vectors.mean(0)
+            sums = shares.T @ (vectors - offset)
+            sums -= shares.sum(0)[:, None] * (self.centers - offset)
+        counts = shares.sum(0)
         if dist.is_distributed():
             dist.all_reduce(sums)
             dist.all_reduce(counts)
-        counts = counts[:, None]
-        step = (sums - counts * self.centers) / (1 + counts)
-        self.centers += self.rate * step
+        self.centers += self.rate * sums / (1 + counts[:, None])
 
 
 class HypersphericalPrototypeLoss(AuxiliaryLoss):
@@ -212,54 +213,3 @@ class RandomPlaneLoss(AuxiliaryLoss):
         """See :class:`AuxiliaryLoss`."""
         projected = normalize(vectors, dim=1) @ self.rows.T
         return (projected[:, None] - self.points).square().sum(2)
-
-
-class AuxiliaryImageClassifier(ImageClassifier):
-    """MMPretrain's ``ImageClassifier`` with ``loss_aux`` beside the head's.
-
-    Args:
-        auxiliary (dict): Config of an :class:`AuxiliaryLoss` of the vector
-            that the head's last layer takes; its K and C are the head's.
-        *args, **kwargs: Of ``ImageClassifier``.
-
-    Raises:
-        ValueError: If the head has no K or C.
-    """
-
-    def __init__(
-        self,
-        *args,
-        auxiliary: dict = dict(type='CenterLoss'),
-        **kwargs,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        if not isinstance(auxiliary, dict):
-            raise ValueError(
-                f'model.auxiliary={auxiliary!r} must be a dict of options, '
-                "such as dict(type='CenterLoss')"
-            )
-        sizes = {}
-        for name in ('num_classes', 'in_channels'):
-            sizes[name] = getattr(self.head, name, None)
-            if sizes[name] is None:
-                raise ValueError(
-                    f'model.head={type(self.head).__name__} has no {name}, '
-                    'which an auxiliary loss needs; use LinearClsHead'
-                )
-        self.auxiliary = MODELS.build(
-            {'type': 'CenterLoss', **sizes, **auxiliary}
-        )
-
-    def loss(self, inputs: Tensor, data_samples: list) -> dict:
-        """The head's items and ``loss_aux``.
-
-        Args:
-            inputs (Tensor): ``(B, C, H, W)``.
-            data_samples (List[DataSample]): With ``gt_label``, or with
-                ``gt_score`` after batch augmentation.
-        """
-        feats = self.extract_feat(inputs)
-        losses = self.head.loss(feats, data_samples)
-        target = targets_of(data_samples).values
-        losses['loss_aux'] = self.auxiliary(self.head.pre_logits(feats), target)
-        return losses

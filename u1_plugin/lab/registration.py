@@ -3,8 +3,8 @@
 from mmengine.registry import DATASETS, HOOKS
 from mmpretrain.registry import MODELS, TRANSFORMS
 
+from .auxiliary_classifier import AuxiliaryImageClassifier
 from .auxiliary_losses import (
-    AuxiliaryImageClassifier,
     CenterLoss,
     HypersphericalPrototypeLoss,
     RandomPlaneLoss,
