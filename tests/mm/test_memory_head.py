@@ -79,17 +79,12 @@ def test_a_bank_of_ones_own_is_the_one_that_is_filled():
     assert bank.identity['dtype'] == 'uint8'
 
 
-def test_filling_moves_no_running_centre():
-    head = small_head(
-        plane='feature', kappa=2.0, feature_plane=dict(center='running')
-    )
-    feats = torch.rand(4, 8, 3, 3)
-    for mode in (True, False):
-        head.train(mode)
-        head.fill((feats,), torch.arange(4), torch.arange(4))
-        assert head.training == mode
-        assert not head.feature_plane.num_batches_tracked
-        assert head((feats,)).isfinite().all()
+def test_a_running_centre_is_refused():
+    """A memory would vote by hues that nothing has ever centred."""
+    with pytest.raises(ValueError, match="plane.center='running' is fitted"):
+        small_head(
+            plane='feature', kappa=2.0, feature_plane=dict(center='running')
+        )
 
 
 def test_coreset_of_a_filled_head():

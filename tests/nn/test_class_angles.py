@@ -149,3 +149,14 @@ def test_a_checkpoint_without_finite_angles_is_refused():
     state['angles'][1] = math.nan
     with pytest.raises(ValueError, match='angles of the checkpoint'):
         ClassAngles(3).load_state_dict(state)
+
+
+def test_a_branch_may_be_built_for_inference_alone():
+    """Tensors of inference mode count no changes of theirs."""
+    with torch.inference_mode():
+        angles = ClassAngles(4, seed=3)
+        rows = angles.table(torch.zeros(1)).rows
+        angles.angles += 1
+        moved = angles.table(torch.zeros(1)).rows
+    expected = ClassAngles(4, seed=3).table(torch.zeros(1)).rows
+    assert torch.equal(rows, expected) and not torch.equal(rows, moved)

@@ -132,7 +132,7 @@ class MemoryBankHead(ClsHead):
         self.train()
 
     def train(self, mode: bool = True) -> 'MemoryBankHead':
-        super().train(mode).feature_plane.eval()  # a running centre stays
+        super().train(mode).feature_plane.eval()  # it learns nothing
         return self
 
     @checked('model.head')

@@ -74,11 +74,18 @@ def plane_of(config: dict, channels: int, plane: str) -> nn.Module:
     Below 3 channels there is no plane and no hue.
 
     Raises:
-        ValueError: If an option of the plane is wrong, it has several
-            windings, or a vote by hue (``plane``) has too few channels.
+        ValueError: If an option of the plane is wrong, its centre is one that
+            trainings fit, it has several windings, or a vote by hue
+            (``plane``) has too few channels.
     """
     if channels < 3 and plane not in ('feature', 'both'):
         return GreyPlane()
+    if config.get('center') == 'running':
+        raise ValueError(
+            "model.head.feature_plane.center='running' is fitted in training, "
+            "and a memory does not train; set 'none', or 'file' and the file "
+            'of a fitted centre'
+        )
     built = build(
         'model.head.feature_plane', config, FeaturePlane, in_channels=channels
     )

@@ -168,6 +168,8 @@ class ClassAngles(OptionalStateModule):
             return PointTable(make(like.dtype, like.device), smoothing)
         # In-place changes (loading, hooks) count the version up; moving the
         # module makes another tensor. For `train` see there.
+        if self.angles.is_inference():  # which counts nothing
+            return PointTable(make(like.dtype, like.device), smoothing)
         if self._table_of is not self.angles or (
             self._table_version != self.angles._version
         ):

@@ -2,7 +2,16 @@
 
 import os
 from functools import partial
-from typing import Annotated, Any, Literal, Optional, Sequence, Tuple, Union
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    Literal,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import torch
 from torch import Tensor, nn
@@ -18,64 +27,11 @@ from ..geometry import (
 from ..geometry.scales import check_real
 from ..options import Count, Range, Seed, Share, checked
 from .base import ConstantCache, OptionalStateModule, tell_unread
-from .data_files import FilePath, read_array
+from .data_files import FilePath
+from .plane_arrays import FIELD, check_stored, file_basis, file_center
 
-_FIELD = 'feature_plane'
 #: A plane orthogonal to the medial vector needs three.
 _Channels = Annotated[int, Range(3, 2**31 - 1)]
-
-#: Shorter parts of a row of norm 1 are rounding.
-_FLAT = 1e-4
-
-
-def _file_array(file: Optional[FilePath], name: str, why: str) -> Tensor:
-    if file is None:
-        raise ValueError(
-            f'{_FIELD}.file=None, but {why}; name an .npz file '
-            f'that holds {name!r}'
-        )
-    array = read_array(f'{_FIELD}.file', file, name, why)
-    start, expected = ((2,), '(2, C)') if name == 'basis' else ((), '(C,)')
-    if array.shape[:-1] != start or not array.ndim or array.shape[-1] < 3:
-        raise ValueError(
-            f'{_FIELD}.file={file!r}: {name!r} has shape {array.shape}; a '
-            f'plane orthogonal to the medial vector needs {expected}, C >= 3'
-        )
-    return torch.from_numpy(array)
-
-
-def _file_basis(file: Optional[FilePath]) -> Tensor:
-    """Two orthonormal rows ``(2, C)``, float32."""
-    rows = _file_array(file, 'basis', "basis='pca'")
-    # Whatever the rows' scales, and before anything over- or underflows.
-    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(1e-300)
-    across = rows - rows.mean(1, keepdim=True)
-    lengths = across.norm(dim=1)
-    if (lengths < _FLAT * rows.norm(dim=1).clamp_min(1e-300)).any():
-        raise ValueError(
-            f"{_FIELD}.file={file!r}: a row of 'basis' is constant over the "
-            'channels, so nothing of it is orthogonal to the medial vector; '
-            'fit the plane again'
-        )
-    first, second = across / lengths[:, None]
-    if (second - (second @ first) * first).norm() < _FLAT:
-        raise ValueError(
-            f"{_FIELD}.file={file!r}: the rows of 'basis' are parallel but for "
-            'the medial vector and span no plane; fit it again'
-        )
-    return orthonormal_basis(rows).float()
-
-
-def _file_center(file: Optional[FilePath]) -> Tensor:
-    """The mean of unit vectors ``(C,)``, float32."""
-    center = _file_array(file, 'center', "center='file'")
-    if center.norm() > 1.001:
-        raise ValueError(
-            f"{_FIELD}.file={file!r}: 'center' has the norm "
-            f'{center.norm():.4g}, but a mean of normalised vectors has at '
-            'most 1; fit it on vectors of norm 1'
-        )
-    return center.float()
 
 
 def check_windings(
@@ -131,7 +87,7 @@ class FeaturePlane(OptionalStateModule):
     num_batches_tracked: Tensor
     center: Tensor
 
-    @checked(_FIELD)
+    @checked(FIELD)
     def __init__(
         self,
         in_channels: Optional[_Channels] = None,
@@ -143,31 +99,31 @@ class FeaturePlane(OptionalStateModule):
         windings: Union[Count, Sequence[Count]] = (1,),
     ) -> None:
         super().__init__()
-        self.windings = check_windings(f'{_FIELD}.windings', windings)
+        self.windings = check_windings(f'{FIELD}.windings', windings)
         if basis != 'fourier' and self.windings != (1,):
             raise ValueError(
-                f'{_FIELD}.windings={self.windings} are planes of the Fourier '
-                f'transform, but {_FIELD}.basis={basis!r} is one plane; use '
+                f'{FIELD}.windings={self.windings} are planes of the Fourier '
+                f'transform, but {FIELD}.basis={basis!r} is one plane; use '
                 "windings=(1,) or basis='fourier'"
             )
         if file is not None and basis != 'pca' and center != 'file':
             raise ValueError(
-                f'{_FIELD}.file={os.fspath(file)!r} is not read with '
+                f'{FIELD}.file={os.fspath(file)!r} is not read with '
                 f"basis={basis!r} and center={center!r}; set basis='pca' or "
                 "center='file', or leave the file out"
             )
         for option, value in (('basis', basis), ('center', center)):
             if value in ('learned', 'running') and in_channels is None:
                 raise ValueError(
-                    f'{_FIELD}.in_channels=None, but {option}={value!r} keeps '
+                    f'{FIELD}.in_channels=None, but {option}={value!r} keeps '
                     "a state of the layer's channel number; set it"
                 )
         if basis in ('fourier', 'pca'):
-            remedy = f'nothing is drawn with {_FIELD}.basis={basis!r}'
-            tell_unread(f'{_FIELD}.seed', seed, 0, remedy)
+            remedy = f'nothing is drawn with {FIELD}.basis={basis!r}'
+            tell_unread(f'{FIELD}.seed', seed, 0, remedy)
         if center != 'running':
-            remedy = f"{_FIELD}.center={center!r} has none; 'running' has"
-            tell_unread(f'{_FIELD}.momentum', momentum, 0.1, remedy)
+            remedy = f"{FIELD}.center={center!r} has none; 'running' has"
+            tell_unread(f'{FIELD}.momentum', momentum, 0.1, remedy)
         self.in_channels = in_channels
         self.basis_type = basis
         self.center_type = center
@@ -183,14 +139,14 @@ class FeaturePlane(OptionalStateModule):
             # not shift the initial weights of the rest of the model.
             self.rows = nn.Parameter(random_basis(channels, self.seed))
         elif self.basis_type == 'pca':
-            rows = _file_basis(file)
+            rows = file_basis(file)
             self._check_channels(rows.size(1), file)
             self.register_buffer('rows', rows)
         if self.center_type == 'running':
             self.register_buffer('running_mean', torch.zeros(channels))
             self.register_buffer('num_batches_tracked', torch.tensor(0))
         elif self.center_type == 'file':
-            center = _file_center(file)
+            center = file_center(file)
             self._check_channels(center.numel(), file)
             self.register_buffer('center', center)
 
@@ -202,7 +158,7 @@ class FeaturePlane(OptionalStateModule):
             self.in_channels = channels
         elif channels != self.in_channels:
             raise ValueError(
-                f'{_FIELD}.file={source!r} is for {channels} '
+                f'{FIELD}.file={source!r} is for {channels} '
                 f'channels, but in_channels={self.in_channels}; '
                 'fit the plane on the layer that it is used on'
             )
@@ -264,7 +220,7 @@ class FeaturePlane(OptionalStateModule):
         check_real('vectors', vectors, -1)
         if self.in_channels not in (None, vectors.size(-1)):
             raise ValueError(
-                f'{_FIELD}.in_channels={self.in_channels}, but the layer has '
+                f'{FIELD}.in_channels={self.in_channels}, but the layer has '
                 f'{vectors.size(-1)} channels; set it to that'
             )
         unit = direction(vectors, scaled=scaled)
@@ -277,6 +233,16 @@ class FeaturePlane(OptionalStateModule):
         moments = feature_moment(unit, self.basis(unit), scaled=True)
         several = len(self.windings) > 1
         return moments.unflatten(-1, (-1, 2)) if several else moments
+
+    def _load_from_state_dict(
+        self, state_dict: Dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """Refuse what is no plane; say if a file's arrays are replaced."""
+        for name in ('rows', 'center', 'running_mean'):
+            if prefix + name in state_dict and hasattr(self, name):
+                loaded, mine = state_dict[prefix + name], getattr(self, name)
+                check_stored(prefix + name, loaded, mine)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         return (
