@@ -236,3 +236,39 @@ def test_nothing_of_an_earlier_copy_comes_into_a_data_set(folder, build):
         loader = dict(batch_size=1, num_workers=0, dataset=plain)
         MemoryImages({}, loader).build()
     assert 'stale' not in memo
+
+
+@pytest.mark.parametrize('name', ['repeat', 'balanced', 'nested'])
+def test_a_subset_that_is_repeated_is_shown_once(name, folder):
+    """The draw is one of the images inside, and stays the same one."""
+    inner = WRAPS[name](leaf(folder))
+    kind = inner.pop('type')
+    options = dict(type='SubsetDataset', of=kind, shots=1, seed=4)
+    repeated = build(dict(options, **inner))
+    shown = build(data.once(dict(options, **inner)))
+    assert sorted(paths(shown)) == sorted(set(paths(repeated)))
+    assert len(shown) < len(repeated)
+
+
+def test_what_comes_before_the_loading_step_stays(folder):
+    first = dict(type='Collect')
+    config = ConfigDict(
+        train_dataloader=dict(
+            dataset=leaf(folder, pipeline=[first, LOAD, FLIP, PACK])
+        ),
+        test_dataloader=dict(dataset=leaf(folder, pipeline=TEST)),
+    )
+
+    def steps(dataset) -> list:
+        return [data.type_name(step) for step in dataset['pipeline']]
+
+    shown = data.training_images(config, 'hook')
+    assert steps(shown) == ['LoadImageFromFile', 'Resize', 'PackInputs']
+    # Such a step may find what is to be loaded: it goes where that goes.
+    config.test_dataloader.dataset.pipeline = TEST[1:]
+    shown = data.training_images(config, 'hook')
+    assert steps(shown) == ['Collect', *map(data.type_name, TEST)]
+    config.train_dataloader.dataset.pipeline = [first, PACK]
+    config.test_dataloader.dataset.pipeline = [first, *TEST]
+    shown = data.training_images(config, 'hook')
+    assert steps(shown) == ['Collect', 'Resize', 'PackInputs']

@@ -79,8 +79,8 @@ class Corrupt(BaseTransform):
     what is smaller is enlarged (bicubic), corrupted and shrunk again (area),
     which weakens noise and pixelation there.
 
-    **Required keys:** ``img``, uint8 ``(H, W, 3)`` in BGR; ``sample_idx``, as
-    data sets give it. **Modified keys:** ``img``.
+    **Required keys:** ``img``, uint8 ``(H, W, 3)``; ``sample_idx``, as data
+    sets give it. **Modified keys:** ``img``.
 
     Args:
         name (str): One of :data:`CORRUPTIONS`, or of the four more that the
@@ -90,6 +90,8 @@ class Corrupt(BaseTransform):
             number in the data set.
         min_size (int): Pixels of the shorter side while corrupting, >= 32.
         after (str | type, optional): Type of a transform that runs first.
+        rgb (bool): Whether images come as RGB, as those of CIFAR do, in place
+            of BGR: snow and frost have colours of their own.
         **options: Of that transform.
 
     Raises:
@@ -105,6 +107,7 @@ class Corrupt(BaseTransform):
         seed: Seed = 0,
         min_size: Annotated[int, Range(32)] = 32,
         after: Union[None, str, type] = None,
+        rgb: bool = False,
         **options,
     ) -> None:
         valid_names = sorted(_functions())
@@ -121,6 +124,7 @@ class Corrupt(BaseTransform):
         self.severity = severity
         self.seed = seed
         self.min_size = min_size
+        self.rgb = rgb
         self.first = None if after is None else _built(after, options)
 
     def transform(self, results: dict) -> Optional[dict]:
@@ -152,11 +156,13 @@ class Corrupt(BaseTransform):
         if scale > 1:
             size = (round(width * scale), round(height * scale))
             large = mmcv.imresize(image, size, interpolation='bicubic')
-        rgb = np.ascontiguousarray(large[..., ::-1])
-        bgr = self._apply(rgb, number)[..., ::-1]
+        order = 1 if self.rgb else -1
+        rgb = np.ascontiguousarray(large[..., ::order])
+        corrupted = self._apply(rgb, number)[..., ::order]
         if scale > 1:
-            bgr = mmcv.imresize(bgr, (width, height), interpolation='area')
-        return np.ascontiguousarray(bgr)
+            size = (width, height)
+            corrupted = mmcv.imresize(corrupted, size, interpolation='area')
+        return np.ascontiguousarray(corrupted)
 
     def _apply(self, rgb: np.ndarray, number: int) -> np.ndarray:
         function = _functions()[self.name]
@@ -192,5 +198,5 @@ class Corrupt(BaseTransform):
         return (
             f'Corrupt(name={self.name!r}, severity={self.severity}, '
             f'seed={self.seed}, min_size={self.min_size}, '
-            f'after={self.first!r})'
+            f'after={self.first!r}, rgb={self.rgb})'
         )

@@ -22,6 +22,8 @@ from ..networks import description
 _EVALUATED = ('test_dataloader', 'val_dataloader')
 #: Wrappers that show the same image several times, to weight the sampling.
 _REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
+#: What decides the draw of a `SubsetDataset`, beside its images.
+_DRAW = ('type', 'shots', 'imbalance', 'label_noise', 'seed')
 
 
 def type_name(config: Any) -> str:
@@ -33,6 +35,14 @@ def type_name(config: Any) -> str:
     kind = config.get('type', '') if isinstance(config, Mapping) else config
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return re.split(r'[.:]', name)[-1]
+
+
+def dataset_type(config: Mapping) -> Any:
+    """A data set's ``type``, of a ``SubsetDataset`` that of what is drawn."""
+    kind = config.get('type')
+    return (
+        config.get('of') if type_name(kind or '') == 'SubsetDataset' else kind
+    )
 
 
 def forget_copies() -> None:
@@ -151,13 +161,18 @@ def _never_flips(step: Any) -> bool:
     return flips and step.get('prob') == 0
 
 
+def _loads(step: Any) -> bool:
+    kind = step if isinstance(step, Mapping) else type(step)
+    return type_name(kind).startswith('Load')
+
+
 def _loading(pipeline: Sequence[Any]) -> int:
-    """How many steps at the beginning read files."""
-    for count, step in enumerate(pipeline):
-        kind = step if isinstance(step, Mapping) else type(step)
-        if not type_name(kind).startswith('Load'):
-            return count
-    return len(pipeline)
+    """How many steps come until files have been read; 0 if none are."""
+    loads = list(map(_loads, pipeline))
+    if True not in loads:
+        return 0
+    first = loads.index(True)
+    return loads.index(False, first) if False in loads[first:] else len(loads)
 
 
 def reading_files(pipeline: Sequence[Any]) -> List[Any]:
@@ -201,7 +216,8 @@ def with_pipeline(dataset: Any, pipeline: Optional[Sequence[Any]]) -> Any:
             )
         steps, count = list(copy.deepcopy(pipeline)), _loading(pipeline)
         if not _loading(leaf_pipeline):
-            steps = steps[count:]
+            others = [s for s in steps[:count] if not _loads(s)]
+            steps = [*others, *steps[count:]]
         elif not count:
             steps = [
                 *copy.deepcopy(leaf_pipeline[: _loading(leaf_pipeline)]),
@@ -217,7 +233,8 @@ def once(dataset: Any) -> Any:
     ``RepeatDataset`` and ``ClassBalancedDataset`` repeat images to weight the
     sampling of training; what they wrap takes their place. The images of
     ``ConcatDataset`` are those of all its parts, those of ``KFoldDataset``
-    the ones of its fold. A list of configs becomes a ``ConcatDataset``.
+    the ones of its fold. A list of configs becomes a ``ConcatDataset``, and
+    so does what a ``SubsetDataset`` would repeat after its draw.
     """
     copied = copy.deepcopy(dataset)
     if isinstance(copied, (list, tuple)):
@@ -225,8 +242,13 @@ def once(dataset: Any) -> Any:
         return ConfigDict(type=ConcatDataset, datasets=parts)
     if not isinstance(copied, Mapping):
         return copied
-    if type_name(copied) in _REPEATING:
-        return once(copied['dataset'])
+    if type_name(dataset_type(copied) or '') in _REPEATING:
+        inside = once(copied['dataset'])
+        if type_name(copied) in _REPEATING:
+            return inside
+        # The draw is one of the images inside, whatever the wrapper is.
+        draw = {k: v for k, v in copied.items() if k in _DRAW}
+        return ConfigDict(**draw, of=ConcatDataset, datasets=[inside])
     if isinstance(copied.get('datasets'), (list, tuple)):
         copied['datasets'] = [once(part) for part in copied['datasets']]
     elif isinstance(copied.get('dataset'), Mapping):

@@ -9,7 +9,13 @@ from mmpretrain.datasets import CIFAR10
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
-from ...mm.data import leaves, reading_files, test_pipeline, type_name
+from ...mm.data import (
+    dataset_type,
+    leaves,
+    reading_files,
+    test_pipeline,
+    type_name,
+)
 from .bottlenecks import run
 
 #: Steps of a test pipeline that `--size` takes the place of.
@@ -87,7 +93,7 @@ def holds_rgb(config: Mapping) -> bool:
     """
     loader = config.get('test_dataloader') or config.get('val_dataloader')
     for leaf in leaves(loader['dataset']) if loader else ():
-        kind = leaf.get('type') if isinstance(leaf, Mapping) else type(leaf)
+        kind = dataset_type(leaf) if isinstance(leaf, Mapping) else type(leaf)
         if isinstance(kind, str):
             kind = DATASETS.get(kind)
         if isinstance(kind, type) and issubclass(kind, CIFAR10):

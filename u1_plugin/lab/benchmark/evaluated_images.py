@@ -1,6 +1,5 @@
 """Images that the runs of a benchmark are shown, and their classes."""
 
-import copy
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Tuple
 
@@ -11,8 +10,9 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 
-from ...mm.data import reading_files, test_pipeline, training_images
+from ...mm.data import leaves, once, one_view, training_images
 from ...options import Count, checked, shown
+from ..analysis.preparation import holds_rgb, picture_pipeline
 
 
 class Images(NamedTuple):
@@ -49,8 +49,8 @@ def split_dataset(config: Config, split: str, field: str) -> Any:
 
     Args:
         config (Config): Of a run.
-        split (str): ``'train'``, whose images it then has once each, ``'val'``
-            or ``'test'``.
+        split (str): ``'train'``, ``'val'`` or ``'test'``. Each image comes
+            once, in one view of test-time augmentation.
         field (str): Who asks, for messages.
 
     Raises:
@@ -64,7 +64,11 @@ def split_dataset(config: Config, split: str, field: str) -> Any:
             f'{field}: the config has no {split}_dataloader, whose images are '
             'asked for; give it one'
         )
-    return copy.deepcopy(loader['dataset'])
+    dataset = once(loader['dataset'])
+    for leaf in leaves(dataset):
+        if leaf.get('pipeline') is not None:
+            leaf['pipeline'] = one_view(leaf['pipeline'])
+    return dataset
 
 
 @checked()
@@ -89,8 +93,14 @@ def split_images(
     """
     dataset = split_dataset(config, split, field)
     if corruption is not None:
-        step = dict(type='Corrupt', name=corruption, severity=severity)
-        dataset.pipeline.insert(len(dataset.pipeline) - 1, step)
+        step = dict(
+            type='Corrupt',
+            name=corruption,
+            severity=severity,
+            rgb=holds_rgb(config),
+        )
+        for leaf in leaves(dataset):
+            leaf['pipeline'].insert(len(leaf['pipeline']) - 1, step)
     return _load(dataset, limit)
 
 
@@ -210,7 +220,9 @@ def trained_classes(
 
 
 def _folder_dataset(config: Config, folder: Path, **options: Any) -> dict:
-    steps = reading_files(test_pipeline(config) or [])
+    # As many channels, in the same order, as the test images have.
+    channels = split_images(config, limit=1).inputs.size(1)
+    steps = picture_pipeline(config, None, channels)
     return dict(
         type='CustomDataset', data_root=str(folder), pipeline=steps, **options
     )
