@@ -93,7 +93,6 @@ def train(
         except (ValueError, OSError) as error:  # the other runs go on
             print(error, flush=True)
 
-    prepare(suite)
     write_plan(runs, out)
     write_primary(suite.primary, out)
     write_anchors(suite.anchors, out)
@@ -112,13 +111,14 @@ def main() -> None:
         out = args.out or Path('work_dirs/benchmark') / suite.name
         check_folder(out)
         check_tools(suite)
+        if not args.dry_run:
+            check_writable(out / 'results.csv', '--out', parents=True)
+            prepare(suite)  # before models are built, which may read files
         runs = expand(suite, out)
         slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
         finished = sum(run.record() is not None for run in runs)
         check_primary(suite.primary, out)
         check_plan(runs)
-        if not args.dry_run:
-            check_writable(out / 'results.csv', '--out', parents=True)
     except (ValueError, OSError) as error:
         raise SystemExit(f'{args.suite}: {error}') from error
     print(f'{suite.name}: {len(runs)} runs, {finished} of them finished')

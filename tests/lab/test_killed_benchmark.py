@@ -167,6 +167,14 @@ def test_what_no_config_holds_is_checked_as_well(finished, root, tmp_path):
         ValueError, match='from one-hot/seed1, not one-hot/seed5'
     ):
         other.record()
+    file = tmp_path / 'angles.json'
+    file.write_text('{}')
+    named = measured._replace(values=dict(measured.values, file=str(file)))
+    identity = measured.record()['identity']
+    assert list(identity['files']) == ['data/digits']
+    digests = dict(identity['files'], **{str(file): 'another'})
+    with pytest.raises(ValueError, match=r"before '.*angles.json' changed"):
+        named._check_environment(dict(identity=dict(identity, files=digests)))
     wanted = runs[-1]._replace(measure=True)
     with pytest.raises(ValueError, match='before another arm wanted'):
         wanted.record()

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from ...files import replaced_file
 from ...options import NonNegative, fits
+from .run_files import file_digests
 
 
 def _hash(values: dict) -> str:
@@ -70,13 +71,18 @@ class Run(NamedTuple):
 
     @property
     def run_hash(self) -> str:
-        """Of everything that decides the result but the code itself."""
+        """Of all of the config; see :attr:`files` for what it names."""
         return _hash(self.values)
 
     @property
     def config_hash(self) -> str:
         """Of the config without the run's seed."""
         return _hash(dict(self.values, randomness=None))
+
+    @property
+    def files(self) -> Dict[str, str]:
+        """Digests of what the config names, by path."""
+        return file_digests(self.values)
 
     @property
     def identity(self) -> dict:
@@ -90,6 +96,7 @@ class Run(NamedTuple):
             run_hash=self.run_hash,
             measured_from=self.measured_from,
             processes=self.processes,
+            files=self.files,
         )
 
     @property
@@ -161,6 +168,15 @@ class Run(NamedTuple):
             raise ValueError(
                 f'--out: {self.folder} was finished before another arm wanted '
                 'its class angles; remove it, and it is trained again'
+            )
+        # Records of earlier versions have none.
+        before, now = record['identity'].get('files', {}), self.files
+        changed = [p for p in now if before.get(p, now[p]) != now[p]]
+        if changed:
+            raise ValueError(
+                f'--out: {self.folder} was trained before {changed[0]!r} '
+                'changed, which its config names; choose another folder with '
+                '--out, or put back what was there'
             )
         source = record['identity'].get('measured_from', self.measured_from)
         if source != self.measured_from:

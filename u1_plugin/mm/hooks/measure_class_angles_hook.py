@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ...dist import all_reduce_sum, together
-from ...files import replaced_file
+from ...files import check_own, replaced_file
 from ...geometry import (
     angle,
     feature_moment,
@@ -31,6 +31,8 @@ from ...options import checked
 from ..classifiers import num_classes_of
 from ..data import forget_copies, training_images
 from ..memory_loader import MemorySampler
+
+_MARK = 'u1_plugin MeasureClassAnglesHook'
 
 
 def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
@@ -124,6 +126,8 @@ class MeasureClassAnglesHook(Hook):
     Raises:
         ValueError: Before training, if nothing says how many classes there
             are or how an image is prepared; after it, if a class has no image.
+        FileExistsError: Before training, if there is such a file that this
+            hook has not written.
     """
 
     priority = 'LOW'
@@ -136,6 +140,7 @@ class MeasureClassAnglesHook(Hook):
         """Check what a finished training must not fail for."""
         self._classes(unwrapped(runner.model))
         _loader_config(runner)
+        check_own(_file(runner), _MARK.encode(), 'work_dir: class_angles.json')
 
     @torch.no_grad()
     def after_train(self, runner: Runner) -> None:
@@ -149,8 +154,8 @@ class MeasureClassAnglesHook(Hook):
             vectors, labels = together(self._vectors, model, loader)
         content = class_angles_of(vectors, labels, classes)
         if is_main_process():
-            file = Path(runner.work_dir) / 'class_angles.json'
-            with replaced_file(file) as part:
+            with replaced_file(_file(runner), _MARK.encode()) as part:
+                content = dict(written_by=_MARK, **content)
                 part.write_text(json.dumps(content, indent=1))
 
     def _vectors(
@@ -182,6 +187,10 @@ class MeasureClassAnglesHook(Hook):
                 'how many classes there are; leave the hook out'
             )
         return classes
+
+
+def _file(runner: Runner) -> Path:
+    return Path(runner.work_dir) / 'class_angles.json'
 
 
 @contextmanager

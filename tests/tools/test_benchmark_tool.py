@@ -1,0 +1,49 @@
+"""The benchmark's data come first: models are built of files among them."""
+
+import subprocess
+import sys
+
+import yaml
+from helpers import copied_suites
+from small_suites import GOOD
+
+
+def test_data_are_prepared_before_models_are_built(root, environment, tmp_path):
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    angles = dict(mode='ordered', file='data/digits/order.json')
+    define = {
+        'u1-ordered': dict(
+            role='u1',
+            set={
+                'model.type': 'U1ImageClassifier',
+                'model.u1.class_angles': angles,
+            },
+        )
+    }
+    arms = ['one-hot', 'u1-ordered']
+    suite = dict(GOOD, define=define, arms=arms, ablations={})
+    file.write_text(yaml.safe_dump(suite))
+    command = [
+        *(sys.executable, str(root / 'tools/benchmark.py'), str(file)),
+        *('--out', str(tmp_path / 'out')),
+    ]
+
+    def call(*options: str) -> str:
+        done = subprocess.run(
+            [*command, *options],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        return done.stderr
+
+    # Nothing is written to see what would be done.
+    expected = "file='data/digits/order.json' does not exist"
+    assert expected in call('--dry-run')
+    assert not (tmp_path / 'data').exists()
+    # These data have no such file, and nothing is trained.
+    assert expected in call()
+    assert (tmp_path / 'data/digits/train').is_dir()
+    assert not list((tmp_path / 'out').iterdir())
