@@ -54,6 +54,7 @@ from u1_plugin.lab.analysis.session import (
 )
 from u1_plugin.lab.analysis.sources import PADDINGS
 from u1_plugin.lab.analysis.survey import tests_of
+from u1_plugin.lab.command import told
 from u1_plugin.lab.markup import file_name, terminal
 
 
@@ -245,4 +246,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with told():
+        main()

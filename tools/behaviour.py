@@ -62,8 +62,10 @@ from u1_plugin.lab.benchmark.behaviour_rows import (
     transfer_rows,
 )
 from u1_plugin.lab.benchmark.behaviour_runs import (
+    LOOKING,
     check_files,
     check_names,
+    check_readers,
     checkpoint_of,
     common_config,
     keys_of,
@@ -79,14 +81,13 @@ from u1_plugin.lab.benchmark.evaluated_images import (
 )
 from u1_plugin.lab.benchmark.severity import categories
 from u1_plugin.lab.benchmark.table import read_results, save_csv
+from u1_plugin.lab.command import at_least, told
 from u1_plugin.lab.corrupt import CORRUPTIONS, Corrupt
 from u1_plugin.lab.markup import terminal
+from u1_plugin.measure.probe_options import written_as
 
 with needs('lab'):
     import pandas as pd
-
-#: Options for which models look at images.
-_LOOKING = ('corruptions', 'ood', 'also', 'collapse', 'transfer')
 
 
 class Group(NamedTuple):
@@ -106,7 +107,7 @@ def group_of(runs: pd.DataFrame, options: argparse.Namespace) -> Group:
     """
     target = options.accuracy or target_accuracy(runs)
     runs, root = select(runs, options.arms, options.seeds), options.results
-    looking = [name for name in _LOOKING if getattr(options, name)]
+    looking = [name for name in LOOKING if getattr(options, name)]
     check_files(runs, root, looking)
     if not (looking or options.severity) or runs.empty:
         return Group(runs, target, None, ())
@@ -140,7 +141,7 @@ def measured(group: Group, options: argparse.Namespace) -> List[dict]:
             (keys_of(run), root / run.folder) for run in group.runs.itertuples()
         ]
         rows += severity_rows(folders, group.names)
-    if config is not None and any(getattr(options, n) for n in _LOOKING):
+    if config is not None and any(getattr(options, n) for n in LOOKING):
         rows += looking_rows(group, options)
     return rows
 
@@ -168,12 +169,6 @@ def looking_rows(group: Group, options: argparse.Namespace) -> List[dict]:
     if options.collapse:
         rows += collapse_rows(models, shown)
     return rows + transfer_rows(models, shown, options.transfer)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} must be an integer >= 1')
-    return int(text)
 
 
 def _per_cent(text: str) -> float:
@@ -221,7 +216,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('results', type=Path, help='folder of results.csv')
     parser.add_argument('out', type=new_path, help='a new folder')
     parser.add_argument('--arms', nargs='+', help='all unless given')
-    parser.add_argument('--seeds', type=_positive, help='the first N only')
+    parser.add_argument('--seeds', type=at_least(1), help='the first N only')
     parser.add_argument(
         '--accuracy', type=_per_cent, help='validation top-1 to reach, per cent'
     )
@@ -237,7 +232,7 @@ def parse_args() -> argparse.Namespace:
         help='of ImageNet-C, or "all" fifteen',
     )
     parser.add_argument(
-        '--severities', type=int, nargs='+', default=[1, 2, 3, 4, 5]
+        '--severities', type=int, nargs='+', help='of --corruptions; 1 to 5'
     )
     several('--ood', 'FOLDER', Path.is_dir, 'images of no trained class')
     several('--also', 'FOLDER', Path.is_dir, 'other images of the classes')
@@ -246,7 +241,9 @@ def parse_args() -> argparse.Namespace:
         '--collapse', action='store_true', help='of the features, by class'
     )
     parser.add_argument(
-        '--images', type=_positive, help='so many of each split, evenly spaced'
+        '--images',
+        type=at_least(1),
+        help='so many of each split, evenly spaced',
     )
     parser.add_argument(
         '--layer',
@@ -255,7 +252,12 @@ def parse_args() -> argparse.Namespace:
     options = parser.parse_args()
     if 'all' in options.corruptions:
         options.corruptions = list(CORRUPTIONS)
+    # Once each, however often they are named: each counts once in a mean.
+    options.corruptions = list(dict.fromkeys(options.corruptions))
     try:
+        check_readers(options)
+        levels = options.severities or (1, 2, 3, 4, 5)
+        options.severities = list(dict.fromkeys(levels))
         for name in ('ood', 'also', 'transfer'):
             check_names(f'--{name}', getattr(options, name))
         options.table = read_results(options.results)
@@ -268,25 +270,24 @@ def parse_args() -> argparse.Namespace:
 
 
 def groups_of(options: argparse.Namespace) -> List[Group]:
-    """One a config; SystemExit if something is wrong."""
-    try:
-        options.transfer = [
-            (name, Config.fromfile(file)) for name, file in options.transfer
-        ]
-        for name, config in options.transfer:
-            check_splits(config, f'--transfer {name}')
-        by_config = options.table.groupby('config', sort=False)
-        return [group_of(runs, options) for _, runs in by_config]
-    except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+    """One a config; ValueError if something is wrong."""
+    options.transfer = [
+        (name, Config.fromfile(file)) for name, file in options.transfer
+    ]
+    for name, config in options.transfer:
+        check_splits(config, f'--transfer {name}')
+    by_config = options.table.groupby('config', sort=False)
+    return [group_of(runs, options) for _, runs in by_config]
 
 
 def main() -> None:
     options = parse_args()
     init_default_scope('mmpretrain')
     MMLogger.get_instance('behaviour', log_level='ERROR')
-    groups = groups_of(options)
-    with new_folder(options.out) as part:
+    with told():
+        groups = groups_of(options)
+    names = {'u1.neck.layers': '--layer'}
+    with told(), written_as(names), new_folder(options.out) as part:
         rows = [r for group in groups for r in measured(group, options)]
         save_csv(pd.DataFrame(rows), part / 'behaviour.csv')
         command = shlex.join(['python', 'tools/behaviour.py', *sys.argv[1:]])

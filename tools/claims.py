@@ -31,22 +31,14 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 
 from u1_plugin.extras import needs
-from u1_plugin.files import check_own_folder, replaced_file
-from u1_plugin.lab.analysis.claims_cell import (
-    Measured,
-    from_json,
-    to_json,
-)
+from u1_plugin.files import check_own_folder, check_writable, replaced_file
+from u1_plugin.lab.analysis.claims_cell import Measured, from_json, to_json
 from u1_plugin.lab.analysis.claims_figure import draw
 from u1_plugin.lab.analysis.claims_images import digest, images_of
 from u1_plugin.lab.analysis.claims_lines import Page
 from u1_plugin.lab.analysis.claims_measure import measure
 from u1_plugin.lab.analysis.claims_page import render
-from u1_plugin.lab.analysis.claims_plan import (
-    Cell,
-    Plan,
-    load_plan,
-)
+from u1_plugin.lab.analysis.claims_plan import Cell, Plan, load_plan
 from u1_plugin.lab.analysis.claims_table import (
     accuracy_table,
     csv_table,
@@ -62,6 +54,8 @@ with needs('lab'):
 
 #: Of the file by which the tool knows its own folder.
 PLAN, MARK = 'claims.yml', b'# Claims of u1_plugin by network and data.'
+#: The same of a folder in which no page has been written yet.
+BEGUN = '.claims'
 #: Raised where the tests of a claim change, so that cells are measured again.
 TESTS = 3
 
@@ -206,8 +200,41 @@ def save(out: Path, name: str, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def write_page(plan: Plan, out: Path, cells: Sequence[Measured]) -> None:
-    """``README.md``, ``claims.csv``, ``accuracy.csv`` and ``claims.png``."""
+def begin(out: Path, only: bool) -> None:
+    """Check that a folder is ours and can be written, and mark a new one.
+
+    The plan of an earlier page stays beside it until there is another page.
+
+    Args:
+        out (Path): May be missing.
+        only (bool): Measure nothing, so that a missing folder stays missing.
+
+    Raises:
+        FileExistsError: If it holds something else.
+        ValueError, PermissionError: If it cannot be written.
+    """
+    begun = (out / BEGUN).is_file()
+    check_own_folder(out, BEGUN if begun else PLAN, MARK, 'out')
+    if only and not out.exists():
+        return
+    check_writable(out / 'README.md', 'out', parents=True)
+    if not only and not (out / PLAN).is_file():
+        save(out, BEGUN, MARK + b'\n')
+
+
+def write_page(
+    plan: Plan, out: Path, cells: Sequence[Measured], question: bytes
+) -> None:
+    """``README.md``, ``claims.csv``, ``accuracy.csv``, ``claims.png``, plan.
+
+    All is there before the first of them is written.
+
+    Args:
+        plan (Plan): Which.
+        out (Path): The folder.
+        cells (Sequence[Measured]): Those of the plan that are measured.
+        question (bytes): The plan's text.
+    """
     measured = {one.cell: one for one in cells}
     verdicts, rows = {}, []
     for name, planned in plan.tables.items():
@@ -217,15 +244,19 @@ def write_page(plan: Plan, out: Path, cells: Sequence[Measured]) -> None:
         rows.append(csv_table(name, table_cells, table_verdicts))
     arguments = [word for word in sys.argv[1:] if word != '--only']
     command = shlex.join(['python', 'tools/claims.py', *arguments])
-    page = Page(plan, measured, verdicts, command)
-    save(out, 'README.md', f'{render(page)}\n'.encode())
+    text = render(Page(plan, measured, verdicts, command))
+    first = next(iter(plan.tables.values()))
+    drawn = draw([cell for cell in first if cell in measured], verdicts)
+    picture, table = png(drawn, 110), accuracy_table(cells)
+    # The question lies beside its answer, and marks the folder as ours.
+    save(out, PLAN, MARK + b'\n' + question.replace(MARK + b'\n', b''))
+    save(out, 'README.md', f'{text}\n'.encode())
     with replaced_file(out / 'claims.csv') as part:
         save_csv(pd.concat(rows), part)
     with replaced_file(out / 'accuracy.csv') as part:
-        save_csv(accuracy_table(cells), part)
-    first = next(iter(plan.tables.values()))
-    drawn = draw([cell for cell in first if cell in measured], verdicts)
-    save(out, 'claims.png', png(drawn, 110))
+        save_csv(table, part)
+    save(out, 'claims.png', picture)
+    (out / BEGUN).unlink(missing_ok=True)
 
 
 def parse_args() -> argparse.Namespace:
@@ -239,13 +270,10 @@ def parse_args() -> argparse.Namespace:
     add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     args = parser.parse_args()
     try:
-        check_own_folder(args.out, PLAN, MARK, 'out')
         args.asked = load_plan(args.plan)
         check_files(args.asked)
-        text = args.plan.read_bytes()
-        args.out.mkdir(parents=True, exist_ok=True)
-        # The question lies beside the answer, and marks the folder as ours.
-        save(args.out, PLAN, MARK + b'\n' + text.replace(MARK + b'\n', b''))
+        args.question = args.plan.read_bytes()
+        begin(args.out, args.only)
     except (OSError, TypeError, ValueError) as error:
         parser.error(str(error))
     return args
@@ -257,7 +285,7 @@ def main() -> None:
     cells = Runner(args.asked, args.out, args.device, args.only).run()
     if not cells:
         raise SystemExit(f'{args.out}: no cell of this plan is measured')
-    write_page(args.asked, args.out, cells)
+    write_page(args.asked, args.out, cells, args.question)
     Console().print(f'Page: {terminal(args.out / "README.md")}')
 
 

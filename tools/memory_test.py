@@ -13,31 +13,32 @@ In one process; for many, run ``tools/test.py`` with a launcher.
 """
 
 import argparse
-import copy
 import json
 import logging
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional
+from typing import Dict, List, Optional
 
-import mmpretrain
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
 from u1_plugin.files import new_folder
+from u1_plugin.lab.command import told
 from u1_plugin.lab.markup import terminal
 from u1_plugin.lab.memory_evaluation import KERNELS, Grid, evaluate
-from u1_plugin.lab.memory_maps import LayerView, hook_options, query_loader
+from u1_plugin.lab.memory_filling import Run, Tracked, hook_of, view_of
+from u1_plugin.lab.memory_maps import check_count, memory_head, query_loader
 from u1_plugin.lab.memory_test_report import show, write_pictures
+from u1_plugin.lab.weights import classifier_of
+from u1_plugin.measure.estimate import jsonable
+from u1_plugin.measure.probe_options import written_as
 from u1_plugin.memory import PRIORS
 from u1_plugin.memory.engines import engine_options
-from u1_plugin.mm.hooks.memory_bank_hook import MemoryBankHook
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
 from u1_plugin.mm.memory_inputs import check_hue
 from u1_plugin.options import (
@@ -49,81 +50,6 @@ from u1_plugin.options import (
     describe_hint,
     fits,
 )
-
-
-class _Tracked:
-    """A data loader with a progress bar."""
-
-    def __init__(self, loader, progress: Progress, text: str) -> None:
-        self.loader, self.sampler = loader, loader.sampler
-        self.dataset = loader.dataset
-        self.progress, self.text = progress, text
-
-    def __iter__(self) -> Iterator:
-        return iter(
-            self.progress.track(
-                self.loader, total=len(self.loader), description=self.text
-            )
-        )
-
-
-class ProgressHook(MemoryBankHook):
-    """The hook, showing how far it is."""
-
-    progress: Progress
-    text: str
-
-    def _run(self, runner, model: nn.Module, loader) -> None:
-        loader = _Tracked(loader, self.progress, self.text)
-        super()._run(runner, model, loader)
-
-    def images(self, run: 'Run'):
-        """The memorised data set, and the index of each image's number."""
-        loader = self._images(run).build()
-        return loader.dataset, loader.sampler.numbers
-
-
-class Run(NamedTuple):
-    """What the hook asks of MMEngine's runner."""
-
-    model: nn.Module
-    cfg: Config
-    logger: logging.Logger
-
-
-def view_of(model: nn.Module, cfg: Config, layer, args, batch) -> LayerView:
-    """The model with a fresh head for a layer."""
-    view = LayerView(model, model.head, layer, args.token_grid)
-    if layer is not None:
-        data = model.data_preprocessor(copy.deepcopy(batch), False)
-        (activation,) = view.extract_feat(data['inputs'])
-        head = dict(cfg.model.head, in_channels=activation.size(1))
-        view.head = MODELS.build(head).to(activation.device)
-    return view.eval()
-
-
-def hook_of(cfg: Config, layer: Optional[str], args) -> ProgressHook:
-    """The config's hook, with the command's options."""
-    options = hook_options(cfg)
-    if layer is not None:
-        if options.get('mmap'):
-            raise SystemExit(
-                f'--layers {layer}: the file of a MemoryBankHook with '
-                'mmap=True holds the bank of one layer, the last; leave '
-                '--layers out, or mmap'
-            )
-        options['file'] = None  # it holds the bank of one layer
-    if args.shots is not None:
-        options.update(shots=args.shots, seed=args.seed or 0)
-    elif args.seed is not None:
-        if options.get('shots') is None:
-            raise SystemExit(
-                f'--seed={args.seed} draws shots, but there is no --shots and '
-                "the config's hook has none; give --shots, or leave it out"
-            )
-        options['seed'] = args.seed
-    return ProgressHook(**options)
-
 
 #: What the command's numbers must be.
 _NUMBERS = dict(
@@ -214,15 +140,29 @@ def read_config(args) -> Config:
 
 def check(model: nn.Module) -> None:
     """Raises an error that names what the tool cannot test."""
-    if not isinstance(getattr(model, 'head', None), MemoryBankHead):
-        raise TypeError(
-            'model.head must be MemoryBankHead; see configs/memory_bank'
-        )
-    if model.head.prior_in != 'vote':
+    if memory_head(model).prior_in != 'vote':
         raise ValueError(
             "model.head.prior_in='search' finds other pixels for every kappa; "
             "set it to 'vote' here, or run tools/test.py"
         )
+
+
+def check_ks(ks: List[int], head: MemoryBankHead, args) -> None:
+    """Raise ValueError for more neighbours than the memory has vectors."""
+    option = '--k' if args.k else 'model.head.k ='
+    for k in ks:
+        check_count(f'{option} {k}', k, len(head.bank))
+
+
+def written(args: argparse.Namespace) -> Dict[str, str]:
+    """What options of this command are called by what reads them."""
+    names = {
+        'u1.neck.layers': '--layers',
+        'u1.neck.token_grid': '--token-grid',
+    }
+    if args.shots is not None:
+        names['shots='] = '--shots '
+    return names
 
 
 def is_bgr(cfg: Config) -> bool:
@@ -234,16 +174,17 @@ def is_bgr(cfg: Config) -> bool:
 def run_test(args, console: Console, folder: Optional[Path]) -> None:
     """Fill, search, show; with a folder, write what was found into it."""
     init_default_scope('mmpretrain')
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    logger = MMLogger.get_current_instance()
+    logger.setLevel(logging.WARNING)
     cfg = read_config(args)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = mmpretrain.get_model(cfg, args.checkpoint or False, device=device)
+    model = classifier_of(cfg, args.checkpoint).to(device)
     check(model)
     grid = grid_of(model.head, args)
     queries = query_loader(cfg, args.split)
     count = len(queries.dataset)
     draw = np.linspace(0, count - 1, min(args.draw, count)).astype(int)
-    results = {}
+    results: Dict[str, dict] = {}
     with Progress(console=console) as progress:
         for layer in dict.fromkeys(args.layers or [None]):
             name = layer or 'last map'
@@ -251,10 +192,11 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
             view = view_of(model, cfg, layer, args, batch)
             hook = hook_of(cfg, layer, args)
             hook.progress, hook.text = progress, f'{terminal(name)}: memorise'
-            run = Run(view, cfg, MMLogger.get_current_instance())
+            run = Run(view, cfg, logger)
             hook.fill(run)
+            check_ks(grid.ks, view.head, args)
             text = f'{terminal(name)}: {args.split}, {terminal(grid)}'
-            tracked = _Tracked(queries, progress, text)
+            tracked = Tracked(queries, progress, text)
             metrics = evaluate(view, tracked, grid, draw.tolist())
             bank = view.head.bank
             results[name] = dict(
@@ -281,16 +223,18 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
         memory = hook.images(run)
         write_pictures(results, queries.dataset, memory, is_bgr(cfg), folder)
         content['layers'] = results
-        (folder / 'report.json').write_text(json.dumps(content, indent=2))
+        text = json.dumps(jsonable(content), indent=2, allow_nan=False)
+        (folder / 'report.json').write_text(text)
 
 
 def main() -> None:
     args, console = parse_args(), Console()
-    if args.out is None:
-        run_test(args, console, None)
-        return
-    with new_folder(args.out, '--out') as folder:
-        run_test(args, console, folder)
+    with told(), written_as(written(args)):
+        if args.out is None:
+            run_test(args, console, None)
+            return
+        with new_folder(args.out, '--out') as folder:
+            run_test(args, console, folder)
     console.print(f'written to {terminal(args.out)}')
 
 

@@ -15,10 +15,10 @@ paired differences to ``relu`` come with intervals.
 
 import argparse
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Dict, List
 
-import mmpretrain
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -36,7 +36,11 @@ from u1_plugin.geometry import (
     pooled_vector,
     to_positive_orthant,
 )
-from u1_plugin.lab.statistics import paired_difference
+from u1_plugin.lab.command import told
+from u1_plugin.lab.markup import terminal
+from u1_plugin.lab.statistics import interval_text, paired_difference
+from u1_plugin.lab.weights import classifier_of
+from u1_plugin.measure.estimate import jsonable
 from u1_plugin.measure.probe_options import written_as
 from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.nn.taps import MapCollector
@@ -107,13 +111,38 @@ def study(
     loader = Runner.build_dataloader(config[f'{split}_dataloader'])
     scores = {q: {rho: [] for rho in ORTHANT_MAPS} for q in QUANTITIES}
     for checkpoint in checkpoints:
-        model = mmpretrain.get_model(config, pretrained=checkpoint).eval()
+        model = classifier_of(config, checkpoint)
         arrays = features(model, loader, layer)
         labels = arrays.pop('labels')['labels']
         for rho, values in arrays.items():
             for quantity, inputs in values.items():
                 scores[quantity][rho].append(accuracy(inputs, labels))
     return scores
+
+
+def check_seeds(checkpoints: List[str]) -> None:
+    """Refuse one checkpoint under two names, which would be two seeds.
+
+    Raises:
+        FileNotFoundError: If one is no file.
+        ValueError: If two hold the same.
+    """
+    seen: Dict[str, str] = {}
+    for name in checkpoints:
+        content = name
+        if '://' not in name:
+            if not Path(name).is_file():
+                raise FileNotFoundError(
+                    f'{name} does not exist, or is no file; give a checkpoint '
+                    'of this config'
+                )
+            content = sha256(Path(name).read_bytes()).hexdigest()
+        if content in seen:
+            raise ValueError(
+                f'checkpoints {seen[content]} and {name} hold the same, and '
+                'are no two seeds; give each once'
+            )
+        seen[content] = name
 
 
 def show(scores: dict, console: Console) -> None:
@@ -123,8 +152,8 @@ def show(scores: dict, console: Console) -> None:
             text = ''
             if rho != 'relu' and len(values) > 1:
                 result = paired_difference(values, by_rho['relu'])
-                text = f'{result.mean:+.2f} '
-                text += f'[{result.low:+.2f}, {result.high:+.2f}]'
+                interval = (result.mean, result.low, result.high)
+                text = terminal(interval_text(*interval))
             table.add_row(rho, f'{np.mean(values):.2f}', text)
         console.print(quantity, table)
 
@@ -141,18 +170,15 @@ def main() -> None:
     parser.add_argument('--out', type=new_path, help='a new JSON file')
     args = parser.parse_args()
     init_default_scope('mmpretrain')
-    for file in (args.config, *args.checkpoints):
-        if '://' not in file and not Path(file).is_file():
-            parser.error(f'{file} does not exist, or is no file')
-    config = Config.fromfile(args.config)
-    try:
+    with told():
+        check_seeds(args.checkpoints)
+        config = Config.fromfile(args.config)
         scores = study(config, args.checkpoints, args.layer, args.split)
-    except ValueError as error:
-        parser.error(str(error))
     show(scores, Console())
     if args.out:
+        text = json.dumps(jsonable(scores), indent=2, allow_nan=False)
         with new_file(args.out, '--out') as part:
-            part.write_text(json.dumps(scores, indent=2))
+            part.write_text(text)
 
 
 if __name__ == '__main__':

@@ -32,11 +32,15 @@ from u1_plugin.lab.analysis.preparation import (
 )
 from u1_plugin.lab.analysis.sources import load_network
 from u1_plugin.lab.analysis.survey import OPTIONS
+from u1_plugin.lab.command import at_least, told
 from u1_plugin.lab.markup import file_name
 from u1_plugin.measure.hue import PALETTES, hue_figure, hue_map, photograph
 from u1_plugin.measure.probe_options import written_as
 from u1_plugin.nn.feature_plane import FeaturePlane
 from u1_plugin.nn.taps import MapCollector
+
+#: What is advised where a network comes without weights, and is no option here.
+_NOT_HERE = {', or --untrained to analyse initial weights': ''}
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     )
     add('--orthant', default='relu', choices=ORTHANT_MAPS)
     add('--palette', default='hsv', choices=PALETTES)
-    add('--size', type=int, help='resize the image to this many pixels')
+    add('--size', type=at_least(1), help='resize the image to this many pixels')
     add('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
     if args.out.suffix != '.png':
@@ -124,11 +128,18 @@ def classifier_of(model: nn.Module) -> Optional[nn.Linear]:
 
 
 @torch.no_grad()
-def main() -> None:
-    args = parse_args()
+def draw(args: argparse.Namespace) -> None:
+    """Write the picture that the command line asks for.
+
+    Raises:
+        OSError, ValueError: If a file or an option does not fit.
+    """
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     checkpoint = None if args.checkpoint == '-' else args.checkpoint
-    network = load_network(args.source, checkpoint, options=args.cfg_options)
+    with written_as(_NOT_HERE):
+        network = load_network(
+            args.source, checkpoint, options=args.cfg_options, size=args.size
+        )
     model = network.model
     batch = prepare_image(
         network.config, args.image, args.size, input_channels(model)
@@ -171,6 +182,12 @@ def main() -> None:
     with new_file(args.out, '--out') as part:
         figure.savefig(part, dpi=90)
     print(args.out)
+
+
+def main() -> None:
+    args = parse_args()
+    with told():
+        draw(args)
 
 
 if __name__ == '__main__':

@@ -176,6 +176,22 @@ def test_tool_says_what_is_wrong(tool, results, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+def test_what_is_named_twice_counts_once(tool, results, tmp_path):
+    command = (str(results), 'out', '--corruptions', 'fog', 'contrast', 'fog')
+    tool(*command, '--severities', '3', '1', '3', '--images', '2')
+    values = pd.read_csv(tmp_path / 'out/behaviour.csv')
+    assert not values.duplicated(['arm', 'quantity', 'detail']).any()
+    assert values.detail.nunique() == 4
+
+
+def test_a_layer_is_named_as_it_was_asked_for(tool, results, tmp_path):
+    folder = f'noise={results / "images"}'
+    command = (str(results), 'out', '--images', '2', '--ood', folder)
+    with pytest.raises(SystemExit, match='error: --layer.*nolayer'):
+        tool(*command, '--layer', 'backbone.nolayer')
+    assert not (tmp_path / 'out').exists()
+
+
 def test_missing_checkpoint(results):
     with pytest.raises(FileNotFoundError, match='train again'):
         load_run(results / 'tiny_digits/one-hot/seed0', 99)

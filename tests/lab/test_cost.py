@@ -171,7 +171,8 @@ def test_command(modes, root, environment, tmp_path):
     'arguments, message',
     [
         (['--out', '.'], 'exists; choose another name'),
-        (['--rounds', '2'], '--rounds 2 must be >= 3'),
+        (['--rounds', '2'], "--rounds: '2' must be an integer >= 3"),
+        (['--threads', '0'], "--threads: '0' must be an integer >= 1"),
     ],
 )
 def test_command_says_what_is_wrong(

@@ -1,10 +1,13 @@
 """A network is loaded at a size of one's own, and its padding is switched."""
 
+import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from helpers import images
 from mmengine.config import Config
+from mmpretrain.registry import TRANSFORMS
 from torch import nn
 
 from u1_plugin.lab.analysis.built_in import image_folder
@@ -15,6 +18,7 @@ from u1_plugin.lab.analysis.images import (
 )
 from u1_plugin.lab.analysis.sources import (
     Network,
+    _timm_config,
     load_network,
     set_padding,
     untrained_twin,
@@ -129,3 +133,29 @@ def test_weights_that_cannot_be_had_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(timm.models._builder, 'load_pretrained', refused)
     with pytest.raises(ValueError, match='cannot be had here .*--untrained'):
         load_network('timm:resnet10t')
+
+
+@pytest.mark.parametrize(
+    'name, edge, interpolation, whole',
+    [
+        ('resnet18.tv_in1k', 256, 'bilinear', False),
+        ('resnet50.a1_in1k', 235, 'bicubic', False),  # 224 / 0.95, rounded down
+        ('dm_nfnet_f1.dm_in1k', 246, 'bicubic', True),
+    ],
+)
+def test_pictures_are_prepared_as_timm_prepares_them(
+    name, edge, interpolation, whole
+):
+    config = _timm_config(name, pretrained=False)
+    pipeline = config.test_dataloader.dataset.pipeline
+    resize = TRANSFORMS.build(pipeline[1])
+    assert resize.interpolation == interpolation
+    picture = np.zeros((300, 600, 3), np.uint8)
+    shape = resize(dict(img=picture))['img'].shape[:2]
+    assert shape == ((edge, edge) if whole else (edge, 2 * edge))
+    assert pipeline[2].crop_size == 224
+    data = timm.data.resolve_data_config(
+        {}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()
+    )
+    theirs = timm.data.create_transform(**data).transforms[0].size
+    assert theirs == ((edge, edge) if whole else edge)

@@ -38,6 +38,19 @@ def asked(**options) -> SimpleNamespace:
             ('b.py', 'b.pth', None, None),
         ),
         (
+            dict(against=['a.py', 'b.pth'], cfg_options=dict(x=1)),
+            ('a.py', 'b.pth', None, dict(x=1)),
+        ),
+        (
+            dict(
+                against=['a.py'],
+                against_untrained=0,
+                cfg_options=dict(x=1, y=1),
+                against_cfg_options=dict(y=2),
+            ),
+            ('a.py', None, 0, dict(x=1, y=2)),
+        ),
+        (
             dict(cfg_options=dict(x=1), against_cfg_options=dict(y=2)),
             ('a.py', 'a.pth', None, dict(x=1, y=2)),
         ),
@@ -45,6 +58,16 @@ def asked(**options) -> SimpleNamespace:
 )
 def test_the_second_network_that_is_asked_for(options, found):
     assert second_network(asked(**options)) == found
+
+
+def test_one_config_under_two_names_has_one_set_of_options(tmp_path):
+    file = tmp_path / 'a.py'
+    file.write_text('')
+    (tmp_path / 'other').mkdir()
+    again = f'{tmp_path}/other/../a.py'
+    options = dict(cfg_options=dict(x=1), against=[again, 'b.pth'])
+    found = second_network(asked(source=str(file), **options))
+    assert found == (again, 'b.pth', None, dict(x=1))
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,21 @@ def test_the_filling_is_timed_beside_the_forward_pass(
     assert 'of the forward rate' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['--depth', '7'], 'argument --depth: invalid choice: 7'),
+        (['--turns', '0'], "--turns: '0' must be an integer >= 1"),
+        (['--folder', 'none'], '--folder none is no folder'),
+    ],
+)
+def test_misuse_of_the_filling_is_named(args, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['fill', *args])
+    with pytest.raises(SystemExit):
+        load_tool('benchmarks/memory_fill.py').main()
+    assert words in capsys.readouterr().err
+
+
 LIMIT = 'tools/benchmarks/memory_limit.py'
 SIZES = ['--pixels', '200000', '--channels', '256', '--queries', '32']
 

@@ -18,6 +18,7 @@ from u1_plugin.mm.hooks.measure_class_angles_hook import (
     MeasureClassAnglesHook,
     class_angles_of,
 )
+from u1_plugin.nn import ClassAngles
 
 
 def test_nothing_is_attached_but_while_validating(tmp_path):
@@ -136,3 +137,32 @@ def test_class_angles_are_measured_with_the_branch_s_orthant(given, tmp_path):
     )
     for name, values in expected.items():
         assert found[name] == pytest.approx(values, abs=1e-5)
+
+
+def test_angles_of_one_s_own_are_not_overwritten(tmp_path):
+    """The name is the one that `class_angles.file` of a config would have."""
+    dataset = dict(type='Piped', pipeline=[])
+    test = dict(
+        dataset=dataset, batch_size=23, collate_fn=dict(type='pseudo_collate')
+    )
+    cfg = Config(
+        dict(train_dataloader=dict(dataset=dataset), test_dataloader=test)
+    )
+    runner = make_runner(tmp_path, [], cfg=cfg)
+    file = tmp_path / 'class_angles.json'
+    hook = MeasureClassAnglesHook()
+    hook.before_train(runner)
+    hook.after_train(runner)
+    measured = file.read_text()
+    hook.before_train(runner)  # the hook's own: a training that is repeated
+    hook.after_train(runner)
+    assert file.read_text() == measured
+    angles = ClassAngles(10, mode='file', file=str(file)).angles
+    expected = torch.tensor(json.loads(measured)['class_angles'])
+    torch.testing.assert_close(angles.flatten().cos(), expected.cos())
+    torch.testing.assert_close(angles.flatten().sin(), expected.sin())
+    file.write_text('{"class_angles": [0.5]}')
+    for call in (hook.before_train, hook.after_train):
+        with pytest.raises(FileExistsError, match='class_angles.json'):
+            call(runner)
+    assert file.read_text() == '{"class_angles": [0.5]}'

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import build, images, u1_config
 from mmengine.runner import load_checkpoint
+from twins import load_tool
 
 NECK = dict(type='LinearNeck', in_channels=128, out_channels=128, gap_dim=2)
 
@@ -45,3 +46,23 @@ def test_an_old_checkpoint_is_refused_by_name_and_converted(root, tmp_path):
     assert torch.equal(second(images()), first(images()))
     again = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert again.returncode and 'exists' in again.stderr
+
+
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        ([torch.ones(1)], 'holds list'),
+        (dict(state_dict=[1]), 'holds list'),
+        (3, 'holds int'),
+    ],
+)
+def test_what_holds_no_weights_is_not_converted(
+    content, words, tmp_path, monkeypatch, capsys
+):
+    old, new = tmp_path / 'old.pth', tmp_path / 'new.pth'
+    torch.save(content, old)
+    monkeypatch.setattr(sys, 'argv', ['tool', str(old), str(new)])
+    with pytest.raises(SystemExit):
+        load_tool('model_converters/u1_branch_layout.py').main()
+    said = capsys.readouterr().err
+    assert words in said and 'old.pth' in said and not new.exists()

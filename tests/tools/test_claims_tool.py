@@ -1,7 +1,6 @@
 """The table of claims as a command, on digits and a small network."""
 
 import json
-import math
 import shutil
 import sys
 
@@ -9,18 +8,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from scipy import stats
 from sklearn.datasets import load_digits
 from twins import load_tool
 
 from u1_plugin.geometry import to_positive_orthant
 from u1_plugin.lab.analysis.claims_cell import (
-    COMPARISONS,
     from_json,
-    memory_tests,
 )
 from u1_plugin.lab.analysis.claims_measure import centre, vote
 from u1_plugin.lab.analysis.images import make_dataset, make_loader
@@ -150,42 +144,6 @@ def test_c1_is_that_of_the_chosen_images(made, world):
     assert not other.accuracy and other.tests[0].estimate != found
 
 
-@given(st.integers(1, 12), st.integers(1, 12))
-def test_the_middle_half_is_the_middle(height, width):
-    maps = torch.arange(height * width).view(1, 1, height, width)
-    middle = centre(maps)
-    assert torch.equal(centre(maps.flip(2, 3)), middle.flip(2, 3))
-    for length, kept in zip((height, width), middle.shape[2:]):
-        assert abs(kept - length / 2) <= 1 and kept >= 1
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 40), st.integers(0, 40)),
-        min_size=3,
-        max_size=6,
-    )
-)
-def test_gains_are_paired_over_the_splits(pairs):
-    own, other = (100 * np.array(side) / 40 for side in zip(*pairs))
-    arms = {arm for names in COMPARISONS.values() for arm in names}
-    accuracy = {arm: other.tolist() for arm in arms} | dict(image=own.tolist())
-    found = {test.aspect: test for test in memory_tests(accuracy, 200)}
-    test = found['image angle beyond position']
-    assert test.estimate.value == pytest.approx((own - other).mean())
-    assert test.claim == 'C4' and test.n == 200
-    if np.ptp(own - other):
-        expected = stats.ttest_rel(own, other, alternative='greater')
-        assert test.estimate.pvalue == pytest.approx(expected.pvalue)
-        low, high = stats.ttest_rel(own, other).confidence_interval()
-        assert test.estimate.low == pytest.approx(low)
-        assert test.estimate.high == pytest.approx(high)
-    flat = found['position over the plain vote'].estimate
-    assert flat.value == 0 and flat.pvalue >= 0.5
-    # Arms that agree in every split say nothing.
-    assert math.isnan(flat.low) and math.isnan(flat.high)
-
-
 def test_the_vote_is_that_of_the_study(tool, made):
     """The central pixels know what they hold, and nothing of the border."""
     study = tool.load_study()
@@ -286,6 +244,51 @@ def test_missing_files_are_named_before_the_work(
     words = capsys.readouterr().err
     assert name in words and "'missing'" in words
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_plan_stays_beside_its_page(tool, made, world, tmp_path):
+    """Until there is a page of another plan, all of which is there."""
+    out = tmp_path / 'out'
+    shutil.copytree(made, out)
+    before = {
+        file.name: file.read_bytes() for file in out.iterdir() if file.is_file()
+    }
+    plan = yaml.safe_load((world / 'plan.yml').read_text())
+    plan['settings']['permutations'] = 100
+    other = tmp_path / 'other.yml'
+    other.write_text(yaml.safe_dump(plan))
+    with pytest.raises(SystemExit, match='no cell of this plan'):
+        call(tool, other, out, '--only')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tool, 'measure', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            call(tool, other, out)
+    after = {
+        file.name: file.read_bytes() for file in out.iterdir() if file.is_file()
+    }
+    assert after == before
+
+
+def test_a_new_folder_is_marked_until_it_has_a_page(
+    tool, world, made, tmp_path
+):
+    out = tmp_path / 'out'
+    with pytest.raises(SystemExit, match='no cell of this plan'):
+        call(tool, world / 'plan.yml', out, '--only')
+    assert not out.exists()
+    tool.begin(out, only=False)
+    assert [file.name for file in out.iterdir()] == [tool.BEGUN]
+    tool.begin(out, only=False)  # it is ours
+    shutil.copytree(made / 'cells', out / 'cells')
+    call(tool, world / 'plan.yml', out, '--only')
+    assert {file.name for file in out.iterdir()} == {
+        file.name for file in made.iterdir()
+    }
+    (out / tool.PLAN).unlink()
+    with pytest.raises(FileExistsError, match='out='):
+        tool.begin(out, only=True)
 
 
 def test_a_damaged_cell_is_named(tool, made, world, tmp_path):

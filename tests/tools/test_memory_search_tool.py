@@ -154,6 +154,10 @@ def test_recall_is_that_of_an_exact_engine_that_ran(root, engines):
     [
         (['--engines', 'exat'], "no 'exat'"),
         (['--k', str(COUNT + 1)], f'--k {COUNT + 1} is more than --sizes'),
+        (['--k', '0'], "--k: '0' must be an integer >= 1"),
+        (['--repeat', '0'], "--repeat: '0' must be an integer >= 1"),
+        (['--queries', '0'], "--queries: '0' must be an integer >= 1"),
+        (['--pause', '-1'], "--pause: '-1' must be a number >= 0"),
     ],
 )
 def test_misuse_is_told_at_once(root, arguments, message, capsys):

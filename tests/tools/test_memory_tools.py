@@ -1,6 +1,7 @@
 """The study's statistics, and the benchmark as a command."""
 
 import json
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,11 +12,9 @@ import torch
 from helpers import memory_classifier, memory_config
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS
 from PIL import Image
+from planted_maps import planted
 from twins import load_tool
-
-from u1_plugin.lab.memory_maps import read_maps
 
 
 @pytest.fixture(scope='module')
@@ -31,21 +30,6 @@ def size():
 @pytest.fixture(scope='module')
 def approximate():
     return load_tool('benchmarks/memory_recall.py')
-
-
-def test_summary_counts_gains_and_losses(study):
-    plain = np.array([True, True, False, False] * 5)
-    better = np.array([True, False, True, True] * 5)
-    rights = [dict(pixel=plain, image=better)] * 2
-    rights.append(dict(pixel=plain, image=plain))
-    summary = study.summarise(rights)
-    assert summary['pixel'] == dict(accuracy=[50.0] * 3)
-    row = summary['image']
-    assert row['accuracy'] == [75.0, 75.0, 50.0]
-    assert row['difference']['mean'] == pytest.approx(50 / 3)
-    assert (row['gained'], row['lost']) == (20, 10)
-    # Twice the binomial tail of 20 or more heads in 30 tosses.
-    assert row['mcnemar'] == pytest.approx(0.0987, abs=1e-4)
 
 
 def test_what_the_angle_has_beyond_each_control(study, capsys):
@@ -84,38 +68,11 @@ def test_benchmark(root, environment, tmp_path):
     assert again.returncode and 'exists' in again.stderr
 
 
-def planted(images=60, classes=3, channels=8):
-    """Maps whose class is plain to see, and whose classes are balanced."""
-    generator = torch.Generator().manual_seed(0)
-    labels = np.arange(images) % classes
-    maps = torch.rand(images, channels, 2, 2, generator=generator)
-    maps[torch.arange(images), labels] += 5
-    plane = MODELS.build(dict(type='FeaturePlane', in_channels=channels))
-    return maps, labels, plane
-
-
-def test_a_split_of_the_study_with_few_shots(study):
-    right, chosen = study.run_split(*planted(), seed=0, shots=2)
-    assert set(right) == {'pooled', *study.STRENGTHS, 'knn', 'linear'}
-    # Four images teach a linear probe little.
-    assert right.pop('linear').mean() > 0.5
-    assert all(len(r) == 12 and r.all() for r in right.values())
-    # Of equals, the weakest.
-    assert chosen['image'] == (0.5, 1) and chosen['position'] == (0.8, 1)
-
-
-def test_classes_too_small_for_three_parts_are_named(study):
-    maps, labels, plane = planted()
-    labels[:3] = 3
-    with pytest.raises(ValueError, match='a class has 3 images.*5'):
-        study.run_split(maps, labels, plane, seed=0)
-
-
 @pytest.mark.parametrize(
     'args, words',
     [
-        (['--splits', '1'], '--splits 1'),
-        (['--shots', '0'], '--shots 0'),
+        (['--splits', '1'], "--splits: '1' must be an integer >= 2"),
+        (['--shots', '0'], "--shots: '0' must be an integer >= 1"),
     ],
 )
 def test_misuse_of_the_study_is_named(study, args, words, monkeypatch, capsys):
@@ -133,45 +90,109 @@ def test_the_study_overwrites_nothing(study, tmp_path, monkeypatch):
     for out in (taken, taken / 'numbers.json'):
         argv = ['memory_study.py', 'none.py', 'none.pth', '--out', str(out)]
         monkeypatch.setattr(sys, 'argv', argv)
-        with pytest.raises((ValueError, OSError), match='--out'):
+        with pytest.raises(SystemExit, match='--out'):
             study.main()
     assert taken.read_text() == 'mine' and len(list(tmp_path.iterdir())) == 1
 
 
-def test_maps_of_a_config(tmp_path):
-    """Each data set once, from any hook; a map of huge numbers stays finite."""
-    model = memory_classifier()
-    with torch.no_grad():
-        model.backbone.layer4[1].bn2.weight.fill_(1e9)
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """A command line of a config and its weights, which a call changes."""
     weights = tmp_path / 'weights.pth'
-    torch.save(dict(state_dict=model.state_dict(), meta={}), weights)
-    data = {n: dict(type='Pictures', count=n) for n in (12, 13)}
-    loader = dict(batch_size=8, num_workers=0)
-    config = Config(
-        dict(
-            default_scope='mmpretrain',
-            model=memory_config(),
-            data_preprocessor=dict(mean=[0.0] * 3, std=[255.0] * 3),
-            val_dataloader=dict(loader, dataset=data[13]),
-            test_dataloader=dict(loader, dataset=data[13]),
-            custom_hooks=[
-                dict(type='EMAHook'),
-                dict(
-                    type='MemoryBankHook',
-                    dataloader=dict(loader, dataset=data[12]),
-                ),
-            ],
+    state = memory_classifier().state_dict()
+    torch.save(dict(state_dict=state, meta={}), weights)
+
+    def call(tool, *args, head=None, hook=None) -> None:
+        loader = dict(
+            batch_size=8, num_workers=0, dataset=dict(type='Pictures', count=30)
         )
-    )
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        maps, labels, plane = read_maps(config, str(weights))
-    assert labels.tolist() == [*(i % 10 for i in range(12))] + [
-        i % 10 for i in range(13)
-    ]
-    assert maps.shape == (25, 64, 4, 4) and maps.isfinite().all()
-    assert maps.max() > 65504
-    torch.testing.assert_close(maps[:12], maps[12:24])
-    assert plane.in_channels == 64
+        hook = dict(type='MemoryBankHook', dataloader=loader, **(hook or {}))
+        config = Config(
+            dict(
+                model=memory_config(**(head or {})),
+                data_preprocessor=dict(mean=[0.0] * 3, std=[255.0] * 3),
+                val_dataloader=loader,
+                test_dataloader=loader,
+                custom_hooks=[hook],
+            )
+        )
+        config.dump(tmp_path / 'config.py')
+        files = [str(tmp_path / 'config.py'), str(weights)]
+        monkeypatch.setattr(sys, 'argv', ['tool', *files, *args])
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            tool.main()
+
+    return call
+
+
+@pytest.mark.parametrize('name', ['study', 'size', 'approximate'])
+def test_options_of_another_memory_are_refused(name, command, request):
+    """Read by none of the tools, they would change nothing in silence."""
+    pytest.importorskip('faiss')
+    tool = request.getfixturevalue(name)
+    given = dict(metric='l2', keep=2, coreset=0.5, dtype='uint8')
+    with pytest.raises(SystemExit) as caught:
+        command(tool, head=given, hook=dict(shots=3))
+    words = str(caught.value)
+    for field, value in given.items():
+        assert f'model.head.{field}={value!r}' in words
+    assert 'MemoryBankHook.shots=3' in words and 'leave it out' in words
+
+
+@pytest.mark.parametrize('name', ['study', 'size'])
+def test_missing_configs_are_named(name, request, monkeypatch):
+    tool = request.getfixturevalue(name)
+    monkeypatch.setattr(sys, 'argv', ['tool', 'none.py', 'none.pth'])
+    with pytest.raises(SystemExit, match='error: .*none.py'):
+        tool.main()
+
+
+@pytest.mark.parametrize('name', ['study', 'size'])
+def test_a_config_without_a_memory_is_named(name, command, request):
+    tool = request.getfixturevalue(name)
+    with pytest.raises(SystemExit, match='error: model.head is LinearClsHead'):
+        command(tool, head=dict(type='LinearClsHead'))
+
+
+@pytest.mark.parametrize('name', ['study', 'size', 'approximate'])
+def test_a_layer_is_named_as_it_was_asked_for(name, command, request):
+    pytest.importorskip('faiss')
+    tool = request.getfixturevalue(name)
+    with pytest.raises(SystemExit, match='error: --layer.*nolayer'):
+        command(tool, '--layer', 'backbone.nolayer')
+
+
+def test_a_missing_interval_is_shown(study, size, capsys):
+    """In brackets, which are no markup of the terminal's."""
+    nothing = dict(mean=0.0, low=math.nan, high=math.nan)
+    row = dict(accuracy=[1.0], difference=nothing, gained=0, lost=0, mcnemar=1)
+    study.show(dict(image=row), dict(radius=nothing), study.Console(width=120))
+    shown = capsys.readouterr().out
+    assert shown.count('+0.00 [no interval]') == 2
+    record = dict(variant='all', vectors=1, bytes=1, accuracy=[1.0])
+    records = [record, dict(record, difference=nothing)]
+    size.show(records, size.Console(width=120))
+    assert '+0.00 [no interval]' in capsys.readouterr().out
+
+
+def test_numbers_that_are_none_are_null(size, command, tmp_path, monkeypatch):
+    """As in two splits whose differences are alike."""
+    options = ('--keep', '1', '--coreset', '1', '--splits', '2', '--k', '1')
+    out = tmp_path / 'sizes.json'
+    command(size, *options, '--out', str(out))
+
+    def refused(word):
+        raise AssertionError(word)
+
+    records = json.loads(out.read_text(), parse_constant=refused)
+    lows = [r['difference']['low'] for r in records if 'difference' in r]
+    assert None in lows
+
+
+def test_more_neighbours_than_vectors_are_refused(size):
+    options = SimpleNamespace(keep=[1], coreset=[0.25], k=37)
+    with pytest.raises(ValueError, match='--k 37 is more than the 36 vectors'):
+        size.run_split(*planted(), options, 0)
 
 
 def test_sizes_of_memories(size):
@@ -199,6 +220,40 @@ def test_recall_counts_the_exact_neighbours(approximate):
     )
     assert value == pytest.approx(0.75)
     assert approximate.cells_of(10**4) == 512
+
+
+def test_queries_are_the_pixels_of_the_test_images(approximate):
+    """However large the parts are, and wherever they lie."""
+    maps = torch.arange(10.0).view(10, 1, 1, 1).expand(10, 3, 2, 2)
+    parts = dict(memory=range(3), val=range(3, 9), test=range(9, 10))
+    memory, queries = approximate.parted(maps, parts)
+    assert memory.shape == (36, 3) and queries.shape == (4, 3)
+    assert memory.unique().tolist() == list(range(9))
+    assert queries.unique().tolist() == [9]
+    # Validation images that are the test's are none of the memory.
+    parts = dict(memory=range(4), val=range(4, 10), test=range(4, 10))
+    memory, queries = approximate.parted(maps, parts)
+    assert memory.unique().tolist() == [0, 1, 2, 3] and len(queries) == 24
+    parts = dict(memory=range(10), val=range(10), test=range(10))
+    with pytest.raises(ValueError, match='test_dataloader and the memory'):
+        approximate.parted(maps, parts)
+
+
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['--repeat', '0'], "--repeat: '0' must be an integer >= 1"),
+        (['--queries', '0'], "--queries: '0'"),
+        (['--nprobe', '1', '0'], "--nprobe: '0'"),
+        (['--sizes', '5'], '--sizes 5 is less than --k 10'),
+    ],
+)
+def test_misuse_of_the_recall_is_named(approximate, args, words, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', ['memory_recall.py', *args])
+        with pytest.raises(SystemExit):
+            approximate.parse_args()
+    assert words in capsys.readouterr().err
 
 
 def test_approximate_engines_are_measured(approximate, tmp_path, monkeypatch):
@@ -232,19 +287,3 @@ def test_faces_are_a_folder(root, environment, tmp_path):
         assert np.abs(pixels - images[number]).max() < 0.003
         seen.add(number)
     assert seen == set(range(200))
-
-
-@pytest.mark.parametrize('arm', ['position', 'radius'])
-def test_a_narrow_kernel_of_the_study_finds_a_class(study, arm):
-    """Its votes are too small for a number, but of one class alone."""
-    maps, labels, plane = planted()
-    memory = study.pixels_of(maps, labels, plane)
-    asked = memory.select(torch.arange(4))
-    far = memory.positions[:, 0].argmax().repeat(4, 1)
-    zeros = torch.zeros(4, 1).double()
-    own = (memory.labels, memory.images, memory.positions, memory.hues)
-    found = study.Matches(zeros, far, *(field[far] for field in own))
-    asked = asked._replace(positions=torch.full((4, 2), -0.1))
-    queries = study.Queried(asked, found, labels[:1])
-    guess = study.predicted(arm, 1e-3, 1, queries, memory, None)
-    assert guess.tolist() == [memory.labels[far[0, 0]]]

@@ -155,6 +155,32 @@ def test_patterns_stay_in_the_folder(tool, drawings, tmp_path, pattern):
         tool.write(drawings, tmp_path / 'out', tool.Paste(), pattern)
 
 
+def test_pictures_are_pasted_as_viewers_show_them(tool, tmp_path):
+    """Grey values of 16 bits keep their shades, turns are taken."""
+    (tmp_path / 'in/a').mkdir(parents=True)
+    deep = np.full((4, 4), 128 * 256, np.uint16)
+    Image.fromarray(deep).save(tmp_path / 'in/a/deep.png')
+    exif = Image.Exif()
+    exif[274] = 6
+    halves = np.repeat(np.uint8([[0, 0, 255, 255]]), 4, 0)
+    Image.fromarray(halves).save(tmp_path / 'in/a/turned.png', exif=exif)
+    paste = tool.make_paste(4, 1.0)
+    tool.write(tmp_path / 'in', tmp_path / 'out', paste)
+    pixels = np.asarray(Image.open(tmp_path / 'out/a/deep.png'))
+    assert (pixels == 128).all()
+    pixels = np.asarray(Image.open(tmp_path / 'out/a/turned.png'))[..., 0]
+    np.testing.assert_array_equal(pixels, halves.T)
+
+
+def test_pictures_that_are_too_large_are_named(tool, tmp_path, monkeypatch):
+    (tmp_path / 'in/a').mkdir(parents=True)
+    Image.new('L', (40, 40)).save(tmp_path / 'in/a/x.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    with pytest.raises(ValueError, match='x.png is no picture.*bomb'):
+        tool.write(tmp_path / 'in', tmp_path / 'out', tool.make_paste(8, 0.5))
+    assert not (tmp_path / 'out').exists()
+
+
 def test_as_a_command(tool, drawings, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'out'
     argv = ['off_centre.py', str(drawings), str(out), '--size', '0.25']
@@ -163,6 +189,10 @@ def test_as_a_command(tool, drawings, tmp_path, monkeypatch, capsys):
     assert '4 pictures, objects of 56 pixels' in capsys.readouterr().out
     tool.main()
     assert 'nothing to do' in capsys.readouterr().out
+    argv[-1] = '0.5'
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert 'size=0.25, and not 0.5' in capsys.readouterr().err
     broken = tmp_path / 'broken'
     (broken / 'a').mkdir(parents=True)
     (broken / 'a/x.png').write_bytes(b'no picture')

@@ -12,6 +12,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 from twins import load_tool
 
+from u1_plugin.lab.analysis.sources import load_network
 from u1_plugin.measure.hue import HueMap, hue_figure, hue_map, to_rgb
 from u1_plugin.nn.feature_plane import FeaturePlane
 
@@ -150,3 +151,49 @@ def test_tool_reads_fitted_planes(tool, command, tmp_path, monkeypatch):
     tool.main()
     assert [plane.basis_type for plane in seen] == ['pca']
     assert [plane.center_type for plane in seen] == ['file']
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (dict(source='none.py'), 'none.py'),
+        (dict(checkpoint='none.pth'), "CHECKPOINT 'none.pth' does not exist"),
+        (dict(checkpoint='-'), 'comes without CHECKPOINT; give one$'),
+        (dict(layers='backbone.none'), '--layers.*backbone.none'),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    tool, command, change, words, monkeypatch
+):
+    """Without a traceback, and without options of other tools."""
+    name, source, checkpoint, *rest = command
+    if 'layers' in change:
+        rest += ['--layers', change['layers']]
+    files = [change.get('source', source), change.get('checkpoint', checkpoint)]
+    monkeypatch.setattr(sys, 'argv', [name, *files, *rest])
+    with pytest.raises(SystemExit, match=f'^error: .*{words}'):
+        tool.main()
+
+
+@pytest.mark.parametrize('size', ['0', '-3', '1.5'])
+def test_impossible_sizes_are_refused(tool, command, size, capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [*command, '--size', size])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert f'--size: {size!r} must be an integer >= 1' in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_network_of_one_size_takes_the_size_asked_for(
+    tool, command, tmp_path, monkeypatch
+):
+    """Position embeddings are those of the images that are shown."""
+    name = 'timm:vit_tiny_patch16_224'
+    weights = tmp_path / 'vit.pth'
+    model = load_network(name, seed=0, size=64).model
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    command[1:3] = name, str(weights)
+    monkeypatch.setattr(sys, 'argv', [*command, '--layers', 'model.blocks.11'])
+    tool.main()
+    assert (tmp_path / 'hue.png').is_file()

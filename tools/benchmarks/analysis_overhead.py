@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 
 import u1_plugin  # noqa: F401  (registers the components)
 from u1_plugin.files import new_file, new_path
+from u1_plugin.lab.command import at_least
 
 #: Hooks and metrics of each arm.
 ARMS = {
@@ -176,13 +177,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description='Overhead of the analysis on a validation'
     )
+    count = at_least(1)
     parser.add_argument('--depth', type=int, default=18, choices=[18, 34, 50])
-    parser.add_argument('--images', type=int, default=128)
-    parser.add_argument('--size', type=int, default=224)
-    parser.add_argument('--batch', type=int, default=32)
-    parser.add_argument('--classes', type=int, default=10)
-    parser.add_argument('--repeat', type=int, default=5)
-    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--images', type=count, default=128)
+    parser.add_argument('--size', type=count, default=224)
+    parser.add_argument('--batch', type=count, default=32)
+    parser.add_argument('--classes', type=count, default=10)
+    parser.add_argument('--repeat', type=count, default=5)
+    parser.add_argument('--threads', type=count, default=2)
     parser.add_argument('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -37,6 +37,7 @@ from rich.table import Table
 
 import u1_plugin
 from u1_plugin.files import check_new, new_folder
+from u1_plugin.lab.command import at_least
 from u1_plugin.lab.cost import (
     Contestant,
     alternate,
@@ -141,10 +142,10 @@ def parse_args() -> argparse.Namespace:
         help='stock or U(1), files or such as mmpretrain::resnet/...py',
     )
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--batch-size', type=int, default=8)
-    parser.add_argument('--size', type=int, default=224, help='pixels')
-    parser.add_argument('--rounds', type=int, default=12, help='>= 3')
-    parser.add_argument('--threads', type=int, default=os.cpu_count())
+    parser.add_argument('--batch-size', type=at_least(1), default=8)
+    parser.add_argument('--size', type=at_least(1), default=224, help='pixels')
+    parser.add_argument('--rounds', type=at_least(3), default=12)
+    parser.add_argument('--threads', type=at_least(1), default=os.cpu_count())
     parser.add_argument('--amp', action='store_true', help='train with AMP')
     parser.add_argument(
         '--compile', action='store_true', help='train and infer compiled'
@@ -154,8 +155,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', type=Path, help='a new folder')
     options = parser.parse_args()
-    if options.rounds < 3:
-        parser.error(f'--rounds {options.rounds} must be >= 3')
     if options.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda, but torch sees no GPU; use --device cpu')
     if options.out and options.out.exists():

@@ -19,6 +19,7 @@ from typing import ContextManager, Dict, List
 import numpy as np
 import torch
 from mmengine.registry import DefaultScope
+from mmpretrain.models import ResNet
 from mmpretrain.registry import MODELS
 from rich.console import Console
 from rich.progress import track
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 import u1_plugin  # noqa: F401  (registers the components)
 from u1_plugin.files import new_file, new_path
 from u1_plugin.lab.alternation import order_of
+from u1_plugin.lab.command import at_least
 from u1_plugin.memory import MemoryBank, bank_on_disk
 
 ARMS = ('forward', 'in memory', 'on disk')
@@ -128,21 +130,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="A memory's filling against the forward pass alone"
     )
-    parser.add_argument('--images', type=int, default=64)
-    parser.add_argument('--batch', type=int, default=16)
-    parser.add_argument('--size', type=int, default=224, help='of an image')
-    parser.add_argument('--depth', type=int, default=18, help='of the ResNet')
-    parser.add_argument('--turns', type=int, default=6, help='>= 1')
+    count = at_least(1)
+    parser.add_argument('--images', type=count, default=64)
+    parser.add_argument('--batch', type=count, default=16)
+    parser.add_argument('--size', type=count, default=224, help='of an image')
+    parser.add_argument(
+        '--depth',
+        type=int,
+        default=18,
+        choices=sorted(ResNet.arch_settings),
+        help='of the ResNet',
+    )
+    parser.add_argument('--turns', type=count, default=6)
     parser.add_argument('--mode', choices=('pixel', 'pooled'), default='pixel')
     parser.add_argument(
         '--dtype', choices=('float32', 'float16', 'uint8'), default='uint8'
     )
-    parser.add_argument('--folder', help="of the bank; the system's")
     parser.add_argument('--out', type=new_path, help='a new JSON file')
+    parser.add_argument('--folder', type=Path, help="of the bank; the system's")
     options = parser.parse_args()
-    for name in ('images', 'batch', 'size', 'turns'):
-        if getattr(options, name) < 1:
-            parser.error(f'--{name} {getattr(options, name)} must be >= 1')
+    if options.folder and not options.folder.is_dir():
+        parser.error(f'--folder {options.folder} is no folder; make it')
     records = measure(options)
     count = -(-options.images // options.batch) * options.batch
     show(records, count)

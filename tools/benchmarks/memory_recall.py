@@ -2,8 +2,9 @@
 
 With a memory config and its checkpoint, on the bottleneck pixels of its
 images: the queries are pixels of the test images, the memory those of the
-others. Without, on synthetic vectors: noise about a thousand centres. Recall@k
-is the share of the exact engine's k nearest that an engine finds.
+others; a config that stores fewer (``model.head.keep``) is refused. Without,
+on synthetic vectors: noise about a thousand centres. Recall@k is the share of
+the exact engine's k nearest that an engine finds.
 
 In a factory's name, ``{cells}`` stands for the power of 2 nearest to
 4 sqrt(N). An index with cells (IVF) is asked once for every ``--nprobe``.
@@ -13,7 +14,7 @@ import argparse
 import json
 import math
 import time
-from typing import Iterator, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import torch
 from mmengine.config import Config
@@ -23,7 +24,14 @@ from rich.table import Table
 from torch import Tensor
 
 from u1_plugin.files import new_file, new_path, replaced_file
-from u1_plugin.lab.memory_maps import read_maps
+from u1_plugin.lab.command import at_least, told
+from u1_plugin.lab.memory_maps import (
+    STORED_OPTIONS,
+    check_count,
+    check_unread,
+    read_maps,
+)
+from u1_plugin.measure.estimate import jsonable
 from u1_plugin.memory import (
     ExactSearch,
     FaissSearch,
@@ -57,14 +65,31 @@ def synthetic(count: int, channels: int, seed: int) -> Iterator[Tensor]:
 
 
 def real(options: argparse.Namespace) -> Tuple[Tensor, Tensor]:
-    """Pixels ``(N, C)`` of memory and validation images, and of test images."""
+    """Pixels ``(N, C)`` of memory and validation images, and of test images.
+
+    Raises:
+        ValueError: If the memory and the test share images, as they have one
+            data set.
+    """
     init_default_scope('mmpretrain')
     config = Config.fromfile(options.config)
-    maps, labels, _ = read_maps(config, options.checkpoint, options.layer)
-    tests = round(0.2 * len(labels))
-    vectors = maps.flatten(2).transpose(1, 2)
-    memory, queries = vectors[:-tests], vectors[-tests:]
-    return memory.flatten(0, 1).float(), queries.flatten(0, 1).float()
+    check_unread(config, 'memory_recall.py', STORED_OPTIONS)
+    found = read_maps(config, options.checkpoint, options.layer)
+    return parted(found.maps, found.parts)
+
+
+def parted(maps: Tensor, parts: Dict[str, range]) -> Tuple[Tensor, Tensor]:
+    """Pixels of all images but those of the test, and of these."""
+    if parts['test'] == parts['memory']:
+        raise ValueError(
+            'test_dataloader and the memory have one data set, of which every '
+            'query would find itself; give test_dataloader images of its own'
+        )
+    is_query = torch.zeros(len(maps), dtype=torch.bool)
+    is_query[list(parts['test'])] = True
+    vectors = maps.flatten(2).transpose(1, 2).float()
+    memory, queries = vectors[~is_query], vectors[is_query]
+    return memory.flatten(0, 1), queries.flatten(0, 1)
 
 
 def bank_of(blocks: Iterator[Tensor]) -> MemoryBank:
@@ -169,46 +194,57 @@ def show(records: List[dict], k: int, console: Console) -> None:
     console.print(table)
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Recall, build and query time of approximate engines'
     )
-    parser.add_argument('config', nargs='?', help='of a memory')
-    parser.add_argument('checkpoint', nargs='?')
-    parser.add_argument('--layer', help='such as backbone.layer3')
-    parser.add_argument(
-        '--sizes', type=int, nargs='+', help='of the memory; default: all'
-    )
-    parser.add_argument('--factories', nargs='+', default=list(FACTORIES))
-    parser.add_argument('--nprobe', type=int, nargs='+', default=[1, 4, 16])
-    parser.add_argument('--channels', type=int, default=512, help='synthetic')
-    parser.add_argument('--queries', type=int, default=1000)
-    parser.add_argument('--k', type=int, default=10)
-    parser.add_argument('--repeat', type=int, default=3)
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument(
-        '--most-hnsw', type=int, default=10**5, help='vectors of a graph'
-    )
-    parser.add_argument('--out', type=new_path, help='a new JSON file')
+    add, count = parser.add_argument, at_least(1)
+    add('config', nargs='?', help='of a memory')
+    add('checkpoint', nargs='?')
+    add('--layer', help='such as backbone.layer3')
+    add('--sizes', type=count, nargs='+', help='of the memory; default: all')
+    add('--factories', nargs='+', default=list(FACTORIES))
+    add('--nprobe', type=count, nargs='+', default=[1, 4, 16])
+    add('--channels', type=count, default=512, help='synthetic')
+    add('--queries', type=count, default=1000)
+    add('--k', type=count, default=10)
+    add('--repeat', type=count, default=3)
+    add('--threads', type=count, default=2)
+    add('--most-hnsw', type=at_least(0), default=10**5, help='of a graph')
+    add('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
     if options.config and not options.checkpoint:
         parser.error('CONFIG needs a CHECKPOINT')
-    import faiss
+    for size in options.sizes or ():
+        if size < options.k:
+            parser.error(
+                f'--sizes {size} is less than --k {options.k}; ask for at most '
+                'as many neighbours as there are vectors'
+            )
+    return options
 
-    torch.set_num_threads(options.threads)
-    faiss.omp_set_num_threads(options.threads)
-    console, records = Console(), []
+
+def study(options: argparse.Namespace, console: Console) -> None:
+    """Measure and show every size; write after each, as the next may be long.
+
+    Raises:
+        ValueError: If a size is more than there are pixels, or less than k.
+    """
+    records: List[dict] = []
     if options.config:
         memory, queries = real(options)
         generator = torch.Generator().manual_seed(0)
         memory = memory[torch.randperm(len(memory), generator=generator)]
         order = torch.randperm(len(queries), generator=generator)
         queries = queries[order[: options.queries]]
+        sizes = options.sizes or [len(memory)]
+        check_count(f'--k {options.k}', options.k, min(sizes))
+        check_count(f'--sizes {max(sizes)}', max(sizes), len(memory))
     else:
         queries = torch.cat(
             list(synthetic(options.queries, options.channels, seed=1))
         )
-    sizes = options.sizes or ([len(memory)] if options.config else [10**4])
+        sizes = options.sizes or [10**4]
     for size in sorted(sizes):
         if options.config:
             bank = bank_of(memory[:size].split(_BLOCK))
@@ -217,10 +253,21 @@ def main() -> None:
         measured = measure(bank, queries, options)
         show(measured, options.k, console)
         records += measured
-        if options.out:  # after every size: the next may take long
+        if options.out:
             write = new_file if records == measured else replaced_file
+            text = json.dumps(jsonable(records), indent=2, allow_nan=False)
             with write(options.out) as part:
-                part.write_text(json.dumps(records, indent=2))
+                part.write_text(text)
+
+
+def main() -> None:
+    options = parse_args()
+    with told():
+        import faiss
+
+        torch.set_num_threads(options.threads)
+        faiss.omp_set_num_threads(options.threads)
+        study(options, Console())
 
 
 if __name__ == '__main__':

@@ -40,6 +40,7 @@ from u1_plugin.lab.alternation import (
     paired,
     spread,
 )
+from u1_plugin.lab.command import at_least
 
 sys.path.insert(0, str(Path(__file__).parent))  # of who runs this by its path
 
@@ -207,26 +208,38 @@ def show(records: List[dict], k: int, console: Console) -> None:
     console.print(table)
 
 
+def seconds(text: str) -> float:
+    """For argparse's ``type``: a finite time that is not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} must be a number >= 0')
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description='Queries a second and peak memory of the search engines'
     )
+    count = at_least(1)
     parser.add_argument(
-        '--sizes', type=int, nargs='+', default=[10**4, 10**5, 10**6]
+        '--sizes', type=count, nargs='+', default=[10**4, 10**5, 10**6]
     )
     parser.add_argument('--engines', nargs='+', help='see above')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument(
         '--one-process', action='store_true', help='as on a GPU; no peaks'
     )
-    parser.add_argument('--channels', type=int, default=512)
-    parser.add_argument('--queries', type=int, default=128)
-    parser.add_argument('--k', type=int, default=10)
-    parser.add_argument('--repeat', type=int, default=5)
+    parser.add_argument('--channels', type=count, default=512)
+    parser.add_argument('--queries', type=count, default=128)
+    parser.add_argument('--k', type=count, default=10)
+    parser.add_argument('--repeat', type=count, default=5)
     parser.add_argument(
-        '--pause', type=float, help='seconds before a turn; 0.3, on a GPU 0'
+        '--pause', type=seconds, help='before a turn; 0.3, on a GPU 0'
     )
-    parser.add_argument('--threads', type=int, help='2, or all beside a GPU')
+    parser.add_argument('--threads', type=count, help='2, or all beside a GPU')
     parser.add_argument('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
     if options.k > min(options.sizes):

@@ -2,7 +2,8 @@
 
 The plain vote (kappa = 0) with a fixed k on the images of a memory config, in
 several random splits (60 % memory, 40 % test). Coreset selection is compared
-with as many pixels drawn at random.
+with as many pixels drawn at random. A config whose head stores, searches or
+votes otherwise is refused.
 """
 
 import argparse
@@ -18,8 +19,11 @@ from rich.table import Table
 
 from u1_plugin.extras import needs
 from u1_plugin.files import new_file, new_path, replaced_file
-from u1_plugin.lab.memory_maps import read_maps
+from u1_plugin.lab.command import at_least, told
+from u1_plugin.lab.markup import terminal
+from u1_plugin.lab.memory_maps import check_count, check_unread, read_maps
 from u1_plugin.lab.statistics import interval_text, paired_difference
+from u1_plugin.measure.estimate import jsonable
 from u1_plugin.memory import (
     ExactSearch,
     MemoryBank,
@@ -72,8 +76,12 @@ def fill(variant: Variant, pixels: Pixels, seed: int) -> MemoryBank:
 
 
 def accuracy(bank: MemoryBank, queries: Pixels, labels, k: int) -> float:
-    """Of the plain vote, in per cent."""
-    k = min(k, len(bank))
+    """Of the plain vote, in per cent.
+
+    Raises:
+        ValueError: If the bank has fewer than k vectors.
+    """
+    check_count(f'--k {k}', k, len(bank))
     neighbours = ExactSearch(bank).search(queries.vectors, k)
     near = bank.field('labels')[neighbours.indices]
     classes = int(labels.max()) + 1
@@ -132,7 +140,7 @@ def show(records: List[dict], console: Console) -> None:
         text = ''
         if 'difference' in record:
             d = record['difference']
-            text = interval_text(d['mean'], d['low'], d['high'])
+            text = terminal(interval_text(d['mean'], d['low'], d['high']))
         table.add_row(
             record['variant'],
             f'{record["vectors"]:,}',
@@ -144,27 +152,35 @@ def show(records: List[dict], console: Console) -> None:
     console.print(table)
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Accuracy against bytes of a memory'
     )
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
-    parser.add_argument('--layer', help='such as backbone.layer3')
-    parser.add_argument('--keep', type=int, nargs='+', default=[1, 2, 4, 8])
-    parser.add_argument(
-        '--coreset', type=float, nargs='+', default=[0.1, 0.25, 0.5]
-    )
-    parser.add_argument('--k', type=int, default=5)
-    parser.add_argument('--splits', type=int, default=5, help='>= 2')
-    parser.add_argument('--out', type=new_path, help='a new JSON file')
+    add = parser.add_argument
+    add('config')
+    add('checkpoint')
+    add('--layer', help='such as backbone.layer3')
+    add('--keep', type=at_least(1), nargs='+', default=[1, 2, 4, 8])
+    add('--coreset', type=float, nargs='+', default=[0.1, 0.25, 0.5])
+    add('--k', type=at_least(1), default=5)
+    add('--splits', type=at_least(2), default=5)
+    add('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
-    if options.splits < 2:
-        parser.error(f'--splits {options.splits} must be >= 2')
+    for share in options.coreset:
+        if not 0 < share <= 1:
+            parser.error(f'--coreset {share:g} must lie between 0 and 1')
+    return options
+
+
+def study(options: argparse.Namespace, console: Console) -> None:
+    """Read, split and show; write after every split."""
     init_default_scope('mmpretrain')
     config = Config.fromfile(options.config)
-    maps, labels, plane = read_maps(config, options.checkpoint, options.layer)
-    console, results = Console(), []
+    check_unread(config, 'memory_size.py')
+    maps, labels, plane, _ = read_maps(
+        config, options.checkpoint, options.layer
+    )
+    results: List[Dict[str, tuple]] = []
     for seed in range(options.splits):
         results.append(run_split(maps, labels, plane, options, seed))
         console.print(f'split {seed + 1} of {options.splits}')
@@ -173,9 +189,16 @@ def main() -> None:
         records = summarise(results)
         if options.out:  # after every split: the next may take long
             write = new_file if len(results) == 2 else replaced_file
+            text = json.dumps(jsonable(records), indent=2, allow_nan=False)
             with write(options.out) as part:
-                part.write_text(json.dumps(records, indent=2))
+                part.write_text(text)
     show(records, console)
+
+
+def main() -> None:
+    options = parse_args()
+    with told():
+        study(options, Console())
 
 
 if __name__ == '__main__':

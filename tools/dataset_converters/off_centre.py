@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from u1_plugin.files import new_folder
-from u1_plugin.lab.image_folders import run_converter
+from u1_plugin.lab.image_folders import as_rgba, run_converter
 from u1_plugin.options import Count, Seed, Share, checked
 
 PLACES = ('centre', 'off-centre')
@@ -112,7 +112,7 @@ def corner_of(paste: Paste, name: str) -> Tuple[int, int]:
 def pasted(picture: Image.Image, paste: Paste, corner: Tuple[int, int]):
     """The picture on its canvas, RGB; what is transparent shows the canvas."""
     canvas = Image.new('RGBA', (paste.canvas, paste.canvas), paste.background)
-    square = picture.convert('RGBA').resize(
+    square = as_rgba(picture).resize(
         (paste.side, paste.side), Image.Resampling.LANCZOS
     )
     canvas.alpha_composite(square, corner)
@@ -189,7 +189,7 @@ def write(
                 try:
                     with Image.open(file) as picture:
                         pasted(picture, paste, corner).save(target)
-                except OSError as error:
+                except (OSError, Image.DecompressionBombError) as error:
                     raise ValueError(
                         f'{file} is no picture: {error}; remove it'
                     ) from error

@@ -9,7 +9,6 @@ fine-tune (``load_from``), not to resume.
 
 import argparse
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Dict, Mapping
 
 import torch
@@ -37,6 +36,25 @@ def to_branch_layout(state_dict: Mapping[str, Any]) -> Dict[str, Any]:
     return renamed
 
 
+def weights_of(content: Any) -> Mapping[str, Any]:
+    """The weights by name of what a checkpoint holds.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    state = content
+    if isinstance(content, Mapping):
+        state = content.get('state_dict', content)
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) for name in state
+    ):
+        raise ValueError(
+            f'holds {type(state).__name__}, and no weights by their names; '
+            'give a checkpoint'
+        )
+    return state
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('old', type=Path)
@@ -46,8 +64,8 @@ def main() -> None:
         content = CheckpointLoader.load_checkpoint(
             str(options.old), map_location='cpu'
         )
-        state = content.get('state_dict', content)
-    except (OSError, ValueError, UnpicklingError) as error:
+        state = weights_of(content)
+    except Exception as error:  # unpickling raises many kinds
         parser.error(f'old={str(options.old)!r}: {error}')
     renamed = to_branch_layout(state)
     if list(renamed) == list(state):

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from mmengine import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint
-from mmpretrain import get_model
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from .markup import terminal
 from .moment_figure import MomentPanel, plot_moments
 from .outputs import top_accuracies
 from .statistics import PairedResult, paired_difference
+from .weights import classifier_of
 
 ARMS = dict(baseline='one-hot', u1='one-hot + U(1)')
 
@@ -78,10 +78,10 @@ def evaluate_all(
     loader = Runner.build_dataloader(configs['u1'].test_dataloader)
     results: Dict[str, List[Evaluation]] = {arm: [] for arm in configs}
     for pair in zip(*(checkpoints[arm] for arm in configs)):
-        models = {arm: get_model(configs[arm]) for arm in configs}
-        for model, checkpoint in zip(models.values(), pair):
-            # Else MMEngine prints, past its own log.
-            load_checkpoint(model, str(checkpoint), 'cpu', logger='current')
+        models = {
+            arm: classifier_of(configs[arm], str(file), may_lack=())
+            for arm, file in zip(configs, pair)
+        }
         for arm, model in models.items():
             results[arm].append(evaluate(model, models['u1'], loader))
     return results

@@ -1,6 +1,7 @@
 """What the converters of data sets share: splits, pictures and the command."""
 
 import argparse
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import (
@@ -15,12 +16,15 @@ from typing import (
 )
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..extras import needs
+from ..files import replaced_file
 from ..options import Seed, checked
 
 _Key = TypeVar('_Key', bound=Hashable)
+#: Of the file in which a converter's folder says how it was made.
+RECORD = 'options.json'
 #: Part of each class: of all, of what is then left, and the rest; the same for
 #: every seed of training.
 PARTS = dict(train=0.6, val=0.5, test=None)
@@ -93,20 +97,90 @@ def run_converter(
 ) -> None:
     """The command line of a converter; a folder that exists is left alone.
 
+    It is refused if it was made with other options, which it records. One
+    without a record may have been made with any.
+
     Args:
         parser (argparse.ArgumentParser): With ``out``.
         convert (Callable): Writes that folder, and returns what to print.
     """
     parser.add_argument('--seed', type=int, default=0, help='of the draw')
     args = parser.parse_args()
-    if args.out.exists():
-        print(f'{args.out} exists, nothing to do')
-        return
+    asked = dict(converter=parser.prog, options=_recorded(args))
     try:
+        if args.out.exists():
+            _check_record(args.out, asked)
+            print(f'{args.out} exists, nothing to do')
+            return
         done = convert(args)
-    except (ImportError, OSError, ValueError) as error:
+        with replaced_file(args.out / RECORD) as part:
+            part.write_text(json.dumps(asked, indent=1, allow_nan=False))
+    except (
+        ImportError,
+        OSError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
         parser.error(str(error))
     print(f'{args.out}: {done}')
+
+
+def _recorded(args: argparse.Namespace) -> Dict[str, Any]:
+    """Options that tell what a folder holds.
+
+    Of a path its name: what is read may have been moved.
+    """
+    return {
+        name: value.resolve().name if isinstance(value, Path) else value
+        for name, value in vars(args).items()
+        if name != 'out'
+    }
+
+
+def _check_record(out: Path, asked: Dict[str, Any]) -> None:
+    """Raise ValueError if a folder was made with other options."""
+    file = out / RECORD
+    if not file.is_file():
+        return
+    try:
+        made = json.loads(file.read_text(encoding='utf-8'))
+        options = dict(made['options'])
+        pairs = {'converter': (made['converter'], asked['converter'])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{file} is no record of a converter ({error}); remove it, and the '
+            f'folder is taken as it is'
+        ) from error
+    for name, value in asked['options'].items():
+        pairs[name] = options.get(name, value), value
+    differing = [
+        f'{name}={was!r}, and not {value!r}'
+        for name, (was, value) in pairs.items()
+        if was != value
+    ]
+    if differing:
+        raise ValueError(
+            f'out={str(out)!r} exists and was made with '
+            f'{"; ".join(differing)}; remove it or choose another place'
+        )
+
+
+def as_rgba(image: Image.Image) -> Image.Image:
+    """A picture as viewers show it: upright, and with 8 bits a channel.
+
+    Pillow clips grey values of 16 bits to white, and leaves the turn that a
+    camera notes to others; MMCV's reader does neither.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode != 'I' and not image.mode.startswith('I;16'):
+        return image.convert('RGBA')
+    values = np.asarray(image).astype(np.int64)
+    seen = values != image.info.get('transparency', -1)
+    # The upper byte, as MMCV's reader takes it.
+    grey = Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))
+    shown = grey.convert('RGBA')
+    shown.putalpha(Image.fromarray(np.uint8(255) * seen.astype(np.uint8)))
+    return shown
 
 
 def on_white(image: Image.Image, side: int) -> Image.Image:
@@ -119,7 +193,7 @@ def on_white(image: Image.Image, side: int) -> Image.Image:
     Returns:
         Image.Image: RGB.
     """
-    image = image.convert('RGBA')
+    image = as_rgba(image)
     scale = side / max(image.size)
     size = [max(1, round(length * scale)) for length in image.size]
     # Box first: it is quick where a drawing is many times too large.

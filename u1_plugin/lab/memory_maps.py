@@ -1,9 +1,9 @@
 """What a memory's tools read: loaders of a config, maps of a layer."""
 
 import copy
-from typing import Mapping, Optional
+import inspect
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-import mmpretrain
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -13,11 +13,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..geometry import to_positive_orthant
-from ..measure.probe_options import class_labels
+from ..measure.probe_options import class_labels, written_as
+from ..memory.engines import engine_options
 from ..mm.data import described, type_name
+from ..mm.memory_bank_head import MemoryBankHead
 from ..mm.memory_inputs import plane_of
 from ..mm.memory_loader import MemoryImages
 from ..nn.taps import MapCollector
+from ..options import shown
+from .weights import classifier_of
+
+#: Options of a memory's head in place of which a study of many memories has its
+#: own: how pixels are stored, searched and weighted.
+OWN_OPTIONS = (
+    *('mode', 'metric', 'engine', 'kernel', 'width', 'temperature'),
+    *('protocol', 'prior_in', 'keep', 'coreset', 'coreset_sample', 'dtype'),
+)
+#: The same where nothing votes, and the engines are what is compared.
+STORED_OPTIONS = ('mode', 'metric', 'keep', 'coreset', 'dtype')
 
 
 class LayerView(nn.Module):
@@ -86,34 +99,135 @@ def query_loader(config: Mapping, split: str) -> DataLoader:
     return Runner.build_dataloader(loader)
 
 
+def memory_head(model: nn.Module) -> MemoryBankHead:
+    """The head of a classifier with a memory.
+
+    Raises:
+        ValueError: If it is another.
+    """
+    head = getattr(model, 'head', None)
+    if not isinstance(head, MemoryBankHead):
+        raise ValueError(
+            f'model.head is {type(head).__name__}, and must be MemoryBankHead; '
+            'see configs/memory_bank'
+        )
+    return head
+
+
+def check_count(option: str, k: int, vectors: int) -> None:
+    """Refuse more neighbours than a memory has vectors.
+
+    Args:
+        option (str): With its value, as the user wrote it.
+        k (int): >= 1.
+        vectors (int): Of the memory.
+
+    Raises:
+        ValueError: If there are not as many; the message names both.
+    """
+    if k > vectors:
+        raise ValueError(
+            f'{option} is more than the {vectors} vectors of the memory; take '
+            f'at most {vectors}, or memorise more'
+        )
+
+
+def check_unread(
+    config: Mapping, tool: str, fields: Sequence[str] = OWN_OPTIONS
+) -> None:
+    """Refuse a memory's options in place of which a tool has its own.
+
+    Args:
+        config (Mapping): Of a memory.
+        tool (str): Its name, for the message.
+        fields (Sequence[str]): Options of the head that it does not read.
+
+    Raises:
+        ValueError: If one of them, or the hook's ``shots``, is not the one that
+            the head or the hook takes by itself; the message names them all.
+    """
+    head = (config.get('model') or {}).get('head') or {}
+    plain = inspect.signature(MemoryBankHead).parameters
+    unread = {
+        f'model.head.{name}': head[name]
+        for name in fields
+        if name in head and not _is_plain(name, head[name], plain[name].default)
+    }
+    shots = hook_options(config).get('shots')
+    if shots is not None:
+        unread['MemoryBankHook.shots'] = shots
+    if unread:
+        words = ', '.join(f'{key}={shown(v)}' for key, v in unread.items())
+        raise ValueError(
+            f'{words}: {tool} does not read this, and would answer for another '
+            'memory; leave it out of the config'
+        )
+
+
+def _is_plain(name: str, value: Any, default: Any) -> bool:
+    """Whether an option has the value that the head takes by itself."""
+    if name == 'engine':
+        return engine_options(value, 'model.head.engine') == dict(type=default)
+    if name == 'kernel' and value == 'uniform':
+        return True
+    return bool(value == default)
+
+
+class Maps(NamedTuple):
+    """What a layer makes of the images of a memory's config.
+
+    Attributes:
+        maps (Tensor): ``I``, ``(N, C, H, W)``, float32.
+        labels (np.ndarray): ``(N,)``.
+        plane (nn.Module): The feature plane.
+        parts (Dict[str, range]): Which images are the ``'memory'``'s, which
+            ``'val'`` and which ``'test'``. Two of one data set are the same.
+    """
+
+    maps: Tensor
+    labels: np.ndarray
+    plane: nn.Module
+    parts: Dict[str, range]
+
+
 @torch.no_grad()
 def read_maps(
     config: Config, checkpoint: str, layer: Optional[str] = None
-) -> tuple:
+) -> Maps:
     """What a memory config's backbone, or a layer, makes of all its images.
 
-    Returns:
-        tuple: ``I`` of the memory's, validation and test images in this order,
-        ``(N, C, H, W)``, float32; labels ``(N,)``, an array; the feature
-        plane. Where two loaders have one data set, its images come once.
+    Those of the memory, of validation and of the test come in this order.
+    Where two loaders have one data set, its images come once.
+
+    Raises:
+        ValueError: If the config has no memory, lacks a loader, or the
+            checkpoint or the layer is not that of its network.
     """
-    model = mmpretrain.get_model(config, pretrained=checkpoint)
-    view = LayerView(model, model.head, layer, None).eval()
+    model = classifier_of(config, checkpoint)
+    view = LayerView(model, head := memory_head(model), layer, None).eval()
     memory = MemoryImages(config, hook_options(config).get('dataloader'))
-    loaders = {described(memory.config.dataset): memory.build()}
+    keys = dict(memory=described(memory.config.dataset))
+    loaders = {keys['memory']: memory.build()}
     for split in ('val', 'test'):
         loader = query_loader(config, split)
-        dataset = config[f'{split}_dataloader']['dataset']
-        loaders.setdefault(described(dataset), loader)
-    maps, labels = [], []
-    for loader in loaders.values():
-        for batch in loader:
-            data = model.data_preprocessor(batch, False)
-            last = view.extract_feat(data['inputs'])[-1]
-            maps.append(to_positive_orthant(last, model.head.orthant))
-            labels += class_labels(data['data_samples']).tolist()
-    plane = model.head.feature_plane
+        keys[split] = described(config[f'{split}_dataloader']['dataset'])
+        loaders.setdefault(keys[split], loader)
+    maps: List[Tensor] = []
+    labels: List[int] = []
+    ranges: Dict[Any, range] = {}
+    # Errors name the layer as the user wrote it.
+    with written_as({'u1.neck.layers': '--layer'}):
+        for key, loader in loaders.items():
+            first = len(labels)
+            for batch in loader:
+                data = model.data_preprocessor(batch, False)
+                last = view.extract_feat(data['inputs'])[-1]
+                maps.append(to_positive_orthant(last, head.orthant))
+                labels += class_labels(data['data_samples']).tolist()
+            ranges[key] = range(first, len(labels))
+    plane = head.feature_plane
     if layer is not None:
         options = config.model.head.get('feature_plane', {})
         plane = plane_of(options, maps[0].size(1), 'image')
-    return torch.cat(maps), np.array(labels), plane.eval()
+    parts = {name: ranges[key] for name, key in keys.items()}
+    return Maps(torch.cat(maps), np.array(labels), plane.eval(), parts)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Tuple
 
+from ...measure.probe_options import written_as
 from .images import check_same_images
 from .session import Runner, describe, images_for, layers_for, ready
 from .survey import Survey
@@ -47,11 +48,20 @@ def second_network(args: argparse.Namespace) -> Optional[Second]:
             f'checkpoint {checkpoint}'
         )
     options = dict(against['cfg_options'] or {})
-    if args.against is None:
+    if _same_source(source, args.source):
         options = {**(args.cfg_options or {}), **options}
+    if args.against is None:
         if not checkpoint and seed is None:
             checkpoint, seed = args.checkpoint, args.untrained
     return Second(source, checkpoint, seed, options or None)
+
+
+def _same_source(one: str, other: str) -> bool:
+    """Whether two names are of one config, or of one network of timm's."""
+    if one == other:
+        return True
+    files = Path(one), Path(other)
+    return all(map(Path.is_file, files)) and files[0].samefile(files[1])
 
 
 def tell_apart(
@@ -103,4 +113,6 @@ def second_survey(
         args, dataset, layers, first.classes, scratch, args.resamples
     )
     facts = describe(args, network, dataset, first.classes, batch['inputs'][0])
-    return facts, runner.run(network, 'second network')
+    names = {'--layers': '--against-layers'} if args.against_layers else {}
+    with written_as(names):
+        return facts, runner.run(network, 'second network')

@@ -1,7 +1,7 @@
 """Networks that the analysis tools take by name."""
 
 import copy
-import re
+import math
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional
 
@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader
-from mmpretrain.models import TimmClassifier
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ...mm.data import type_name
+from ..weights import load_weights
 from .preparation import center_crop
 
 #: What `timm:NAME` in place of a config begins with.
@@ -63,6 +62,11 @@ def _timm_config(
         {}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()
     )
     size = data['input_size'][-1]
+    pipeline = center_crop(size, math.floor(size / data['crop_pct']))
+    if data['crop_mode'] == 'squash':  # the whole image, whatever its form
+        scale = math.floor(size / data['crop_pct'])
+        pipeline[1] = dict(type='Resize', scale=(scale, scale))
+    pipeline[1]['interpolation'] = data['interpolation']
     model = dict(type='TimmClassifier', model_name=name, pretrained=pretrained)
     if image_size and timm.get_pretrained_cfg(name).fixed_input_size:
         model['img_size'] = image_size  # it takes one size only
@@ -75,11 +79,7 @@ def _timm_config(
                 to_rgb=True,
             ),
             # Of no data set: how pictures of one's own are prepared.
-            test_dataloader=dict(
-                dataset=dict(
-                    pipeline=center_crop(size, round(size / data['crop_pct']))
-                )
-            ),
+            test_dataloader=dict(dataset=dict(pipeline=pipeline)),
         )
     )
 
@@ -125,48 +125,6 @@ def _build(
             built = MODELS.build(model)
             built.init_weights()
             return built
-
-
-def _load(model: nn.Module, checkpoint: str) -> None:
-    """Load weights; the trunk must be complete, the head may differ."""
-    try:
-        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f'CHECKPOINT {checkpoint!r} does not exist, or is no file; give '
-            'the checkpoint of this config'
-        ) from error
-    state = content.get('state_dict', content)
-    if isinstance(model, TimmClassifier):
-        classifier = model.model.pretrained_cfg.get('classifier', 'head')
-        state = {_timm_key(key, classifier): v for key, v in state.items()}
-    try:
-        missing = model.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as error:  # of weights of another shape
-        reason = ' '.join(str(error).split())
-        raise ValueError(
-            f'CHECKPOINT {checkpoint!r} does not fit the network: {reason}; '
-            'give the checkpoint of this config, and no --size where its '
-            'position embedding has one'
-        ) from error
-    missing = [
-        key
-        for key in missing
-        if not re.match(r'(head|neck|data_preprocessor)\.', key)
-        and not key.endswith('num_batches_tracked')
-    ]
-    if missing:
-        raise ValueError(
-            f'CHECKPOINT {checkpoint!r} lacks {len(missing)} weights of the '
-            f'network, such as {missing[0]!r}; give the checkpoint of this '
-            'config'
-        )
-
-
-def _timm_key(key: str, classifier: str) -> str:
-    """timm's name of a weight of MMPretrain's ``TIMMBackbone`` model."""
-    key = key.removeprefix('backbone.timm_model.')
-    return re.sub(r'^head\.fc\.', f'{classifier}.', key)
 
 
 def load_network(
@@ -224,7 +182,7 @@ def load_network(
         weights = "timm's pre-trained weights"
     else:
         weights = Path(checkpoint).name
-        _load(model, checkpoint)
+        load_weights(model, checkpoint)
     model.eval()
     return Network(name, weights, model, config, source)
 

@@ -14,7 +14,6 @@ from typing import (
     Tuple,
 )
 
-import mmpretrain
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -29,10 +28,15 @@ from ...geometry import (
 )
 from ...nn.taps import MapCollector
 from ...options import Count, Finite, checked, fits, shown
+from ..weights import classifier_of
 
 with needs('lab'):
     from scipy.special import logsumexp
     from sklearn.metrics import roc_auc_score
+
+#: What says nothing of a trained model's answers: its U(1) branch, and numbers
+#: that stand in its config.
+_NOT_ASKED = ('u1', 'data_preprocessor')
 
 
 @checked()
@@ -203,6 +207,7 @@ def load_run(folder: Path, epochs: int) -> nn.Module:
 
     Raises:
         FileNotFoundError: If the checkpoint has been removed.
+        ValueError: If it is not that of the run's config.
     """
     checkpoint = folder / f'epoch_{epochs}.pth'
     if not checkpoint.is_file():
@@ -211,7 +216,7 @@ def load_run(folder: Path, epochs: int) -> nn.Module:
             'checkpoints of the runs: train again, or leave these checks out'
         )
     config = Config.fromfile(folder / 'config.py')
-    return mmpretrain.get_model(config, str(checkpoint)).eval()
+    return classifier_of(config, str(checkpoint), _NOT_ASKED)
 
 
 def recorded_outputs(folder: Path) -> Tuple[np.ndarray, np.ndarray]:

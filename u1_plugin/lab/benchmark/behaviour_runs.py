@@ -1,6 +1,7 @@
 """Which finished runs are measured, and whether they can be."""
 
 import math
+from argparse import Namespace
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -9,13 +10,35 @@ from mmengine.config import Config
 
 from ...extras import needs
 from ...mm.data import described
+from ..command import check_read
 from .evaluated_images import split_dataset
 from .table import read_csv
 
 with needs('lab'):
     import pandas as pd
 
+#: Options for which models look at images.
+LOOKING = ('corruptions', 'ood', 'also', 'collapse', 'transfer')
+#: Options that change nothing without one of some others.
+_READERS = dict(
+    severities=('corruptions',),
+    images=LOOKING,
+    layer=('ood', 'collapse', 'transfer'),
+)
 KEYS = ['config', 'arm', 'role', 'seed']
+
+
+def check_readers(options: Namespace) -> None:
+    """Raise ValueError for an option that nothing asked for reads."""
+    for name, readers in _READERS.items():
+        value = getattr(options, name)
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            check_read(
+                any(getattr(options, reader) for reader in readers),
+                f'--{name} {" ".join(map(str, values))}',
+                [f'--{reader}' for reader in readers],
+            )
 
 
 def select(

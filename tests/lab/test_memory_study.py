@@ -1,0 +1,72 @@
+"""Arms of the study, their choices, and differences between them."""
+
+import numpy as np
+import pytest
+import torch
+from planted_maps import planted
+
+from u1_plugin.lab import memory_study as study
+from u1_plugin.memory import Matches
+
+
+def test_summary_counts_gains_and_losses():
+    plain = np.array([True, True, False, False] * 5)
+    better = np.array([True, False, True, True] * 5)
+    rights = [dict(pixel=plain, image=better)] * 2
+    rights.append(dict(pixel=plain, image=plain))
+    summary = study.summarise(rights)
+    assert summary['pixel'] == dict(accuracy=[50.0] * 3)
+    row = summary['image']
+    assert row['accuracy'] == [75.0, 75.0, 50.0]
+    assert row['difference']['mean'] == pytest.approx(50 / 3)
+    assert (row['gained'], row['lost']) == (20, 10)
+    # Twice the binomial tail of 20 or more heads in 30 tosses.
+    assert row['mcnemar'] == pytest.approx(0.0987, abs=1e-4)
+
+
+def test_a_split_of_the_study_with_few_shots():
+    right, chosen = study.run_split(*planted(), seed=0, shots=2)
+    assert set(right) == {'pooled', *study.STRENGTHS, 'knn', 'linear'}
+    # Four images teach a linear probe little.
+    assert right.pop('linear').mean() > 0.5
+    assert all(len(r) == 12 and r.all() for r in right.values())
+    # Of equals, the weakest.
+    assert chosen['image'] == (0.5, 1) and chosen['position'] == (0.8, 1)
+
+
+def test_classes_too_small_for_three_parts_are_named():
+    maps, labels, plane = planted()
+    labels[:3] = 3
+    with pytest.raises(ValueError, match='a class has 3 images.*5'):
+        study.run_split(maps, labels, plane, seed=0)
+
+
+@pytest.mark.parametrize('arm', ['position', 'radius'])
+def test_a_narrow_kernel_of_the_study_finds_a_class(arm):
+    """Its votes are too small for a number, but of one class alone."""
+    maps, labels, plane = planted()
+    memory = study.pixels_of(maps, labels, plane)
+    asked = memory.select(torch.arange(4))
+    far = memory.positions[:, 0].argmax().repeat(4, 1)
+    zeros = torch.zeros(4, 1).double()
+    own = (memory.labels, memory.images, memory.positions, memory.hues)
+    found = Matches(zeros, far, *(field[far] for field in own))
+    asked = asked._replace(positions=torch.full((4, 2), -0.1))
+    queries = study.Queried(asked, found, labels[:1])
+    guess = study.predicted(arm, 1e-3, 1, queries, memory, None)
+    assert guess.tolist() == [memory.labels[far[0, 0]]]
+
+
+def test_no_more_neighbours_are_chosen_than_there_are():
+    assert study.choices_of('pixel', 20) == [(0.0, k) for k in (1, 5, 10, 20)]
+    assert study.choices_of('pixel', 19) == [(0.0, k) for k in (1, 5, 10)]
+    assert {k for _, k in study.choices_of('radius', 9)} == {1, 5}
+    assert len(study.choices_of('image', 1)) == len(study.KAPPAS)
+    # Three classes of one vector each: the pooled memory has no fifth.
+    chosen = study.run_split(*planted(), seed=0, shots=1)[1]
+    assert chosen['pooled'] == (0.0, 1)
+
+
+def test_shots_that_there_are_not_are_named_as_they_were_asked():
+    with pytest.raises(ValueError, match='^--shots 5000, but class'):
+        study.run_split(*planted(), seed=0, shots=5000)

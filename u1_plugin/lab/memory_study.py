@@ -1,0 +1,206 @@
+"""Does an angle help a memory's vote? Splits, arms and their differences.
+
+What ``tools/memory_study.py`` says of its arms holds here.
+"""
+
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import torch
+
+from ..extras import needs
+from ..geometry import pooled_vector
+from ..measure.probe_options import written_as
+from ..memory import (
+    Kernel,
+    Matches,
+    Memory,
+    MemoryBank,
+    Pixels,
+    Queries,
+    Rule,
+    bottleneck_pixels,
+    class_shares,
+    few_shot,
+)
+from .statistics import paired_difference
+
+with needs('lab'):
+    from scipy.stats import binomtest
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+KS = (1, 5, 10, 20, 50)
+KAPPAS = (0.5, 1.0, 2.0, 4.0, 8.0)
+SIGMAS = (0.8, 0.4, 0.2, 0.1, 0.05, 0.025)
+KERNEL = Kernel()  # every arm's; the angle is what is asked about
+#: What each arm may choose on the validation images; the first, and weakest,
+#: of equals.
+STRENGTHS = dict(
+    pixel=(0.0,),
+    image=KAPPAS,
+    feature=KAPPAS,
+    both=KAPPAS,
+    position=SIGMAS,
+    radius=SIGMAS,
+    shuffled=KAPPAS,
+)
+
+
+#: 60, 20 and 20 % of a class's images are then at least one each.
+_LEAST = 5
+
+
+class Queried(NamedTuple):
+    """Pixels of some images, their neighbours, and the images' labels."""
+
+    pixels: Pixels
+    matches: Matches
+    labels: np.ndarray
+
+
+def pixels_of(maps, labels, plane, mode='pixel') -> Pixels:
+    numbers = torch.arange(len(maps))
+    classes = torch.from_numpy(labels)
+    return bottleneck_pixels(maps.float(), classes, numbers, plane, mode)
+
+
+def rule_of(arm: str, strength: float) -> Rule:
+    """How the neighbours of an arm vote, at one kappa or sigma."""
+    if arm in ('position', 'radius'):
+        return Rule(arm, sigma=strength, kernel=KERNEL)
+    plane = 'image' if arm == 'pixel' else arm
+    return Rule(plane, strength, kernel=KERNEL)
+
+
+def predicted(
+    arm: str, strength: float, k: int, queries: Queried, memory: Pixels, order
+) -> np.ndarray:
+    """Predicted classes of one arm with one choice, ``(B,)``."""
+    near = queries.matches
+    if arm == 'shuffled':
+        near = near._replace(positions=memory.positions[order][near.indices])
+    classes = int(memory.labels.max()) + 1
+    shares = class_shares(
+        near,
+        queries.pixels,
+        classes,
+        len(queries.labels),
+        rule_of(arm, strength),
+        k,
+    )
+    return shares.argmax(1).numpy()
+
+
+def choices_of(arm: str, vectors: int) -> List[Tuple[float, int]]:
+    """What an arm may take: kappa or sigma, and a k that the memory has."""
+    ks = [k for k in KS if k <= vectors]
+    return [(strength, k) for strength in STRENGTHS[arm] for k in ks]
+
+
+def run_split(
+    maps, labels, plane, seed: int, shots: Optional[int] = None
+) -> Tuple[dict, dict]:
+    """Which test images each arm gets right, and what it chose."""
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.min() < _LEAST:
+        raise ValueError(
+            f'a class has {counts.min()} images, and memory, validation and '
+            f'test images of each need {_LEAST}; leave such classes out'
+        )
+    train, held_out = train_test_split(
+        np.arange(len(labels)),
+        train_size=0.6,
+        stratify=labels,
+        random_state=seed,
+    )
+    val, test = train_test_split(
+        held_out, train_size=0.5, stratify=labels[held_out], random_state=seed
+    )
+    if shots is not None:
+        with written_as({'shots=': '--shots '}):
+            train = train[few_shot(labels[train], shots, seed)]
+    right: Dict[str, np.ndarray] = {}
+    chosen: Dict[str, tuple] = {}
+    for mode, arms in (('pooled', ('pooled',)), ('pixel', STRENGTHS)):
+        memory = pixels_of(maps[train], labels[train], plane, mode)
+        bank = MemoryBank()
+        bank.append(memory)
+        search = Memory(bank)
+        parts = []
+        for part in (val, test):
+            pixels = pixels_of(maps[part], labels[part], plane, mode)
+            queries = Queries(pixels.vectors, pixels.positions, pixels.hues)
+            matches = search.search(queries, min(max(KS), len(bank)))
+            parts.append(Queried(pixels, matches, labels[part]))
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(bank), generator=generator)
+        for arm in arms:
+            name = 'pixel' if arm == 'pooled' else arm  # the plain vote
+            choices = choices_of(name, len(bank))
+            accuracy = [
+                np.mean(
+                    predicted(name, *choice, parts[0], memory, order)
+                    == labels[val]
+                )
+                for choice in choices
+            ]
+            chosen[arm] = choices[int(np.argmax(accuracy))]
+            guess = predicted(name, *chosen[arm], parts[1], memory, order)
+            right[arm] = guess == labels[test]
+    right.update(baselines(maps, labels, train, val, test))
+    return right, chosen
+
+
+def baselines(maps, labels, train, val, test) -> Dict[str, np.ndarray]:
+    """scikit-learn on the pooled vectors, tuned on the validation images."""
+    vectors = pooled_vector(maps.float()).numpy()
+    right = {}
+    for name, models in dict(
+        knn=[
+            KNeighborsClassifier(k, metric='cosine')
+            for _, k in choices_of('pixel', len(train))
+        ],
+        linear=[
+            make_pipeline(
+                StandardScaler(), LogisticRegression(C=c, max_iter=500)
+            )
+            for c in (1e-4, 1e-3, 1e-2)
+        ],
+    ).items():
+        fitted = [m.fit(vectors[train], labels[train]) for m in models]
+        scores = [m.score(vectors[val], labels[val]) for m in fitted]
+        best = fitted[int(np.argmax(scores))]
+        right[name] = best.predict(vectors[test]) == labels[test]
+    return right
+
+
+def summarise(rights: List[dict]) -> Dict[str, dict]:
+    """Accuracy of each arm, and its difference to ``pixel``."""
+    summary = {}
+    for arm in rights[0]:
+        values = [100 * float(r[arm].mean()) for r in rights]
+        row: dict = dict(accuracy=values)
+        if arm != 'pixel':
+            plain = [100 * float(r['pixel'].mean()) for r in rights]
+            row['difference'] = paired_difference(values, plain)._asdict()
+            new = np.concatenate([r[arm] for r in rights])
+            base = np.concatenate([r['pixel'] for r in rights])
+            gained, lost = int((new & ~base).sum()), int((base & ~new).sum())
+            row.update(gained=gained, lost=lost, mcnemar=1.0)
+            if gained + lost:
+                row['mcnemar'] = binomtest(gained, gained + lost).pvalue
+        summary[arm] = row
+    return summary
+
+
+def beyond_controls(summary: dict) -> Dict[str, dict]:
+    """The image angle against each control, paired over splits."""
+    top1 = summary['image']['accuracy']
+    return {
+        control: paired_difference(top1, summary[control]['accuracy'])._asdict()
+        for control in ('position', 'radius', 'shuffled')
+    }

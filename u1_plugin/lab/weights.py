@@ -1,0 +1,126 @@
+"""Weights from a checkpoint, of which a network must get all that count.
+
+MMEngine takes what a checkpoint has and warns of the rest: of another network's
+it takes next to nothing, and the initial weights give plausible numbers.
+"""
+
+import copy
+import re
+from collections import OrderedDict
+from typing import Any, Mapping, Optional, Sequence
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
+from mmpretrain.models import TimmClassifier
+from mmpretrain.registry import MODELS
+from torch import nn
+
+#: Parts of a network that may differ from the checkpoint's, where what is read
+#: are its maps.
+BESIDE_THE_TRUNK = ('head', 'neck', 'data_preprocessor')
+
+
+def load_weights(
+    model: nn.Module,
+    checkpoint: str,
+    may_lack: Sequence[str] = BESIDE_THE_TRUNK,
+) -> None:
+    """Load weights, of which only some parts may be missing.
+
+    Args:
+        model (nn.Module): A classifier of MMPretrain's; changed in place.
+        checkpoint (str): A file, or an address that MMEngine knows. A prefix
+            ``module.`` of the names, as of distributed trainings, is left out.
+        may_lack (Sequence[str]): Names of modules of which weights may be
+            missing.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, or does not fit the network.
+    """
+    state = _state_of(checkpoint)
+    if isinstance(model, TimmClassifier):
+        classifier = model.model.pretrained_cfg.get('classifier', 'head')
+        state = _renamed(state, lambda key: _timm_key(key, classifier))
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:  # of weights of another shape
+        reason = ' '.join(str(error).split())
+        raise ValueError(
+            f'CHECKPOINT {checkpoint!r} does not fit the network: {reason}; '
+            'give the checkpoint of this config, and no --size where its '
+            'position embedding has one'
+        ) from error
+    missing = [
+        key
+        for key in missing
+        if key.split('.')[0] not in may_lack
+        and not key.endswith('num_batches_tracked')
+    ]
+    if missing:
+        raise ValueError(
+            f'CHECKPOINT {checkpoint!r} lacks {len(missing)} weights of the '
+            f'network, such as {missing[0]!r}; give the checkpoint of this '
+            'config'
+        )
+
+
+def classifier_of(
+    config: Config,
+    checkpoint: Optional[str] = None,
+    may_lack: Sequence[str] = BESIDE_THE_TRUNK,
+) -> nn.Module:
+    """The config's classifier in eval mode, with the weights of a checkpoint.
+
+    Without one it has its initial weights. For what else is raised, see
+    :func:`load_weights`.
+    """
+    options = copy.deepcopy(config.model)
+    options.setdefault('data_preprocessor', config.get('data_preprocessor'))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(options)
+    if checkpoint is not None:
+        load_weights(model, checkpoint, may_lack)
+    return model.eval()
+
+
+def _state_of(checkpoint: str) -> Mapping[str, Any]:
+    """The weights by name, as a network that is not distributed calls them."""
+    try:
+        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'CHECKPOINT {checkpoint!r} does not exist, or is no file; give '
+            'the checkpoint of this config'
+        ) from error
+    except Exception as error:  # unpickling raises many kinds
+        raise ValueError(
+            f'CHECKPOINT {checkpoint!r} cannot be read: {error}; give the '
+            'checkpoint of this config'
+        ) from error
+    state = content
+    if isinstance(content, Mapping):
+        state = content.get('state_dict', content)
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) for key in state
+    ):
+        raise ValueError(
+            f'CHECKPOINT {checkpoint!r} holds {type(state).__name__}, and no '
+            'weights by their names; give the checkpoint of this config'
+        )
+    return _renamed(state, lambda key: key.removeprefix('module.'))
+
+
+def _renamed(state: Mapping[str, Any], rename: Any) -> Mapping[str, Any]:
+    """Weights by other names, with the versions of what saved them."""
+    renamed = OrderedDict((rename(key), v) for key, v in state.items())
+    # Else torch takes its modules for those of an old release.
+    renamed._metadata = getattr(state, '_metadata', OrderedDict())
+    return renamed
+
+
+def _timm_key(key: str, classifier: str) -> str:
+    """timm's name of a weight of MMPretrain's ``TIMMBackbone`` model."""
+    key = key.removeprefix('backbone.timm_model.')
+    return re.sub(r'^head\.fc\.', f'{classifier}.', key)
