@@ -80,6 +80,16 @@ def prepare(suite: Suite) -> None:
                 raise SystemExit(f'suite.prepare: {" ".join(command)} failed')
 
 
+def planned(suite: Suite, out: Path) -> List[Run]:
+    """The suite's runs, of which the folder may hold some."""
+    runs = expand(suite, out)
+    finished = sum(run.record() is not None for run in runs)
+    check_primary(suite.primary, out)
+    check_plan(runs)
+    print(f'{suite.name}: {len(runs)} runs, {finished} of them finished')
+    return runs
+
+
 def train(
     runs: List[Run], slots: list, suite: Suite, out: Path, lock: int
 ) -> List[str]:
@@ -111,23 +121,21 @@ def main() -> None:
         out = args.out or Path('work_dirs/benchmark') / suite.name
         check_folder(out)
         check_tools(suite)
-        if not args.dry_run:
-            check_writable(out / 'results.csv', '--out', parents=True)
-            prepare(suite)  # before models are built, which may read files
-        runs = expand(suite, out)
+        if args.dry_run:
+            for run in planned(suite, out):
+                print(run.run_hash, run.folder)
+            return
         slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
-        finished = sum(run.record() is not None for run in runs)
-        check_primary(suite.primary, out)
-        check_plan(runs)
+        check_writable(out / 'results.csv', '--out', parents=True)
     except (ValueError, OSError) as error:
         raise SystemExit(f'{args.suite}: {error}') from error
-    print(f'{suite.name}: {len(runs)} runs, {finished} of them finished')
-    if args.dry_run:
-        for run in runs:
-            print(run.run_hash, run.folder)
-        return
     try:
         with locked(out) as lock:
+            prepare(suite)  # before models are built, which may read files
+            try:
+                runs = planned(suite, out)
+            except ValueError as error:
+                raise SystemExit(f'{args.suite}: {error}') from error
             failures = train(runs, slots, suite, out, lock)
     except (RuntimeError, OSError) as error:
         raise SystemExit(f'{args.suite}: {error}') from error

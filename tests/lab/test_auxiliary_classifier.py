@@ -4,6 +4,8 @@ import pytest
 import torch
 from helpers import build as build_model
 from helpers import images, plain_config, samples
+from mmpretrain.models import LinearClsHead
+from mmpretrain.registry import MODELS
 
 from u1_plugin.lab.auxiliary_losses import CenterLoss, RandomPlaneLoss
 from u1_plugin.lab.target_losses import OrthogonalProjectionLoss
@@ -46,6 +48,46 @@ def test_hidden_layers_run_once():
     assert torch.equal(found[0]['loss_aux'], expected)
     # Nothing of it stays with the head.
     assert 'pre_logits' not in vars(model.head)
+
+
+def test_a_compiled_classifier_trains():
+    """As MMEngine's `compile` option has it."""
+    config = dict(
+        plain_config(),
+        type='AuxiliaryImageClassifier',
+        auxiliary=dict(type='RandomPlaneLoss'),
+    )
+    model = build_model(config)
+    expected = model(images(4), samples(4), mode='loss')
+    model.forward = torch.compile(model.forward, backend='eager')
+    for _ in range(2):
+        found = model(images(4), samples(4), mode='loss')
+    assert found.keys() == expected.keys()
+    torch.testing.assert_close(found['loss_aux'], expected['loss_aux'])
+    assert 'pre_logits' not in vars(model.head)
+
+
+def test_a_head_whose_loss_goes_another_way():
+    config = dict(
+        plain_config(dict(type='OwnWayHead', num_classes=10, in_channels=128)),
+        type='AuxiliaryImageClassifier',
+        auxiliary=dict(type='RandomPlaneLoss'),
+    )
+    model = build_model(config)
+    losses = model.loss(images(4), samples(4))
+    labels = torch.cat([sample.gt_label for sample in samples(4)])
+    vectors = model.extract_feat(images(4))[-1]
+    expected = model.auxiliary(vectors, labels)
+    torch.testing.assert_close(losses['loss_aux'], expected)
+
+
+@MODELS.register_module(force=True)
+class OwnWayHead(LinearClsHead):
+    """Its loss does not ask for `pre_logits`."""
+
+    def loss(self, feats, data_samples, **kwargs):
+        scores = self.fc(feats[-1])
+        return self._get_loss(scores, data_samples, **kwargs)
 
 
 @pytest.mark.parametrize('offset', [0.0, 10.0, 1e3])

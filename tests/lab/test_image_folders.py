@@ -43,10 +43,9 @@ def test_pictures_are_upright(suffix, tmp_path):
         found = np.asarray(as_rgba(image))[..., :3]
     assert found.shape == (32, 16, 3)
     assert found[:12].max() < 9 and found[20:].min() > 246
-    seen = (
-        mmcv.imread(str(tmp_path / 'turned.jpg')) if suffix == 'jpg' else found
-    )
-    assert np.abs(found.astype(int) - seen).max() < 9
+    if suffix == 'jpg':  # of PNG files, versions of OpenCV differ
+        seen = mmcv.imread(str(file)).astype(int)
+        assert np.abs(found - seen).max() < 9
 
 
 def test_grey_values_of_16_bits_keep_their_shades(tmp_path):

@@ -171,10 +171,16 @@ def test_what_no_config_holds_is_checked_as_well(finished, root, tmp_path):
     file.write_text('{}')
     named = measured._replace(values=dict(measured.values, file=str(file)))
     identity = measured.record()['identity']
-    assert list(identity['files']) == ['data/digits']
+    angles = 'one-hot/seed1/class_angles.json'
+    images = [f'data/digits/{split}' for split in ('test', 'train', 'val')]
+    assert sorted(identity['files']) == [*images, angles]
     digests = dict(identity['files'], **{str(file): 'another'})
     with pytest.raises(ValueError, match=r"before '.*angles.json' changed"):
         named._check_environment(dict(identity=dict(identity, files=digests)))
+    # The other run's angles as well, which stand in no suite.
+    digests = dict(measured.files, **{angles: 'another'})
+    with pytest.raises(ValueError, match=f"before '{angles}' changed"):
+        measured._check_environment(dict(identity=dict(files=digests)))
     wanted = runs[-1]._replace(measure=True)
     with pytest.raises(ValueError, match='before another arm wanted'):
         wanted.record()

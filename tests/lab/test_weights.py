@@ -20,7 +20,7 @@ from twins import load_tool
 from u1_plugin.lab.analysis.sources import load_network
 from u1_plugin.lab.benchmark.behaviour import load_run
 from u1_plugin.lab.memory_maps import read_maps
-from u1_plugin.lab.weights import classifier_of, load_weights
+from u1_plugin.lab.weights import classifier_of, load_weights, weights_of
 
 PREPARED = dict(mean=[0.0] * 3, std=[255.0] * 3)
 
@@ -146,3 +146,13 @@ def test_a_memory_is_loaded_without_a_classifier(tmp_path):
     state['head.fc.weight'] = torch.zeros(2, 2)
     file = saved(tmp_path / 'own.pth', state)
     classifier_of(Config(dict(model=memory_config())), file)
+
+
+@pytest.mark.parametrize('key', ['state_dict', 'model'])
+def test_weights_lie_where_others_put_them(key):
+    """MMEngine's checkpoints, and those of DeiT and ConvNeXt."""
+    weights = {'fc.weight': torch.ones(1)}
+    assert weights_of({key: weights, 'epoch': 3}) is weights
+    assert weights_of(weights) is weights
+    with pytest.raises(ValueError, match='^holds list, and no weights'):
+        weights_of({key: [1]})

@@ -210,7 +210,7 @@ def parse_args() -> argparse.Namespace:
     add('--k', type=count, default=10)
     add('--repeat', type=count, default=3)
     add('--threads', type=count, default=2)
-    add('--most-hnsw', type=at_least(0), default=10**5, help='of a graph')
+    add('--most-hnsw', type=at_least(0), default=10**5, help='vectors of HNSW')
     add('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
     if options.config and not options.checkpoint:

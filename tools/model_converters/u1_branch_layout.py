@@ -15,6 +15,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from u1_plugin.files import new_file, new_path
+from u1_plugin.lab.weights import weights_of
 
 #: What a name began with, and begins with now.
 RENAMED = {
@@ -34,25 +35,6 @@ def to_branch_layout(state_dict: Mapping[str, Any]) -> Dict[str, Any]:
                 break
         renamed[name] = value
     return renamed
-
-
-def weights_of(content: Any) -> Mapping[str, Any]:
-    """The weights by name of what a checkpoint holds.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    state = content
-    if isinstance(content, Mapping):
-        state = content.get('state_dict', content)
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) for name in state
-    ):
-        raise ValueError(
-            f'holds {type(state).__name__}, and no weights by their names; '
-            'give a checkpoint'
-        )
-    return state
 
 
 def main() -> None:

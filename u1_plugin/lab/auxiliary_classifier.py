@@ -40,12 +40,14 @@ class AuxiliaryImageClassifier(ImageClassifier):
             num_classes=getattr(self.head, 'num_classes', None),
             in_channels=_last_channels(self.head),
         )
+        sizes['pre_logits'] = getattr(self.head, 'pre_logits', None)
         for name, size in sizes.items():
             if size is None:
                 raise ValueError(
                     f'model.head={type(self.head).__name__} has no {name}, '
                     'which an auxiliary loss needs; use LinearClsHead'
                 )
+        sizes.pop('pre_logits')
         self.auxiliary = MODELS.build(
             {'type': 'CenterLoss', **sizes, **auxiliary}
         )
@@ -58,10 +60,13 @@ class AuxiliaryImageClassifier(ImageClassifier):
             data_samples (List[DataSample]): With ``gt_label``, or with
                 ``gt_score`` after batch augmentation.
         """
+        feats = self.extract_feat(inputs)
         with _pre_logits(self.head) as vectors:
-            losses = super().loss(inputs, data_samples)
+            losses = self.head.loss(feats, data_samples)
+        # A head's loss may go another way.
+        last = vectors[-1] if vectors else self.head.pre_logits(feats)
         target = targets_of(data_samples).values
-        losses['loss_aux'] = self.auxiliary(vectors[-1], target)
+        losses['loss_aux'] = self.auxiliary(last, target)
         return losses
 
 
@@ -93,4 +98,5 @@ def _pre_logits(head: nn.Module) -> Iterator[List[Tensor]]:
     try:
         yield vectors
     finally:
-        del head.pre_logits
+        # Not `del`, which a compiler looks for in the class.
+        vars(head).pop('pre_logits', None)

@@ -8,6 +8,7 @@ from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from .environment import package_versions
+from .run_files import changed
 from .sample_seed_hook import SampleSeedHook
 
 #: Where a checkpoint keeps the record of the run so far, as JSON.
@@ -38,8 +39,13 @@ def why_anew(
     record = kept_record(checkpoint)
     if record is None:
         return 'the checkpoint holds no record of its run'
-    if record.get('identity') != json.loads(json.dumps(identity)):
+    mine = json.loads(json.dumps(identity))
+    theirs = dict(record.get('identity') or {})
+    file = changed(theirs.pop('files', {}), mine.pop('files', {}))
+    if theirs != mine:
         return 'the checkpoint is of another run'
+    if file:
+        return f'{file!r} has changed since the checkpoint was written'
     if record.get('versions') != package_versions():
         return 'the checkpoint was made with other versions of the packages'
     if record.get('ranks') != get_world_size():

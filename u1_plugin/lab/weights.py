@@ -85,6 +85,27 @@ def classifier_of(
     return model.eval()
 
 
+def weights_of(content: Any) -> Mapping[str, Any]:
+    """The weights by name of what a checkpoint holds.
+
+    Raises:
+        ValueError: If there are none; the message goes on after its name.
+    """
+    state = content
+    if isinstance(content, Mapping):
+        # Those of MMEngine, and of DeiT, ConvNeXt and their like.
+        inside = [content[k] for k in ('state_dict', 'model') if k in content]
+        state = inside[0] if inside else content
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) for name in state
+    ):
+        raise ValueError(
+            f'holds {type(state).__name__}, and no weights by their names; '
+            'give the checkpoint of this config'
+        )
+    return state
+
+
 def _state_of(checkpoint: str) -> Mapping[str, Any]:
     """The weights by name, as a network that is not distributed calls them."""
     try:
@@ -99,16 +120,10 @@ def _state_of(checkpoint: str) -> Mapping[str, Any]:
             f'CHECKPOINT {checkpoint!r} cannot be read: {error}; give the '
             'checkpoint of this config'
         ) from error
-    state = content
-    if isinstance(content, Mapping):
-        state = content.get('state_dict', content)
-    if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) for key in state
-    ):
-        raise ValueError(
-            f'CHECKPOINT {checkpoint!r} holds {type(state).__name__}, and no '
-            'weights by their names; give the checkpoint of this config'
-        )
+    try:
+        state = weights_of(content)
+    except ValueError as error:
+        raise ValueError(f'CHECKPOINT {checkpoint!r} {error}') from error
     return _renamed(state, lambda key: key.removeprefix('module.'))
 
 
@@ -116,7 +131,10 @@ def _renamed(state: Mapping[str, Any], rename: Any) -> Mapping[str, Any]:
     """Weights by other names, with the versions of what saved them."""
     renamed = OrderedDict((rename(key), v) for key, v in state.items())
     # Else torch takes its modules for those of an old release.
-    renamed._metadata = getattr(state, '_metadata', OrderedDict())
+    versions = getattr(state, '_metadata', {})
+    renamed._metadata = OrderedDict(
+        (rename(f'{name}.')[:-1], v) for name, v in versions.items()
+    )
     return renamed
 
 

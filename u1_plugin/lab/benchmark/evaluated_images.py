@@ -100,6 +100,11 @@ def split_images(
             rgb=holds_rgb(config),
         )
         for leaf in leaves(dataset):
+            if not leaf.get('pipeline'):
+                raise ValueError(
+                    f'--corruptions {corruption}: the {split} data set has no '
+                    'pipeline, in which it would be a step; give it one'
+                )
             leaf['pipeline'].insert(len(leaf['pipeline']) - 1, step)
     return _load(dataset, limit)
 

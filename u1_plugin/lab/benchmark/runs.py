@@ -12,7 +12,10 @@ from mmengine.config import Config
 
 from ...files import replaced_file
 from ...options import NonNegative, fits
-from .run_files import file_digests
+from ..run_files import changed, file_digests
+
+#: What a run leaves whose class angles another one takes.
+_ANGLES = 'class_angles.json'
 
 
 def _hash(values: dict) -> str:
@@ -81,8 +84,14 @@ class Run(NamedTuple):
 
     @property
     def files(self) -> Dict[str, str]:
-        """Digests of what the config names, by path."""
-        return file_digests(self.values)
+        """Digests of what the config names, and of measured class angles."""
+        files = file_digests(self.values)
+        if self.needs and (self.needs / _ANGLES).is_file():
+            angles = str(self.needs / _ANGLES)
+            # By the run's name, for the folder of all may be moved.
+            name = f'{self.measured_from}/{_ANGLES}'
+            files[name] = file_digests([angles])[angles]
+        return files
 
     @property
     def identity(self) -> dict:
@@ -163,20 +172,18 @@ class Run(NamedTuple):
                 f'--out: {self.folder} was trained by {processes} processes, '
                 f'not {self.processes}; choose another folder with --out'
             )
-        angles = self.folder / 'class_angles.json'
+        angles = self.folder / _ANGLES
         if self.measure and not angles.is_file():
             raise ValueError(
                 f'--out: {self.folder} was finished before another arm wanted '
                 'its class angles; remove it, and it is trained again'
             )
-        # Records of earlier versions have none.
-        before, now = record['identity'].get('files', {}), self.files
-        changed = [p for p in now if before.get(p, now[p]) != now[p]]
-        if changed:
+        file = changed(record['identity'].get('files'), self.files)
+        if file:
             raise ValueError(
-                f'--out: {self.folder} was trained before {changed[0]!r} '
-                'changed, which its config names; choose another folder with '
-                '--out, or put back what was there'
+                f'--out: {self.folder} was trained before {file!r} changed, '
+                'of which it is made; choose another folder with --out, or '
+                'put back what was there'
             )
         source = record['identity'].get('measured_from', self.measured_from)
         if source != self.measured_from:
@@ -194,7 +201,7 @@ class Run(NamedTuple):
         """Write what ``tools/train.py`` reads, the hooks included."""
         config = Config(copy.deepcopy(self.values))
         if self.needs:
-            file = str(self.needs / 'class_angles.json')
+            file = str(self.needs / _ANGLES)
             config.model.u1.class_angles.file = file
         self._add_hooks(config)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Measures the angles that the classes have in a model trained without any."""
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, Optional, Tuple
 
@@ -140,7 +140,9 @@ class MeasureClassAnglesHook(Hook):
         """Check what a finished training must not fail for."""
         self._classes(unwrapped(runner.model))
         _loader_config(runner)
-        check_own(_file(runner), _MARK.encode(), 'work_dir: class_angles.json')
+        mark = _mark_of(_file(runner))
+        if mark is not None:
+            check_own(_file(runner), mark, 'work_dir: class_angles.json')
 
     @torch.no_grad()
     def after_train(self, runner: Runner) -> None:
@@ -154,7 +156,8 @@ class MeasureClassAnglesHook(Hook):
             vectors, labels = together(self._vectors, model, loader)
         content = class_angles_of(vectors, labels, classes)
         if is_main_process():
-            with replaced_file(_file(runner), _MARK.encode()) as part:
+            file = _file(runner)
+            with replaced_file(file, _mark_of(file)) as part:
                 content = dict(written_by=_MARK, **content)
                 part.write_text(json.dumps(content, indent=1))
 
@@ -191,6 +194,14 @@ class MeasureClassAnglesHook(Hook):
 
 def _file(runner: Runner) -> Path:
     return Path(runner.work_dir) / 'class_angles.json'
+
+
+def _mark_of(file: Path) -> Optional[bytes]:
+    """What a file must hold to be replaced; earlier versions marked none."""
+    with suppress(OSError, ValueError):
+        if set(json.loads(file.read_text())) == {'class_angles', 'resultant'}:
+            return None
+    return _MARK.encode()
 
 
 @contextmanager
