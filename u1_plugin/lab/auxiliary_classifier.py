@@ -40,14 +40,13 @@ class AuxiliaryImageClassifier(ImageClassifier):
             num_classes=getattr(self.head, 'num_classes', None),
             in_channels=_last_channels(self.head),
         )
-        sizes['pre_logits'] = getattr(self.head, 'pre_logits', None)
-        for name, size in sizes.items():
-            if size is None:
+        pre_logits = getattr(self.head, 'pre_logits', None)
+        for name, value in dict(sizes, pre_logits=pre_logits).items():
+            if value is None:
                 raise ValueError(
                     f'model.head={type(self.head).__name__} has no {name}, '
                     'which an auxiliary loss needs; use LinearClsHead'
                 )
-        sizes.pop('pre_logits')
         self.auxiliary = MODELS.build(
             {'type': 'CenterLoss', **sizes, **auxiliary}
         )

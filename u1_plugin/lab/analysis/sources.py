@@ -62,10 +62,10 @@ def _timm_config(
         {}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()
     )
     size = data['input_size'][-1]
-    pipeline = center_crop(size, math.floor(size / data['crop_pct']))
+    edge = math.floor(size / data['crop_pct'])
+    pipeline = center_crop(size, edge)
     if data['crop_mode'] == 'squash':  # the whole image, whatever its form
-        scale = math.floor(size / data['crop_pct'])
-        pipeline[1] = dict(type='Resize', scale=(scale, scale))
+        pipeline[1] = dict(type='Resize', scale=(edge, edge))
     pipeline[1]['interpolation'] = data['interpolation']
     model = dict(type='TimmClassifier', model_name=name, pretrained=pretrained)
     if image_size and timm.get_pretrained_cfg(name).fixed_input_size:

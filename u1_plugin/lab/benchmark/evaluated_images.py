@@ -255,7 +255,9 @@ def check_folder(
     Raises:
         ValueError: If its sub-folders are not the classes of the test split.
     """
-    names = class_names(_folder_dataset(config, folder), field) or ()
+    # Its names alone are asked for, and no image is prepared.
+    dataset = dict(type='CustomDataset', data_root=str(folder), pipeline=[])
+    names = class_names(dataset, field) or ()
     test = split_dataset(config, 'test', field)
     expected = class_names(test, field) or ()
     if set(names) != set(expected) or not expected:
