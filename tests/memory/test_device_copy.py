@@ -166,3 +166,21 @@ def test_a_search_may_run_elsewhere(tmp_path, monkeypatch, device, room):
 def test_a_device_that_is_not_here_is_named(device):
     with pytest.raises(ValueError, match=f'engine.device=.?{device}'):
         parse_engine(dict(type='exact', device=device))
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'uint8'])
+def test_blocks_on_a_gpu_are_large(dtype):
+    """What lies there is bounded by the scores alone; meta stands for a GPU."""
+    bank = bank_of(dtype, some_pixels(120).vectors)
+    channels = bank.channels
+    for device in (None, 'cpu'):
+        search = ExactSearch(bank, device=device)
+        prepared = search.scores.prepare(queries())
+
+        def rows(count, device='meta', search=search, prepared=prepared):
+            asked = torch.empty(count, channels, device=device)
+            return search._rows(prepared._replace(vectors=asked), 1)
+
+        assert rows(2**20) == 64 == 4 * rows(2**20, 'cpu')
+        lies_there = device is not None and dtype == 'float32'
+        assert rows(1) == (len(bank) if lies_there else 2**26 // channels)

@@ -56,6 +56,11 @@ class DeviceCopy:
     def __len__(self) -> int:
         return len(self._bank)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all vectors lie on the device."""
+        return self._count == len(self)
+
     def lent_blocks(self, rows: int = _ROWS) -> Iterator[Tensor]:
         """At most so many at a time; perhaps parts of the copy itself."""
         for start in range(0, self._count, rows):
@@ -91,7 +96,7 @@ class DeviceCopy:
     def vectors(self, index: Tensor) -> Tensor:
         """The vectors of an index ``(n,)``, ``(n, C)``, float32."""
         index = index.to(self.device)
-        if self._count == len(self):
+        if self.whole:
             return decoded(self._held, index)
         held = index < self._count
         size = (len(index), self._bank.channels or 0)

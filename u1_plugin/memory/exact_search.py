@@ -23,6 +23,10 @@ _SCORES, _VECTORS = 2**24, 2**24
 #: The latter of a block that a CPU reads, decodes or moves to other memory
 #: first: what is small is reused while it is in the caches.
 _COPIED = 2**21
+#: Both on a GPU, where a block costs some thirty launches whatever its size:
+#: 128 queries of 10^6 x 512 take 11.3 ms with 2^24 numbers of vectors, 6.9 with
+#: 2^24 scores, 6.3 with 2^25 and 5.9 with all at once (an H200).
+_ON_GPU = 2**26
 _TEMPORARIES = 8  # of a block's scores, where bounds are of float64
 
 
@@ -43,9 +47,10 @@ class ExactSearch:
     which more pixels than usual may be among the nearest looks at all of those.
 
     Beside the bank it needs ``chunk * block`` scores, one number a pixel and
-    one block in float32: 128 MiB at most, and the number, by default. Narrower
-    products copy blocks and scores. Runs where the queries are, or on a
-    ``device``: name a GPU, or the bank moves there for every chunk of queries.
+    one block in float32: 128 MiB at most, on a GPU 512, and the number, by
+    default. Narrower products copy blocks and scores. Runs where the queries
+    are, or on a ``device``: name a GPU, or the bank moves there for every chunk
+    of queries.
 
     Args:
         bank (MemoryBank): Not empty. It may change: the answers follow.
@@ -53,7 +58,8 @@ class ExactSearch:
         chunk (int): Queries at a time.
         block (int, optional): Pixels at a time; None takes as many as make
             2^24 scores or 2^24 numbers of vectors, whichever is less, and
-            2^21 where what is multiplied does not lie in memory.
+            2^21 where what is multiplied does not lie in memory; on a GPU
+            2^26 of either, and of vectors that lie there as many as one likes.
         dtype (str): Of the products: ``'float32'``, ``'float16'`` or
             ``'bfloat16'``. The answer is the same; coarser products leave
             more pixels to compare, and pay where the hardware multiplies
@@ -133,9 +139,15 @@ class ExactSearch:
         queries, channels = (max(1, n) for n in prepared.vectors.shape)
         lent = self.bank.dtype == 'float32' and not self.bank.mapped
         lent = lent and self.scores.plain
-        large = lent or prepared.vectors.device.type != 'cpu'
-        vectors = (_VECTORS if large else _COPIED) // channels
-        return self.block or max(1, min(_SCORES // (copies * queries), vectors))
+        if prepared.vectors.device.type == 'cpu':
+            scores, vectors = _SCORES, _VECTORS if lent else _COPIED
+        else:
+            held = isinstance(self._stored, DeviceCopy) and self._stored.whole
+            lent = lent and held and self.dtype == 'float32'
+            scores = _ON_GPU
+            vectors = channels * len(self.bank) if lent else _ON_GPU
+        most = min(scores // (copies * queries), vectors // channels)
+        return self.block or max(1, most)
 
     def _search(
         self, queries: Tensor, bias: Optional[Bias], k: int
