@@ -28,6 +28,7 @@ SUITES = [
     'glyphs62_swin',
     'spheres',
     'glyphsk',
+    'confirm_glyphsk',
     'emoji58',
     'emoji58_angles',
     'clipart',
