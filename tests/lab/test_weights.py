@@ -48,6 +48,34 @@ def test_weights_are_those_of_the_checkpoint(tmp_path):
     assert 'data_preprocessor' not in config.model
 
 
+def test_without_a_checkpoint_the_config_must_load_weights(tmp_path):
+    """Those of a random network would give plausible numbers."""
+    config = Config(dict(model=plain_config()))
+    with pytest.raises(ValueError, match='CHECKPOINT is missing.*random'):
+        classifier_of(config)
+    state = build(plain_config()).backbone.state_dict()
+    file = saved(tmp_path / 'trunk.pth', state)
+    config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=file)
+    loaded = classifier_of(config).backbone.state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_the_untrained_twin_of_weights_in_a_file_is_untrained(tmp_path):
+    """timm's `checkpoint_path` loads as `pretrained` does."""
+    timm = pytest.importorskip('timm')
+    network = timm.create_model('test_vit', num_classes=10)
+    file = tmp_path / 'vit.pth'
+    torch.save(network.state_dict(), file)
+    model = dict(type='TimmClassifier', model_name='test_vit', num_classes=10)
+    config = Config(dict(model=dict(model, checkpoint_path=str(file))))
+    config.dump(tmp_path / 'config.py')
+    loaded = classifier_of(config).model.state_dict()
+    untrained = load_network(str(tmp_path / 'config.py'), seed=0).model.model
+    weight = network.head.weight
+    assert torch.equal(loaded['head.weight'], weight)
+    assert not torch.equal(untrained.head.weight, weight)
+
+
 def test_names_of_distributed_trainings_are_those_of_one_process(tmp_path):
     """With the versions of the modules, which torch asks for by name."""
     source = build(plain_config())

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from helpers import memory_classifier
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -45,11 +46,15 @@ def tool(root, environment, tmp_path_factory):
             file = folder / 'data' / label / f'{number}.png'
             Image.fromarray(pixels).save(file)
     (folder / 'config.py').write_text(CONFIG)
+    model = Config.fromstring(CONFIG, '.py').model
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        state = MODELS.build(model).state_dict()
+    torch.save(state, folder / 'weights.pth')
 
     def run(*args):
         script = str(root / 'tools/memory_test.py')
         return subprocess.run(
-            [sys.executable, script, 'config.py', *args],
+            [sys.executable, script, 'config.py', 'weights.pth', *args],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -120,7 +125,8 @@ def test_the_command_line_reaches_into_the_engine(tool):
 )
 def test_what_is_wrong_is_said_in_a_line(here, args, words, monkeypatch):
     """Not as if there were such a k, and by the options that were given."""
-    monkeypatch.setattr(sys, 'argv', ['memory_test.py', 'config.py', *args])
+    argv = ['memory_test.py', 'config.py', 'weights.pth', *args]
+    monkeypatch.setattr(sys, 'argv', argv)
     with pytest.raises(SystemExit) as caught:
         here.main()
     assert str(caught.value).startswith('error: ')

@@ -9,6 +9,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from ..mm.pretrained import keep_pretrained
 from ..networks import unwrapped
 from ..options import Seed, checked
 
@@ -41,6 +42,7 @@ class PairedStartHook(Hook):
 
     def _twin(self) -> Dict[str, Tensor]:
         twin = MODELS.build(copy.deepcopy(self.model))
+        keep_pretrained(twin, self.model)
         set_random_seed(self.seed)
         twin.init_weights()
         return twin.state_dict()

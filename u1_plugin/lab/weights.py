@@ -7,7 +7,7 @@ it takes next to nothing, and the initial weights give plausible numbers.
 import copy
 import re
 from collections import OrderedDict
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -16,9 +16,14 @@ from mmpretrain.models import TimmClassifier
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from ..mm.data import type_name
+from ..mm.pretrained import keep_pretrained
+
 #: Parts of a network that may differ from the checkpoint's, where what is read
 #: are its maps.
 BESIDE_THE_TRUNK = ('head', 'neck', 'data_preprocessor')
+#: Names of the initialiser that loads weights: registered, and of its class.
+_PRETRAINED = ('Pretrained', 'PretrainedInit')
 
 
 def load_weights(
@@ -73,16 +78,45 @@ def classifier_of(
 ) -> nn.Module:
     """The config's classifier in eval mode, with the weights of a checkpoint.
 
-    Without one it has its initial weights. For what else is raised, see
-    :func:`load_weights`.
+    Without one, those that the config itself loads: by ``init_cfg``,
+    ``pretrained`` or timm's ``checkpoint_path``.
+
+    Raises:
+        ValueError: If there are neither; for what else is raised, see
+            :func:`load_weights`.
     """
+    if checkpoint is None and not any(loading_parts(config.model)):
+        raise ValueError(
+            'CHECKPOINT is missing, and the config loads no weights (by '
+            "init_cfg=dict(type='Pretrained', ...) or pretrained=True): the "
+            'network would be a random one; give its checkpoint'
+        )
     options = copy.deepcopy(config.model)
     options.setdefault('data_preprocessor', config.get('data_preprocessor'))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(options)
     if checkpoint is not None:
         load_weights(model, checkpoint, may_lack)
+    else:
+        keep_pretrained(model, options)
+        model.init_weights()  # loads what `init_cfg` names
     return model.eval()
+
+
+def loading_parts(config: Any) -> Iterator[Tuple[dict, str]]:
+    """Parts of a model's config that load weights, and by which key."""
+    inside = config if isinstance(config, (list, tuple)) else ()
+    if isinstance(config, dict):
+        init = config.get('init_cfg')
+        steps = init if isinstance(init, (list, tuple)) else [init]
+        if any(type_name(step or '') in _PRETRAINED for step in steps):
+            yield config, 'init_cfg'
+        for key in ('pretrained', 'checkpoint_path'):  # the latter is timm's
+            if config.get(key):
+                yield config, key
+        inside = list(config.values())
+    for part in inside:
+        yield from loading_parts(part)
 
 
 def weights_of(content: Any) -> Mapping[str, Any]:

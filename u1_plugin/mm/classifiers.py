@@ -18,6 +18,7 @@ from ..nn import U1Branch
 from ..nn.branch import build_branch
 from ..nn.trial import count_logits
 from .flips import check_flips_of, flips_of
+from .pretrained import keep_pretrained, say_kept
 from .targets import smoothing_of, smooths_scores_otherwise, targets_of
 
 _MIXED_FLIPS = (
@@ -250,8 +251,20 @@ class U1TimmClassifier(U1ClassifierMixin, TimmClassifier):
     """MMPretrain's ``TimmClassifier`` with a U(1) branch.
 
     See :class:`U1ClassifierMixin`. Checkpoints are timm's, and the branch's
-    state lies in them under ``u1.``.
+    state lies in them under ``u1.``. With ``pretrained=True`` a training begins
+    with timm's weights, which the stock classifier loses.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        given = dict(zip(('model_name', 'pretrained'), args), **kwargs)
+        self._kept = keep_pretrained(self, given)
+
+    def init_weights(self) -> None:
+        """Initialise as MMEngine does, but for weights that were loaded."""
+        super().init_weights()
+        if self._kept:
+            say_kept()
 
 
 class U1HuggingFaceClassifier(U1ClassifierMixin, HuggingFaceClassifier):

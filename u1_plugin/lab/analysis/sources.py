@@ -3,7 +3,7 @@
 import copy
 import math
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +12,11 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ...mm.data import type_name
-from ..weights import load_weights
+from ..weights import load_weights, loading_parts
 from .preparation import center_crop
 
 #: What `timm:NAME` in place of a config begins with.
 TIMM = 'timm:'
-
-#: Names of the initialiser that loads weights: registered, and of its class.
-_PRETRAINED = ('Pretrained', 'PretrainedInit')
 
 #: What is not zero padding: `nn.Conv2d.padding_mode` beside `'zeros'`.
 PADDINGS = ('reflect', 'circular', 'replicate')
@@ -88,24 +84,12 @@ def _without_weights(config: ConfigDict) -> ConfigDict:
     """The model's config with nothing to download or load in it."""
     config = copy.deepcopy(config)
     config.pop('pretrained', None)
-    for part in _parts(config):
-        init = part.get('init_cfg')
-        steps = init if isinstance(init, (list, tuple)) else [init]
-        if any(type_name(step or '') in _PRETRAINED for step in steps):
-            part.pop('init_cfg')
-        if 'pretrained' in part:
-            part['pretrained'] = False
+    for part, key in loading_parts(config):
+        if key == 'pretrained':
+            part[key] = False
+        else:
+            part.pop(key)
     return config
-
-
-def _parts(config: Any) -> Iterator[dict]:
-    """A config and all configs in it."""
-    inside = config if isinstance(config, (list, tuple)) else ()
-    if isinstance(config, dict):
-        yield config
-        inside = list(config.values())
-    for part in inside:
-        yield from _parts(part)
 
 
 def _build(
