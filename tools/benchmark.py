@@ -31,6 +31,7 @@ from u1_plugin.lab.benchmark.primary import check_primary, write_primary
 from u1_plugin.lab.benchmark.runs import Run
 from u1_plugin.lab.benchmark.suite import Suite, load_suite
 from u1_plugin.lab.benchmark.table import write_plan, write_table
+from u1_plugin.lab.image_folders import RECORD
 from u1_plugin.mm.launch import die_with
 
 TOOLS = Path(__file__).resolve().parent
@@ -69,9 +70,13 @@ def check_tools(suite: Suite) -> None:
 
 
 def prepare(suite: Suite) -> None:
-    """Write the suite's data where it is missing."""
+    """Write the suite's data where it is missing.
+
+    Of a folder that says how it was made, the converter checks that.
+    """
     for tool, *arguments in suite.prepare:
-        if not Path(arguments[-1]).exists():
+        out = Path(arguments[-1])
+        if not out.exists() or (out / RECORD).exists():
             command = [sys.executable, str(TOOLS / tool), *arguments]
             done = subprocess.run(
                 command, preexec_fn=partial(die_with, os.getpid())

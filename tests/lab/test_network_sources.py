@@ -159,3 +159,12 @@ def test_pictures_are_prepared_as_timm_prepares_them(
     )
     theirs = timm.data.create_transform(**data).transforms[0].size
     assert theirs == ((edge, edge) if whole else edge)
+
+
+def test_pictures_that_timm_pads_are_refused(monkeypatch):
+    """Cut to a square, they would be other pictures, without a word."""
+    padded = timm.get_pretrained_cfg('resnet18')
+    monkeypatch.setattr(padded, 'crop_mode', 'border')
+    monkeypatch.setattr(timm, 'get_pretrained_cfg', lambda name: padded)
+    with pytest.raises(ValueError, match="timm:resnet18.*crop_mode='border'"):
+        _timm_config('resnet18', pretrained=False)

@@ -47,3 +47,7 @@ def test_data_are_prepared_before_models_are_built(root, environment, tmp_path):
     assert expected in call()
     assert (tmp_path / 'data/digits/train').is_dir()
     assert [file.name for file in (tmp_path / 'out').iterdir()] == ['.lock']
+    # Nor on data that are there, but of other options.
+    record = tmp_path / 'data/digits/options.json'
+    record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
+    assert 'was made with seed=1, and not 0' in call()

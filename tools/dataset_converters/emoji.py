@@ -31,9 +31,6 @@ from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import on_white, run_converter, split_kinds
 
-with needs('datasets'):
-    import resvg_py
-
 SIDE = 64
 LEAST = 10
 SHARES = dict(train=0.55, val=0.15, test=0.3)
@@ -110,6 +107,8 @@ def drawings(
         f'color/svg/{code}.svg', f'color/svg/{code.replace("-FE0F", "")}.svg'
     )
     if name:
+        with needs('datasets'):  # a folder that exists is checked without
+            import resvg_py
         drawn = resvg_py.svg_to_bytes(
             svg_string=packages['openmoji'].read(name).decode(),
             width=SIDE,

@@ -34,9 +34,6 @@ from u1_plugin.extras import needs
 from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import run_converter
 
-with needs('datasets'):
-    from fontTools.ttLib import TTFont, TTLibError
-
 ALNUM = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 #: Letters of each script among the 500.
 SCRIPTS = dict(LATIN=220, CYRILLIC=150, GREEK=130)
@@ -104,6 +101,8 @@ def read_face(file: Path) -> Optional[Face]:
     """A font whose letters and digits all differ, or None."""
     if file.stem.startswith(_NO_LETTERS):
         return None
+    with needs('datasets'):  # a folder that exists is checked without
+        from fontTools.ttLib import TTFont, TTLibError
     try:
         with TTFont(file, lazy=True) as tables:
             characters = set(map(chr, tables.getBestCmap() or ()))

@@ -57,6 +57,13 @@ def _timm_config(
     data = timm.data.resolve_data_config(
         {}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()
     )
+    if data['crop_mode'] == 'border':
+        raise ValueError(
+            f'{TIMM}{name}: its images are padded to a square '
+            "(crop_mode='border'), which MMPretrain has no transform for; "
+            'write a config with a pipeline of your own and model.type='
+            "'TimmClassifier'"
+        )
     size = data['input_size'][-1]
     edge = math.floor(size / data['crop_pct'])
     pipeline = center_crop(size, edge)
