@@ -178,7 +178,8 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
     logger.setLevel(logging.WARNING)
     cfg = read_config(args)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = classifier_of(cfg, args.checkpoint).to(device)
+    weights = args.checkpoint or cfg.get('load_from')
+    model = classifier_of(cfg, weights).to(device)
     check(model)
     grid = grid_of(model.head, args)
     queries = query_loader(cfg, args.split)
