@@ -121,3 +121,15 @@ def test_dimensions_are_counted_from_either_end():
 def test_numbers_that_are_too_small_or_none(call):
     with pytest.raises(ValueError, match='must be an integer >='):
         call()
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_softplus_of_narrow_maps_keeps_their_angles(dtype):
+    """Near 0 it is log 2 and half the map, which they cannot tell apart."""
+    generator = torch.Generator().manual_seed(0)
+    narrow = (torch.randn(8, 16, 4, 4, generator=generator) * 0.01).to(dtype)
+    found = g.to_positive_orthant(narrow, 'softplus')
+    assert torch.equal(found, g.to_positive_orthant(narrow.float(), 'softplus'))
+    assert found.unique().numel() > 0.9 * narrow.unique().numel()
+    for rho in ('relu', 'abs', 'identity'):  # exact, whatever the type
+        assert g.to_positive_orthant(narrow, rho).dtype == dtype

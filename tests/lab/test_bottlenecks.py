@@ -14,7 +14,7 @@ from u1_plugin.lab.analysis.bottlenecks import (
 )
 from u1_plugin.lab.analysis.layer import LayerState
 from u1_plugin.lab.analysis.sources import load_network
-from u1_plugin.nn.taps import MapCollector
+from u1_plugin.nn.collector import MapCollector
 
 
 def test_bottlenecks_are_the_last_maps_before_downsampling():

@@ -11,10 +11,15 @@ from mmpretrain.registry import MODELS
 from u1_plugin.lab.paired_start_hook import PairedStartHook
 
 
+def training(model) -> SimpleNamespace:
+    """What the hook asks of a runner whose training begins."""
+    return SimpleNamespace(model=model, _train_loop=object(), _has_loaded=False)
+
+
 def started(config: dict) -> tuple:
     """A model after the hook and MMEngine's own initialisation; a number."""
     torch.manual_seed(len(str(config)))  # whatever was drawn before
-    runner = SimpleNamespace(model=MODELS.build(config))
+    runner = training(MODELS.build(config))
     PairedStartHook(plain_config(), seed=3).before_run(runner)
     runner.model.init_weights()
     return runner.model, torch.rand(1)
@@ -52,7 +57,7 @@ def test_arms_start_alike(config):
 
 
 def test_another_backbone_is_no_pair():
-    runner = SimpleNamespace(model=MODELS.build(plain_config(base_channels=8)))
+    runner = training(MODELS.build(plain_config(base_channels=8)))
     hook = PairedStartHook(plain_config(), seed=3)
     with pytest.raises(ValueError, match='is not that of the plain twin'):
         hook.before_run(runner)
@@ -60,11 +65,30 @@ def test_another_backbone_is_no_pair():
 
 def test_ranks_of_their_own_seeds_keep_them():
     """With the hook as without; on one process the rank adds nothing."""
-    runner = SimpleNamespace(
-        model=MODELS.build(plain_config()),
-        _randomness_cfg=dict(seed=3, diff_rank_seed=True),
-    )
+    runner = training(MODELS.build(plain_config()))
+    runner._randomness_cfg = dict(seed=3, diff_rank_seed=True)
     PairedStartHook(plain_config(), seed=3).before_run(runner)
     found = torch.rand(1)
     set_random_seed(3, diff_rank_seed=True)
     assert torch.equal(found, torch.rand(1))
+
+
+def test_trained_and_loaded_weights_stay():
+    """A runner calls the hook again before it tests; some load before it."""
+    hook = PairedStartHook(plain_config(), seed=3)
+    runner = training(MODELS.build(plain_config()))
+    hook.before_run(runner)
+    weight = runner.model.backbone.conv1.weight
+    with torch.no_grad():
+        weight += 1
+    trained = weight.clone()
+    hook.before_run(runner)
+    for changed in (
+        dict(_has_loaded=True),
+        dict(_train_loop=dict(by_epoch=True)),  # to be validated
+        dict(_train_loop=None),
+    ):
+        vars(runner).update(_train_loop=object(), _has_loaded=False)
+        vars(runner).update(changed)
+        PairedStartHook(plain_config(), seed=3).before_run(runner)
+        assert torch.equal(weight, trained)

@@ -84,3 +84,28 @@ def test_weights_without_a_bank_empty_the_head(folder):
     assert not len(runner.model.head.bank)
     runner.model.load_state_dict(weights)
     assert len(runner.model.head.bank)
+
+
+def test_a_bank_does_not_answer_for_weights_that_come_later(
+    folder, tmp_path, messages
+):
+    """Neither for those that are loaded, nor for those that EMA puts back."""
+    runner = Quick(config_of(folder))
+    head, weight = runner.model.head, runner.model.backbone.conv1.weight
+    state = {k: v.clone() for k, v in runner.model.state_dict().items()}
+    runner.call_hook('before_test')
+    runner.call_hook('after_test')
+    assert len(head.bank)
+    runner.model.load_state_dict(state)
+    assert not len(head.bank)
+    assert any('other weights were loaded' in line for line in messages)
+    runner.call_hook('before_val')
+    with torch.no_grad():
+        weight *= -1
+    runner.call_hook('after_val')
+    assert not len(head.bank)
+    # A bank of one's own may come before the weights.
+    runner.call_hook('before_test')
+    head.set_bank(head.bank)
+    runner.model.load_state_dict(state)
+    assert len(head.bank)

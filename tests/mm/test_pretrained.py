@@ -1,11 +1,10 @@
 """Weights that timm has loaded outlive the beginning of a training."""
 
-from types import SimpleNamespace
-
 import pytest
 import timm
 import torch
 from mmpretrain.registry import MODELS
+from test_paired_start import training
 from torch import nn
 
 from u1_plugin.lab.paired_start_hook import PairedStartHook
@@ -80,7 +79,7 @@ def test_without_weights_it_is_initialised_as_ever(messages):
 
 def test_arms_of_a_pair_start_with_them(file):
     for kind in ('TimmClassifier', 'U1TimmClassifier'):
-        runner = SimpleNamespace(model=MODELS.build(config(kind, file)))
+        runner = training(MODELS.build(config(kind, file)))
         plain = config('TimmClassifier', file)
         PairedStartHook(plain, seed=3).before_run(runner)
         runner.model.init_weights()

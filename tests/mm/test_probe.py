@@ -116,3 +116,20 @@ def test_positions_that_have_no_name_ask_for_one():
     model = build(u1_config(neck=dict(layers=[0, 1]), out_indices=(1, 3)))
     with pytest.raises(ValueError, match='set layers to names'):
         Probe(model)
+
+
+def test_measuring_moves_no_centre():
+    """A network in training mode counts a batch once, by its own loss."""
+    neck = dict(feature_plane=dict(center='running'))
+    model = build(u1_config(neck=neck)).train()
+    plane = model.u1.neck.feature_planes[0]
+    probe = Probe(model)
+    probe.attach()
+    before = {k: v.clone() for k, v in plane.state_dict().items()}
+    with torch.no_grad():
+        model(images())
+    probe.moments(), probe.moments()
+    after = plane.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert plane.training
+    probe.detach()

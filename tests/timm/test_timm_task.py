@@ -230,6 +230,14 @@ def test_learned_planes_must_be_in_the_optimizer():
     optimizer.step()
     with pytest.raises(ValueError, match='add_param_group'):
         task(images, labels)
+    # What clears all gradients hides nothing.
+    task = task_of('swin', u1=timm_ranks.STATEFUL)
+    optimizer = torch.optim.SGD(task.trainable_module.parameters(), 0.1)
+    task(images, labels)['loss'].backward()
+    optimizer.step()
+    task.zero_grad()
+    with pytest.raises(ValueError, match='add_param_group'):
+        task(images, labels)
     task = task_of('swin', u1=timm_ranks.STATEFUL)
     optimizer = timm_ranks.optimizer_of(task)
     rows = task.u1.neck.feature_planes[0].rows

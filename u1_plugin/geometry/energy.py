@@ -37,6 +37,9 @@ def safe_norm(x: Tensor, dim: int) -> Tensor:
 def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
     """``I = rho(A)``, of any shape; >= 0 unless ``rho='identity'``.
 
+    Of a type narrower than float32 it is of that type, but float32 for
+    ``'softplus'``, which narrower ones cannot tell from a constant near 0.
+
     Raises:
         ValueError: If ``rho`` is not one of :data:`ORTHANT_MAPS`, or
             ``activation`` is not of real numbers.
@@ -54,6 +57,8 @@ def to_positive_orthant(activation: Tensor, rho: str = 'relu') -> Tensor:
         raise ValueError(
             f'rho={rho!r} is not an orthant map; use one of {ORTHANT_MAPS}'
         )
+    if rho == 'softplus':
+        activation = activation.to(working_dtype(activation.dtype))
     return _ORTHANT_MAPS[rho](activation)
 
 

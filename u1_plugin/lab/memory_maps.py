@@ -19,7 +19,7 @@ from ..mm.data import described, type_name
 from ..mm.memory_bank_head import MemoryBankHead
 from ..mm.memory_inputs import plane_of
 from ..mm.memory_loader import MemoryImages
-from ..nn.taps import MapCollector
+from ..nn.collector import MapCollector
 from ..options import shown
 from .weights import classifier_of
 

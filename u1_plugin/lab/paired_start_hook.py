@@ -22,7 +22,9 @@ class PairedStartHook(Hook):
     model is built and initialised once more from the seed, and everything of
     it that this model holds under the same name and shape is copied. The
     model is initialised here too, because MMEngine would do so after this
-    hook and undo it; a second call is none. Training then begins with the
+    hook and undo it; a second call is none. That is done once, where a
+    training begins: weights that were loaded before (``FlexibleRunner`` loads
+    first) or trained stay. Training then begins with the
     random state that the twin's initialisation left, in every arm, so that
     augmentation draws the same numbers until an arm draws some of its own;
     or, with ``randomness.diff_rank_seed``, with that of the seed and the rank.
@@ -39,6 +41,7 @@ class PairedStartHook(Hook):
     def __init__(self, model: dict, seed: Seed) -> None:
         self.model = model
         self.seed = seed
+        self._begun = False
 
     def _twin(self) -> Dict[str, Tensor]:
         twin = MODELS.build(copy.deepcopy(self.model))
@@ -54,6 +57,9 @@ class PairedStartHook(Hook):
         Raises:
             ValueError: If the backbones differ.
         """
+        if not self._begins(runner):
+            return
+        self._begun = True
         set_random_seed(self.seed)
         twin = self._twin()
         model = unwrapped(runner.model)
@@ -72,3 +78,10 @@ class PairedStartHook(Hook):
                 )
         if getattr(runner, '_randomness_cfg', {}).get('diff_rank_seed'):
             set_random_seed(self.seed, diff_rank_seed=True)
+
+    def _begins(self, runner: Runner) -> bool:
+        """Whether a training begins, from weights that nobody has loaded."""
+        # Of a runner that is to validate or test alone it is a config, or None.
+        loop = getattr(runner, '_train_loop', None)
+        trains = loop is not None and not isinstance(loop, dict)
+        return trains and not (self._begun or runner._has_loaded)

@@ -9,7 +9,7 @@ import torch
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from .naming_dataset import NamingDataset
 
@@ -114,7 +114,7 @@ class SampleSeedHook(Hook):
         ):
             return
         # Built before a resumed run knew the seed of the first.
-        if getattr(loader.sampler, 'seed', None) == self._built_with:
+        if self._seeded_by(runner, loader):
             loader.sampler.seed = runner.seed
         self.batches = SeededBatches(loader.batch_sampler, runner.seed)
         # A loader forbids this once its workers hold copies; none has begun.
@@ -123,6 +123,16 @@ class SampleSeedHook(Hook):
             batch_sampler=self.batches,
         )
         vars(loader).update(parts)
+
+    def _seeded_by(self, runner: Runner, loader: DataLoader) -> bool:
+        """Whether the sampler's seed is the runner's and not its config's."""
+        if not hasattr(loader.sampler, 'seed'):
+            return False
+        config = (runner.cfg or {}).get('train_dataloader')
+        if isinstance(config, dict):
+            return (config.get('sampler') or {}).get('seed') is None
+        # FlexibleRunner has the seed of the first by now, and this says no.
+        return bool(loader.sampler.seed == self._built_with)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the epoch's order and what its hooks draw."""

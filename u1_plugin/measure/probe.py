@@ -16,7 +16,7 @@ from ..geometry import (
 from ..networks import unwrapped
 from ..nn.bottleneck_angle_neck import PLANES
 from ..nn.branch import U1Branch
-from ..nn.taps import MapCollector
+from ..nn.collector import MapCollector
 from ..options import checked
 from .probe_options import (
     Layers,
@@ -261,7 +261,12 @@ class Probe:
             Tensor: ``(N, 2)``.
         """
         plane: Any = self._planes[layer].to(vectors.device)
-        moment: Tensor = plane(vectors)
+        training = plane.training
+        plane.eval()  # a running centre counts what trains, and once
+        try:
+            moment: Tensor = plane(vectors)
+        finally:
+            plane.train(training)
         if moment.ndim == 2:
             return moment
         return moment[:, plane.windings.index(_one_of(plane.windings))]

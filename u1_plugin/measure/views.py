@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..networks import unwrapped
-from ..nn.taps import MapCollector
+from ..nn.collector import MapCollector
 
 
 def is_augmented(model: nn.Module) -> bool:

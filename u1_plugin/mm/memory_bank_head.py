@@ -7,7 +7,7 @@ import torch
 from mmpretrain.models.heads import ClsHead
 from torch import Tensor
 
-from ..geometry import to_positive_orthant
+from ..geometry import scales, to_positive_orthant
 from ..memory import (
     Bias,
     FaissEngine,
@@ -152,6 +152,7 @@ class MemoryBankHead(ClsHead):
 
     def _take_bank(self, bank: MemoryBank, sharded: bool) -> None:
         self.bank, self._sharded = bank, sharded
+        self.refilled = False  # whether a hook filled it, and does so again
         self._memory: Optional[Memory] = None
         self._changes: Optional[str] = None
 
@@ -171,8 +172,8 @@ class MemoryBankHead(ClsHead):
             # the first answer.
             check_bank(self, bank, aside=('feature_plane',))
             self._take_bank(bank, False)
-        elif self.in_checkpoint and len(self.bank):  # of other weights
-            _logger.warning('memory: emptied, the checkpoint has no bank')
+        elif (self.in_checkpoint or self.refilled) and len(self.bank):
+            _logger.warning('memory: emptied, other weights were loaded')
             self._take_bank(MemoryBank(self.dtype), False)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -205,6 +206,7 @@ class MemoryBankHead(ClsHead):
                 f'{self.in_channels}, H, W); set model.neck=None and '
                 'model.head.in_channels'
             )
+        last = scales.as_wide('feats', last)
         return to_positive_orthant(last, self.orthant)
 
     def _pixels(self, feats, labels: Tensor, images: Tensor, keep) -> Pixels:

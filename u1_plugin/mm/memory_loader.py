@@ -4,11 +4,14 @@ import copy
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
+import torch
 from mmengine.config import ConfigDict
-from mmengine.runner import Runner
+from mmengine.runner import Runner, autocast
+from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
 from ..dist import all_gather_object, get_dist_info
+from ..measure.probe_options import class_labels
 from ..memory import few_shot
 from ..options import Count, Seed, checked
 from .data import (
@@ -184,3 +187,22 @@ def named_failures(loader: Any) -> Iterator[dict]:
             return
         yield batch
         yielded += len(batch['data_samples'])
+
+
+@torch.no_grad()
+def memorise(model: nn.Module, loader: DataLoader, fp16: bool) -> None:
+    """Fill a classifier's memory from a loader, in mixed precision or not."""
+    training = model.training
+    model.eval()
+    number = loader.sampler.first
+    try:
+        for batch in named_failures(loader):
+            data = model.data_preprocessor(batch, False)
+            labels = class_labels(data['data_samples'])
+            with autocast(enabled=fp16):  # as the loop does
+                feats = model.extract_feat(data['inputs'])
+            images = torch.arange(number, number + len(labels))
+            model.head.fill(feats, labels, images)
+            number += len(labels)
+    finally:
+        model.train(training)

@@ -3,10 +3,11 @@
 from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
 from .branch import U1Branch
 from .class_angles import ClassAngles
+from .collector import MapCollector
 from .feature_plane import FeaturePlane
 from .layers import find_maps
 from .maps import MapSource
-from .taps import MapCollector, MapReader
+from .taps import MapReader
 from .targets import ClassTarget, PointTable, Pull, as_table
 from .u1_loss import U1Loss
 

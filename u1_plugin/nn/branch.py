@@ -91,6 +91,7 @@ class U1Branch(nn.Module):
             )
         self._reader = reader
         self._checked = False
+        reader.once = True
         reader.attach()  # last, so that no error leaves a hook behind
         mode = getattr(self.class_angles, 'mode', '?')
         for source in reader.sources:

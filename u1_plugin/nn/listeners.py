@@ -6,6 +6,7 @@ reader of their own.
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from .maps import first_tensor
@@ -22,7 +23,7 @@ class Tap:
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.reader.listening:
-            self.reader.keep(self.name, output)
+            self.reader.keep(self.name, output, module.training)
 
 
 class Eye:
@@ -35,3 +36,21 @@ class Eye:
         if self.reader.listening:
             images = first_tensor(args, kwargs)
             self.reader.sides = () if images is None else images.shape[-2:]
+
+
+class Door:
+    """A hook before the network, which one block enters once."""
+
+    def __init__(self, reader: 'MapReader') -> None:
+        self.reader = reader
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling() or not self.reader.listening:
+            return
+        self.reader.passes += 1
+        if self.reader.passes > 1:
+            raise ValueError(
+                'reading() holds a second forward pass of the network, and the '
+                'maps of the first would get no U(1) loss; call the branch '
+                'after each pass, or put the images into one batch'
+            )

@@ -3,15 +3,17 @@
 The network's config, parameters and outputs stay what they are.
 """
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ..networks import find_module
 from .layers import find_maps
-from .listeners import Eye, Tap
+from .listeners import Door, Eye, Tap
 from .maps import Grid, Layer, MapSource, as_map, parts_of
+
+_DOOR = 'door'  # among the taps, that of the whole network
 
 
 class MapReader:
@@ -51,13 +53,17 @@ class MapReader:
         self.listening = False
         self.outputs: Dict[str, Any] = {}
         self.sides: Sequence[int] = ()  # of the images, where they matter
+        self.once = False  # whether a block is of one forward pass
+        self.passes = 0  # that have begun in this block
         self._model, self._token_grid = model, token_grid
         self._taps: Dict[Any, Any] = {}
         # Of the tensors in an output: versions, and copies of those that a
         # later module changes in place, as ReLUs do.
         self._versions: Dict[str, List[int]] = {}
         self._copies: Dict[str, List[Tensor]] = {}
-        self._changes: Dict[str, bool] = {}
+        # By name and by whether the module trained, as dropout does more then.
+        self._changes: Dict[Tuple[str, bool], bool] = {}
+        self._modes: Dict[str, bool] = {}
 
     def attach(self) -> None:
         """Hook the modules, again if they have been replaced since.
@@ -84,6 +90,9 @@ class MapReader:
             else:
                 handle = module.register_forward_hook(Tap(self, name))
             self._taps[name, sees] = (module, handle)
+        if self.once and _DOOR not in self._taps:
+            handle = self._model.register_forward_pre_hook(Door(self))
+            self._taps[_DOOR] = (self._model, handle)
 
     def detach(self) -> None:
         """Leave the network as it was."""
@@ -92,18 +101,19 @@ class MapReader:
         self._taps.clear()
         self.clear()
 
-    def keep(self, name: str, output: Any) -> None:
+    def keep(self, name: str, output: Any, training: bool) -> None:
         """Note what a module returned, as it is now.
 
         Whether it is changed in place afterwards shows in the first pass; until
         then, and where a compiler hides it, a copy is read.
         """
-        self.outputs[name] = output
+        self.outputs[name], self._modes[name] = output, training
         values = [part.value for part in parts_of(output)]
         compiling = torch.compiler.is_compiling()
         # Tensors of inference mode do not count their changes.
         counted = compiling or not any([v.is_inference() for v in values])
-        if compiling or not counted or self._changes.get(name, True):
+        unsure = not counted or self._changes.get((name, training), True)
+        if compiling or unsure:
             self._copies[name] = [value.clone() for value in values]
         else:
             self._copies.pop(name, None)  # of an earlier pass
@@ -113,7 +123,7 @@ class MapReader:
     def __getstate__(self) -> Dict[str, Any]:
         """Copies and pickles of a network hold no pass of it."""
         empty = dict(outputs={}, _versions={}, _copies={}, listening=False)
-        empty['sides'] = ()
+        empty.update(sides=(), passes=0)
         return {**self.__dict__, **empty}
 
     def __enter__(self) -> 'MapReader':
@@ -134,7 +144,7 @@ class MapReader:
         """Let go of the outputs, and with them of the graph behind them."""
         for store in (self.outputs, self._versions, self._copies):
             store.clear()
-        self.sides = ()
+        self.sides, self.passes = (), 0
 
     def maps(self) -> List[Tensor]:
         """Maps ``(B, C, H, W)`` of the latest block, one a layer.
@@ -187,7 +197,7 @@ class MapReader:
         if name in self._copies:
             if version is None or value.is_inference():
                 return self._copies[name][place]
-            self._changes[name] = changed
+            self._changes[name, self._modes[name]] = changed
             # As in later passes: through a copy the gradients of three readers
             # add up in another order, and a resumed run would be another one.
             return self._copies[name][place] if changed else value
@@ -235,54 +245,3 @@ def _form(output: Any) -> str:
     if isinstance(output, (tuple, list)):
         return f'({", ".join(_form(entry) for entry in output)})'
     return type(output).__name__
-
-
-class MapCollector:
-    """The maps of named modules during a ``with`` block, for analysis.
-
-    Args:
-        model (nn.Module): Any network.
-        layers (List[str]): Names of its modules, such as
-            ``'backbone.layer4'``, or ``'auto'``.
-        token_grid (str, optional): See
-            :func:`~u1_plugin.nn.layers.find_maps`.
-
-    Raises:
-        ValueError: If a layer cannot be read.
-
-    Examples:
-        >>> import torch
-        >>> from torchvision.models import resnet18
-        >>> from u1_plugin.nn import MapCollector
-        >>> model = resnet18().eval()
-        >>> with MapCollector(model, ['layer4']) as collector:
-        ...     logits = model(torch.randn(2, 3, 64, 64))
-        ...     collector.maps()['layer4'].shape
-        torch.Size([2, 512, 2, 2])
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layers: Sequence[str],
-        token_grid: Optional[str] = None,
-    ) -> None:
-        self._reader = MapReader(model, layers, token_grid)
-        self.layers = [str(source.layer) for source in self._reader.sources]
-
-    def __enter__(self) -> 'MapCollector':
-        self._reader.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._reader.__exit__()
-        self._reader.detach()
-
-    @torch.no_grad()
-    def maps(self) -> Dict[str, Tensor]:
-        """Maps ``(B, C, H, W)`` of the latest forward pass, by layer.
-
-        Raises:
-            ValueError: If a layer did not run or has no map.
-        """
-        return dict(zip(self.layers, self._reader.maps()))

@@ -92,6 +92,7 @@ class U1TaskMixin:
         device = self.device if parameter is None else parameter.device
         self._form = form
         self._versions: Optional[Tuple[List[int], List[int]]] = None
+        self._reached = False  # by a backward pass
         # Wrapped for distributed training, as `trainable_module` is.
         self.u1_module = branch.to(device)
 
@@ -133,10 +134,17 @@ class U1TaskMixin:
         with self.u1.reading():
             result = super().forward(input, target)
         losses = self.u1_module(targets)
+        # `task.zero_grad()` takes the gradients by which one would know.
+        watched = bool(self._versions) and not torch.compiler.is_compiling()
+        if watched and losses['loss_u1'].requires_grad:
+            losses['loss_u1'].register_hook(self._reach)
         one_hot = result['loss']
         result.update(losses, loss_one_hot=one_hot)
         result['loss'] = one_hot + losses['loss_u1']
         return result
+
+    def _reach(self, gradient: Tensor) -> None:
+        self._reached = True
 
     def _check_optimizer(self) -> None:
         """Whether the step that trained the network trained the branch."""
@@ -146,7 +154,8 @@ class U1TaskMixin:
         if self._versions is None:
             self._versions = versions
         elif versions[0] != self._versions[0]:
-            if all(parameter.grad is None for parameter in _trained(self.u1)):
+            without = [p.grad is None for p in _trained(self.u1)]
+            if all(without) and not self._reached:
                 # No backward pass yet: loaded, or copied, and not stepped.
                 self._versions = versions
                 return

@@ -182,7 +182,7 @@ def find_bottlenecks(
         inputs (Tensor): Preprocessed images, ``(B, C, H, W)``. The first and
             its negative are two that differ.
         token_grid (str, optional): See
-            :class:`~u1_plugin.nn.taps.MapCollector`.
+            :class:`~u1_plugin.nn.MapCollector`.
 
     Returns:
         List[str]: Names of modules, from the largest map to the smallest.

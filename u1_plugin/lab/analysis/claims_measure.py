@@ -10,7 +10,7 @@ import torch
 from ...geometry import to_positive_orthant
 from ...measure.profile import concentration
 from ...mm.memory_inputs import plane_of
-from ...nn.taps import MapCollector
+from ...nn.collector import MapCollector
 from ..environment import hardware, package_versions
 from .claims_cell import CENTRE, Measured, memory_tests
 from .claims_plan import ZEROS, Cell, Net, Plan

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ...measure.probe_options import class_labels, written_as
-from ...nn.taps import MapCollector
+from ...nn.collector import MapCollector
 from .bottlenecks import run
 from .judging import Test
 from .layer import COLOUR, INPUT, PLANES, LayerFinding, LayerState

@@ -26,7 +26,7 @@ from ...geometry import (
     pooled_vector,
     to_positive_orthant,
 )
-from ...nn.taps import MapCollector
+from ...nn.collector import MapCollector
 from ...options import Count, Finite, checked, fits, shown
 from ..weights import classifier_of
 

@@ -5,15 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Dict, Optional, Union
 
-import torch
 from mmengine.hooks import EMAHook, Hook
-from mmengine.runner import Runner, autocast
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ...dist import all_gather_object, get_dist_info, together
 from ...files import check_writable
-from ...measure.probe_options import class_labels
 from ...memory import MemoryBank, bank_on_disk
 from ...networks import unwrapped
 from ...options import Count, Seed, checked
@@ -23,7 +21,7 @@ from ..memory_loader import (
     MemoryImages,
     NoImagesError,
     check_batches,
-    named_failures,
+    memorise,
 )
 
 
@@ -122,6 +120,17 @@ class MemoryBankHook(Hook):
 
     before_val_iter = before_test_iter
 
+    def after_test(self, runner: Runner) -> None:
+        """Empty a bank of weights that `EMAHook` has taken out again."""
+        model = self._model(runner)
+        its = model.head.bank.identity.get('backbone_weights')
+        now = self._model_identity(model)['backbone_weights']
+        if model.head.refilled and its != now:
+            runner.logger.info('memory: emptied, it is of the averaged weights')
+            model.head.set_bank(MemoryBank(model.head.dtype))
+
+    after_val = after_test
+
     @staticmethod
     def _model(runner: Runner) -> nn.Module:
         model = unwrapped(runner.model)
@@ -142,7 +151,7 @@ class MemoryBankHook(Hook):
             together(self._compare, runner, model)
         else:
             self._fill_or_read(runner, model, filled)
-            self._filled = head.bank
+            self._filled, head.refilled = head.bank, True
         self._checked = head.bank, self._model_identity(model)
 
     def _model_identity(self, model: nn.Module) -> Dict[str, str]:
@@ -281,19 +290,5 @@ class MemoryBankHook(Hook):
     def _images(self, runner: Runner) -> MemoryImages:
         return MemoryImages(runner.cfg, self.dataloader, self.shots, self.seed)
 
-    @torch.no_grad()
     def _run(self, runner: Runner, model: nn.Module, loader) -> None:
-        training = model.training
-        model.eval()
-        number = loader.sampler.first
-        try:
-            for batch in named_failures(loader):
-                data = model.data_preprocessor(batch, False)
-                labels = class_labels(data['data_samples'])
-                with autocast(enabled=self._fp16):  # as the loop does
-                    feats = model.extract_feat(data['inputs'])
-                images = torch.arange(number, number + len(labels))
-                model.head.fill(feats, labels, images)
-                number += len(labels)
-        finally:
-            model.train(training)
+        memorise(model, loader, self._fp16)
