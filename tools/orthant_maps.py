@@ -42,8 +42,8 @@ from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.lab.weights import classifier_of
 from u1_plugin.measure.estimate import jsonable
 from u1_plugin.measure.probe_options import written_as
+from u1_plugin.nn import MapCollector
 from u1_plugin.nn.feature_plane import FeaturePlane
-from u1_plugin.nn.taps import MapCollector
 
 with needs('lab'):
     from sklearn.linear_model import LogisticRegression

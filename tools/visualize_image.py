@@ -36,8 +36,8 @@ from u1_plugin.lab.command import at_least, told
 from u1_plugin.lab.markup import file_name
 from u1_plugin.measure.hue import PALETTES, hue_figure, hue_map, photograph
 from u1_plugin.measure.probe_options import written_as
+from u1_plugin.nn import MapCollector
 from u1_plugin.nn.feature_plane import FeaturePlane
-from u1_plugin.nn.taps import MapCollector
 
 #: What is advised where a network comes without weights, and is no option here.
 _NOT_HERE = {', or --untrained to analyse initial weights': ''}

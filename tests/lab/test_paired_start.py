@@ -84,7 +84,6 @@ def test_trained_and_loaded_weights_stay():
     trained = weight.clone()
     hook.before_run(runner)
     for changed in (
-        dict(_has_loaded=True),
         dict(_train_loop=dict(by_epoch=True)),  # to be validated
         dict(_train_loop=None),
     ):
@@ -92,3 +91,11 @@ def test_trained_and_loaded_weights_stay():
         vars(runner).update(changed)
         PairedStartHook(plain_config(), seed=3).before_run(runner)
         assert torch.equal(weight, trained)
+    # A Runner initialises after the hook and loads no second time.
+    other = training(MODELS.build(plain_config()))
+    other._has_loaded = True
+    weight = other.model.backbone.conv1.weight
+    loaded = weight.clone()
+    PairedStartHook(plain_config(), seed=3).before_run(other)
+    other.model.init_weights()
+    assert torch.equal(weight, loaded)

@@ -27,3 +27,6 @@ def test_whose_seed_the_sampler_has(sampler, runners):
     loader.sampler.seed = 9
     assert hook._seeded_by(runner, loader)
     assert not hook._seeded_by(runner, SimpleNamespace(sampler=object()))
+    # The ranks' samplers share their seed, and runner.seed is one's own.
+    runner._randomness_cfg = dict(diff_rank_seed=True)
+    assert not hook._seeded_by(runner, loader)

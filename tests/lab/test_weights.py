@@ -48,7 +48,7 @@ def test_weights_are_those_of_the_checkpoint(tmp_path):
     assert 'data_preprocessor' not in config.model
 
 
-def test_without_a_checkpoint_the_config_must_load_weights(tmp_path):
+def test_without_a_checkpoint_the_config_must_load_weights(tmp_path, alien):
     """Those of a random network would give plausible numbers."""
     config = Config(dict(model=plain_config()))
     with pytest.raises(ValueError, match='CHECKPOINT is missing.*random'):
@@ -58,6 +58,10 @@ def test_without_a_checkpoint_the_config_must_load_weights(tmp_path):
     config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=file)
     loaded = classifier_of(config).backbone.state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
+    # Another network's, of which MMEngine takes nothing, with a warning.
+    config.model.backbone.init_cfg['checkpoint'] = alien
+    with pytest.raises(ValueError, match=r'CHECKPOINT is missing.*conv1'):
+        classifier_of(config)
 
 
 def test_the_untrained_twin_of_weights_in_a_file_is_untrained(tmp_path):

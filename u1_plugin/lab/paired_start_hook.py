@@ -24,10 +24,10 @@ class PairedStartHook(Hook):
     model is initialised here too, because MMEngine would do so after this
     hook and undo it; a second call is none. That is done once, where a
     training begins: weights that were loaded before (``FlexibleRunner`` loads
-    first) or trained stay. Training then begins with the
-    random state that the twin's initialisation left, in every arm, so that
-    augmentation draws the same numbers until an arm draws some of its own;
-    or, with ``randomness.diff_rank_seed``, with that of the seed and the rank.
+    first) or trained stay. Training then begins with the random state that the
+    twin's initialisation left, in every arm, so that augmentation draws the
+    same numbers until an arm draws some of its own; or, with
+    ``randomness.diff_rank_seed``, with that of the seed and the rank.
 
     Args:
         model (dict): Config of the plain twin.
@@ -59,10 +59,13 @@ class PairedStartHook(Hook):
         """
         if not self._begins(runner):
             return
+        model = unwrapped(runner.model)
+        if runner._has_loaded:
+            model._is_init = True  # else a Runner would draw them anew now
+            return
         self._begun = True
         set_random_seed(self.seed)
         twin = self._twin()
-        model = unwrapped(runner.model)
         with torch.random.fork_rng():
             model.init_weights()
         state = model.state_dict()
@@ -80,8 +83,8 @@ class PairedStartHook(Hook):
             set_random_seed(self.seed, diff_rank_seed=True)
 
     def _begins(self, runner: Runner) -> bool:
-        """Whether a training begins, from weights that nobody has loaded."""
+        """Whether the run's first training begins."""
         # Of a runner that is to validate or test alone it is a config, or None.
         loop = getattr(runner, '_train_loop', None)
         trains = loop is not None and not isinstance(loop, dict)
-        return trains and not (self._begun or runner._has_loaded)
+        return trains and not self._begun

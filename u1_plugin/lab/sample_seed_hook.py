@@ -126,7 +126,10 @@ class SampleSeedHook(Hook):
 
     def _seeded_by(self, runner: Runner, loader: DataLoader) -> bool:
         """Whether the sampler's seed is the runner's and not its config's."""
-        if not hasattr(loader.sampler, 'seed'):
+        # With `diff_rank_seed` the ranks' samplers share a seed of their own,
+        # and runner.seed is another on each: they would overlap.
+        own = getattr(runner, '_randomness_cfg', {}).get('diff_rank_seed')
+        if own or not hasattr(loader.sampler, 'seed'):
             return False
         config = (runner.cfg or {}).get('train_dataloader')
         if isinstance(config, dict):

@@ -9,6 +9,7 @@ import re
 from collections import OrderedDict
 from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
@@ -82,25 +83,47 @@ def classifier_of(
     ``pretrained`` or timm's ``checkpoint_path``.
 
     Raises:
-        ValueError: If there are neither; for what else is raised, see
-            :func:`load_weights`.
+        ValueError: If these leave a weight random that ``may_lack`` does not
+            name; for what else is raised, see :func:`load_weights`.
     """
-    if checkpoint is None and not any(loading_parts(config.model)):
-        raise ValueError(
-            'CHECKPOINT is missing, and the config loads no weights (by '
-            "init_cfg=dict(type='Pretrained', ...) or pretrained=True): the "
-            'network would be a random one; give its checkpoint'
-        )
+    if checkpoint is None:
+        return _loaded_by(config, may_lack).eval()
+    model = _built(config)
+    load_weights(model, checkpoint, may_lack)
+    return model.eval()
+
+
+def _built(config: Config) -> nn.Module:
     options = copy.deepcopy(config.model)
     options.setdefault('data_preprocessor', config.get('data_preprocessor'))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(options)
-    if checkpoint is not None:
-        load_weights(model, checkpoint, may_lack)
-    else:
-        keep_pretrained(model, options)
-        model.init_weights()  # loads what `init_cfg` names
-    return model.eval()
+        return MODELS.build(options)
+
+
+def _loaded_by(config: Config, may_lack: Sequence[str]) -> nn.Module:
+    """A classifier that needs no checkpoint: two draws of it are alike."""
+    draws = []
+    for seed in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            draws.append(_built(config))
+            keep_pretrained(draws[-1], config.model)
+            draws[-1].init_weights()  # loads what `init_cfg` names
+    one, other = (model.state_dict() for model in draws)
+    differing = [
+        name
+        for name in one
+        if name.split('.')[0] not in may_lack
+        and not torch.equal(one[name], other[name])
+    ]
+    if differing:
+        raise ValueError(
+            f'CHECKPOINT is missing, and {len(differing)} weights of the '
+            f'network would be random, such as {differing[0]!r}: the config '
+            "loads none for them (by init_cfg=dict(type='Pretrained', ...) or "
+            'pretrained=True); give its checkpoint'
+        )
+    return draws[0]
 
 
 def loading_parts(config: Any) -> Iterator[Tuple[dict, str]]:

@@ -1,11 +1,11 @@
 """Weights that timm has loaded, which a training would draw anew.
 
 MMEngine initialises a model as its training begins, and calls what networks
-inside it call ``init_weights``. timm's transformers have such a method, and it
-draws all weights: ``pretrained=True`` is then without effect, and nothing says
-so. MMPretrain's ``TIMMBackbone`` guards its network, its ``TimmClassifier``
-does not (MMPretrain 1.2, timm 1.0). Networks of transformers know what they
-have loaded.
+inside it call ``init_weights``. Many of timm's have such a method, which draws
+their weights (of a ViT all, of a ResNet the convolutions): ``pretrained=True``
+is then without effect, and nothing says so. MMPretrain's ``TIMMBackbone``
+guards its network, its ``TimmClassifier`` does not (MMPretrain 1.2, timm 1.0).
+Networks of transformers know what they have loaded.
 """
 
 import logging
