@@ -101,13 +101,13 @@ class MapReader:
         self._taps.clear()
         self.clear()
 
-    def keep(self, name: str, output: Any, training: bool) -> None:
+    def keep(self, name: str, output: Any, training: bool = True) -> None:
         """Note what a module returned, as it is now.
 
         Whether it is changed in place afterwards shows in the first pass; until
         then, and where a compiler hides it, a copy is read.
         """
-        self.outputs[name], self._modes[name] = output, training
+        self.outputs[name] = output
         values = [part.value for part in parts_of(output)]
         compiling = torch.compiler.is_compiling()
         # Tensors of inference mode do not count their changes.
@@ -118,6 +118,7 @@ class MapReader:
         else:
             self._copies.pop(name, None)  # of an earlier pass
         if not compiling:
+            self._modes[name] = training
             self._versions[name] = [_version(value) for value in values]
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -152,6 +153,7 @@ class MapReader:
         Raises:
             ValueError: If a layer did not run or returned no map.
         """
+        self.passes = 0  # read, the latest may be followed by another
         return [self._map(source) for source in self.sources]
 
     def _map(self, source: MapSource) -> Tensor:
