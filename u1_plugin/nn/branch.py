@@ -70,7 +70,7 @@ class U1Branch(nn.Module):
         super().__init__()
         neck = build('u1.neck', neck, BottleneckAngleNeck)
         prefix = 'automatically chosen: ' if neck.layers == 'auto' else ''
-        reader = MapReader(model, neck.layers, neck.token_grid)
+        reader = MapReader(model, neck.layers, neck.token_grid, once=True)
         neck.connect(
             [source.shape[0] for source in reader.sources],
             [source.layer for source in reader.sources],
@@ -91,7 +91,6 @@ class U1Branch(nn.Module):
             )
         self._reader = reader
         self._checked = False
-        reader.once = True
         reader.attach()  # last, so that no error leaves a hook behind
         mode = getattr(self.class_angles, 'mode', '?')
         for source in reader.sources:

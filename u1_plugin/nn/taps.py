@@ -27,6 +27,7 @@ class MapReader:
         layers (str | Sequence[int | str]): See
             :func:`~u1_plugin.nn.layers.find_maps`.
         token_grid (str, optional): Likewise.
+        once (bool): Refuse a second pass before the maps of the first are read.
 
     Raises:
         ValueError: If a layer cannot be read.
@@ -48,13 +49,14 @@ class MapReader:
         model: nn.Module,
         layers: Sequence[Layer] = 'auto',
         token_grid: Optional[str] = None,
+        once: bool = False,
     ) -> None:
         self.sources = find_maps(model, layers, token_grid)
         self.listening = False
         self.outputs: Dict[str, Any] = {}
         self.sides: Sequence[int] = ()  # of the images, where they matter
-        self.once = False  # whether a block is of one forward pass
-        self.passes = 0  # that have begun in this block
+        self.once = once
+        self.passes = 0  # that have begun in this block and are not read
         self._model, self._token_grid = model, token_grid
         self._taps: Dict[Any, Any] = {}
         # Of the tensors in an output: versions, and copies of those that a

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ...dist import all_gather_object, get_dist_info, together
 from ...files import check_writable
 from ...memory import MemoryBank, bank_on_disk
-from ...networks import unwrapped
+from ...networks import unwrapped, weights_digest
 from ...options import Count, Seed, checked
 from ..memory_bank_head import MemoryBankHead
 from ..memory_identity import differing, model_identity
@@ -123,9 +123,10 @@ class MemoryBankHook(Hook):
     def after_test(self, runner: Runner) -> None:
         """Empty a bank of weights that `EMAHook` has taken out again."""
         model = self._model(runner)
+        if not model.head.refilled:
+            return
         its = model.head.bank.identity.get('backbone_weights')
-        now = self._model_identity(model)['backbone_weights']
-        if model.head.refilled and its != now:
+        if its != weights_digest(model.backbone):
             runner.logger.info('memory: emptied, it is of the averaged weights')
             model.head.set_bank(MemoryBank(model.head.dtype))
 
