@@ -27,6 +27,7 @@ SUITES = [
     'glyphs62',
     'glyphs62_swin',
     'spheres',
+    'rivals',
     'glyphsk',
     'confirm_glyphsk',
     'emoji58',
