@@ -100,6 +100,18 @@ def test_a_folder_made_with_other_options_is_refused(
         assert words in capsys.readouterr().err
 
 
+def test_a_folder_appears_with_its_record_or_not_at_all(
+    tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / 'out'
+    with pytest.raises(SystemExit):  # an option that JSON cannot record
+        made(out, monkeypatch, '--size', 'nan', 'in')
+    assert 'not JSON compliant' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert made(out, monkeypatch, 'in')
+    assert [file.name for file in out.iterdir()] == [RECORD]
+
+
 def test_a_folder_without_a_record_is_left_alone(tmp_path, monkeypatch, capsys):
     out = tmp_path / 'out'
     out.mkdir()

@@ -24,7 +24,7 @@ class Angles(Hook):
         self.seen.append(tuple(angles.flatten().tolist()))
 
 
-def trained(folder, sampler: str, hook: dict, **loop) -> Angles:
+def trained(folder, sampler: str, *hooks: dict, **loop) -> Angles:
     """Batches of 8 images, of which the data set has 24."""
     angles = Angles()
     runner = Runner(
@@ -39,7 +39,7 @@ def trained(folder, sampler: str, hook: dict, **loop) -> Angles:
         train_cfg=loop,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         default_hooks=dict(checkpoint=None, logger=None),
-        custom_hooks=[hook, angles],
+        custom_hooks=[*hooks, angles],
         default_scope='mmpretrain',
         log_level='ERROR',
     )
@@ -56,6 +56,16 @@ def test_angles_are_dealt_anew_after_every_pass(sampler, tmp_path):
     by_iter = trained(tmp_path, sampler, hook, by_epoch=False, max_iters=9)
     assert by_iter.seen == by_epoch.seen
     assert len(by_iter.seen) == 9 and len(set(by_iter.seen)) == 3
+
+
+def test_averages_of_dealt_angles_are_refused(tmp_path):
+    """Or the checkpoint's angles, EMA's, would be none that was dealt."""
+    hooks = [dict(type=name) for name in ('PermuteAnglesHook', 'EMAHook')]
+    loop = dict(by_epoch=True, max_epochs=1)
+    trained(tmp_path / 'a', 'DefaultSampler', *hooks, **loop)
+    hooks[1].update(update_buffers=True)
+    with pytest.raises(ValueError, match='EMAHook.update_buffers=True'):
+        trained(tmp_path / 'b', 'DefaultSampler', *hooks, **loop)
 
 
 def test_a_diverged_run_ends_at_its_next_validation():

@@ -1,7 +1,7 @@
 """What the converters of data sets share: splits, pictures and the command."""
 
-import argparse
 import json
+from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from pathlib import Path
 from typing import (
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..extras import needs
-from ..files import replaced_file
+from ..files import new_folder
 from ..options import Seed, checked
 
 _Key = TypeVar('_Key', bound=Hashable)
@@ -92,8 +92,8 @@ def write_splits(
 
 
 def run_converter(
-    parser: argparse.ArgumentParser,
-    convert: Callable[[argparse.Namespace], Any],
+    parser: ArgumentParser,
+    convert: Callable[[Namespace], Any],
 ) -> None:
     """The command line of a converter; a folder that exists is left alone.
 
@@ -101,8 +101,9 @@ def run_converter(
     without a record may have been made with any.
 
     Args:
-        parser (argparse.ArgumentParser): With ``out``.
-        convert (Callable): Writes that folder, and returns what to print.
+        parser (ArgumentParser): With ``out``.
+        convert (Callable): Writes ``args.out``, which is then moved to its
+            place together with the record; returns what to print.
     """
     parser.add_argument('--seed', type=int, default=0, help='of the draw')
     args = parser.parse_args()
@@ -112,9 +113,11 @@ def run_converter(
             _check_record(args.out, asked)
             print(f'{args.out} exists, nothing to do')
             return
-        done = convert(args)
-        with replaced_file(args.out / RECORD) as part:
-            part.write_text(json.dumps(asked, indent=1, allow_nan=False))
+        with new_folder(args.out) as part:
+            part.rmdir()  # the converter's, whose folder must be new
+            done = convert(Namespace(**{**vars(args), 'out': part}))
+            record = json.dumps(asked, indent=1, allow_nan=False)
+            (part / RECORD).write_text(record, encoding='utf-8')
     except (
         ImportError,
         OSError,
@@ -125,7 +128,7 @@ def run_converter(
     print(f'{args.out}: {done}')
 
 
-def _recorded(args: argparse.Namespace) -> Dict[str, Any]:
+def _recorded(args: Namespace) -> Dict[str, Any]:
     """Options that tell what a folder holds.
 
     Of a path its name: what is read may have been moved.

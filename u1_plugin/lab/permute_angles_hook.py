@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ..networks import unwrapped
@@ -33,6 +33,21 @@ class PermuteAnglesHook(Hook):
     @checked('PermuteAnglesHook')
     def __init__(self, seed: Seed = 0) -> None:
         self.seed = seed
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the other hooks.
+
+        Raises:
+            ValueError: If one of them averages the angles as they are dealt,
+                and would leave those averages in the checkpoint.
+        """
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook) and hook.ema_model.update_buffers:
+                raise ValueError(
+                    f'PermuteAnglesHook: {type(hook).__name__}.update_buffers='
+                    'True averages the class angles that were dealt; set it to '
+                    'False'
+                )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Permute.

@@ -134,15 +134,16 @@ class U1ClassifierMixin:
     def _check_data_set(self) -> None:
         hub = MessageHub.get_current_instance()
         # MMEngine keeps these two while, and only while, a runner trains.
-        if hub.get_info('loop_stage') != 'train':
-            return
+        trains = hub.get_info('loop_stage') == 'train'
         classes = (hub.get_info('dataset_meta') or {}).get('classes')
         expected = self.u1.class_angles.num_classes
-        if classes is not None and len(classes) != expected:
+        if trains and classes is not None and len(classes) != expected:
             raise ValueError(
                 f'model.head.num_classes={expected}, but the training data '
                 f'set has {len(classes)} classes; set model.head.num_classes='
-                f'{len(classes)} or train on another data set'
+                f'{len(classes)}, train on another data set or, if a training '
+                'was broken off, first call MessageHub.get_current_instance()'
+                ".pop_info('loop_stage')"
             )
 
 
