@@ -1,50 +1,8 @@
-# Food-101, prepared as MMPretrain's `CUB` config prepares birds.
-dataset_type = 'Food101'
-data_root = 'data/food-101'
-data_preprocessor = dict(
-    num_classes=101,
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    to_rgb=True,
-)
+# Food-101, prepared as MMPretrain prepares the birds of CUB.
+_base_ = 'mmpretrain::_base_/datasets/cub_bs8_448.py'
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=600),
-    dict(type='RandomCrop', crop_size=448),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=600),
-    dict(type='CenterCrop', crop_size=448),
-    dict(type='PackInputs'),
-]
+data_preprocessor = dict(num_classes=101)
 
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        split='train',
-        pipeline=train_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-)
-val_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        split='test',
-        pipeline=test_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-val_evaluator = dict(type='Accuracy', topk=(1,))
-
-test_dataloader = val_dataloader
-test_evaluator = val_evaluator
+train_dataloader = dict(dataset=dict(type='Food101', data_root='data/food-101'))
+val_dataloader = dict(dataset=dict(type='Food101', data_root='data/food-101'))
+test_dataloader = dict(dataset=dict(type='Food101', data_root='data/food-101'))
