@@ -218,3 +218,19 @@ def test_moments_of_any_shape_have_their_gradient(shape):
 )
 def test_planes_in_half_precision_are_rounded_once(basis, size, dtype):
     assert torch.equal(basis(*size, dtype=dtype), basis(*size).to(dtype))
+
+
+@pytest.mark.parametrize(
+    'function',
+    [
+        lambda x: g.feature_moment(x, g.fourier_basis(x.size(1))),
+        lambda x: g.image_moment(x.view(2, 4, 8)),
+        lambda x: g.orthonormal_basis(x[:2]),
+    ],
+)
+def test_angles_are_in_float32_even_inside_autocast(function):
+    values = sample(2, 32)
+    expected = function(values)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = function(values)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)

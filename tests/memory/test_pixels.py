@@ -124,3 +124,20 @@ def test_no_more_pixels_are_kept_than_there_are(keep):
     assert len(found.labels) == min(2 * keep, 8)
     if keep > 3:
         assert all(torch.equal(one, two) for one, two in zip(every, found))
+
+
+@pytest.mark.parametrize('mode', ['pixel', 'pooled'])
+def test_a_plane_that_trains_is_not_changed(mode):
+    plane = FeaturePlane(4, center='running')
+    maps = torch.rand(8, 4, 3, 3)
+    plane(maps.mean((2, 3)))
+    mean, labels = plane.running_mean.clone(), torch.zeros(8).long()
+    hues = [
+        bottleneck_pixels(maps, labels, labels, plane, mode).hues
+        for _ in range(2)
+    ]
+    assert torch.equal(*hues) and torch.equal(plane.running_mean, mean)
+    assert plane.training and plane.num_batches_tracked == 1
+    with torch.autocast('cpu', torch.bfloat16):
+        found = bottleneck_pixels(maps, labels, labels, plane, mode).hues
+    assert torch.equal(found, hues[0])

@@ -276,3 +276,13 @@ def test_each_vector_counts_on_whatever_rank(environment, tmp_path):
     # Gloo of torch 2.8 says on the same stream who is connected.
     (mean,) = re.findall(r'mean (\[.*?\])', found)
     assert json.loads(mean) == pytest.approx([0.25] * 4)
+
+
+def test_a_running_centre_is_in_float32_whatever_the_default():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        plane = FeaturePlane(8, center='running')
+    finally:
+        torch.set_default_dtype(before)
+    assert plane.running_mean.dtype == torch.float32

@@ -250,3 +250,21 @@ def test_a_label_given_twice_is_one():
     )
     torch.testing.assert_close(found.vector, wanted.vector)
     assert torch.equal(found.share, wanted.share)
+
+
+@pytest.mark.parametrize(
+    'smoothing', [(-1.0, 0.0), (math.nan, 0.0), 0.1, [0.9, 0.01], (1.0,), None]
+)
+def test_a_smoothing_is_two_numbers(smoothing):
+    target = ClassTarget(torch.tensor([0]), smoothing=smoothing)
+    with pytest.raises(ValueError, match=r'smoothing=.*\(1 - s, s / K\)'):
+        target.check(K, 1)
+
+
+def test_mixed_points_are_in_float32_even_inside_autocast():
+    table = as_table(points(1))
+    scores = torch.rand(3, K)
+    expected = ClassTarget(scores).pull(table).vector
+    with torch.autocast('cpu', torch.bfloat16):
+        found = ClassTarget(scores).pull(table).vector
+    assert found.dtype == expected.dtype and torch.equal(found, expected)

@@ -226,22 +226,26 @@ def test_learned_planes_must_be_in_the_optimizer():
     task.trainable_module.load_state_dict(state)
     task(images, labels)
     copy.deepcopy(task)(images, labels)
-    task(images, labels)['loss'].backward()
-    optimizer.step()
+    for _ in range(2):
+        task(images, labels)['loss'].backward()
+        optimizer.step()
     with pytest.raises(ValueError, match='add_param_group'):
         task(images, labels)
     # What clears all gradients hides nothing.
     task = task_of('swin', u1=timm_ranks.STATEFUL)
     optimizer = torch.optim.SGD(task.trainable_module.parameters(), 0.1)
-    task(images, labels)['loss'].backward()
-    optimizer.step()
-    task.zero_grad()
+    for _ in range(2):
+        task(images, labels)['loss'].backward()
+        optimizer.step()
+        task.zero_grad()
     with pytest.raises(ValueError, match='add_param_group'):
         task(images, labels)
     task = task_of('swin', u1=timm_ranks.STATEFUL)
     optimizer = timm_ranks.optimizer_of(task)
     rows = task.u1.neck.feature_planes[0].rows
     before = rows.clone()
+    task(images, labels)['loss'].backward()
+    task.trainable_module.load_state_dict(state)  # back, and no step
     for _ in range(2):
         task(images, labels)['loss'].backward()
         optimizer.step()

@@ -102,7 +102,8 @@ class _WeightedMean(torch.autograd.Function):
     def forward(
         ctx: Any, weights: Tensor, points: Tensor, scaled: bool
     ) -> Tensor:
-        sums = weights @ points
+        with torch.autocast(weights.device.type, enabled=False):
+            sums = weights @ points
         # Without weight the numerator is 0 as well.
         total = _nonzero(sums[..., 2:], scaled)
         mean = sums[..., :2] / total

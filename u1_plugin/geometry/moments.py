@@ -59,10 +59,11 @@ def feature_moment(
         )
     vectors = vectors.movedim(dim, -1)
     basis = basis.to(vectors).T
-    if scaled:
-        return vectors @ basis
-    scale = scale_of(vectors, -1)
-    return (vectors / scale) @ basis * scale
+    with torch.autocast(vectors.device.type, enabled=False):
+        if scaled:
+            return vectors @ basis
+        scale = scale_of(vectors, -1)
+        return (vectors / scale) @ basis * scale
 
 
 def image_plane_basis(

@@ -82,9 +82,10 @@ def orthonormal_basis(rows: Tensor) -> Tensor:
     rows = rows - rows.mean(1, keepdim=True)
     tiny = torch.finfo(rows.dtype).tiny
     first = rows[0] / rows[0].norm().clamp_min(tiny)
-    second = rows[1] - (rows[1] @ first) * first
-    # Once more: one pass leaves an error that grows with the rows' likeness.
-    second = second - (second @ first) * first
+    with torch.autocast(rows.device.type, enabled=False):
+        second = rows[1] - (rows[1] @ first) * first
+        # Once more: one pass leaves an error that grows with their likeness.
+        second = second - (second @ first) * first
     return torch.stack([first, second / second.norm().clamp_min(tiny)])
 
 

@@ -57,7 +57,9 @@ def _projected(
     channels = bank.channels or 0
     matrix = None
     if width < channels:
-        matrix = torch.randn(channels, width, generator=generator)
+        matrix = torch.randn(
+            channels, width, generator=generator, dtype=torch.float32
+        )
         matrix = (matrix / width**0.5).double()
     shape = len(index), min(width, channels)
     projected = torch.empty(shape, dtype=torch.float32)

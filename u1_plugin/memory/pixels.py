@@ -1,9 +1,10 @@
 """Bottleneck pixels: their vectors, and where and whose they are."""
 
-from typing import Callable, Literal, NamedTuple, Optional
+from contextlib import contextmanager, nullcontext
+from typing import Any, Callable, Iterator, Literal, NamedTuple, Optional
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..geometry import angle, energy, image_moment, pooled_vector
 from ..geometry.scales import check_real
@@ -66,7 +67,8 @@ def bottleneck_pixels(
         labels (Tensor): ``(B,)``.
         images (Tensor): Numbers of the images, ``(B,)``.
         feature_plane (Callable): ``(N, C) -> (N, 2)``, for ``theta_f``; as a
-            rule a :class:`~u1_plugin.nn.FeaturePlane`.
+            rule a :class:`~u1_plugin.nn.FeaturePlane`. One that trains is
+            asked in evaluation mode, so that its centre stays.
         mode (str): ``'pixel'`` or ``'pooled'`` (one vector an image).
         keep (int, optional): Keep the so many most energetic pixels of each
             image, of equals the first; maps of fewer are kept whole. None
@@ -92,7 +94,7 @@ def bottleneck_pixels(
         vectors = pooled_vector(intensity).float()
         # Squares of float32 fit into float64 only.
         positions = image_moment(energy(intensity.double())).float()
-        hues = angle(feature_plane(vectors))
+        hues = _hues(feature_plane, vectors)
         return Pixels(vectors, labels, images, positions, hues)
     vectors = intensity.float().flatten(2).transpose(1, 2)  # (B, HW, C)
     positions = _pixel_positions(*intensity.shape[2:]).to(vectors)
@@ -107,8 +109,23 @@ def bottleneck_pixels(
         labels.repeat_interleave(index.size(1)),
         images.repeat_interleave(index.size(1)),
         positions[index.flatten()],
-        angle(feature_plane(vectors)),
+        _hues(feature_plane, vectors),
     )
+
+
+def _hues(plane: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
+    trains = isinstance(plane, nn.Module) and plane.training
+    with _evaluated(plane) if trains else nullcontext():
+        return angle(plane(vectors))
+
+
+@contextmanager
+def _evaluated(module: Any) -> Iterator[None]:
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train()
 
 
 def _strongest(vectors: Tensor, keep: int) -> Tensor:

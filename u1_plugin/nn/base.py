@@ -1,5 +1,6 @@
 """What the modules share: building, optional state and kept constants."""
 
+import inspect
 import logging
 from typing import (
     Annotated,
@@ -87,6 +88,16 @@ def _fitting(field: str, module: Any, default: Type[Built]) -> Built:
             f'{field}={shown(module)} is no module{lacks}; use '
             f'{default.__name__} or a class derived from it'
         )
+    if taken := getattr(default, 'TAKES', ()):
+        *some, last = taken
+        try:
+            inspect.signature(module.forward).bind(*some, **{last: None})
+        except TypeError as error:
+            raise ValueError(
+                f'{field}={shown(module)} does not take ({", ".join(taken)}): '
+                f'{error}; use {default.__name__} or a class that is called '
+                'like it'
+            ) from error
     return cast(Built, module)
 
 

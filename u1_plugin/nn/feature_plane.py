@@ -143,7 +143,8 @@ class FeaturePlane(OptionalStateModule):
             self._check_channels(rows.size(1), file)
             self.register_buffer('rows', rows)
         if self.center_type == 'running':
-            self.register_buffer('running_mean', torch.zeros(channels))
+            mean = torch.zeros(channels, dtype=torch.float32)
+            self.register_buffer('running_mean', mean)
             self.register_buffer('num_batches_tracked', torch.tensor(0))
         elif self.center_type == 'file':
             center = file_center(file)

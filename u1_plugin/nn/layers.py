@@ -5,19 +5,23 @@ the maps are, which dimension holds the channels and how many tokens precede
 the patches; nothing of the network changes.
 """
 
+import logging
 import math
+from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from torch import Tensor, nn
 
 from ..networks import find_module
 from ..options import checked
+from .as_before import is_scripted
 from .layouts import MapInfo, Read, Reading, read_network
 from .maps import Layer, MapSource, Part, check_different
 from .trial import inner
 
 #: Candidates that an error lists.
 _LISTED = 8
+_logger = logging.getLogger('u1_plugin')
 
 
 def _source(
@@ -205,7 +209,10 @@ def find_maps(
         layers = [layers]
     reading = read_network(model, token_grid)
     if layers == 'auto':
-        return [_last_map(reading)]
+        _check_scripted(model)
+        source = _last_map(reading)
+        _tell_repeated(reading, source)
+        return [source]
     outputs = _outputs(reading)
     named = [_first_name(model, n) for n in layers if isinstance(n, str)]
     if not outputs.keys() >= set(named):  # some run in the head alone
@@ -216,4 +223,36 @@ def find_maps(
             pass  # what is missing is named below
     maps = [_named_map(reading, layer, outputs) for layer in layers]
     check_different(layers, maps)
+    for source in maps:
+        _tell_repeated(reading, source)
     return maps
+
+
+def _check_scripted(model: nn.Module) -> None:
+    """Raise ValueError if the last map may lie where no hook reaches."""
+    for name, module in model.named_modules():
+        if is_scripted(module) and any(p.ndim > 2 for p in module.parameters()):
+            raise ValueError(
+                f"u1.neck.layers='auto': {name} is scripted, so that its maps "
+                'cannot be read, and the last one may be among them; name a '
+                'layer, or build the branch before torch.jit runs'
+            )
+
+
+def _tell_repeated(reading: Reading, source: MapSource) -> None:
+    """Warn of a map that is made several times in a pass.
+
+    Not where the module alone is repeated, as recurrent blocks are.
+    """
+    calls = Counter(output.name for output in reading.outputs)
+    parents = source.module.split('.')
+    for end in range(1, len(parents)):
+        name = '.'.join(parents[:end])
+        if calls[name] > 1:
+            _logger.warning(
+                f'u1.neck.layers: {source.layer!r} is read where {name!r} runs '
+                f'for the last time of {calls[name]} in a pass of the network, '
+                'and the other times get no U(1) loss; for one each, build the '
+                'branch on that module and call it after each of its passes'
+            )
+            return

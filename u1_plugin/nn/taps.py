@@ -57,6 +57,7 @@ class MapReader:
         self.sides: Sequence[int] = ()  # of the images, where they matter
         self.once = once
         self.passes = 0  # that have begun in this block and are not read
+        self._ran = False  # before the maps were read
         self._model, self._token_grid = model, token_grid
         self._taps: Dict[Any, Any] = {}
         # Of the tensors in an output: versions, and copies of those that a
@@ -155,6 +156,7 @@ class MapReader:
         Raises:
             ValueError: If a layer did not run or returned no map.
         """
+        self._ran = self.passes > 0 or bool(self.outputs)
         self.passes = 0  # read, the latest may be followed by another
         return [self._map(source) for source in self.sources]
 
@@ -174,9 +176,14 @@ class MapReader:
     def _part(self, source: MapSource, where: str) -> Tensor:
         if source.module not in self.outputs:
             raise ValueError(
-                f'{where} did not run; name a module that runs in every '
-                'forward pass, and build the branch before a compiled network '
-                'runs for the first time, which takes no hooks after that'
+                f'{where} did not run, while the network did; name a module '
+                'that runs in every forward pass, and of what gradient '
+                'checkpointing runs the block around it or its last part'
+                if self._ran
+                else f'{where} did not run since the maps were last read; call '
+                'the network (not a copy) in the `with` block, once for each '
+                'reading, and build the branch before a compiled network runs '
+                'for the first time, which takes no hooks after that'
             )
         output = self.outputs[source.module]
         dims = len(source.layout.order)

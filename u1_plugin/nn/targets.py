@@ -2,20 +2,25 @@
 
 from typing import List, NamedTuple, Optional, Tuple, Union
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry import scale_of
 from ..geometry.scales import check_real
 from .base import first_of_equal
+from .target_checks import (
+    array,
+    beyond,
+    check_labels,
+    check_scores,
+    check_smoothing,
+    check_whole,
+)
 
 #: ``p -> scale * p + offset``: label smoothing of any kind.
 Smoothing = Tuple[float, float]
 UNSMOOTHED: Smoothing = (1.0, 0.0)
 IGNORED = -100
-#: How far the sum of an image's shares may be from 1.
-_SUM_ERROR = 1e-3
 
 
 class PointTable(NamedTuple):
@@ -54,7 +59,8 @@ class ClassTarget(NamedTuple):
         images (Tensor, optional): ``(M,)``: whose image each label is. An
             image's share is divided equally between its labels.
         batch_size (int): B.
-        smoothing (Tuple[float, float]): Scale and offset of every ``p_c``.
+        smoothing (Tuple[float, float]): Scale and offset of every ``p_c``, both
+            >= 0: ``(1 - s, s / K)`` for the usual label smoothing of s.
 
     Examples:
         >>> import torch
@@ -75,7 +81,7 @@ class ClassTarget(NamedTuple):
         for i, label in enumerate(labels):
             check_real(f'labels[{i}]', label)
             if label.numel():  # an empty list has no type of its own
-                _check_whole(label)
+                check_whole(label)
         flat = [label.flatten().long() for label in labels]
         counts = torch.tensor(list(map(len, flat)), dtype=torch.long)
         values = torch.cat(flat) if flat else counts
@@ -87,6 +93,7 @@ class ClassTarget(NamedTuple):
     def _check_shape(self, num_classes: int, batch_size: int) -> None:
         values = self.values
         as_target(values)
+        check_smoothing(self.smoothing)
         num_images = len(values) if self.images is None else self.batch_size
         if num_images != batch_size:
             raise ValueError(
@@ -101,7 +108,7 @@ class ClassTarget(NamedTuple):
             )
         if self.images is not None:
             check_real('images', self.images)
-            _check_whole(self.images)
+            check_whole(self.images)
             if self.images.shape != values.shape:
                 raise ValueError(
                     'the targets have labels of the shape '
@@ -110,7 +117,7 @@ class ClassTarget(NamedTuple):
                     'ClassTarget.several'
                 )
         if values.ndim == 1:
-            _check_whole(values)
+            check_whole(values)
 
     def check(
         self,
@@ -132,16 +139,16 @@ class ClassTarget(NamedTuple):
         """
         self._check_shape(num_classes, batch_size)
         if wait or self.values.device.type == 'cpu':
-            images = None if self.images is None else _array(self.images)
-            if images is not None and _beyond(images, batch_size):
+            images = None if self.images is None else array(self.images)
+            if images is not None and beyond(images, batch_size):
                 raise ValueError(
-                    f'images {_beyond(images, batch_size)} do not fit a batch '
+                    f'images {beyond(images, batch_size)} do not fit a batch '
                     f'of {batch_size}; use ClassTarget.several'
                 )
             if self.values.ndim == 1:
-                _check_labels(self.values, num_classes, ignore_index)
+                check_labels(self.values, num_classes, ignore_index)
             else:
-                _check_scores(self.values, self.smoothing != UNSMOOTHED)
+                check_scores(self.values, self.smoothing != UNSMOOTHED)
         elif self.values.ndim == 2 and self.values.is_cuda:
             torch._assert_async(
                 (self.values.detach() >= 0).all(),
@@ -165,7 +172,8 @@ class ClassTarget(NamedTuple):
         points = table.rows
         if self.values.ndim == 2:
             scores = self.values.to(points)
-            vector, share = scores @ points, scores.sum(1)
+            with torch.autocast(points.device.type, enabled=False):
+                vector, share = scores @ points, scores.sum(1)
             total = share.sum()
             count = (share != 0).sum(dtype=points.dtype)
         else:
@@ -188,7 +196,7 @@ class ClassTarget(NamedTuple):
             # Not by indexing, for which -1 is the last class.
             label_points = points.index_select(0, labels * valid)
         except (IndexError, RuntimeError):
-            _check_labels(labels, len(points), ignore_index)
+            check_labels(labels, len(points), ignore_index)
             raise
         if self.images is None:
             return label_points * valid[:, None], valid
@@ -199,61 +207,6 @@ class ClassTarget(NamedTuple):
         counts = points.new_zeros(self.batch_size)
         counts = counts.index_add(0, self.images, valid.to(points))
         return sums / counts.clamp_min(1)[:, None], counts > 0
-
-
-def _check_labels(labels: Tensor, classes: int, ignore_index: int) -> None:
-    values = _array(labels)
-    if span := _beyond(values[values != ignore_index], classes):
-        raise ValueError(
-            f'the data set has labels {span}, but the number of classes '
-            f"num_classes={classes} allows 0..{classes - 1}; set the head's "
-            'num_classes to the number of classes'
-        )
-
-
-def _beyond(numbers: np.ndarray, count: int) -> str:
-    """``'low..high'`` of numbers that are not all in ``0..count-1``, or ''."""
-    if not numbers.size or 0 <= numbers.min() <= numbers.max() < count:
-        return ''
-    return f'{numbers.min()}..{numbers.max()}'
-
-
-def _check_whole(labels: Tensor) -> None:
-    kind = labels.dtype
-    if kind == torch.bool or kind.is_floating_point or kind.is_complex:
-        raise ValueError(
-            f'the targets have the type {kind}, but class labels are whole '
-            'numbers (and scores have two dimensions)'
-        )
-
-
-def _check_scores(scores: Tensor, smoothed: bool) -> None:
-    """Finite and >= 0; an image's shares, if smoothed, add up to 1 or are 0."""
-    values = _array(scores)
-    low = values.min(initial=0)
-    if low < 0 or not np.isfinite(values).all():
-        kind = f'down to {low:.4g}, which are negative' if low < 0 else ''
-        raise ValueError(
-            f'the targets hold scores {kind or "that are not finite"}; give '
-            'shares of classes'
-        )
-    if not smoothed:
-        return
-    sums = values.sum(1, dtype=np.float64)
-    if not ((abs(sums - 1) < _SUM_ERROR) | (sums == 0)).all():
-        raise ValueError(
-            f'the targets are scores whose sums are {sums.min():.4g}..'
-            f'{sums.max():.4g}, and label smoothing of shares asks for sums '
-            'of 1; normalise them'
-        )
-
-
-def _array(values: Tensor) -> np.ndarray:
-    """Values on the CPU, without an operation of torch where they are there."""
-    values = values.detach().cpu()
-    if values.dtype == torch.bfloat16:  # which NumPy has not
-        values = values.float()
-    return values.numpy()
 
 
 def as_table(points: Tensor, smoothing: Smoothing = UNSMOOTHED) -> PointTable:
@@ -288,7 +241,8 @@ def as_target(target: Union[Tensor, ClassTarget]) -> ClassTarget:
 def shares_of(scores: Tensor) -> Tensor:
     """Scores ``(B, K)`` >= 0 of any number of labels an image, made shares.
 
-    Float32; all 0 for an image without a label. Another shape is a ValueError.
+    Float32; all 0 for an image without a label, and rows with a negative score
+    as they are, to be refused. Another shape is a ValueError.
     """
     if scores.ndim != 2:
         raise ValueError(
@@ -296,5 +250,6 @@ def shares_of(scores: Tensor) -> Tensor:
             'of labels an image are (B, K)'
         )
     scores = scores.float()
-    scores = scores / scale_of(scores, 1)  # a sum is then 0, or 1 at least
-    return scores / scores.sum(1, keepdim=True).clamp(min=1e-12)
+    scaled = scores / scale_of(scores, 1)  # a sum is then 0, or 1 at least
+    shares = scaled / scaled.sum(1, keepdim=True).clamp(min=1e-12)
+    return shares.where(scores.amin(1, keepdim=True) >= 0, scores)

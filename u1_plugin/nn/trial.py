@@ -22,10 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from .as_before import as_before, is_scripted
 from .maps import Part, first_tensor, parts_of
 
 #: Sides of the blank images, in turn, where the network does not name one.
 _SIDES = (224, 32, 28, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 448, 512)
+#: Between these a number by itself is taken for the side of images.
+_LEAST_SIDE, _MOST_SIDE = 8, 4096
 #: What these return is a part of a block, not its map: projections of tokens
 #: and matrices of attention look like maps.
 _INSIDE_BLOCKS = (
@@ -92,8 +95,8 @@ def named_size(model: nn.Module) -> Optional[Tuple[int, int]]:
         (getattr(network, 'config', None), 'image_size'),  # of transformers
     ):
         size = getattr(owner, name, None)
-        if isinstance(size, int):
-            size = (size, size)
+        if isinstance(size, int):  # or a number of channels or features
+            size = (size, size) if _LEAST_SIDE <= size <= _MOST_SIDE else None
         if isinstance(size, (tuple, list)) and len(size) == 2 and all(size):
             return int(size[0]), int(size[1])
     fixed = getattr(network, 'default_cfg', None)  # of timm
@@ -105,29 +108,15 @@ def named_size(model: nn.Module) -> Optional[Tuple[int, int]]:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients and no trace of a forward pass.
-
-    Some modules make tensors when they change their mode, others when they
-    run; what modules were is put back attribute by attribute.
-    """
-    before = [
-        (module, dict(module.__dict__), dict(module._buffers))
-        for module in model.modules()
-    ]
+    """Evaluation mode, no gradients and no trace of a forward pass."""
     devices = {p.device for p in model.parameters() if p.is_cuda}
-    try:
+    with as_before(model):
         # Not `model.eval()`: a classifier may hook into it.
         model.training = False
         for child in model.children():
             child.eval()
         with torch.no_grad(), torch.random.fork_rng(list(devices)):
             yield
-    finally:
-        for module, attributes, buffers in before:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
 
 
 def _extract(model: nn.Module, images: Tensor) -> Any:
@@ -189,8 +178,15 @@ def watch(
         whole (bool): Whether to run the head as well.
 
     Raises:
-        ValueError: If it does not run, or has parameters without a size yet.
+        ValueError: If it does not run, has parameters without a size yet, or
+            is scripted.
     """
+    if is_scripted(model):
+        raise ValueError(
+            f'u1.neck.layers: the network is a {type(model).__name__}, of '
+            'which no module can be read; build the branch on the network '
+            'before torch.jit scripts or traces it'
+        )
     lazy = [n for n, p in model.named_parameters() if is_lazy(p)]
     if lazy:
         raise ValueError(
@@ -227,19 +223,23 @@ def watch(
         for noted in (outputs, pooled, given, called):
             noted.clear()
 
-    handles = []
-    for name, module in model.named_modules():
+    handles: List[Any] = []
+
+    def hook(name: str, module: nn.Module) -> None:
         if name and not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
             handles.append(module.register_forward_hook(partial(note, name)))
+        seeing = partial(see, name)
         handles.append(
-            module.register_forward_pre_hook(
-                partial(see, name), with_kwargs=True
-            )
+            module.register_forward_pre_hook(seeing, with_kwargs=True)
         )
         # The class token gathers the patches there, which are no map after it.
         if 'ClassAttention' in type(module).__name__:
             handles.append(module.register_forward_pre_hook(pool))
+
     try:
+        for name, module in model.named_modules():
+            if not is_scripted(module):
+                hook(name, module)
         with _evaluating(model):
             _, size = _try(model, run, restart, sides)
     finally:

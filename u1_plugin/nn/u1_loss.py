@@ -56,6 +56,9 @@ class U1Loss(nn.Module):
         tensor([0., 2.])
     """
 
+    #: Of one's own loss: the moments, :class:`Pull`, and pixels' shares.
+    TAKES = ('moment', 'pull', 'pixel_share')
+
     @checked('loss')
     def __init__(
         self,

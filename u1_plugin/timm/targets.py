@@ -1,5 +1,6 @@
 """The very targets of a criterion of timm, for the U(1) branch."""
 
+import numbers
 from functools import partial
 from typing import Any, NamedTuple, Optional
 
@@ -69,6 +70,8 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
             smooths_scores=True,
             ignore_index=criterion.keywords.get('ignore_index'),
         )
+    if isinstance(criterion, partial) and not criterion.keywords:
+        return form_of(criterion.func)
     return _unknown_form(criterion)
 
 
@@ -99,9 +102,14 @@ def _unknown_form(criterion: Any) -> TargetForm:
 
 
 def _setting(criterion: Any, name: str) -> Any:
+    """A number of this name; methods and the like are none."""
     if isinstance(criterion, partial):
-        return criterion.keywords.get(name)
-    return getattr(criterion, name, None)
+        value = criterion.keywords.get(name)
+    else:
+        value = getattr(criterion, name, None)
+    if isinstance(value, Tensor):
+        return value.tolist() if value.any() else None
+    return value if isinstance(value, numbers.Real) else None
 
 
 def target_of(target: Tensor, form: TargetForm, classes: int) -> ClassTarget:

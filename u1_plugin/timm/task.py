@@ -80,7 +80,7 @@ class U1TaskMixin:
         **kwargs,
     ) -> None:
         super().__init__(model, *args, **kwargs)
-        form = form_of(self.criterion, self.multi_label)
+        form = self._form_now()
         branch = _branch(model, u1, form)
         if getattr(branch.loss, 'reduction', 'mean') == 'none':
             branch.detach()  # no error leaves a hook behind
@@ -93,6 +93,7 @@ class U1TaskMixin:
         self._form = form
         self._versions: Optional[Tuple[List[int], List[int]]] = None
         self._reached = False  # by a backward pass
+        self._suspected = False  # that the optimizer leaves the branch out
         # Wrapped for distributed training, as `trainable_module` is.
         self.u1_module = branch.to(device)
 
@@ -124,7 +125,9 @@ class U1TaskMixin:
                 'H, W), or without the U(1) branch'
             )
         self._check_optimizer()
-        if self.multi_label:
+        if not torch.compiler.is_compiling():
+            self._follow_criterion()
+        if self._several():
             targets = several_of(target, self._form)
         else:
             classes = self.u1.class_angles.num_classes
@@ -143,6 +146,27 @@ class U1TaskMixin:
         result['loss'] = one_hot + losses['loss_u1']
         return result
 
+    def _several(self) -> bool:
+        return getattr(self, 'multi_label', False)  # not so of distillation's
+
+    def _form_now(self) -> TargetForm:
+        return form_of(self.criterion, self._several())
+
+    def _follow_criterion(self) -> None:
+        """Another criterion, or another smoothing, since the last step."""
+        form = self._form_now()
+        now, before = (
+            IGNORED if each.ignore_index is None else each.ignore_index
+            for each in (form, self._form)
+        )
+        if now != before:
+            raise ValueError(
+                f'criterion.ignore_index={now} was {before} when the task was '
+                'built, and the U(1) loss leaves out that label; build the '
+                'task anew'
+            )
+        self._form = form
+
     def _reach(self, gradient: Tensor) -> None:
         self._reached = True
 
@@ -159,14 +183,17 @@ class U1TaskMixin:
                 # No backward pass yet: loaded, or copied, and not stepped.
                 self._versions = versions
                 return
-            if versions[1] == self._versions[1]:
+            if versions[1] != self._versions[1]:
+                self._versions = ()
+            elif not self._suspected:  # or its weights were put back once
+                self._suspected, self._versions = True, versions
+            else:
                 raise ValueError(
                     "u1.neck.feature_plane.basis='learned' has parameters, "
                     'but the optimizer stepped without them; '
                     'optimizer.add_param_group(dict(params='
                     'list(task.u1.parameters()))) before training'
                 )
-            self._versions = ()
 
     def prepare_distributed(
         self, device_ids: Optional[list] = None, **ddp_kwargs
@@ -220,10 +247,12 @@ class U1TaskMixin:
         """
         state = dict(state or {})
         names = [name for name in state if name.startswith(_PREFIX)]
-        branch_state = {name[len(_PREFIX) :]: state.pop(name) for name in names}
+        branch_state = {name: state.pop(name) for name in names}
         super().load_task_state(state, strict=strict, module=module, ema=ema)
         if branch_state and not ema:
-            self.u1.load_state_dict(branch_state, strict=strict)
+            # Under its name, so that messages tell the checkpoint's keys.
+            named = nn.ModuleDict({_PREFIX[:-1]: self.u1})
+            named.load_state_dict(branch_state, strict=strict)
 
 
 class U1ClassificationTask(U1TaskMixin, ClassificationTask):
