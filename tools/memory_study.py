@@ -16,7 +16,9 @@ How pixels are stored, searched and weighted is the study's own, and a config
 that says otherwise (such as ``model.head.metric='l2'``) is refused.
 Differences to ``pixel`` are paired over splits (Student's t interval) and over
 test images (McNemar's exact test, on the images of all splits together: an
-image may be in several, so that p is a little too small).
+image may be in several). Splits share images, so that both are too sure, the
+more so the more splits: where nothing differs, 5 splits have p < 0.05 in 7 to
+14 % of studies, 20 splits in 25 to 41 %.
 """
 
 import argparse

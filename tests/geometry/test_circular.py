@@ -68,6 +68,16 @@ def test_rayleigh_of_many_angles_in_float32():
 
 def test_rayleigh_of_one_angle():
     assert rayleigh_pvalue(torch.full((20,), 1.0)) < 1e-6
+    # R of a single observation is always 1.
+    assert rayleigh_pvalue(torch.tensor([[1.0], [2.0]])).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize('bad', [-1.0, math.inf, math.nan])
+def test_weights_are_finite_and_none_is_negative(bad):
+    theta, weight = torch.tensor([0.3, 1.0]), torch.tensor([1.0, bad])
+    for function in (circular_mean, resultant_length):
+        with pytest.raises(ValueError, match='weight holds numbers'):
+            function(theta, weight)
 
 
 def test_circular_correlation():
@@ -89,6 +99,8 @@ def test_angle_difference():
     torch.testing.assert_close(difference.sin(), (a - b).sin())
     torch.testing.assert_close(difference.cos(), (a - b).cos())
     torch.testing.assert_close(angle_difference(b, a), -difference)
+    below = torch.tensor(np.nextafter(-math.pi, -4))
+    assert angle_difference(below, 0.0) == -math.pi
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])

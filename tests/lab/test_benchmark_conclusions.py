@@ -8,15 +8,19 @@ from benchmark_results import main_table, make_behaviour, make_table
 
 from u1_plugin.lab.benchmark.arm_results import (
     arm_results,
+    conclusion,
     interval,
     paired,
     plain_conclusion,
+    shown_by,
 )
+from u1_plugin.lab.benchmark.arm_statistics import compare, fewest_pairs
 from u1_plugin.lab.benchmark.frames import (
     ablation_lines,
     behaviour_frame,
     conclusions,
     floor_line,
+    seen_and_needed,
 )
 
 
@@ -194,3 +198,29 @@ def test_behaviour_names_what_survives_the_correction():
     assert frame.set_index('quantity').loc['never reached', 'u1-zero'] == (
         'never'
     )
+
+
+def test_equal_differences_of_few_pairs_beat_no_control():
+    """Nothing tells their spread: neither an interval nor a test."""
+    table = main_table({'u1-feature': 1.0})
+    result = next(
+        r for r in arm_results(table, 'test_top1') if r.arm == 'u1-feature'
+    )
+    two = compare([61.0, 61.0], [60.0, 60.0])
+    text = conclusion(result, {'perm': two})
+    assert 'not shown to be higher than the control perm' in text
+    ten = compare([61.0] * 10, [60.0] * 10)
+    assert 'than every control' in conclusion(result, {'perm': ten})
+    assert shown_by(two, 1.0, 'it', 'arms').startswith(
+        'higher by as much in every pair, but not by the permutation test'
+    )
+
+
+def test_too_few_pairs_for_the_test_show_no_gain():
+    five = compare([65.1, 65.0, 65.2, 65.0, 65.1], [60.0] * 5)
+    assert five.permutation == 2 / 2**5
+    assert seen_and_needed(five, 0.5, 0.05) == ('none', '6')
+    assert fewest_pairs(0.05) == 6 and fewest_pairs(0.05 / 8) == 9
+    ten = compare([65.1, 65.0, 65.2, 65.0, 65.1] * 2, [60.0] * 10)
+    assert seen_and_needed(ten, 0.5, 0.05)[1] == '6'
+    assert float(seen_and_needed(ten, 0.5, 0.05)[0]) > 0

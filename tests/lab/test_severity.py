@@ -72,3 +72,12 @@ def test_other_data_sets_are_refused(names, message):
 def test_one_name_a_class():
     with pytest.raises(ValueError, match='names has 5 classes, but logits 3'):
         severity(np.eye(3), np.arange(3), NAMES)
+
+
+def test_outputs_are_looked_at():
+    for logits, labels in (
+        (np.full((2, 5), np.nan), [0, 1]),
+        (np.eye(5)[:2], [0, 7]),
+    ):
+        with pytest.raises(ValueError, match='must be finite numbers'):
+            severity(logits, np.array(labels), NAMES)

@@ -225,3 +225,11 @@ def test_any_unit(scale):
     assert sign_flip_pvalue(found.values, found.slack) == share_as_far(
         treated - control
     )
+
+
+def test_an_exact_p_of_floats_is_never_zero():
+    """Sums of the same numbers differ by the order in which they are added."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        values = rng.uniform(0.1, 3, 5).round(3)
+        assert sign_flip_pvalue(values) == 2 / 2**5

@@ -38,7 +38,10 @@ def angle_difference(first: Tensor, second: Union[Tensor, float]) -> Tensor:
     first = as_wide('first', first)
     if isinstance(second, Tensor):
         second = as_wide('second', second)
-    return torch.remainder(first - second + math.pi, 2 * math.pi) - math.pi
+    whole = 2 * math.pi
+    difference = torch.remainder(first - second + math.pi, whole) - math.pi
+    # The remainder of what lies just below 0 rounds to the whole.
+    return torch.where(difference >= math.pi, difference - whole, difference)
 
 
 def _mean_vector(theta: Tensor, weight: Optional[Tensor], dim: int) -> Tensor:
@@ -52,6 +55,11 @@ def _mean_vector(theta: Tensor, weight: Optional[Tensor], dim: int) -> Tensor:
         raise ValueError(
             f'weight has shape {tuple(weight.shape)}, but theta '
             f'{tuple(theta.shape)}; give one weight an angle'
+        )
+    if not ((weight >= 0) & weight.isfinite()).all():
+        raise ValueError(
+            'weight holds numbers that are negative or not finite; give '
+            'weights >= 0'
         )
     weight = weight.to(points)
     weight = (weight / scale_of(weight, dim)).unsqueeze(-1)
@@ -73,7 +81,7 @@ def circular_mean(
 
     Raises:
         ValueError: If ``theta`` is not of real numbers or empty along ``dim``,
-            or ``weight`` has another shape.
+            or ``weight`` has another shape, or is negative or not finite.
 
     Examples:
         >>> import torch
@@ -123,7 +131,8 @@ def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
     square = (2 * n * resultant_length(theta, dim=dim)).square()
     root = ((1 + 2 * n) ** 2 - square).clamp_min(0).sqrt()
     # root - (1 + 2n), of which digits cancel where n is large.
-    return (-square / (root + 1 + 2 * n)).exp()
+    pvalue: Tensor = (-square / (root + 1 + 2 * n)).exp()
+    return pvalue if n > 1 else torch.ones_like(pvalue)  # R of one is 1
 
 
 def circular_correlation(first: Tensor, second: Tensor) -> Tensor:

@@ -42,6 +42,24 @@ def top_accuracies(logits: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
     }
 
 
+def check_outputs(logits: np.ndarray, labels: np.ndarray) -> None:
+    """Raise ValueError unless these are logits of images and their classes."""
+    if (
+        logits.ndim != 2
+        or not logits.size
+        or logits.dtype.kind != 'f'
+        or labels.shape != logits.shape[:1]
+        or labels.dtype.kind not in 'iu'
+        or not np.isfinite(logits).all()
+        or not ((labels >= 0) & (labels < logits.shape[1])).all()
+    ):
+        raise ValueError(
+            f'logits of shape {logits.shape} ({logits.dtype}) and '
+            f'labels of shape {labels.shape} ({labels.dtype}); they must be '
+            'finite numbers (N, K) and classes (N,)'
+        )
+
+
 def share_buffers(model: nn.Module) -> None:
     """Give every rank the buffers of the first, as checkpoints do.
 

@@ -209,6 +209,11 @@ def class_dependence(
     plug-in statistics are biased upwards by chance alone, and the
     permutations say by how much.
 
+    The adjustment is right where chance adds to a statistic. A length R of few
+    angles is rather the root of a sum of squares, so that the between share
+    errs low, and its interval with it: in simulations a true 0.24 had a mean
+    of 0.10 (300 images in 30 classes), a true 0.10 one of 0.045 (1,000 in 10).
+
     The p-values hold wherever the bins lie. The estimates know no finer
     differences than a bin: of angles that lie within a few of them
     (:func:`occupied_bins`) they err towards 0 by as much as the bins' edges

@@ -126,8 +126,9 @@ class _Angles:
 
 
 def _agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Modulus of the correlation: planes agree by either turn, as in C3."""
     first, second = known_pairs(first, second)
-    return float(toroidal(first, second)) if len(first) > 3 else np.nan
+    return abs(float(toroidal(first, second))) if len(first) > 3 else np.nan
 
 
 def _angles(

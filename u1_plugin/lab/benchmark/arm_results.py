@@ -171,9 +171,12 @@ def shown_by(
             return 'no effect here: the mean is 0 and has no interval'
         return 'no effect here: the interval contains 0'
     if p >= LEVEL:
+        by = 'by the interval'
+        if math.isnan(comparison.low):
+            by = 'by as much in every pair'
         return (
-            f'{verdict} by the interval, but not by the permutation test '
-            f'(p = {p:.3f}): no effect is shown'
+            f'{verdict} {by}, but not by the permutation test (p = {p:.3f}): '
+            'no effect is shown'
         )
     if corrected >= LEVEL:
         return (
@@ -218,7 +221,7 @@ def conclusion(
         for name, c in controls.items()
         if c is None
         or c.verdict != 'higher'
-        or (c.permutation >= LEVEL and name not in few)
+        or (c.permutation >= LEVEL and (name not in few or math.isnan(c.low)))
     }
     if not unbeaten:
         by_interval = f' ({", ".join(few)} by the interval alone)' * bool(few)

@@ -145,6 +145,15 @@ def holm(pvalues: Mapping[str, float]) -> Dict[str, float]:
     return dict(zip(pvalues, values.tolist()))
 
 
+def fewest_pairs(alpha: float) -> int:
+    """Pairs whose sign-flip test can reach a level: ``2 / 2^n < alpha``.
+
+    It decides, and with fewer pairs there is nothing that a t test's power
+    could stand for.
+    """
+    return math.floor(math.log2(2 / alpha)) + 1
+
+
 @checked()
 def seeds_needed(
     sd: NonNegative, gain: Positive, power: Chance = 0.8, alpha: Chance = 0.05
@@ -161,9 +170,11 @@ def seeds_needed(
         int: At least 2.
 
     Raises:
-        ValueError: If one of these is out of its range, or ``gain`` too small
-            a part of ``sd`` for any number of pairs.
+        ValueError: If one of these is out of its range, ``power`` is not above
+            ``alpha``, or ``gain`` is too small a part of ``sd`` for any number
+            of pairs.
     """
+    _check_power(power, alpha)
     if sd == 0:
         return 2
     effect, most = min(gain / sd, 1e100), 2
@@ -203,16 +214,20 @@ def detectable_gain(
         ValueError: If one of these is out of its range, or ``power`` not above
             ``alpha``.
     """
-    if power <= alpha:
-        raise ValueError(
-            f'power={power} is the chance to see no gain at all with '
-            f'alpha={alpha}; choose a power above alpha'
-        )
+    _check_power(power, alpha)
     high = 1.0
     while paired_power(high, n, alpha) < power:
         high *= 2
     effect = brentq(lambda e: paired_power(e, n, alpha) - power, 0, high)
     return sd * float(effect)
+
+
+def _check_power(power: float, alpha: float) -> None:
+    if power <= alpha:
+        raise ValueError(
+            f'power={power} is the chance to see no gain at all with '
+            f'alpha={alpha}; choose a power above alpha'
+        )
 
 
 def paired_power(effect: float, n: int, alpha: float) -> float:

@@ -28,6 +28,7 @@ from ...geometry import (
 )
 from ...nn.collector import MapCollector
 from ...options import Count, Finite, checked, fits, shown
+from ..outputs import check_outputs
 from ..weights import classifier_of
 
 with needs('lab'):
@@ -89,7 +90,7 @@ def calibration_error(
     Raises:
         ValueError: If these are not finite logits and labels among the K.
     """
-    _check_outputs(logits, labels)
+    check_outputs(logits, labels)
     confidence = _confidence(logits)
     right = logits.argmax(1) == labels
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -158,7 +159,7 @@ def signals(
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Top-1, per cent; arguments as of :func:`calibration_error`."""
-    _check_outputs(logits, labels)
+    check_outputs(logits, labels)
     return float(100 * np.mean(logits.argmax(1) == labels))
 
 
@@ -235,29 +236,12 @@ def recorded_outputs(folder: Path) -> Tuple[np.ndarray, np.ndarray]:
             'tools/benchmark.py again'
         ) from error
     try:
-        _check_outputs(logits, labels)
+        check_outputs(logits, labels)
     except ValueError as error:
         raise ValueError(
             f'{file} holds {error}; run tools/benchmark.py again'
         ) from error
     return logits, labels
-
-
-def _check_outputs(logits: np.ndarray, labels: np.ndarray) -> None:
-    if (
-        logits.ndim != 2
-        or not logits.size
-        or logits.dtype.kind != 'f'
-        or labels.shape != logits.shape[:1]
-        or labels.dtype.kind not in 'iu'
-        or not np.isfinite(logits).all()
-        or not ((labels >= 0) & (labels < logits.shape[1])).all()
-    ):
-        raise ValueError(
-            f'logits of shape {logits.shape} ({logits.dtype}) and '
-            f'labels of shape {labels.shape} ({labels.dtype}); they must be '
-            'finite numbers (N, K) and classes (N,)'
-        )
 
 
 def recorded(folder: Path, curve: str, target: float) -> Dict[str, float]:

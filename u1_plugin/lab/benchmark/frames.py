@@ -16,7 +16,13 @@ from .arm_results import (
     paired,
     plain_conclusion,
 )
-from .arm_statistics import Comparison, detectable_gain, holm, seeds_needed
+from .arm_statistics import (
+    Comparison,
+    detectable_gain,
+    fewest_pairs,
+    holm,
+    seeds_needed,
+)
 
 with needs('lab'):
     import pandas as pd
@@ -34,6 +40,21 @@ def p_text(value: float) -> str:
     if math.isnan(value):
         return ''
     return '< 0.001' if value < 0.001 else f'{value:.3f}'
+
+
+def seen_and_needed(
+    comparison: Comparison, gain: float, alpha: float
+) -> Tuple[str, str]:
+    """The smallest gain that the pairs show, and the pairs that a gain takes.
+
+    'none' and no fewer than the permutation test needs to show any.
+    """
+    fewest = fewest_pairs(alpha)
+    needed = max(seeds_needed(comparison.sd, gain, alpha=alpha), fewest)
+    if comparison.n < fewest:
+        return 'none', f'{needed:,}'
+    seen = detectable_gain(comparison.sd, comparison.n, alpha=alpha)
+    return f'{seen:+.2f}', f'{needed:,}'
 
 
 def _with_sign(value: float) -> str:
@@ -132,15 +153,14 @@ def seeds_frame(results: Sequence[ArmResult], gain: float) -> pd.DataFrame:
         if c.sd == 0:
             continue
         alpha = LEVEL / len(compared)  # what Holm asks of the smallest p
-        detectable = detectable_gain(c.sd, c.n, alpha=alpha)
-        needed = seeds_needed(c.sd, gain, alpha=alpha)
+        seen, needed = seen_and_needed(c, gain, alpha)
         rows.append(
             {
                 'arm': r.arm,
                 'n': r.n,
                 'sd': f'{c.sd:.2f}',
-                'gain seen with n': f'{detectable:+.2f}',
-                f'seeds for +{gain}': f'{needed:,}',
+                'gain seen with n': seen,
+                f'seeds for +{gain}': needed,
             }
         )
     return pd.DataFrame(rows)

@@ -42,7 +42,8 @@ An effect is claimed only where the interval excludes 0 and Holm's p is below
 {{ part.primary }}
 
 Holm's correction is over these comparisons; what follows is exploratory.
-*Seen* is the smallest true gain that so many pairs show with a chance of 80 %.
+*Seen* is the smallest true gain that so many pairs show with a chance of 80 %
+by a paired t test; the permutation test, which decides, has less of few pairs.
 {% endif %}{% if part.arms %}
 {% for line in part.conclusions -%}
 - {{ line }}
@@ -77,7 +78,8 @@ Difference of the column's arm to the row's, with its interval (uncorrected).
 
 Standard deviation of the paired differences; the smallest true gain that the
 seeds of this table show with a chance of 80 % (two-sided paired t test at 5 %
-over the number of compared arms, which is what Holm asks of the smallest p);
+over the number of compared arms, which is what Holm asks of the smallest p;
+the permutation test, which decides, has less of few pairs, none of too few);
 and how many seeds it takes to see +{{ gain }} points.
 
 {{ part.seeds }}

@@ -11,7 +11,8 @@ from ...extras import needs
 from ...options import Range
 from ..markup import markdown as escaped
 from .arm_results import LEVEL, by_seed, interval, paired
-from .arm_statistics import Comparison, detectable_gain, holm, seeds_needed
+from .arm_statistics import Comparison, holm
+from .frames import p_text, seen_and_needed
 from .suite_file import Fields
 from .table import keep, read_kept
 
@@ -158,13 +159,11 @@ def primary_frame(
         row[f'seeds for +{primary.gain:g}'] = ''
         if c is not None:
             row |= {'n': str(c.n), 'difference': interval(c)}
-            row |= {'permutation p': f'{c.permutation:.3f}'}
-            row |= {'Holm p': f'{corrected[name]:.3f}', 'sd': f'{c.sd:.2f}'}
+            row |= {'permutation p': p_text(c.permutation)}
+            row |= {'Holm p': p_text(corrected[name]), 'sd': f'{c.sd:.2f}'}
             if c.sd > 0:
-                detectable = detectable_gain(c.sd, c.n, alpha=alpha)
-                needed = seeds_needed(c.sd, primary.gain, alpha=alpha)
-                row['seen'] = f'{detectable:+.2f}'
-                row[f'seeds for +{primary.gain:g}'] = f'{needed:,}'
+                seen, needed = seen_and_needed(c, primary.gain, alpha)
+                row |= {'seen': seen, f'seeds for +{primary.gain:g}': needed}
         rows.append(row)
         lines.append(f'**{escaped(name)}**: {_words(c, corrected[name])}.')
     return pd.DataFrame(rows), lines

@@ -6,6 +6,7 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 
 from ...options import checked, shown
+from ..outputs import check_outputs
 
 
 @checked()
@@ -60,9 +61,10 @@ def severity(
         Dict[str, float]: By name; NaN without a mistake.
 
     Raises:
-        ValueError: If there is not one name a class, or the names are no such
-            hierarchy.
+        ValueError: If there is not one name a class, the names are no such
+            hierarchy, or logits and labels are no outputs.
     """
+    check_outputs(logits, labels)
     if len(names) != logits.shape[1]:
         raise ValueError(
             f'names has {len(names)} classes, but logits {logits.shape[1]}; '
