@@ -78,6 +78,9 @@ def test_weights_are_finite_and_none_is_negative(bad):
     for function in (circular_mean, resultant_length):
         with pytest.raises(ValueError, match='weight holds numbers'):
             function(theta, weight)
+        both = torch.stack([theta, theta]), torch.ones(2, 2)
+        assert torch.vmap(function)(*both).shape == (2,)
+        assert function(theta.to('meta'), weight.to('meta')).shape == ()
 
 
 def test_circular_correlation():

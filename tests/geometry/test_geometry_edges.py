@@ -234,3 +234,4 @@ def test_angles_are_in_float32_even_inside_autocast(function):
     with torch.autocast('cpu', torch.bfloat16):
         found = function(values)
     assert found.dtype == torch.float32 and torch.equal(found, expected)
+    assert function(values.to('meta')).shape == expected.shape

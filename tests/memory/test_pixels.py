@@ -141,3 +141,9 @@ def test_a_plane_that_trains_is_not_changed(mode):
     with torch.autocast('cpu', torch.bfloat16):
         found = bottleneck_pixels(maps, labels, labels, plane, mode).hues
     assert torch.equal(found, hues[0])
+    with pytest.raises(ValueError, match='has seen no vectors yet'):
+        fresh = FeaturePlane(4, center='running')
+        bottleneck_pixels(maps, labels, labels, fresh, mode)
+    parts = torch.nn.Sequential(torch.nn.BatchNorm1d(4).eval(), plane)
+    bottleneck_pixels(maps, labels, labels, parts, mode)
+    assert plane.training and not parts[0].training

@@ -1,6 +1,7 @@
 """A branch leaves the network as it was, whatever its first pass does to it."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from u1_plugin.nn import U1Branch, find_maps
+from u1_plugin.nn.trial import count_logits
 
 
 class Restless(nn.Module):
@@ -20,7 +22,11 @@ class Restless(nn.Module):
         self.offset = nn.Embedding(10, 8, max_norm=0.5)
         self.register_buffer('scaled', torch.tensor(False))
         self.register_buffer('calls', torch.tensor(0))
-        self.seen, self.by_size = [], {}
+        self.register_buffer('bias', torch.full((8, 1, 1), torch.nan))
+        self.table = nn.Parameter(torch.rand(1, 8, 4, 4))
+        self.register_buffer('sparse', torch.eye(3).to_sparse())
+        self.state = SimpleNamespace(built=False)
+        self.kept = {}
 
     def forward(self, images):
         maps = self.conv(images)
@@ -28,8 +34,10 @@ class Restless(nn.Module):
             self.scale.data.copy_(torch.full_like(self.scale, 7))
             self.scaled.fill_(True)
         self.calls += 1
-        self.seen.append(len(images))
-        self.by_size[tuple(images.shape)] = maps
+        if not self.state.built:  # a mark that no one puts back
+            self.kept['a'], self.state.built = 1, True
+        assert self.kept['a']
+        self.table.data = nn.functional.interpolate(self.table, scale_factor=2)
         shift = self.offset(torch.tensor([3]))[:, :, None, None]
         maps = torch.relu(maps * self.scale + shift)
         if not hasattr(self, 'fc'):
@@ -44,13 +52,15 @@ def test_a_trial_leaves_no_value_and_nothing_made():
     branch = U1Branch(network, 10)
     after = network.state_dict()
     assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert network.seen == [] and network.by_size == {} and network.training
+    for name, value in before.items():
+        value, now = value.to_dense(), after[name].to_dense()
+        torch.testing.assert_close(now, value, rtol=0, atol=0, equal_nan=True)
+    assert network.training
     assert all(p is q for p, q in zip(parameters, network.parameters()))
     with branch.reading():  # of another size than the trial's images
         network(torch.randn(2, 3, 20, 20))
     assert branch(torch.tensor([1, 2]))['loss_u1'].isfinite()
-    assert network.seen == [2]
+    assert network.calls == 1 and network.table.shape == (1, 8, 8, 8)
 
 
 def scripted(network: nn.Module) -> nn.Module:
@@ -81,8 +91,10 @@ def test_scripted_parts_take_no_hooks():
             return self.fc(self.net(images))
 
     network = Ended()
-    branch = U1Branch(network, 10)
-    assert branch.sources[0].module == 'net.layer4' and network.fc.training
+    with pytest.raises(ValueError, match="'auto': fc is scripted"):
+        U1Branch(network, 10)
+    branch = U1Branch(network, 10, neck=dict(layers=['net.layer4']))
+    assert network.fc.training
     with branch.reading():
         network(images)
     assert branch(torch.tensor([1, 2]))['loss_u1'].requires_grad
@@ -112,3 +124,30 @@ def test_a_part_that_runs_several_times_in_a_pass_is_told(messages):
     messages.clear()
     U1Branch(Twice().net, 10)
     assert not any('last time' in message for message in messages)
+
+
+def test_a_fall_back_is_no_second_time(messages):
+    network = timm.create_model('resnet10t', num_classes=10)
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network
+
+        def forward_features(self, images):
+            self.net(images)
+            raise NotImplementedError
+
+        def forward(self, images):
+            return self.net(images)
+
+    U1Branch(Features(), 10)
+    assert not any('last time' in message for message in messages)
+
+
+def test_a_network_without_sizes_is_left_alone():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.LazyLinear(10))
+    for look in (count_logits, lambda net: find_maps(net, 'auto')):
+        with pytest.raises(ValueError, match='2.weight has no size'):
+            look(network)
+    assert network(torch.randn(2, 3, 8, 8)).shape == (2, 10)

@@ -46,10 +46,20 @@ def test_what_a_name_holds_counts_where_it_is_a_number():
     assert form_of(Odd()) == TargetForm()
     held = nn.Module()
     held.register_buffer('smoothing', torch.tensor([0.1, 0.2]))
-    with pytest.raises(ValueError, match=r'smoothing=\[0.1.*not follow'):
+    with pytest.raises(ValueError, match='smoothing=tensor.*not follow'):
         form_of(held)
     held.smoothing.zero_()
     assert form_of(held) == TargetForm()
+    for value in ([0.2] * 10, (0.1,), 'some', object()):
+        held = nn.Module()
+        held.label_smoothing = value
+        with pytest.raises(ValueError, match='label_smoothing=.*not follow'):
+            form_of(held)
+    held = nn.Module()
+    held.register_buffer('ignore_index', torch.tensor(0))
+    assert form_of(held).ignore_index == 0
+    tensor = timm_loss.LabelSmoothingCrossEntropy(torch.tensor(0.1))
+    assert form_of(tensor).smoothing == pytest.approx(0.1)
     smoothed = timm_loss.LabelSmoothingCrossEntropy(0.5)
     assert form_of(partial(smoothed)) == form_of(smoothed)
 

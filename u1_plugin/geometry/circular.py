@@ -56,7 +56,7 @@ def _mean_vector(theta: Tensor, weight: Optional[Tensor], dim: int) -> Tensor:
             f'weight has shape {tuple(weight.shape)}, but theta '
             f'{tuple(theta.shape)}; give one weight an angle'
         )
-    if not ((weight >= 0) & weight.isfinite()).all():
+    if _has_values(weight) and not (((weight >= 0) & weight.isfinite()).all()):
         raise ValueError(
             'weight holds numbers that are negative or not finite; give '
             'weights >= 0'
@@ -64,6 +64,12 @@ def _mean_vector(theta: Tensor, weight: Optional[Tensor], dim: int) -> Tensor:
     weight = weight.to(points)
     weight = (weight / scale_of(weight, dim)).unsqueeze(-1)
     return (points * weight).sum(dim) / weight.sum(dim)
+
+
+def _has_values(tensor: Tensor) -> bool:
+    """Not so while a compiler or a transform of functions traces."""
+    traced = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return not (tensor.is_meta or traced or torch.compiler.is_compiling())
 
 
 def circular_mean(

@@ -16,7 +16,13 @@ from typing import Any, Optional, Tuple, Union
 import torch
 from torch import Tensor
 
-from .scales import as_wide, check_real, power_of_two, scale_of
+from .scales import (
+    as_wide,
+    check_real,
+    power_of_two,
+    scale_of,
+    without_autocast,
+)
 
 #: Lengths and sums of what was scaled before are no smaller, or they are 0.
 _LEAST = 2.0**-60
@@ -102,7 +108,7 @@ class _WeightedMean(torch.autograd.Function):
     def forward(
         ctx: Any, weights: Tensor, points: Tensor, scaled: bool
     ) -> Tensor:
-        with torch.autocast(weights.device.type, enabled=False):
+        with without_autocast(weights.device):
             sums = weights @ points
         # Without weight the numerator is 0 as well.
         total = _nonzero(sums[..., 2:], scaled)

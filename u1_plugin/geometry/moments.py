@@ -11,6 +11,7 @@ from .scales import (
     check_real,
     scale_of,
     whole_number,
+    without_autocast,
     working_dtype,
 )
 
@@ -59,7 +60,7 @@ def feature_moment(
         )
     vectors = vectors.movedim(dim, -1)
     basis = basis.to(vectors).T
-    with torch.autocast(vectors.device.type, enabled=False):
+    with without_autocast(vectors.device):
         if scaled:
             return vectors @ basis
         scale = scale_of(vectors, -1)

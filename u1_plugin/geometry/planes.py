@@ -11,7 +11,13 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .scales import as_wide, scale_of, whole_number, working_dtype
+from .scales import (
+    as_wide,
+    scale_of,
+    whole_number,
+    without_autocast,
+    working_dtype,
+)
 
 
 def _check_channels(channels: int) -> int:
@@ -82,7 +88,7 @@ def orthonormal_basis(rows: Tensor) -> Tensor:
     rows = rows - rows.mean(1, keepdim=True)
     tiny = torch.finfo(rows.dtype).tiny
     first = rows[0] / rows[0].norm().clamp_min(tiny)
-    with torch.autocast(rows.device.type, enabled=False):
+    with without_autocast(rows.device):
         second = rows[1] - (rows[1] @ first) * first
         # Once more: one pass leaves an error that grows with their likeness.
         second = second - (second @ first) * first

@@ -7,7 +7,8 @@ scale, so it is taken out first; by a power of two, which changes no digit.
 
 import numbers
 import reprlib
-from typing import Any, Callable, Sequence, Union
+from contextlib import nullcontext
+from typing import Any, Callable, ContextManager, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -94,6 +95,13 @@ def power_of_two(values: Tensor) -> Tensor:
     integer, bits = _EXPONENT[values.dtype]
     normal = values.clamp_min(torch.finfo(values.dtype).tiny)
     return (normal.view(integer) & bits).view(values.dtype)
+
+
+def without_autocast(device: torch.device) -> ContextManager[Any]:
+    """A block whose products keep their digits, whatever is around it."""
+    if device.type == 'meta':  # which knows no autocast
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def scale_of(values: Tensor, dim: Union[int, Sequence[int]]) -> Tensor:

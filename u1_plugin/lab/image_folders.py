@@ -108,6 +108,7 @@ def run_converter(
     parser.add_argument('--seed', type=int, default=0, help='of the draw')
     args = parser.parse_args()
     asked = dict(converter=parser.prog, options=_recorded(args))
+    part = args.out
     try:
         if args.out.exists():
             _check_record(args.out, asked)
@@ -124,8 +125,8 @@ def run_converter(
         ValueError,
         Image.DecompressionBombError,
     ) as error:
-        parser.error(str(error))
-    print(f'{args.out}: {done}')
+        parser.error(str(error).replace(str(part), str(args.out)))
+    print(f'{args.out}: {done}'.replace(str(part), str(args.out)))
 
 
 def _recorded(args: Namespace) -> Dict[str, Any]:

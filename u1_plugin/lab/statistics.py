@@ -190,6 +190,8 @@ def sign_flip_pvalue(
         float: In ``(0, 1]``: the exact p of the two-sided test that the
         distribution is symmetric about 0.
     """
+    if values.dtype.kind == 'f':
+        values = values.astype(float)
     values = values[values != 0]  # either sign is the same
     # Sums of the same floats differ by the order in which they are added.
     rounding = 4 * np.finfo(float).eps * len(values) * abs(values).sum()

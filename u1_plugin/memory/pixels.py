@@ -1,7 +1,7 @@
 """Bottleneck pixels: their vectors, and where and whose they are."""
 
-from contextlib import contextmanager, nullcontext
-from typing import Any, Callable, Iterator, Literal, NamedTuple, Optional
+from contextlib import contextmanager
+from typing import Callable, Iterator, Literal, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,8 @@ def bottleneck_pixels(
         Pixels: In the order of images, then rows, then columns.
 
     Raises:
-        ValueError: If an option is out of its range, or the shapes do not fit.
+        ValueError: If an option is out of its range, the shapes do not fit, or
+            a running centre that trains has seen nothing yet.
     """
     check_real('intensity', intensity)
     batch = intensity.shape[:1]
@@ -114,18 +115,26 @@ def bottleneck_pixels(
 
 
 def _hues(plane: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
-    trains = isinstance(plane, nn.Module) and plane.training
-    with _evaluated(plane) if trains else nullcontext():
+    if not isinstance(plane, nn.Module):
+        return angle(plane(vectors))
+    if plane.training and getattr(plane, 'num_batches_tracked', 1) == 0:
+        raise ValueError(
+            "feature_plane has center='running', but has seen no vectors yet, "
+            "and pixels move no centre; train it first, or use center='file'"
+        )
+    with _evaluated(plane):
         return angle(plane(vectors))
 
 
 @contextmanager
-def _evaluated(module: Any) -> Iterator[None]:
+def _evaluated(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train()
+        for part, mode in modes:
+            part.training = mode
 
 
 def _strongest(vectors: Tensor, keep: int) -> Tensor:

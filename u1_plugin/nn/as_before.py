@@ -1,64 +1,69 @@
-"""Runs a network and puts it back as it was: its values and what it holds.
+"""Runs a network and puts it back as it was.
 
 Some modules make tensors when they change their mode or when they run, some
 children, and some write into their weights (ActNorm at its first batch,
-embeddings with ``max_norm``) or count in a list.
+embeddings with ``max_norm``).
 """
 
-import copy
-from collections import OrderedDict, deque
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Tuple
+from contextlib import contextmanager, suppress
+from typing import Iterator, List, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-_CONTAINERS = (dict, OrderedDict, list, set, deque)
+#: What modules keep in dicts of their own, whose contents are put back.
+_KEPT = ('_buffers', '_parameters', '_modules')
 
 
-def _contents(attributes: Dict[str, Any]) -> List[Tuple[Any, Any]]:
-    """Containers among attributes, children and tensors among them: copies."""
+class _Value(NamedTuple):
+    """A parameter or buffer, its memory and a copy of its numbers."""
+
+    tensor: Tensor
+    memory: Tensor
+    numbers: Tensor
+
+
+def _values(model: nn.Module) -> List[_Value]:
+    """Of plain tensors; others are left as the network leaves them."""
     return [
-        (value, copy.copy(value))
-        for value in attributes.values()
-        if type(value) in _CONTAINERS
+        _Value(tensor, tensor.detach(), tensor.detach().to('cpu', copy=True))
+        for tensor in [*model.parameters(), *model.buffers()]
+        if tensor.layout == torch.strided
+        and not (tensor.is_meta or tensor.is_inference() or tensor.is_nested)
+        and not tensor.is_quantized
     ]
 
 
-def _put_back(container: Any, contents: Any) -> None:
-    container.clear()
-    if isinstance(container, (list, deque)):
-        container.extend(contents)
-    else:
-        container.update(contents)
-
-
-def _values(model: nn.Module) -> List[Tuple[Tensor, Tensor]]:
-    """Parameters and buffers that have values, and copies of them."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return [
-        (tensor, tensor.detach().clone())
-        for tensor in tensors
-        if not is_lazy(tensor) and not tensor.is_meta
-    ]
+def _put_back(value: _Value) -> None:
+    tensor, memory, numbers = value
+    moved = tensor.data_ptr() != memory.data_ptr()
+    if moved or tensor.shape != memory.shape or tensor.dtype != memory.dtype:
+        tensor.data = memory
+    now = tensor.detach().cpu()
+    # NaN where it was NaN is no change.
+    same = (now == numbers) | ((now != now) & (numbers != numbers))
+    if not same.all():
+        tensor.copy_(numbers)
 
 
 @contextmanager
 def as_before(model: nn.Module) -> Iterator[None]:
     """A block after which a network is what it was before.
 
-    Modules, attributes, the contents of lists and dicts among these, weights
-    and buffers; of other objects what they hold is not known. In the block
-    there are copies of all weights.
+    That is its modules, their attributes, weights and buffers; not what the
+    attributes hold, such as the entries of a list. In the block there is a copy
+    of the weights in the memory of the processor.
     """
-    scripted = [m for m in model.modules() if is_scripted(m)]
-    modes = [module.training for module in scripted]
     states = [
-        (module, dict(module.__dict__), _contents(module.__dict__))
+        (
+            module,
+            dict(module.__dict__),
+            [dict(getattr(module, kept)) for kept in _KEPT],
+        )
         for module in model.modules()
         if not is_scripted(module)
     ]
+    modes = [(m, m.training) for m in model.modules() if is_scripted(m)]
     values = _values(model)
     try:
         yield
@@ -66,14 +71,16 @@ def as_before(model: nn.Module) -> Iterator[None]:
         for module, attributes, contents in states:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            for container, content in contents:
-                _put_back(container, content)
-        for module, mode in zip(scripted, modes):
+            for kept, content in zip(_KEPT, contents):
+                getattr(module, kept).clear()
+                getattr(module, kept).update(content)
+        for module, mode in modes:
             module.training = mode
         with torch.no_grad():
-            for tensor, value in values:
-                if not torch.equal(tensor, value):
-                    tensor.copy_(value)
+            for value in values:
+                # Of tensors that cannot be compared or written, one by one.
+                with suppress(RuntimeError, NotImplementedError, TypeError):
+                    _put_back(value)
 
 
 def is_scripted(module: nn.Module) -> bool:

@@ -88,7 +88,9 @@ def _fitting(field: str, module: Any, default: Type[Built]) -> Built:
             f'{field}={shown(module)} is no module{lacks}; use '
             f'{default.__name__} or a class derived from it'
         )
-    if taken := getattr(default, 'TAKES', ()):
+    # One that overrides `__call__` has no forward to look at.
+    plain = type(module).__call__ is nn.Module.__call__
+    if (taken := getattr(default, 'TAKES', ())) and plain:
         *some, last = taken
         try:
             inspect.signature(module.forward).bind(*some, **{last: None})

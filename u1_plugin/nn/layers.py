@@ -231,7 +231,7 @@ def find_maps(
 def _check_scripted(model: nn.Module) -> None:
     """Raise ValueError if the last map may lie where no hook reaches."""
     for name, module in model.named_modules():
-        if is_scripted(module) and any(p.ndim > 2 for p in module.parameters()):
+        if is_scripted(module):
             raise ValueError(
                 f"u1.neck.layers='auto': {name} is scripted, so that its maps "
                 'cannot be read, and the last one may be among them; name a '

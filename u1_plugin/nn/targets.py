@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import scale_of
-from ..geometry.scales import check_real
+from ..geometry.scales import check_real, without_autocast
 from .base import first_of_equal
 from .target_checks import (
     array,
@@ -172,7 +172,7 @@ class ClassTarget(NamedTuple):
         points = table.rows
         if self.values.ndim == 2:
             scores = self.values.to(points)
-            with torch.autocast(points.device.type, enabled=False):
+            with without_autocast(points.device):
                 vector, share = scores @ points, scores.sum(1)
             total = share.sum()
             count = (share != 0).sum(dtype=points.dtype)

@@ -27,8 +27,6 @@ from .maps import Part, first_tensor, parts_of
 
 #: Sides of the blank images, in turn, where the network does not name one.
 _SIDES = (224, 32, 28, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 448, 512)
-#: Between these a number by itself is taken for the side of images.
-_LEAST_SIDE, _MOST_SIDE = 8, 4096
 #: What these return is a part of a block, not its map: projections of tokens
 #: and matrices of attention look like maps.
 _INSIDE_BLOCKS = (
@@ -95,8 +93,8 @@ def named_size(model: nn.Module) -> Optional[Tuple[int, int]]:
         (getattr(network, 'config', None), 'image_size'),  # of transformers
     ):
         size = getattr(owner, name, None)
-        if isinstance(size, int):  # or a number of channels or features
-            size = (size, size) if _LEAST_SIDE <= size <= _MOST_SIDE else None
+        if isinstance(size, int):  # some call a number of channels so
+            size = None if name == 'input_size' and size < 8 else (size, size)
         if isinstance(size, (tuple, list)) and len(size) == 2 and all(size):
             return int(size[0]), int(size[1])
     fixed = getattr(network, 'default_cfg', None)  # of timm
@@ -104,6 +102,17 @@ def named_size(model: nn.Module) -> Optional[Tuple[int, int]]:
         _, height, width = fixed['input_size']
         return height, width
     return None
+
+
+def _check_sizes(model: nn.Module) -> None:
+    """Raise ValueError if there are parameters without a size yet."""
+    lazy = [n for n, p in model.named_parameters() if is_lazy(p)]
+    if lazy:
+        raise ValueError(
+            f'u1.neck.layers: {lazy[0]} has no size before the network runs, '
+            'and a trial would decide it; run the network once on an image '
+            'before the branch is built'
+        )
 
 
 @contextmanager
@@ -119,7 +128,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             yield
 
 
-def _extract(model: nn.Module, images: Tensor) -> Any:
+def _extract(
+    model: nn.Module, images: Tensor, again: Callable[[Tensor], None]
+) -> Any:
     """Everything that makes maps, and of the head as little as can be."""
     for name in ('extract_feat', 'forward_features'):
         method = getattr(model, name, None)
@@ -127,7 +138,7 @@ def _extract(model: nn.Module, images: Tensor) -> Any:
             try:
                 return method(images)
             except (NotImplementedError, TypeError):  # of more arguments
-                pass
+                again(images)
     return model(images)
 
 
@@ -138,21 +149,17 @@ def _run_whole(model: nn.Module, images: Tensor) -> Any:
 def _try(
     model: nn.Module,
     run: Callable[[nn.Module, Tensor], Any],
-    between: Optional[Callable[[], None]] = None,
     sides: Sequence[int] = _SIDES,
 ) -> Tuple[Any, Tuple[int, int]]:
     """The first ``run(model, images)`` that raises nothing, and H and W.
 
-    ``between`` is called before each run. The ValueError, if all raise, tells
-    the likeliest run's error.
+    The ValueError, if all raise, tells the likeliest run's error.
     """
     first: Optional[Exception] = None
     like = next(model.parameters(), torch.empty(()))
     named = named_size(model)
     sizes = [named] if named else [(side, side) for side in sides]
     for size, channels in product(sizes, _channels(model)):
-        if between is not None:
-            between()
         try:
             return run(model, like.new_zeros(2, channels, *size)), size
         except Exception as error:
@@ -187,13 +194,7 @@ def watch(
             'which no module can be read; build the branch on the network '
             'before torch.jit scripts or traces it'
         )
-    lazy = [n for n, p in model.named_parameters() if is_lazy(p)]
-    if lazy:
-        raise ValueError(
-            f'u1.neck.layers: {lazy[0]} has no size before the network runs, '
-            'and a trial would decide it; run the network once on an image '
-            'before the branch is built'
-        )
+    _check_sizes(model)
     outputs: List[ModuleOutput] = []
     pooled: List[nn.Module] = []
     given: List[Tensor] = []
@@ -205,8 +206,8 @@ def watch(
             called.append(name)
 
     def run(model: nn.Module, images: Tensor) -> Any:
-        given.append(images)
-        return (_run_whole if whole else _extract)(model, images)
+        begin(images)
+        return model(images) if whole else _extract(model, images, begin)
 
     def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
         automatic = not pooled and not isinstance(module, _INSIDE_BLOCKS)
@@ -219,9 +220,10 @@ def watch(
     def pool(module: nn.Module, args: Any) -> None:
         pooled.append(module)
 
-    def restart() -> None:
+    def begin(images: Tensor) -> None:
         for noted in (outputs, pooled, given, called):
             noted.clear()
+        given.append(images)
 
     handles: List[Any] = []
 
@@ -241,7 +243,7 @@ def watch(
             if not is_scripted(module):
                 hook(name, module)
         with _evaluating(model):
-            _, size = _try(model, run, restart, sides)
+            _, size = _try(model, run, sides)
     finally:
         for handle in handles:
             handle.remove()
@@ -252,7 +254,11 @@ def count_logits(model: nn.Module) -> Optional[int]:
     """K, from the logits that a classifier gives for blank images.
 
     None if it does not run, or gives other than ``(B, K)``, or a tuple of them.
+
+    Raises:
+        ValueError: If there are parameters without a size yet.
     """
+    _check_sizes(model)
     try:
         with _evaluating(model):
             logits, _ = _try(model, _run_whole)

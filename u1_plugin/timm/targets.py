@@ -1,9 +1,10 @@
 """The very targets of a criterion of timm, for the U(1) branch."""
 
-import numbers
+import inspect
 from functools import partial
 from typing import Any, NamedTuple, Optional
 
+import numpy as np
 from timm import loss as timm_loss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -42,8 +43,8 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
     if isinstance(criterion, timm_loss.BinaryCrossEntropy):
         # Hard labels are smoothed always, scores if asked, then binarised.
         form = TargetForm(
-            criterion.smoothing,
-            to_half=criterion.smoothing if criterion.smooth_dense else 0.0,
+            float(criterion.smoothing),
+            to_half=float(criterion.smoothing) * bool(criterion.smooth_dense),
             threshold=criterion.target_threshold,
         )
         if multi_label or form.threshold is not None or not form.to_half:
@@ -60,10 +61,10 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
     if isinstance(criterion, timm_loss.JsdCrossEntropy):
         return form_of(criterion.cross_entropy_loss)
     if isinstance(criterion, timm_loss.AsymmetricLossSingleLabel):
-        return TargetForm(criterion.eps)
+        return TargetForm(float(criterion.eps))
     losses = (timm_loss.LabelSmoothingCrossEntropy, timm_loss.PolyCrossEntropy)
     if isinstance(criterion, losses):
-        return TargetForm(criterion.smoothing)
+        return TargetForm(float(criterion.smoothing))
     if isinstance(criterion, partial) and criterion.func is cross_entropy:
         return TargetForm(
             criterion.keywords.get('label_smoothing', 0.0),
@@ -87,7 +88,7 @@ def _unknown_form(criterion: Any) -> TargetForm:
     for part in parts:
         for name in ('smoothing', 'label_smoothing'):
             value = _setting(part, name)
-            if value:
+            if _counts(value):
                 raise ValueError(
                     f'criterion={type(part).__name__} has {name}={value}, '
                     'and how it smooths the labels of one '
@@ -96,20 +97,29 @@ def _unknown_form(criterion: Any) -> TargetForm:
                     'or smooth in Mixup (label_smoothing) and set it to 0 here'
                 )
         index = _setting(part, 'ignore_index')
+        if isinstance(index, Tensor) and index.numel() == 1:
+            index = index.item()
         if type(index) is int and index != IGNORED:
             ignored = index
     return TargetForm(ignore_index=ignored)
 
 
 def _setting(criterion: Any, name: str) -> Any:
-    """A number of this name; methods and the like are none."""
     if isinstance(criterion, partial):
-        value = criterion.keywords.get(name)
-    else:
-        value = getattr(criterion, name, None)
-    if isinstance(value, Tensor):
-        return value.tolist() if value.any() else None
-    return value if isinstance(value, numbers.Real) else None
+        return criterion.keywords.get(name)
+    return getattr(criterion, name, None)
+
+
+def _counts(smoothing: Any) -> bool:
+    """Whether a setting of this name may smooth: all but 0 and methods."""
+    if smoothing is None or inspect.isroutine(smoothing):
+        return False
+    if isinstance(smoothing, Tensor):
+        return bool(smoothing.any())
+    try:
+        return bool(np.any(np.asarray(smoothing, float) != 0))
+    except (TypeError, ValueError, RuntimeError):
+        return True
 
 
 def target_of(target: Tensor, form: TargetForm, classes: int) -> ClassTarget:
