@@ -127,7 +127,8 @@ def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
 
     Of n angles in radians, by the approximation of Zar, *Biostatistical
     Analysis*, eq. 27.4, good to three decimals for n >= 10; in the tail it
-    errs upwards, by some 10 % of the p-value at n = 10.
+    errs upwards, by some 10 % of the p-value at n = 10. Of one angle it says
+    nothing: R is then always 1.
 
     Raises:
         ValueError: If ``theta`` is not of real numbers or empty along ``dim``.
@@ -137,8 +138,7 @@ def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
     square = (2 * n * resultant_length(theta, dim=dim)).square()
     root = ((1 + 2 * n) ** 2 - square).clamp_min(0).sqrt()
     # root - (1 + 2n), of which digits cancel where n is large.
-    pvalue: Tensor = (-square / (root + 1 + 2 * n)).exp()
-    return pvalue if n > 1 else torch.ones_like(pvalue)  # R of one is 1
+    return (-square / (root + 1 + 2 * n)).exp()
 
 
 def circular_correlation(first: Tensor, second: Tensor) -> Tensor:
