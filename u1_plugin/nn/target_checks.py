@@ -37,11 +37,11 @@ def check_labels(labels: Tensor, classes: int, ignore_index: int) -> None:
         )
 
 
-def beyond(numbers: np.ndarray, count: int) -> str:
-    """``'low..high'`` of numbers that are not all in ``0..count-1``, or ''."""
-    if not numbers.size or 0 <= numbers.min() <= numbers.max() < count:
+def beyond(values: np.ndarray, count: int) -> str:
+    """``'low..high'`` of values that are not all in ``0..count-1``, or ''."""
+    if not values.size or 0 <= values.min() <= values.max() < count:
         return ''
-    return f'{numbers.min()}..{numbers.max()}'
+    return f'{values.min()}..{values.max()}'
 
 
 def check_whole(labels: Tensor) -> None:
