@@ -14,7 +14,12 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 from rich.console import Console
 
-from u1_plugin.lab.demo_report import next_steps, print_next
+from u1_plugin.lab.demo_report import (
+    conclusion,
+    next_steps,
+    paired_difference,
+    print_next,
+)
 
 
 @pytest.fixture(scope='module')
@@ -101,3 +106,12 @@ def test_paths_of_next_steps_are_short_in_the_checkout(root, monkeypatch):
     printed = console.export_text()
     assert ' tools/train.py mine.py\n' in printed
     assert str(root / 'tools') not in printed
+
+
+def test_a_few_pairs_claim_nothing():
+    """Their interval may leave out 0; reports ask for more than that."""
+    pairs = [99.4, 99.4, 99.5, 99.3], [98.6, 98.7, 98.6, 98.4]
+    assert 'show no gain' in conclusion(paired_difference(*pairs))
+    assert 'show no loss' in conclusion(paired_difference(*pairs[::-1]))
+    equal = paired_difference([99.0, 98.0], [99.0, 98.0])
+    assert 'too few seeds' in conclusion(equal)

@@ -94,8 +94,10 @@ def conclusion(result: PairedResult) -> str:
             'interval'
         )
     sentences = {
-        'higher': 'U(1) is better than its one-hot twin here',
-        'lower': 'U(1) is worse than its one-hot twin here',
+        'higher': 'U(1) lies above its one-hot twin, but a few pairs without '
+        'controls show no gain, and fresh seeds have had none',
+        'lower': 'U(1) lies below its one-hot twin, but a few pairs without '
+        'controls show no loss',
         'no difference shown': 'no difference shown: the interval contains 0',
     }
     return sentences[result.verdict]
