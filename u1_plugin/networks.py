@@ -106,12 +106,13 @@ def structure_digest(module: nn.Module) -> str:
     network that has just been put into evaluation: some (LeViT, TinyViT,
     EfficientFormer) keep what they work out for it, or in their first pass.
     """
-    with _just_evaluating(module):
+    with just_evaluating(module):
         return _Describer().structure(module)
 
 
 @contextmanager
-def _just_evaluating(module: nn.Module) -> Iterator[None]:
+def just_evaluating(module: nn.Module) -> Iterator[None]:
+    """A block in which a module has been put into evaluation, and then back."""
     modes = [(part, part.training) for part in module.modules()]
     module.train()
     module.eval()

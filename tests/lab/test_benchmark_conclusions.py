@@ -12,6 +12,7 @@ from u1_plugin.lab.benchmark.arm_results import (
     interval,
     paired,
     plain_conclusion,
+    seen_and_needed,
     shown_by,
 )
 from u1_plugin.lab.benchmark.arm_statistics import compare, fewest_pairs
@@ -20,7 +21,6 @@ from u1_plugin.lab.benchmark.frames import (
     behaviour_frame,
     conclusions,
     floor_line,
-    seen_and_needed,
 )
 
 

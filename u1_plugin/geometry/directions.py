@@ -95,7 +95,7 @@ class _Direction(torch.autograd.Function):
         # d(v/l) = (dv - u <u, dv>) / l, since dl = <u, dv>.
         unit, length = ctx.saved_tensors
         # A backward pass inside autocast would round the products.
-        with torch.autocast(gradient.device.type, enabled=False):
+        with without_autocast(gradient.device):
             along = _dot(gradient, unit)
             change = torch.addcmul(gradient, unit, along, value=-1) / length
         return _final(change), None, None
@@ -120,7 +120,7 @@ class _WeightedMean(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tuple[Tensor, None, None]:
         # d(sum w b / sum w) = sum dw (b - mean) / sum w.
         mean, total, points = ctx.saved_tensors
-        with torch.autocast(gradient.device.type, enabled=False):
+        with without_autocast(gradient.device):
             along = _dot(gradient, mean)
             across = torch.addmm(along, gradient, points[:, :2].T, beta=-1)
             change = across / total

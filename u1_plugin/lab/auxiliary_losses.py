@@ -10,6 +10,7 @@ from mmengine import dist
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ..geometry.scales import without_autocast
 from ..nn.targets import IGNORED, as_target
 from ..options import Count, NonNegative, Seed, Share, checked
 
@@ -66,7 +67,7 @@ class AuxiliaryLoss(nn.Module):
             self._check(vectors, target)
         if target.ndim == 1:
             target = target.long()
-        with torch.autocast(vectors.device.type, enabled=False):
+        with without_autocast(vectors.device):
             vectors = vectors.float()
             loss = self.of_batch(vectors, target)
             if self.training:

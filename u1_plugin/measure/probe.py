@@ -13,6 +13,7 @@ from ..geometry import (
     scale_of,
     to_positive_orthant,
 )
+from ..geometry.scales import without_autocast
 from ..networks import unwrapped
 from ..nn.bottleneck_angle_neck import PLANES
 from ..nn.branch import U1Branch
@@ -239,7 +240,7 @@ class Probe:
         intensities = self.intensities()
         for source in self.sources:
             intensity = intensities[source.layer]
-            with torch.autocast(intensity.device.type, enabled=False):
+            with without_autocast(intensity.device):
                 if source.plane == 'image':
                     # The mean over the energy is the same at any scale.
                     unit = intensity / scale_of(intensity, (1, 2, 3))

@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
+from ..geometry.scales import without_autocast
 from ..options import Count, checked
 from .bank import MemoryBank
 from .device_copy import DeviceCopy, Vectors
@@ -125,7 +126,7 @@ class ExactSearch:
         home = queries.device
         queries = queries.to(self.device or home)
         neighbours = Neighbours.none(queries, k)
-        with torch.autocast(queries.device.type, enabled=False):
+        with without_autocast(queries.device):
             for start in range(0, len(queries), chunk):
                 rows = slice(start, start + chunk)
                 chunk_bias = None if bias is None else bias.select(rows)

@@ -1,13 +1,13 @@
 """Bottleneck pixels: their vectors, and where and whose they are."""
 
-from contextlib import contextmanager
-from typing import Callable, Iterator, Literal, NamedTuple, Optional
+from typing import Callable, Literal, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
 from ..geometry import angle, energy, image_moment, pooled_vector
 from ..geometry.scales import check_real
+from ..networks import just_evaluating
 from ..options import Count, checked
 from .precise import total
 
@@ -122,19 +122,8 @@ def _hues(plane: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
             "feature_plane has center='running', but has seen no vectors yet, "
             "and pixels move no centre; train it first, or use center='file'"
         )
-    with _evaluated(plane):
+    with just_evaluating(plane):
         return angle(plane(vectors))
-
-
-@contextmanager
-def _evaluated(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _strongest(vectors: Tensor, keep: int) -> Tensor:

@@ -212,7 +212,7 @@ class MemoryBankHead(ClsHead):
     def _pixels(self, feats, labels: Tensor, images: Tensor, keep) -> Pixels:
         plane, mode = self.feature_plane, self.mode
         # Neighbours are compared in float32 under AMP, too.
-        with torch.autocast(last_map(feats).device.type, enabled=False):
+        with scales.without_autocast(last_map(feats).device):
             intensity = self.pre_logits(feats)
             return bottleneck_pixels(
                 intensity, labels, images, plane, mode, keep

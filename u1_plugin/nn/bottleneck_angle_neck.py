@@ -14,7 +14,7 @@ from ..geometry import (
     scaled_relu,
     to_positive_orthant,
 )
-from ..geometry.scales import working_dtype
+from ..geometry.scales import without_autocast, working_dtype
 from ..options import Count, checked
 from .base import ConstantCache, Options, Weight, build
 from .feature_plane import FeaturePlane, check_windings
@@ -208,7 +208,7 @@ class BottleneckAngleNeck(nn.Module):
             self.connect(channels, [-1] if self.layers == 'auto' else None)
         moments: List[Moment] = []
         for i, (layer, activation) in enumerate(zip(self.layers, maps)):
-            with torch.autocast(activation.device.type, enabled=False):
+            with without_autocast(activation.device):
                 moments += self._measure(i, layer, activation)
         return tuple(moments)
 

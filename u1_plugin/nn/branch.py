@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from ..geometry import mirrored
+from ..geometry import mirrored, scales
 from ..options import Count, checked, shown
 from .base import Config, build
 from .bottleneck_angle_neck import BottleneckAngleNeck, Moment
@@ -169,7 +169,7 @@ class U1Branch(nn.Module):
         first = moments[0].value
         self.check_target(target, len(first))
         self._check_finite(moments)
-        with torch.autocast(first.device.type, enabled=False):
+        with scales.without_autocast(first.device):
             table = self.class_angles.table(first, target.smoothing)
             pull = target.pull(table, self._ignore_index)
             values = [

@@ -142,10 +142,6 @@ def _extract(
     return model(images)
 
 
-def _run_whole(model: nn.Module, images: Tensor) -> Any:
-    return model(images)
-
-
 def _try(
     model: nn.Module,
     run: Callable[[nn.Module, Tensor], Any],
@@ -261,7 +257,7 @@ def count_logits(model: nn.Module) -> Optional[int]:
     _check_sizes(model)
     try:
         with _evaluating(model):
-            logits, _ = _try(model, _run_whole)
+            logits, _ = _try(model, lambda model, images: model(images))
     except ValueError:
         return None
     shapes = {tuple(part.value.shape) for part in parts_of(logits)}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import to_unit
-from ..geometry.scales import check_real, working_dtype
+from ..geometry.scales import check_real, without_autocast, working_dtype
 from ..options import Positive, Range, check, checked
 from .base import LARGEST, ConstantCache, Weight, tell_unread
 from .targets import IGNORED, ClassTarget, Pull, as_table, as_target
@@ -126,7 +126,7 @@ class U1Loss(nn.Module):
         if not torch.compiler.is_compiling():
             check('avg_factor', avg_factor, Union[None, Positive, Tensor])
         reduction: str = reduction_override or self.reduction
-        with torch.autocast(moment.device.type, enabled=False):
+        with without_autocast(moment.device):
             moment = moment.to(working_dtype(moment.dtype))
             pull = self._pull(moment, target, class_points)
             _check_pull(moment, pull, pixel_share)

@@ -22,14 +22,14 @@ class TargetForm(NamedTuple):
         to_half (float): How far scores are moved towards 1/2, before
             ``threshold``: ``p -> (1 - s) p + s / 2``.
         threshold (float, optional): Shares above it become 1, others 0.
-        ignore_index (int, optional): Label of images that are not counted.
+        ignore_index (int): Label of images that are not counted.
     """
 
     smoothing: float = 0.0
     smooths_scores: bool = False
     to_half: float = 0.0
     threshold: Optional[float] = None
-    ignore_index: Optional[int] = None
+    ignore_index: int = IGNORED
 
 
 def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
@@ -69,7 +69,7 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
         return TargetForm(
             criterion.keywords.get('label_smoothing', 0.0),
             smooths_scores=True,
-            ignore_index=criterion.keywords.get('ignore_index'),
+            ignore_index=criterion.keywords.get('ignore_index', IGNORED),
         )
     if isinstance(criterion, partial) and not criterion.keywords:
         return form_of(criterion.func)
@@ -81,7 +81,7 @@ def _unknown_form(criterion: Any) -> TargetForm:
 
     It, and modules inside it, tell by attributes of the usual names.
     """
-    ignored: Optional[int] = None
+    ignored = IGNORED
     parts = [criterion]
     if isinstance(criterion, nn.Module):
         parts = list(criterion.modules())

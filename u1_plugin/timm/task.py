@@ -39,7 +39,7 @@ def _branch(
         )
     options = dict(u1 or {})
     loss = options.get('loss') or {}
-    if form.ignore_index not in (None, IGNORED) and isinstance(loss, dict):
+    if form.ignore_index != IGNORED and isinstance(loss, dict):
         options['loss'] = {'ignore_index': form.ignore_index, **loss}
     classes = getattr(model, 'num_classes', None)
     if classes is None:
@@ -155,15 +155,11 @@ class U1TaskMixin:
     def _follow_criterion(self) -> None:
         """Another criterion, or another smoothing, since the last step."""
         form = self._form_now()
-        now, before = (
-            IGNORED if each.ignore_index is None else each.ignore_index
-            for each in (form, self._form)
-        )
-        if now != before:
+        if form.ignore_index != self._form.ignore_index:
             raise ValueError(
-                f'criterion.ignore_index={now} was {before} when the task was '
-                'built, and the U(1) loss leaves out that label; build the '
-                'task anew'
+                f'criterion.ignore_index={form.ignore_index} was '
+                f'{self._form.ignore_index} when the task was built, and the '
+                'U(1) loss leaves out that label; build the task anew'
             )
         self._form = form
 

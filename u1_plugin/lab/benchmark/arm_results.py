@@ -1,11 +1,18 @@
 """What a table of runs says, in numbers and in words."""
 
 import math
-from typing import Collection, Dict, List, NamedTuple, Optional
+from typing import Collection, Dict, List, NamedTuple, Optional, Tuple
 
 from ...extras import needs
 from ..statistics import interval_text
-from .arm_statistics import Comparison, compare, holm
+from .arm_statistics import (
+    Comparison,
+    compare,
+    detectable_gain,
+    fewest_pairs,
+    holm,
+    seeds_needed,
+)
 
 with needs('lab'):
     import pandas as pd
@@ -144,6 +151,21 @@ def interval(comparison: Comparison) -> str:
     return interval_text(comparison.mean, comparison.low, comparison.high)
 
 
+def seen_and_needed(
+    comparison: Comparison, gain: float, alpha: float
+) -> Tuple[str, str]:
+    """The smallest gain that the pairs show, and the pairs that a gain takes.
+
+    'none' and no fewer than the permutation test needs to show any.
+    """
+    fewest = fewest_pairs(alpha)
+    needed = max(seeds_needed(comparison.sd, gain, alpha=alpha), fewest)
+    if comparison.n < fewest:
+        return 'none', f'{needed:,}'
+    seen = detectable_gain(comparison.sd, comparison.n, alpha=alpha)
+    return f'{seen:+.2f}', f'{needed:,}'
+
+
 def plain_conclusion(result: ArmResult) -> str:
     """What the comparison with the baseline shows, in words."""
     c = result.to_baseline
@@ -215,7 +237,8 @@ def conclusion(
             'is stays open'
         )
     # 2 / 2^n is the smallest p of n pairs.
-    few = [n for n, c in controls.items() if c and 2 / 2**c.n >= LEVEL]
+    fewest = fewest_pairs(LEVEL)
+    few = [name for name, c in controls.items() if c and c.n < fewest]
     unbeaten = {
         name: c
         for name, c in controls.items()

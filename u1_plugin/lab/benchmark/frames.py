@@ -15,14 +15,9 @@ from .arm_results import (
     interval,
     paired,
     plain_conclusion,
+    seen_and_needed,
 )
-from .arm_statistics import (
-    Comparison,
-    detectable_gain,
-    fewest_pairs,
-    holm,
-    seeds_needed,
-)
+from .arm_statistics import Comparison, holm
 
 with needs('lab'):
     import pandas as pd
@@ -40,21 +35,6 @@ def p_text(value: float) -> str:
     if math.isnan(value):
         return ''
     return '< 0.001' if value < 0.001 else f'{value:.3f}'
-
-
-def seen_and_needed(
-    comparison: Comparison, gain: float, alpha: float
-) -> Tuple[str, str]:
-    """The smallest gain that the pairs show, and the pairs that a gain takes.
-
-    'none' and no fewer than the permutation test needs to show any.
-    """
-    fewest = fewest_pairs(alpha)
-    needed = max(seeds_needed(comparison.sd, gain, alpha=alpha), fewest)
-    if comparison.n < fewest:
-        return 'none', f'{needed:,}'
-    seen = detectable_gain(comparison.sd, comparison.n, alpha=alpha)
-    return f'{seen:+.2f}', f'{needed:,}'
 
 
 def _with_sign(value: float) -> str:

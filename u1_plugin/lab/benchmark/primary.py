@@ -10,9 +10,9 @@ from typing import Annotated, Any, Collection, List, NamedTuple, Optional, Tuple
 from ...extras import needs
 from ...options import Range
 from ..markup import markdown as escaped
-from .arm_results import LEVEL, by_seed, interval, paired
+from .arm_results import LEVEL, by_seed, interval, paired, seen_and_needed
 from .arm_statistics import Comparison, holm
-from .frames import p_text, seen_and_needed
+from .frames import p_text
 from .suite_file import Fields
 from .table import keep, read_kept
 
