@@ -15,7 +15,6 @@ the middle half of their height and width.
 """
 
 import argparse
-import importlib.util
 import json
 import logging
 import shlex
@@ -57,16 +56,7 @@ PLAN, MARK = 'claims.yml', b'# Claims of u1_plugin by network and data.'
 #: The same of a folder in which no page has been written yet.
 BEGUN = '.claims'
 #: Raised where the tests of a claim change, so that cells are measured again.
-TESTS = 3
-
-
-def load_study() -> Any:
-    """``memory_study.py``, which is a script beside this one."""
-    file = Path(__file__).with_name('memory_study.py')
-    spec = importlib.util.spec_from_file_location('memory_study', file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+TESTS = 4
 
 
 def config_digest(config: str) -> str:
@@ -139,7 +129,7 @@ class Runner:
     def __init__(self, plan: Plan, out: Path, device: str, only: bool) -> None:
         self.plan, self.out = plan, out
         self.device, self.only = device, only
-        self.study, self.console = load_study(), Console()
+        self.console = Console()
 
     def run(self) -> List[Measured]:
         """All cells that are there, or are there now; table by table."""
@@ -163,9 +153,7 @@ class Runner:
                 stored = read_cell(file, basis)
                 if stored is None and not self.only:
                     begin = time.monotonic()
-                    stored = measure(
-                        plan, cell, folder, self.study, self.device
-                    )
+                    stored = measure(plan, cell, folder, self.device)
                     write_cell(file, basis, stored)
                     took = time.monotonic() - begin
                     title = terminal(f'{table}: {cell.title}')

@@ -47,7 +47,7 @@ def test_what_is_asked_of_the_angles():
             Test(
                 'C3',
                 f'class means differ, {plane} plane',
-                'circular variance between classes, adjusted for chance',
+                'variance between class angles, adjusted for chance',
                 60,
                 found.between_share,
                 0.01,

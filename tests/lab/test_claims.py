@@ -171,14 +171,15 @@ def test_cells_are_stored_as_they_are():
 
 def test_no_gain_of_half_a_point_is_no_support():
     others = ('pixel', 'position', 'radius', 'shuffled', 'feature')
-    accuracy = dict.fromkeys(others, [50.0, 60.0, 70.0])
-    accuracy['image'] = [50.1, 60.0, 70.0]
-    accuracy['centre'] = [40.0, 50.0, 61.0]
-    cell = cell_of('d', {})._replace(tests=memory_tests(accuracy, 100))
+    half = np.repeat([100.0, 0.0], 2000)
+    scores = dict.fromkeys(others, half)
+    scores['image'] = np.append(half[:-1], 100.0)
+    scores['centre'] = np.where(np.arange(4000) % 10, half, 0)
+    cell = cell_of('d', {})._replace(tests=memory_tests(scores))
     own = judge_table([cell])[cell.cell]
     kinds = {column: verdict.verdict for column, verdict in own.items()}
     assert kinds.pop('C4 image angle beyond the central pixels') == 'supported'
-    # Two arms that agree in every split are not compared at all.
+    # Two arms that agree on every image are not compared at all.
     assert kinds.pop('C4 feature angle over the plain vote') == 'undecided'
     assert kinds.pop('C4 position over the plain vote') == 'undecided'
     assert set(kinds.values()) == {'not supported'}

@@ -6,26 +6,41 @@ import torch
 from planted_maps import planted
 
 from u1_plugin.lab import memory_study as study
+from u1_plugin.lab.folds import Split
 from u1_plugin.memory import Matches
 
 
 def test_summary_counts_gains_and_losses():
     plain = np.array([True, True, False, False] * 5)
     better = np.array([True, False, True, True] * 5)
-    rights = [dict(pixel=plain, image=better)] * 2
-    rights.append(dict(pixel=plain, image=plain))
-    summary = study.summarise(rights)
+    splits = [
+        Split(np.arange(20) + 20 * k, dict(pixel=plain, image=image), {})
+        for k, image in enumerate((better, better, plain))
+    ]
+    summary = study.summarise(splits)
     assert summary['pixel'] == dict(accuracy=[50.0] * 3)
     row = summary['image']
     assert row['accuracy'] == [75.0, 75.0, 50.0]
-    assert row['difference']['mean'] == pytest.approx(50 / 3)
-    assert (row['gained'], row['lost']) == (20, 10)
+    found = row['difference']
+    assert found['mean'] == pytest.approx(50 / 3) and found['n'] == 60
+    assert (found['gained'], found['lost']) == (20, 10)
     # Twice the binomial tail of 20 or more heads in 30 tosses.
-    assert row['mcnemar'] == pytest.approx(0.0987, abs=1e-4)
+    assert found['pvalue'] == pytest.approx(0.0987, abs=1e-4)
+
+
+def test_what_the_angle_has_beyond_each_control():
+    right = dict.fromkeys(('image', *study.CONTROLS), np.array([True] * 4))
+    right['position'] = np.array([True, False, True, True])
+    right['shuffled'] = np.array([False] * 4)
+    beyond = study.beyond_controls([Split(np.arange(4), right, {})])
+    assert list(beyond) == ['position', 'radius', 'shuffled']
+    means = [found['mean'] for found in beyond.values()]
+    assert means == [25, 0, 100]
 
 
 def test_a_split_of_the_study_with_few_shots():
-    right, chosen = study.run_split(*planted(), seed=0, shots=2)
+    images, right, chosen = study.run_split(*planted(), seed=0, shots=2)
+    assert len(images) == 12
     assert set(right) == {'pooled', *study.STRENGTHS, 'knn', 'linear'}
     # Four images teach a linear probe little.
     assert right.pop('linear').mean() > 0.5
@@ -63,7 +78,7 @@ def test_no_more_neighbours_are_chosen_than_there_are():
     assert {k for _, k in study.choices_of('radius', 9)} == {1, 5}
     assert len(study.choices_of('image', 1)) == len(study.KAPPAS)
     # Three classes of one vector each: the pooled memory has no fifth.
-    chosen = study.run_split(*planted(), seed=0, shots=1)[1]
+    chosen = study.run_split(*planted(), seed=0, shots=1).chosen
     assert chosen['pooled'] == (0.0, 1)
 
 

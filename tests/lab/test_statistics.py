@@ -181,7 +181,10 @@ def test_many_pairs_are_drawn():
     found = sign_flip_pvalue(values)
     assert found == pytest.approx(expected, abs=0.01) and 0.01 < found < 0.99
     assert found == sign_flip_pvalue(values)
-    assert sign_flip_pvalue(np.ones(100)) == 1 / 2**16
+    assert sign_flip_pvalue(np.arange(1, 101)) == 1 / 2**16
+    # One modulus: as a sign test counts them.
+    values = np.repeat([3, -3], [60, 41])
+    assert sign_flip_pvalue(values) == stats.binomtest(60, 101).pvalue
 
 
 def test_ranks_by_scipy():

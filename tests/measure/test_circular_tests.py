@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -92,7 +94,8 @@ def test_holm_at_the_ends():
 @pytest.mark.parametrize(
     'resultant, shared, share',
     [
-        (0.8, 0.5, 0.6),
+        (0.8, 0.5, 0.52),
+        (0.6, 0.0, 0.36),
         (0.5, 0.5, 0.0),
         (0.4, 0.5, 0.0),  # by rounding alone
         (1.0, 0.0, 1.0),
@@ -106,6 +109,19 @@ def test_holm_at_the_ends():
 def test_between_share_by_hand(resultant, shared, share):
     found = between_share(np.array(resultant), np.array(shared))
     assert found == pytest.approx(share)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.floats(0.1, 3))
+def test_between_share_is_r_squared_where_classes_spread_alike(seed, k, spread):
+    """By the definition: sums of squares within the classes, and in all."""
+    rng = np.random.default_rng(seed)
+    angles = rng.normal(0, spread, 8)
+    z = np.exp(1j * (rng.uniform(-4, 4, (k, 1)) + angles))
+    within = (abs(z - z.mean(1, keepdims=True)) ** 2).sum()
+    expected = 1 - within / (abs(z - z.mean()) ** 2).sum()
+    resultant, shared = abs(z.mean(1)).mean(), abs(z.mean())
+    found = between_share(np.array(resultant), np.array(shared))
+    assert found == pytest.approx(expected, abs=1e-9)
 
 
 def summary_of(classes, skipped=0):
@@ -170,8 +186,8 @@ def test_summary_of_all_together():
     assert found.resultant_length == pytest.approx(abs(sums).sum() / 12)
     assert found.shared_length == pytest.approx(abs(sums.sum()) / 12)
     assert found.between_share == pytest.approx(
-        (found.resultant_length - found.shared_length)
-        / (1 - found.shared_length)
+        (found.resultant_length**2 - found.shared_length**2)
+        / (1 - found.shared_length**2)
     )
 
 

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from known_effects import planted
-from scipy import stats
+from scipy import special, stats
 from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 
 from u1_plugin.measure.information import (
@@ -87,6 +87,46 @@ def test_the_interval_of_the_dependence_holds_the_truth():
         )
     # 95 % but for the bias of the information, towards 0.
     assert (np.mean(hits, 0) > 0.8).all(), np.mean(hits, 0)
+
+
+def simulated(rng, means, kappa, n, bins=36):
+    """Table of von Mises angles, as many of each class."""
+    labels = np.arange(n) % len(means)
+    angles = rng.vonmises(means[labels], np.broadcast_to(kappa, n))
+    cells = np.round(angles / (2 * np.pi) * bins).astype(int) % bins
+    table = np.zeros((len(means), bins), int)
+    np.add.at(table, (labels, cells), 1)
+    return table
+
+
+@pytest.mark.parametrize('classes, n', [(30, 300), (10, 1000), (60, 300)])
+@pytest.mark.parametrize('kappa, arc', [(0.6, np.pi), (2, np.pi), (2, 1)])
+def test_few_images_a_class_do_not_hide_what_the_means_explain(
+    classes, n, kappa, arc
+):
+    """Of angles whose share is known; and the interval holds it."""
+    rng = np.random.default_rng(classes)
+    length = special.i1e(kappa) / special.i0e(kappa)
+    errors, hits = [], []
+    for seed in range(40):
+        means = rng.uniform(-arc, arc, classes)
+        shared = abs(length * np.exp(1j * means).mean()) ** 2
+        expected = (length**2 - shared) / (1 - shared)
+        table = simulated(rng, means, kappa, n)
+        found = class_dependence(table, 99, 60, seed).between_share
+        errors.append(found.value - expected)
+        hits.append(found.low < expected < found.high)
+    # Lengths of five angles are a little too far from 0 and from 1.
+    error = np.std(errors, ddof=1) / math.sqrt(len(errors))
+    assert abs(np.mean(errors)) < 4 * error + 0.015
+    assert np.mean(hits) > 0.8
+
+
+def test_classes_about_one_angle_explain_nothing_however_they_spread():
+    rng = np.random.default_rng(0)
+    kappa = np.linspace(1, 8, 10)[np.arange(5000) % 10]
+    found = class_dependence(simulated(rng, np.zeros(10), kappa, 5000), 99)
+    assert found.between_share.value < 0.01 < found.information_share.value
 
 
 def test_the_adjusted_information_is_sklearns():

@@ -16,6 +16,8 @@ from PIL import Image
 from planted_maps import planted
 from twins import load_tool
 
+from u1_plugin.lab.folds import Split
+
 
 @pytest.fixture(scope='module')
 def study():
@@ -32,22 +34,21 @@ def approximate():
     return load_tool('benchmarks/memory_recall.py')
 
 
-def test_what_the_angle_has_beyond_each_control(study, capsys):
-    others = dict(position=[91.0, 93, 92], radius=[90.0, 90, 90])
-    arms = dict(image=[92.0, 93, 94], shuffled=[92.0, 93, 94], **others)
-    beyond = study.beyond_controls(
-        {k: dict(accuracy=v) for k, v in arms.items()}
-    )
-    assert beyond['position']['mean'] == pytest.approx(1)
-    # Student's t of the differences 1, 0 and 2 with 2 degrees of freedom.
-    assert beyond['position']['high'] == pytest.approx(
-        1 + 4.3027 / 3**0.5, abs=1e-3
-    )
-    assert beyond['shuffled']['mean'] == 0
-    study.show({}, beyond, study.Console(width=100))
-    assert (
-        'image less position: +1.00 [-1.48, +3.48]' in capsys.readouterr().out
-    )
+def test_what_the_study_shows(study, capsys):
+    plain, image = np.arange(10) < 5, np.arange(10) < 7
+    right = dict(pixel=plain, image=image, radius=image)
+    right.update(position=np.arange(10) < 6, shuffled=plain)
+    splits = [Split(np.arange(10), right, {})]
+    summary, beyond = study.summarise(splits), study.beyond_controls(splits)
+    study.show(summary, beyond, study.Console(width=100))
+    shown = capsys.readouterr().out
+    # Student's t of a 1 and nine 0 with 9 degrees of freedom.
+    assert 'image less position: +10.00 [-12.62, +32.62]' in shown
+    assert 'image less radius: +0.00 [+0.00, +0.00]' in shown
+    (row,) = (line for line in shown.splitlines() if ' image ' in line[:12])
+    cells = [cell.strip() for cell in row.split('│')[1:-1]]
+    # A gain of two images in ten; both signs alike: 1/4 each, on two sides.
+    assert cells[:2] == ['image', '70.00'] and cells[3:] == ['2', '0', '0.500']
 
 
 @pytest.mark.slow
@@ -71,7 +72,7 @@ def test_benchmark(root, environment, tmp_path):
 @pytest.mark.parametrize(
     'args, words',
     [
-        (['--splits', '1'], "--splits: '1' must be an integer >= 2"),
+        (['--splits', '0'], "--splits: '0' must be an integer >= 1"),
         (['--shots', '0'], "--shots: '0' must be an integer >= 1"),
     ],
 )
@@ -102,10 +103,9 @@ def command(tmp_path, monkeypatch):
     state = memory_classifier().state_dict()
     torch.save(dict(state_dict=state, meta={}), weights)
 
-    def call(tool, *args, head=None, hook=None) -> None:
-        loader = dict(
-            batch_size=8, num_workers=0, dataset=dict(type='Pictures', count=30)
-        )
+    def call(tool, *args, head=None, hook=None, count=30) -> None:
+        pictures = dict(type='Pictures', count=count)
+        loader = dict(batch_size=8, num_workers=0, dataset=pictures)
         hook = dict(type='MemoryBankHook', dataloader=loader, **(hook or {}))
         config = Config(
             dict(
@@ -165,7 +165,8 @@ def test_a_layer_is_named_as_it_was_asked_for(name, command, request):
 def test_a_missing_interval_is_shown(study, size, capsys):
     """In brackets, which are no markup of the terminal's."""
     nothing = dict(mean=0.0, low=math.nan, high=math.nan)
-    row = dict(accuracy=[1.0], difference=nothing, gained=0, lost=0, mcnemar=1)
+    nothing.update(gained=0, lost=0, pvalue=1.0)
+    row = dict(accuracy=[1.0], difference=nothing)
     study.show(dict(image=row), dict(radius=nothing), study.Console(width=120))
     shown = capsys.readouterr().out
     assert shown.count('+0.00 [no interval]') == 2
@@ -176,22 +177,27 @@ def test_a_missing_interval_is_shown(study, size, capsys):
 
 
 def test_numbers_that_are_none_are_null(size, command, tmp_path, monkeypatch):
-    """As in two splits whose differences are alike."""
+    """As where every image differs by the same: 40 keep one pixel each."""
+
+    def is_right(bank, queries, labels, k):
+        return np.full(len(labels), len(bank) > 40)
+
+    monkeypatch.setattr(size, 'is_right', is_right)
     options = ('--keep', '1', '--coreset', '1', '--splits', '2', '--k', '1')
     out = tmp_path / 'sizes.json'
-    command(size, *options, '--out', str(out))
+    command(size, *options, '--out', str(out), count=50)
 
     def refused(word):
         raise AssertionError(word)
 
     records = json.loads(out.read_text(), parse_constant=refused)
     lows = [r['difference']['low'] for r in records if 'difference' in r]
-    assert None in lows
+    assert None in lows and 0 in lows
 
 
 def test_more_neighbours_than_vectors_are_refused(size):
-    options = SimpleNamespace(keep=[1], coreset=[0.25], k=37)
-    with pytest.raises(ValueError, match='--k 37 is more than the 36 vectors'):
+    options = SimpleNamespace(keep=[1], coreset=[0.25], k=49)
+    with pytest.raises(ValueError, match='--k 49 is more than the 48 vectors'):
         size.run_split(*planted(), options, 0)
 
 
@@ -199,15 +205,15 @@ def test_sizes_of_memories(size):
     options = SimpleNamespace(keep=[1, 2], coreset=[0.25], k=1)
     results = [size.run_split(*planted(), options, s) for s in range(2)]
     records = {r['variant']: r for r in size.summarise(results)}
-    # 36 images of 4 pixels; 8 numbers, label, image, place and hue a pixel.
+    # 48 images of 4 pixels; 8 numbers, label, image, place and hue a pixel.
     other = 8 + 8 + 8 + 4
     full = records['all pixels, float32']
-    assert (full['vectors'], full['bytes']) == (144, 144 * (32 + other))
-    assert records['keep=1']['bytes'] == 36 * (32 + other)
-    assert records['float16']['bytes'] == 144 * (16 + other)
-    assert records['uint8']['bytes'] == 144 * (8 + 4 + other)
-    assert records['coreset=0.25']['vectors'] == 36
-    assert records['random 0.25']['vectors'] == 36
+    assert (full['vectors'], full['bytes']) == (192, 192 * (32 + other))
+    assert records['keep=1']['bytes'] == 48 * (32 + other)
+    assert records['float16']['bytes'] == 192 * (16 + other)
+    assert records['uint8']['bytes'] == 192 * (8 + 4 + other)
+    assert records['coreset=0.25']['vectors'] == 48
+    assert records['random 0.25']['vectors'] == 48
     assert full['accuracy'] == [100.0, 100.0]
     assert records['keep=2']['difference']['mean'] == 0
 

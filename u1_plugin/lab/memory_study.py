@@ -3,7 +3,7 @@
 What ``tools/memory_study.py`` says of its arms holds here.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -23,12 +23,16 @@ from ..memory import (
     class_shares,
     few_shot,
 )
-from .statistics import paired_difference
+from .folds import (
+    Split,
+    accuracies,
+    image_difference,
+    image_scores,
+    split_images,
+)
 
 with needs('lab'):
-    from scipy.stats import binomtest
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import train_test_split
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -49,9 +53,8 @@ STRENGTHS = dict(
     shuffled=KAPPAS,
 )
 
-
-#: 60, 20 and 20 % of a class's images are then at least one each.
-_LEAST = 5
+#: What the image angle must beat.
+CONTROLS = ('position', 'radius', 'shuffled')
 
 
 class Queried(NamedTuple):
@@ -103,23 +106,13 @@ def choices_of(arm: str, vectors: int) -> List[Tuple[float, int]]:
 
 def run_split(
     maps, labels, plane, seed: int, shots: Optional[int] = None
-) -> Tuple[dict, dict]:
-    """Which test images each arm gets right, and what it chose."""
-    counts = np.unique(labels, return_counts=True)[1]
-    if counts.min() < _LEAST:
-        raise ValueError(
-            f'a class has {counts.min()} images, and memory, validation and '
-            f'test images of each need {_LEAST}; leave such classes out'
-        )
-    train, held_out = train_test_split(
-        np.arange(len(labels)),
-        train_size=0.6,
-        stratify=labels,
-        random_state=seed,
-    )
-    val, test = train_test_split(
-        held_out, train_size=0.5, stratify=labels[held_out], random_state=seed
-    )
+) -> Split:
+    """Which test images each arm gets right, and what it chose.
+
+    The images are those of :func:`~.folds.split_images`; with ``shots``, so
+    many of each class's memory images are kept.
+    """
+    train, val, test = split_images(labels, seed)
     if shots is not None:
         with written_as({'shots=': '--shots '}):
             train = train[few_shot(labels[train], shots, seed)]
@@ -152,7 +145,7 @@ def run_split(
             guess = predicted(name, *chosen[arm], parts[1], memory, order)
             right[arm] = guess == labels[test]
     right.update(baselines(maps, labels, train, val, test))
-    return right, chosen
+    return Split(test, right, chosen)
 
 
 def baselines(maps, labels, train, val, test) -> Dict[str, np.ndarray]:
@@ -178,29 +171,28 @@ def baselines(maps, labels, train, val, test) -> Dict[str, np.ndarray]:
     return right
 
 
-def summarise(rights: List[dict]) -> Dict[str, dict]:
-    """Accuracy of each arm, and its difference to ``pixel``."""
-    summary = {}
-    for arm in rights[0]:
-        values = [100 * float(r[arm].mean()) for r in rights]
-        row: dict = dict(accuracy=values)
+def summarise(splits: Sequence[Split]) -> Dict[str, dict]:
+    """Accuracy of each arm by split, and its difference to ``pixel``.
+
+    Returns:
+        Dict[str, dict]: Of each arm ``accuracy``, a list; of all but ``pixel``
+        ``difference``, the fields of :class:`~.folds.ImageDifference`.
+    """
+    summary: Dict[str, dict] = {
+        arm: dict(accuracy=values) for arm, values in accuracies(splits).items()
+    }
+    scores = image_scores(splits)
+    for arm, row in summary.items():
         if arm != 'pixel':
-            plain = [100 * float(r['pixel'].mean()) for r in rights]
-            row['difference'] = paired_difference(values, plain)._asdict()
-            new = np.concatenate([r[arm] for r in rights])
-            base = np.concatenate([r['pixel'] for r in rights])
-            gained, lost = int((new & ~base).sum()), int((base & ~new).sum())
-            row.update(gained=gained, lost=lost, mcnemar=1.0)
-            if gained + lost:
-                row['mcnemar'] = binomtest(gained, gained + lost).pvalue
-        summary[arm] = row
+            difference = image_difference(scores[arm], scores['pixel'])
+            row['difference'] = difference._asdict()
     return summary
 
 
-def beyond_controls(summary: dict) -> Dict[str, dict]:
-    """The image angle against each control, paired over splits."""
-    top1 = summary['image']['accuracy']
+def beyond_controls(splits: Sequence[Split]) -> Dict[str, dict]:
+    """The image angle against each control, over test images."""
+    scores = image_scores(splits)
     return {
-        control: paired_difference(top1, summary[control]['accuracy'])._asdict()
-        for control in ('position', 'radius', 'shuffled')
+        control: image_difference(scores['image'], scores[control])._asdict()
+        for control in CONTROLS
     }

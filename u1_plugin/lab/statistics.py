@@ -183,8 +183,8 @@ def sign_flip_pvalue(
     Args:
         values (np.ndarray): ``(n,)``, whole numbers or floats.
         slack (float): See :class:`Differences`.
-        seed (int): Of the flips, which are drawn for more than 40 values:
-            65,535 of them, with the given signs as one more.
+        seed (int): Of the flips, which are drawn for more than 40 values of
+            several moduli: 65,535 of them, with the given signs as one more.
 
     Returns:
         float: In ``(0, 1]``: the exact p of the two-sided test that the
@@ -198,6 +198,10 @@ def sign_flip_pvalue(
     least = abs(values.sum()) - max(slack, rounding)
     if least <= 0:
         return 1.0
+    if len(values) > _EXACT_PAIRS and np.ptp(abs(values)) == 0:
+        return float(
+            stats.binomtest(int((values > 0).sum()), len(values)).pvalue
+        )
     if len(values) > _EXACT_PAIRS:
         rng = np.random.default_rng(check('seed', seed, Seed))
         flips = rng.integers(0, 2, (_DRAWS, len(values)), dtype=np.int8) * 2 - 1

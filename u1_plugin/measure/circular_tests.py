@@ -79,9 +79,9 @@ class ClassAngleSummary(NamedTuple):
             images. High as well if all classes share one angle, which is no
             broken symmetry: read it beside ``shared_length``.
         shared_length (float): R of all images together.
-        between_share (float): ``(resultant_length - shared_length) /
-            (1 - shared_length)``: the share of the circular variance that
-            the classes' means explain; in ``[0, 1]``.
+        between_share (float): ``(resultant_length^2 - shared_length^2) /
+            (1 - shared_length^2)``: the share of the variance of ``exp(i t)``
+            that the classes' mean angles explain; in ``[0, 1]``.
         table (np.ndarray): Images by class and bin of the angle, ``(K, bins)``.
     """
 
@@ -100,7 +100,12 @@ class ClassAngleSummary(NamedTuple):
 
 
 def between_share(resultant: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Share of the circular variance that the classes' means explain.
+    """Share of the variance of ``exp(i t)`` that the mean angles explain.
+
+    R² of a one-way analysis of variance, where all classes have one R. Where
+    they have not, without the part that their different R alone would explain:
+    classes that lie about one angle explain nothing. Squares, because chance
+    adds to them, so that its share can be subtracted.
 
     Args:
         resultant (np.ndarray): Weighed mean of the classes' R.
@@ -109,10 +114,10 @@ def between_share(resultant: np.ndarray, shared: np.ndarray) -> np.ndarray:
     Returns:
         np.ndarray: In ``[0, 1]``; 0 where there is no variance.
     """
-    spread = 1 - shared
+    spread = 1 - shared**2
     return np.where(
         spread > 1e-12,
-        (resultant - shared) / np.where(spread > 0, spread, 1),
+        (resultant**2 - shared**2) / np.where(spread > 0, spread, 1),
         0,
     ).clip(0, 1)
 

@@ -1,12 +1,12 @@
 """What a cell of the table of claims showed, and C4's part of it."""
 
 import math
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
 from ...measure.estimate import Estimate
-from ..statistics import paired_difference
+from ..folds import image_difference
 from .claims_plan import Cell
 from .judging import Test
 
@@ -55,32 +55,28 @@ class Measured(NamedTuple):
     versions: Dict[str, str]
 
 
-def memory_tests(
-    accuracy: Mapping[str, Sequence[float]], images: int
-) -> List[Test]:
+def memory_tests(scores: Mapping[str, np.ndarray]) -> List[Test]:
     """C4: does an angle help a memory's vote, and more than its controls?
 
     Args:
-        accuracy (Mapping[str, Sequence[float]]): Top-1 of each arm in each
-            split, per cent.
-        images (int): Of memory, validation and test together.
+        scores (Mapping[str, np.ndarray]): Of each arm on each image, as
+            :func:`~..folds.image_scores` gives them.
 
     Returns:
-        List[Test]: One a comparison, in points; paired over splits, Student's
-        interval and one-sided p. Splits share images, so that both are a
-        little too sure.
+        List[Test]: One a comparison, in points; paired over images, Student's
+        interval and the one-sided p of exact sign flips.
     """
     tests = []
     for aspect, (arm, other) in COMPARISONS.items():
-        result = paired_difference(accuracy[arm], accuracy[other])
-        # Arms that agree in every split say nothing of what others would.
+        result = image_difference(scores[arm], scores[other])
+        # Arms that agree on every image say nothing of what others would.
         alike = result.low == result.high
         low, high = (math.nan,) * 2 if alike else (result.low, result.high)
         half = result.pvalue / 2
         above = half if result.mean > 0 else 1 - half
         estimate = Estimate(result.mean, low, high, above)
         name = f'top-1 of {arm} less {other}, points'
-        tests.append(Test('C4', aspect, name, images, estimate, MIN_GAIN))
+        tests.append(Test('C4', aspect, name, result.n, estimate, MIN_GAIN))
     return tests
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Dict, List
+from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from ...measure.profile import concentration
 from ...mm.memory_inputs import plane_of
 from ...nn.collector import MapCollector
 from ..environment import hardware, package_versions
+from ..folds import accuracies, image_scores
+from ..memory_study import run_split
 from .claims_cell import CENTRE, Measured, memory_tests
 from .claims_plan import ZEROS, Cell, Net, Plan
 from .images import Images, class_names, make_dataset, make_loader
@@ -35,17 +37,23 @@ def centre(maps: torch.Tensor) -> torch.Tensor:
     return maps[:, :, top : height - top, left : width - left]
 
 
-def vote(study: Any, maps, labels: np.ndarray, splits: int) -> Dict[str, Any]:
-    """C4's accuracies: every arm of the study, and the central pixels."""
+def vote(
+    maps: torch.Tensor, labels: np.ndarray, splits: int
+) -> Tuple[Dict[str, List[float]], Dict[str, np.ndarray]]:
+    """C4's votes: every arm of the study, and the central pixels.
+
+    Returns:
+        Tuple: Top-1 by arm and split, and by arm and image
+        (:func:`~..folds.image_scores`), per cent.
+    """
     plane = plane_of({}, maps.size(1), 'feature').eval()
-    rights = []
+    done = []
     for seed in range(splits):
-        right, _ = study.run_split(maps, labels, plane, seed)
-        middle, _ = study.run_split(centre(maps), labels, plane, seed)
-        rights.append(dict(right, **{CENTRE: middle['pixel']}))
-    return {
-        arm: row['accuracy'] for arm, row in study.summarise(rights).items()
-    }
+        split = run_split(maps, labels, plane, seed)
+        middle = run_split(centre(maps), labels, plane, seed)
+        split.right[CENTRE] = middle.right['pixel']
+        done.append(split)
+    return accuracies(done), image_scores(done)
 
 
 def read(network: Network, dataset: Images, net: Net, batch_size: int) -> tuple:
@@ -79,13 +87,10 @@ def read(network: Network, dataset: Images, net: Net, batch_size: int) -> tuple:
     return result, torch.cat(maps)
 
 
-def measure(
-    plan: Plan, cell: Cell, folder: Path, study: Any, device: str
-) -> Measured:
+def measure(plan: Plan, cell: Cell, folder: Path, device: str) -> Measured:
     """One cell: a pass over its images, and the tests of all claims.
 
-    The folder has one folder a class or no classes; the study is the module
-    ``tools/memory_study.py``.
+    The folder has one folder a class or no classes.
     """
     net, settings = plan.networks[cell.network], plan.settings
     seed = settings.seed if cell.weights == 'untrained' else None
@@ -100,8 +105,8 @@ def measure(
     (tests,) = tests_of(result, settings.permutations).values()
     accuracy: Dict[str, List[float]] = {}
     if result.classes and cell not in plan.without_memory:
-        accuracy = vote(study, maps, result.labels, settings.splits)
-        tests += memory_tests(accuracy, len(result.labels))
+        accuracy, scores = vote(maps, result.labels, settings.splits)
+        tests += memory_tests(scores)
     return Measured(
         cell,
         len(result.labels),

@@ -154,7 +154,7 @@ def _images_line(page: Page) -> str:
     settings: Settings = page.plan.settings
     return (
         f'{names}; {settings.permutations:,} permutations a test of C3 and '
-        f'{settings.splits} random splits (60 % memory, 20 % validation, '
+        f'{settings.splits} splits (60 % memory, 20 % validation, '
         '20 % test) for C4.'
     )
 

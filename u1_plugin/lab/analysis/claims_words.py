@@ -57,8 +57,10 @@ C4, top-1 in per cent (mean over the splits) and differences in points:
   the trough's ring, in units of the mean energy; the trough is that of the
   fitted `V(r) = a r⁴ − b r² + c`, r in half diagonals. *quartic* is a > 0,
   *brim* the height of the outer rings. Both must reach 0.1.
-- *C3*: share of the circular variance that the classes' means explain, beyond
-  permuted labels; *angle depends on class*: mutual information, likewise. The
+- *C3*: share of the variance of exp(iθ) that the classes' mean angles explain,
+  adjusted for what permuted labels explain: (R_c² − R²) / (1 − R²), R_c the
+  mean resultant length of the classes, R that of all images.
+  *angle depends on class*: mutual information, likewise. The
   feature plane is the PCA plane about the data's mean, fitted without labels.
   *planes agree*: Fisher and Lee's correlation of the classes' angles in both
   planes.
@@ -68,11 +70,10 @@ C4, top-1 in per cent (mean over the splits) and differences in points:
   *shuffled* by angles of other pixels, *feature* by hue; *centre* is the plain
   vote of the pixels in the middle half of height and width alone, *linear* a
   linear probe. Each takes its k and strength from validation images.
-  Differences are paired over the splits (Student's t). Splits share images,
-  which makes the intervals too narrow, the more so the more splits (of 5, where
-  nothing differs, 7 to 14 % exclude 0), and variants of one drawing may
-  lie on both sides. Arms that agree in every split are undecided;
-  less than {{ gain }} points are no gain.
+  Five splits test each image once. Differences are paired over images
+  (Student's t interval; p of exact sign flips) and are of these memories.
+  Variants of one drawing may lie on both sides. Arms that agree on every image
+  are undecided; less than {{ gain }} points are no gain.
 - *Variants*: arrows lead from the trained network with its own padding, on the
   data that are varied, to the variant; means over the cells of that line.
 

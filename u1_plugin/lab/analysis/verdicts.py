@@ -18,7 +18,7 @@ C2     brim               2 a R^2 > b: the trough ``sqrt(b / 2a)`` lies within
 C3     angle depends on   mutual information of angle and class, beyond
        class, PLANE       permuted labels
 C3     class means        the classes' mean angles differ: they explain more
-       differ, PLANE      of the circular variance than with permuted labels
+       differ, PLANE      of the variance of exp(i t) than with permuted labels
 C3     planes agree       Fisher and Lee's correlation of the classes' mean
                           angles in both planes, against permuted classes
 =====  =================  ==================================================
@@ -223,7 +223,7 @@ def angle_tests(
             ),
             (
                 f'class means differ, {plane} plane',
-                'circular variance between classes, adjusted for chance',
+                'variance between class angles, adjusted for chance',
                 dependence.between_share,
             ),
         ):
