@@ -33,7 +33,11 @@ from u1_plugin.extras import needs
 from u1_plugin.files import check_own_folder, check_writable, replaced_file
 from u1_plugin.lab.analysis.claims_cell import Measured, from_json, to_json
 from u1_plugin.lab.analysis.claims_figure import draw
-from u1_plugin.lab.analysis.claims_images import digest, images_of
+from u1_plugin.lab.analysis.claims_images import (
+    check_classes,
+    digest,
+    images_of,
+)
 from u1_plugin.lab.analysis.claims_lines import Page
 from u1_plugin.lab.analysis.claims_measure import measure
 from u1_plugin.lab.analysis.claims_page import render
@@ -46,6 +50,7 @@ from u1_plugin.lab.analysis.claims_table import (
 from u1_plugin.lab.analysis.drawing import png
 from u1_plugin.lab.analysis.sources import TIMM
 from u1_plugin.lab.benchmark.table import save_csv
+from u1_plugin.lab.command import told
 from u1_plugin.lab.markup import file_name, terminal
 
 with needs('lab'):
@@ -56,7 +61,7 @@ PLAN, MARK = 'claims.yml', b'# Claims of u1_plugin by network and data.'
 #: The same of a folder in which no page has been written yet.
 BEGUN = '.claims'
 #: Raised where the tests of a claim change, so that cells are measured again.
-TESTS = 4
+TESTS = 5
 
 
 def config_digest(config: str) -> str:
@@ -147,6 +152,8 @@ class Runner:
         plan = self.plan
         with images_of(plan.data[data], plan.settings) as folder:
             images = digest(folder)
+            if not plan.without_memory.issuperset(cells):
+                check_classes(folder, data, plan.settings)
             for cell in cells:
                 file = self.out / 'cells' / f'{file_name(cell.title)}.json'
                 basis = identity(plan, cell, images)
@@ -270,7 +277,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     MMLogger.get_current_instance().setLevel(logging.ERROR)
-    cells = Runner(args.asked, args.out, args.device, args.only).run()
+    with told():
+        cells = Runner(args.asked, args.out, args.device, args.only).run()
     if not cells:
         raise SystemExit(f'{args.out}: no cell of this plan is measured')
     write_page(args.asked, args.out, cells, args.question)

@@ -15,10 +15,10 @@ once more, dealt anew:
 
 How pixels are stored, searched and weighted is the study's own, and a config
 that says otherwise (such as ``model.head.metric='l2'``) is refused.
-Differences to ``pixel`` are paired over test images, each counted once:
-Student's t interval, and an exact test by sign flips (McNemar's where each
-image was tested once). Splits share the images of their memories, so that they
-are no repetitions of each other and are not counted as such.
+Differences to ``pixel`` are paired over test images, each counted once: Agresti
+and Min's interval, and an exact test by sign flips (McNemar's where each image
+was tested once). Splits share the images of their memories, so that they are no
+repetitions of each other and are not counted as such.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from rich.table import Table
 
 from u1_plugin.files import new_file
 from u1_plugin.lab.command import at_least, told
+from u1_plugin.lab.folds import FOLDS, whole_rounds
 from u1_plugin.lab.markup import terminal
 from u1_plugin.lab.memory_maps import check_unread, read_maps
 from u1_plugin.lab.memory_study import (
@@ -68,6 +69,17 @@ def _interval(d: dict) -> str:
     return terminal(interval_text(d['mean'], d['low'], d['high']))
 
 
+def rounds(text: str) -> int:
+    """A number of splits that tests no image more often than another."""
+    splits = at_least(1)(text)
+    if not whole_rounds(splits):
+        raise argparse.ArgumentTypeError(
+            f'{text!r} must be below {FOLDS} or a multiple of it, so that no '
+            'image is tested more often than another'
+        )
+    return splits
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Does an angle help a memory's vote, and beyond position?"
@@ -80,8 +92,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--splits',
-        type=at_least(1),
-        default=5,
+        type=rounds,
+        default=FOLDS,
         help='5 (default) test each image once, 10 twice, and so on',
     )
     parser.add_argument('--out', type=Path, help='a new JSON file')

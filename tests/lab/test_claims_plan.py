@@ -119,6 +119,7 @@ def changed(path: str, value) -> dict:
         ('more', 3, r"unknown field\(s\) \['more'\]"),
         ('settings', 3, 'settings=3 must be a mapping'),
         ('settings.splits', 1, 'settings.splits=1 must be an integer >= 2'),
+        ('settings.splits', 7, 'settings.splits=7 must be below 5 or a mult'),
         ('settings.images', '9', "settings.images='9' must be"),
         ('settings.fold', 1, 'fold'),
         ('networks', [], r'networks=\[\] must be'),

@@ -15,7 +15,10 @@ from u1_plugin.lab.folds import (
     image_difference,
     image_scores,
     split_images,
+    whole_rounds,
 )
+
+Z = stats.norm.ppf(0.975)
 
 
 def dealt(classes=3, each=7, rounds=2):
@@ -49,9 +52,15 @@ def test_parts_are_of_60_20_and_20_per_cent():
         assert (len(memory), len(val), len(test)) == (60, 20, 20)
 
 
-def test_classes_too_small_for_three_parts_are_named():
-    with pytest.raises(ValueError, match='a class has 4 images.*5'):
+def test_classes_too_small_for_a_round_are_named():
+    with pytest.raises(ValueError, match='class 1 has 4 images.* takes 5 of'):
         split_images(np.array([0] * 9 + [1] * 4), 0)
+
+
+def test_rounds_test_all_images_equally_often():
+    assert [n for n in range(1, 21) if whole_rounds(n)] == [
+        *(1, 2, 3, 4, 5, 10, 15, 20)
+    ]
 
 
 def split_of(images, **right):
@@ -72,7 +81,7 @@ def test_scores_are_means_over_the_tests_of_an_image():
 
 
 @given(
-    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=200)
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=200)
 )
 def test_the_difference_is_mcnemars_where_images_are_tested_once(pairs):
     own, other = (100.0 * np.array(side) for side in zip(*pairs))
@@ -84,17 +93,32 @@ def test_the_difference_is_mcnemars_where_images_are_tested_once(pairs):
     if gained + lost:
         exact = stats.binomtest(gained, gained + lost).pvalue
     assert found.pvalue == pytest.approx(exact)
-    if np.ptp(own - other):
-        low, high = stats.ttest_rel(own, other).confidence_interval()
-        assert (found.low, found.high) == pytest.approx((low, high))
+    # Agresti and Min (2005), section 3: half an image in each of four cells.
+    n = len(pairs) + 2
+    gap = (gained - lost) / n
+    half = Z * math.sqrt(((gained + lost + 1) / n - gap**2) / n)
+    assert found.low == pytest.approx(100 * (gap - half))
+    assert found.high == pytest.approx(100 * (gap + half))
 
 
-def test_where_no_image_differs_from_another_there_is_no_interval():
-    same, more = np.full(9, 50.0), np.full(9, 100.0)
-    assert image_difference(same, same)[1:5] == (0, 0, 0, 1)
-    found = image_difference(more, same)
-    assert found.mean == 50 and math.isnan(found.low) and math.isnan(found.high)
-    assert found.pvalue == 2 / 2**9
+@pytest.mark.parametrize(
+    'n, gain, loss', [(200, 0.01, 0.005), (300, 0.007, 0.002), (60, 0.1, 0.05)]
+)
+def test_the_interval_holds_the_truth_where_few_images_differ(n, gain, loss):
+    rng, hits = np.random.default_rng(n), []
+    for _ in range(2000):
+        kind = rng.choice(3, n, p=[gain, loss, 1 - gain - loss])
+        found = image_difference(100.0 * (kind == 0), 100.0 * (kind == 1))
+        truth = 100 * (gain - loss)
+        hits.append((found.low <= truth, truth <= found.high))
+    assert (np.mean(hits, 0) > 0.96).all()
+
+
+def test_arms_that_agree_differ_by_little():
+    same = np.full(300, 50.0)
+    found = image_difference(same, same)
+    assert found.mean == 0 and found.pvalue == 1
+    assert found.high == -found.low == pytest.approx(Z * 100 / 302)
 
 
 def test_images_that_were_tested_twice_count_once():
@@ -116,7 +140,7 @@ def test_images_that_were_tested_twice_count_once():
     )
 
 
-@pytest.mark.parametrize('sizes', [(3, 4), (1, 1), (0, 0)])
+@pytest.mark.parametrize('sizes', [(3, 4), (0, 0)])
 def test_arms_of_other_images_are_refused(sizes):
     with pytest.raises(ValueError, match='arms have scores of'):
         image_difference(*map(np.zeros, sizes))

@@ -52,7 +52,7 @@ def test_a_split_of_the_study_with_few_shots():
 def test_classes_too_small_for_three_parts_are_named():
     maps, labels, plane = planted()
     labels[:3] = 3
-    with pytest.raises(ValueError, match='a class has 3 images.*5'):
+    with pytest.raises(ValueError, match='class 3 has 3 images.*5'):
         study.run_split(maps, labels, plane, seed=0)
 
 

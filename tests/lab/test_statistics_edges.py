@@ -97,6 +97,7 @@ def test_flips_are_counted_up_to_40_and_drawn_beyond():
     assert sign_flip_pvalue(np.arange(1, 42)) == 1 / 2**16
     # Equal ones are a sign test's, which counts any number.
     assert sign_flip_pvalue(np.ones(41)) == 2 / 2**41
+    assert sign_flip_pvalue(np.ones(3000)) > 0
     values = np.random.default_rng(0).integers(-5, 7, 60)
     for pvalue in (sign_flip_pvalue, signed_rank_pvalue):
         assert pvalue(values) == pvalue(values, seed=0)

@@ -5,14 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from u1_plugin import geometry
 from u1_plugin.measure.circular_tests import (
-    between_share,
     holm,
     rayleigh_pvalue,
     summarize_class_angles,
@@ -91,39 +88,6 @@ def test_holm_at_the_ends():
     np.testing.assert_allclose(holm([0.9, 0.8]), [1, 1])
 
 
-@pytest.mark.parametrize(
-    'resultant, shared, share',
-    [
-        (0.8, 0.5, 0.52),
-        (0.6, 0.0, 0.36),
-        (0.5, 0.5, 0.0),
-        (0.4, 0.5, 0.0),  # by rounding alone
-        (1.0, 0.0, 1.0),
-        (1.1, 0.0, 1.0),
-        (1.0, 1.0, 0.0),
-        (1.0, 1 - 1e-13, 0.0),  # no variance but that of rounding
-        (1.0, 1 - 1e-11, 1.0),
-        (1.0, 1.5, 0.0),
-    ],
-)
-def test_between_share_by_hand(resultant, shared, share):
-    found = between_share(np.array(resultant), np.array(shared))
-    assert found == pytest.approx(share)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.floats(0.1, 3))
-def test_between_share_is_r_squared_where_classes_spread_alike(seed, k, spread):
-    """By the definition: sums of squares within the classes, and in all."""
-    rng = np.random.default_rng(seed)
-    angles = rng.normal(0, spread, 8)
-    z = np.exp(1j * (rng.uniform(-4, 4, (k, 1)) + angles))
-    within = (abs(z - z.mean(1, keepdims=True)) ** 2).sum()
-    expected = 1 - within / (abs(z - z.mean()) ** 2).sum()
-    resultant, shared = abs(z.mean(1)).mean(), abs(z.mean())
-    found = between_share(np.array(resultant), np.array(shared))
-    assert found == pytest.approx(expected, abs=1e-9)
-
-
 def summary_of(classes, skipped=0):
     """Of lists of angles, one a class."""
     moments = np.array(
@@ -185,10 +149,6 @@ def test_summary_of_all_together():
     sums = np.array([np.exp(1j * np.array(own)).sum() for own in CLASSES])
     assert found.resultant_length == pytest.approx(abs(sums).sum() / 12)
     assert found.shared_length == pytest.approx(abs(sums.sum()) / 12)
-    assert found.between_share == pytest.approx(
-        (found.resultant_length**2 - found.shared_length**2)
-        / (1 - found.shared_length**2)
-    )
 
 
 def test_summary_where_nothing_bounds_the_mean():
@@ -199,7 +159,7 @@ def test_summary_where_nothing_bounds_the_mean():
     assert found.half_width[1] == pytest.approx(0, abs=1e-7)
     nobody, _ = summary_of([[], []])
     assert nobody.n == 0 and nobody.resultant_length == 0
-    assert nobody.shared_length == 0 and nobody.between_share == 0
+    assert nobody.shared_length == 0
 
 
 def test_a_length_is_never_beyond_one():

@@ -6,9 +6,10 @@ import warnings
 import numpy as np
 import pytest
 from known_effects import planted
-from scipy import special, stats
+from scipy import stats
 from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 
+from u1_plugin.measure.between_share import table_between_share
 from u1_plugin.measure.information import (
     _drawn,
     bootstrap,
@@ -16,7 +17,6 @@ from u1_plugin.measure.information import (
     mutual_information,
     occupied_bins,
     permutation_null,
-    table_between_share,
 )
 
 
@@ -89,46 +89,6 @@ def test_the_interval_of_the_dependence_holds_the_truth():
     assert (np.mean(hits, 0) > 0.8).all(), np.mean(hits, 0)
 
 
-def simulated(rng, means, kappa, n, bins=36):
-    """Table of von Mises angles, as many of each class."""
-    labels = np.arange(n) % len(means)
-    angles = rng.vonmises(means[labels], np.broadcast_to(kappa, n))
-    cells = np.round(angles / (2 * np.pi) * bins).astype(int) % bins
-    table = np.zeros((len(means), bins), int)
-    np.add.at(table, (labels, cells), 1)
-    return table
-
-
-@pytest.mark.parametrize('classes, n', [(30, 300), (10, 1000), (60, 300)])
-@pytest.mark.parametrize('kappa, arc', [(0.6, np.pi), (2, np.pi), (2, 1)])
-def test_few_images_a_class_do_not_hide_what_the_means_explain(
-    classes, n, kappa, arc
-):
-    """Of angles whose share is known; and the interval holds it."""
-    rng = np.random.default_rng(classes)
-    length = special.i1e(kappa) / special.i0e(kappa)
-    errors, hits = [], []
-    for seed in range(40):
-        means = rng.uniform(-arc, arc, classes)
-        shared = abs(length * np.exp(1j * means).mean()) ** 2
-        expected = (length**2 - shared) / (1 - shared)
-        table = simulated(rng, means, kappa, n)
-        found = class_dependence(table, 99, 60, seed).between_share
-        errors.append(found.value - expected)
-        hits.append(found.low < expected < found.high)
-    # Lengths of five angles are a little too far from 0 and from 1.
-    error = np.std(errors, ddof=1) / math.sqrt(len(errors))
-    assert abs(np.mean(errors)) < 4 * error + 0.015
-    assert np.mean(hits) > 0.8
-
-
-def test_classes_about_one_angle_explain_nothing_however_they_spread():
-    rng = np.random.default_rng(0)
-    kappa = np.linspace(1, 8, 10)[np.arange(5000) % 10]
-    found = class_dependence(simulated(rng, np.zeros(10), kappa, 5000), 99)
-    assert found.between_share.value < 0.01 < found.information_share.value
-
-
 def test_the_adjusted_information_is_sklearns():
     """Where the labels' entropy is the smaller one."""
     table = planted(0.3, 500).table[:3]
@@ -154,14 +114,21 @@ def test_the_interval_of_the_dependence_by_hand():
     np.testing.assert_allclose(
         found[1:4], [entropy, information, null[:, 0].mean()], rtol=1e-12
     )
-    values = information, table_between_share(table)
-    for k, (value, most) in enumerate(zip(values, (entropy, 1))):
-        room = most - null[:, k].mean()
-        share = (value - null[:, k].mean()) / room
-        half = stats.norm.ppf(0.975) * drawn[:, k].std(ddof=1) / room
-        pvalue = (1 + (null[:, k] >= value - 1e-12).sum()) / 51
+    share = float(table_between_share(table))
+    errors, exact = drawn.std(0, ddof=1), []
+    for value, draws in zip((information, share), null.T):
+        exact.append((1 + (draws >= value - 1e-12).sum()) / 51)
+    chance = null[:, 0].mean()
+    room = entropy - chance
+    for k, (value, error, pvalue) in enumerate(
+        (
+            ((information - chance) / room, errors[0] / room, exact[0]),
+            (share, errors[1], max(exact[1], stats.norm.sf(share / errors[1]))),
+        )
+    ):
+        half = stats.norm.ppf(0.975) * error
         np.testing.assert_allclose(
-            found[4 + k], (share, share - half, share + half, pvalue)
+            found[4 + k], (value, value - half, value + half, pvalue)
         )
 
 

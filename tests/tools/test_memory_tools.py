@@ -42,9 +42,9 @@ def test_what_the_study_shows(study, capsys):
     summary, beyond = study.summarise(splits), study.beyond_controls(splits)
     study.show(summary, beyond, study.Console(width=100))
     shown = capsys.readouterr().out
-    # Student's t of a 1 and nine 0 with 9 degrees of freedom.
-    assert 'image less position: +10.00 [-12.62, +32.62]' in shown
-    assert 'image less radius: +0.00 [+0.00, +0.00]' in shown
+    # Half an image in each of four cells: 1/12 and sqrt(23)/12/sqrt(12).
+    assert 'image less position: +10.00 [-14.28, +30.95]' in shown
+    assert 'image less radius: +0.00 [-16.33, +16.33]' in shown
     (row,) = (line for line in shown.splitlines() if ' image ' in line[:12])
     cells = [cell.strip() for cell in row.split('│')[1:-1]]
     # A gain of two images in ten; both signs alike: 1/4 each, on two sides.
@@ -73,6 +73,7 @@ def test_benchmark(root, environment, tmp_path):
     'args, words',
     [
         (['--splits', '0'], "--splits: '0' must be an integer >= 1"),
+        (['--splits', '6'], "--splits: '6' must be below 5 or a multiple"),
         (['--shots', '0'], "--shots: '0' must be an integer >= 1"),
     ],
 )
@@ -205,7 +206,7 @@ def test_sizes_of_memories(size):
     options = SimpleNamespace(keep=[1, 2], coreset=[0.25], k=1)
     results = [size.run_split(*planted(), options, s) for s in range(2)]
     records = {r['variant']: r for r in size.summarise(results)}
-    # 48 images of 4 pixels; 8 numbers, label, image, place and hue a pixel.
+    # 48 of 60 images of 4 pixels: 8 numbers, label, image, place and hue.
     other = 8 + 8 + 8 + 4
     full = records['all pixels, float32']
     assert (full['vectors'], full['bytes']) == (192, 192 * (32 + other))

@@ -1,9 +1,9 @@
 """Accuracy against bytes: fewer pixels, coarser numbers, a covering part.
 
 The plain vote (kappa = 0) with a fixed k on the images of a memory config, in
-several splits (80 % memory, 20 % test; five test every image once, the next
-five once more). Differences are paired over images. Coreset selection is
-compared with as many pixels drawn at random. A config whose head stores,
+up to five splits (80 % memory, 20 % test) that test no image twice. Coreset
+selection is compared with as many pixels drawn at random. Differences are
+paired over the splits, for each of them draws anew. A config whose head stores,
 searches or votes otherwise is refused.
 """
 
@@ -21,15 +21,14 @@ from rich.table import Table
 from u1_plugin.files import new_file, new_path, replaced_file
 from u1_plugin.lab.command import at_least, told
 from u1_plugin.lab.folds import (
+    FOLDS,
     Split,
     accuracies,
-    image_difference,
-    image_scores,
     split_images,
 )
 from u1_plugin.lab.markup import terminal
 from u1_plugin.lab.memory_maps import check_count, check_unread, read_maps
-from u1_plugin.lab.statistics import interval_text
+from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.measure.estimate import jsonable
 from u1_plugin.memory import (
     ExactSearch,
@@ -124,18 +123,18 @@ def run_split(
 
 
 def summarise(results: List[Tuple[Split, Dict[str, Size]]]) -> List[dict]:
-    """One record a variant, with its difference to the first."""
-    splits = [split for split, _ in results]
-    scores, sizes = image_scores(splits), results[0][1]
-    first = next(iter(sizes))
+    """One record a variant: its difference to the first, its mean size."""
+    scores = accuracies([split for split, _ in results])
+    plain = next(iter(scores.values()))
     records = []
-    for name, values in accuracies(splits).items():
-        size, vectors = sizes[name]
+    for name, values in scores.items():
+        sizes = np.array([own[name] for _, own in results])
+        size, vectors = sizes.mean(0).round().astype(int).tolist()
         record = dict(
             variant=name, accuracy=values, bytes=size, vectors=vectors
         )
-        if name != first:
-            difference = image_difference(scores[name], scores[first])
+        if records:
+            difference = paired_difference(values, plain)
             record['difference'] = difference._asdict()
         records.append(record)
     return records
@@ -170,7 +169,7 @@ def parse_args() -> argparse.Namespace:
     add('--keep', type=at_least(1), nargs='+', default=[1, 2, 4, 8])
     add('--coreset', type=float, nargs='+', default=[0.1, 0.25, 0.5])
     add('--k', type=at_least(1), default=5)
-    add('--splits', type=at_least(1), default=5)
+    add('--splits', type=int, choices=range(2, FOLDS + 1), default=FOLDS)
     add('--out', type=new_path, help='a new JSON file')
     options = parser.parse_args()
     for share in options.coreset:
@@ -191,9 +190,11 @@ def study(options: argparse.Namespace, console: Console) -> None:
     for seed in range(options.splits):
         results.append(run_split(maps, labels, plane, options, seed))
         console.print(f'split {seed + 1} of {options.splits}')
+        if len(results) < 2:
+            continue  # an interval needs two
         records = summarise(results)
         if options.out:  # after every split: the next may take long
-            write = new_file if len(results) == 1 else replaced_file
+            write = new_file if len(results) == 2 else replaced_file
             text = json.dumps(jsonable(records), indent=2, allow_nan=False)
             with write(options.out) as part:
                 part.write_text(text)

@@ -11,10 +11,10 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from ..extras import needs
+from ..measure.estimate import NORMAL_QUANTILE
 from .statistics import sign_flip_pvalue
 
 with needs('lab'):
-    from scipy import stats
     from sklearn.model_selection import StratifiedKFold
 
 #: Of a round: each image is a test image in one split of so many.
@@ -55,12 +55,14 @@ def split_images(
     Raises:
         ValueError: If a class has fewer images than a round has splits.
     """
-    least = np.unique(labels, return_counts=True)[1].min()
-    if least < FOLDS:
-        raise ValueError(
-            f'a class has {least} images, and memory, validation and '
-            f'test images of each need {FOLDS}; leave such classes out'
-        )
+    classes, counts = np.unique(labels, return_counts=True)
+    for label, count in zip(classes, counts):
+        if count < FOLDS:
+            raise ValueError(
+                f'class {label} has {count} images, and to test each of them '
+                f'once takes {FOLDS} of every class; give more, or leave such '
+                'classes out'
+            )
     dealt, own = divmod(seed, FOLDS)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=dealt)
     parts = [part for _, part in folds.split(labels, labels)]
@@ -92,9 +94,8 @@ class ImageDifference(NamedTuple):
     Attributes:
         n (int): Images.
         mean (float): First arm less second.
-        low (float): Of Student's 95 % interval over images; NaN where every
-            image differs by the same, but [0, 0] where none does.
-        high (float): Its other end.
+        low (float): Lower end of the 95 % interval over images.
+        high (float): Its upper end.
         pvalue (float): Two-sided, of the exact test by sign flips: McNemar's
             where every image was tested once.
         gained (int): Images on which the first arm is right more often.
@@ -113,29 +114,30 @@ class ImageDifference(NamedTuple):
 def image_difference(first: np.ndarray, second: np.ndarray) -> ImageDifference:
     """Of the scores of two arms, ``(n,)`` each, per cent.
 
-    What the choice of the memory's images adds is not in it: it is of this
-    memory.
+    The interval is that of Agresti and Min (2005), normal after half an image
+    has been added to each cell of the two arms' table: Student's is too short
+    where few images differ. It is of this memory: what another choice of its
+    images would change is not in it.
 
     Raises:
-        ValueError: If the arms were not tested on as many images, or on fewer
-            than 2.
+        ValueError: If the arms were not tested on as many images, or on none.
     """
-    if first.shape != second.shape or len(first) < 2:
+    if first.shape != second.shape or not len(first):
         raise ValueError(
             f'arms have scores of {len(first)} and {len(second)} images; give '
-            'at least 2, the same ones for both'
+            'those of the same ones for both'
         )
     values = first - second
-    n, mean = len(values), float(values.mean())
-    ends: Tuple[float, ...]
-    if np.ptp(values) == 0:
-        ends = (0.0, 0.0) if mean == 0 else (np.nan, np.nan)
-    else:
-        ends = stats.ttest_1samp(values, 0).confidence_interval()
+    # Of the two images, half a one is gained and half a one lost.
+    n, many = len(values), len(values) + 2
+    center = values.sum() / many
+    variance = (np.square(values).sum() + 100**2) / many - center**2
+    half = NORMAL_QUANTILE * np.sqrt(variance / many)
     return ImageDifference(
         n,
-        mean,
-        *map(float, ends),
+        float(values.mean()),
+        float(center - half),
+        float(center + half),
         sign_flip_pvalue(values),
         int((values > 0).sum()),
         int((values < 0).sum()),
@@ -148,3 +150,11 @@ def accuracies(splits: Sequence[Split]) -> Dict[str, List[float]]:
         arm: [100 * float(split.right[arm].mean()) for split in splits]
         for arm in splits[0].right
     }
+
+
+def whole_rounds(splits: int) -> bool:
+    """Whether so many splits test no image more often than another.
+
+    Otherwise the mean over splits would not be that over images.
+    """
+    return splits < FOLDS or splits % FOLDS == 0

@@ -20,6 +20,8 @@ with needs('lab'):
 #: Sign flips of up to this many pairs are all counted, beyond it drawn.
 _EXACT_PAIRS = 40
 _DRAWS = 2**16 - 1
+#: Signs that are drawn at a time.
+_AT_A_TIME = 2**25
 #: Test sets of up to this many images are recognised by their per cents.
 _MOST_IMAGES = 10**6
 #: What a value of float32 and one of float64 may be off by, in units of its
@@ -189,7 +191,12 @@ def sign_flip_pvalue(
     Returns:
         float: In ``(0, 1]``: the exact p of the two-sided test that the
         distribution is symmetric about 0.
+
+    Raises:
+        ValueError: If a value is NaN.
     """
+    if np.isnan(values).any():
+        raise ValueError('values hold NaN; leave out what was not measured')
     if values.dtype.kind == 'f':
         values = values.astype(float)
     values = values[values != 0]  # either sign is the same
@@ -198,20 +205,31 @@ def sign_flip_pvalue(
     least = abs(values.sum()) - max(slack, rounding)
     if least <= 0:
         return 1.0
-    if len(values) > _EXACT_PAIRS and np.ptp(abs(values)) == 0:
-        return float(
-            stats.binomtest(int((values > 0).sum()), len(values)).pvalue
-        )
     if len(values) > _EXACT_PAIRS:
-        rng = np.random.default_rng(check('seed', seed, Seed))
-        flips = rng.integers(0, 2, (_DRAWS, len(values)), dtype=np.int8) * 2 - 1
-        extreme = abs(flips @ values) >= least
-        return float((1 + extreme.sum()) / (1 + _DRAWS))
+        return _many_flips_pvalue(values, least, slack, seed)
     # Every flip is one of the first half and one of the second. As many sums
     # lie below -least as above least.
     first, second = _flipped_sums(values[::2]), _flipped_sums(values[1::2])
     above = len(second) - np.searchsorted(second, least - first)
     return float(2 * above.sum() / (len(first) * len(second)))
+
+
+def _many_flips_pvalue(
+    values: np.ndarray, least: float, slack: float, seed: int
+) -> float:
+    """Counted where all values have one modulus, otherwise drawn."""
+    n = len(values)
+    if np.ptp(abs(values)) == 0 and slack < abs(values[0]):
+        above = int((values > 0).sum())
+        pvalue = float(stats.binomtest(above, n).pvalue)
+        return max(pvalue, np.finfo(float).tiny)
+    rng = np.random.default_rng(check('seed', seed, Seed))
+    block, extreme = max(1, _AT_A_TIME // n), 0
+    for start in range(0, _DRAWS, block):
+        shape = min(block, _DRAWS - start), n
+        flips = rng.integers(0, 2, shape, dtype=np.int8) * 2 - 1
+        extreme += int((abs(flips @ values) >= least).sum())
+    return (1 + extreme) / (1 + _DRAWS)
 
 
 def _flipped_sums(values: np.ndarray) -> np.ndarray:

@@ -79,9 +79,6 @@ class ClassAngleSummary(NamedTuple):
             images. High as well if all classes share one angle, which is no
             broken symmetry: read it beside ``shared_length``.
         shared_length (float): R of all images together.
-        between_share (float): ``(resultant_length^2 - shared_length^2) /
-            (1 - shared_length^2)``: the share of the variance of ``exp(i t)``
-            that the classes' mean angles explain; in ``[0, 1]``.
         table (np.ndarray): Images by class and bin of the angle, ``(K, bins)``.
     """
 
@@ -95,31 +92,7 @@ class ClassAngleSummary(NamedTuple):
     corrected: np.ndarray
     resultant_length: float
     shared_length: float
-    between_share: float
     table: np.ndarray
-
-
-def between_share(resultant: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Share of the variance of ``exp(i t)`` that the mean angles explain.
-
-    R² of a one-way analysis of variance, where all classes have one R. Where
-    they have not, without the part that their different R alone would explain:
-    classes that lie about one angle explain nothing. Squares, because chance
-    adds to them, so that its share can be subtracted.
-
-    Args:
-        resultant (np.ndarray): Weighed mean of the classes' R.
-        shared (np.ndarray): R of all together.
-
-    Returns:
-        np.ndarray: In ``[0, 1]``; 0 where there is no variance.
-    """
-    spread = 1 - shared**2
-    return np.where(
-        spread > 1e-12,
-        (resultant**2 - shared**2) / np.where(spread > 0, spread, 1),
-        0,
-    ).clip(0, 1)
 
 
 def summarize_class_angles(
@@ -145,8 +118,6 @@ def summarize_class_angles(
         reach = NORMAL_QUANTILE * error
         half_width = np.arcsin(np.where(reach <= 1, reach, np.nan))
     n = max(count.sum(), 1)
-    resultant = float(abs(first).sum() / n)
-    shared = float(abs(first.sum()) / n)
     return ClassAngleSummary(
         int(count.sum()),
         skipped,
@@ -156,8 +127,7 @@ def summarize_class_angles(
         length,
         pvalue,
         holm(pvalue),
-        resultant,
-        shared,
-        float(between_share(np.array(resultant), np.array(shared))),
+        float(abs(first).sum() / n),
+        float(abs(first.sum()) / n),
         table,
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..extras import needs
 from ..options import Count, Seed, checked, shown
-from .circular_tests import between_share
+from .between_share import table_between_share
 from .estimate import NORMAL_QUANTILE, UNKNOWN, Estimate, Several
 
 #: Entries of the tables that are drawn at a time: 64 MiB of them.
@@ -55,23 +55,6 @@ def mutual_information(tables: np.ndarray) -> np.ndarray:
     with np.errstate(invalid='ignore', divide='ignore'):
         nats: np.ndarray = (inside / n + np.log(n)).clip(0)
     return nats
-
-
-def table_between_share(tables: np.ndarray) -> np.ndarray:
-    """:func:`~.circular_tests.between_share` of angles at the bins' centres.
-
-    Args:
-        tables (np.ndarray): Counts, ``(..., K, bins)``, not all 0.
-
-    Returns:
-        np.ndarray: ``(...)``, in ``[0, 1]``.
-    """
-    tables = np.asarray(tables, float)
-    bins = tables.shape[-1]
-    phase = np.exp(2j * np.pi * np.arange(bins) / bins)
-    moments = tables @ phase
-    n = tables.sum((-2, -1))
-    return between_share(abs(moments).sum(-1) / n, abs(moments.sum(-1)) / n)
 
 
 def occupied_bins(table: np.ndarray) -> float:
@@ -152,11 +135,12 @@ def bootstrap(
 class Dependence(NamedTuple):
     """How the angle depends on the class, beyond what chance gives.
 
-    Both estimates are adjusted for chance, as
-    :func:`sklearn.metrics.adjusted_mutual_info_score` is: 0 is the mean over
-    the permutations, 1 an angle that says the class. With few images a bin
-    the information errs towards 0; the between share, whose chance is that of
-    a sum of squares, does not.
+    Both are 0 where the angle says nothing of the class, and 1 where it says
+    all. The information is adjusted for chance, as
+    :func:`sklearn.metrics.adjusted_mutual_info_score` is, and errs towards 0
+    with few images a bin; the between share is of images that are left out
+    (:func:`table_between_share`), and is the smaller, the fewer images a class
+    has.
 
     Attributes:
         n (int): Images.
@@ -165,8 +149,8 @@ class Dependence(NamedTuple):
         chance (float): Its mean over the permutations.
         information_share (Estimate): ``(information - chance) / (entropy -
             chance)``.
-        between_share (Estimate): The same of the share of the variance of
-            ``exp(i t)`` that the classes' mean angles explain.
+        between_share (Estimate): Share of the variance of ``exp(i t)`` that
+            the angles of a class's other images predict.
     """
 
     n: int
@@ -180,15 +164,36 @@ class Dependence(NamedTuple):
 def _adjusted(
     value: float, most: float, null: np.ndarray, resampled: np.ndarray
 ) -> Estimate:
+    """What exceeds chance, as a share of the most that can."""
     chance = null.mean()
     room = most - chance if most - chance > 1e-9 else math.nan
     share = float((value - chance) / room)
-    error = resampled.std(ddof=1) / room
-    half = float(NORMAL_QUANTILE * error)
+    error = float(resampled.std(ddof=1) / room)
+    return _normal(share, error, _permutation_pvalue(value, null))
+
+
+def _predicted(
+    value: float, null: np.ndarray, resampled: np.ndarray
+) -> Estimate:
+    """A share that is 0 without class angles; its p allows for their spread.
+
+    Labels that are dealt anew make the classes spread alike, so that their p
+    alone would take a difference of spread for one of angles.
+    """
+    error = float(resampled.std(ddof=1))
+    upper = 0.5 * math.erfc(value / error / math.sqrt(2)) if error else 0.0
+    return _normal(value, error, max(_permutation_pvalue(value, null), upper))
+
+
+def _permutation_pvalue(value: float, null: np.ndarray) -> float:
     # Equal tables give equal sums only up to rounding.
     extreme = (null >= value - 1e-12).sum()
-    pvalue = float((1 + extreme) / (1 + len(null)))
-    return Estimate(share, share - half, share + half, pvalue)
+    return float((1 + extreme) / (1 + len(null)))
+
+
+def _normal(value: float, error: float, pvalue: float) -> Estimate:
+    half = NORMAL_QUANTILE * error
+    return Estimate(value, value - half, value + half, pvalue)
 
 
 def entropy_of(shares: np.ndarray) -> float:
@@ -206,10 +211,11 @@ def class_dependence(
 ) -> Dependence:
     """Test whether the angle depends on the class.
 
-    p-values are exact permutation p-values, one-sided. Intervals are normal,
-    with the bootstrap's standard error, about the adjusted estimates: both
-    plug-in statistics are biased upwards by chance alone, and the
-    permutations say by how much.
+    Intervals are normal, with the bootstrap's standard error, about the
+    estimates. p-values are one-sided: of the information exact ones of
+    permuted labels; of the between share the larger of that and of the
+    normal one, since classes that spread differently about one angle are no
+    permutation of each other either.
 
     The p-values hold wherever the bins lie. The estimates know no finer
     differences than a bin: of angles that lie within a few of them
@@ -252,15 +258,12 @@ def class_dependence(
     value = _statistics(filled)
     null = permutation_null(filled, permutations, rng)
     resampled = bootstrap(filled, resamples, rng)
-    information, between = (
-        _adjusted(float(value[k]), most, null[:, k], resampled[:, k])
-        for k, most in ((0, entropy), (1, 1.0))
-    )
+    information, between = map(float, value)
     return Dependence(
         n,
         entropy,
-        float(value[0]),
-        float(null[:, 0].mean()),
         information,
-        between,
+        float(null[:, 0].mean()),
+        _adjusted(information, entropy, null[:, 0], resampled[:, 0]),
+        _predicted(between, null[:, 1], resampled[:, 1]),
     )

@@ -47,7 +47,7 @@ class SymmetryBreaking(BaseMetric):
       class. This is what a broken symmetry means;
     - ``u1/class_information_p``: its permutation p-value;
     - ``u1/between_share``: share of the variance of ``exp(i t)`` that the
-      classes' mean angles explain, adjusted in the same way;
+      angles of a class's other images predict;
     - ``u1/resultant_length``: mean R of the classes, in ``[0, 1]``. It is high
       as well where all classes share one angle, which breaks no symmetry, so
       that no checkpoint should be chosen by it;

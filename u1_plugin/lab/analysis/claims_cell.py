@@ -63,18 +63,15 @@ def memory_tests(scores: Mapping[str, np.ndarray]) -> List[Test]:
             :func:`~..folds.image_scores` gives them.
 
     Returns:
-        List[Test]: One a comparison, in points; paired over images, Student's
-        interval and the one-sided p of exact sign flips.
+        List[Test]: One a comparison, in points, paired over images:
+        :func:`~..folds.image_difference`, and its p one-sided.
     """
     tests = []
     for aspect, (arm, other) in COMPARISONS.items():
         result = image_difference(scores[arm], scores[other])
-        # Arms that agree on every image say nothing of what others would.
-        alike = result.low == result.high
-        low, high = (math.nan,) * 2 if alike else (result.low, result.high)
         half = result.pvalue / 2
         above = half if result.mean > 0 else 1 - half
-        estimate = Estimate(result.mean, low, high, above)
+        estimate = Estimate(result.mean, result.low, result.high, above)
         name = f'top-1 of {arm} less {other}, points'
         tests.append(Test('C4', aspect, name, result.n, estimate, MIN_GAIN))
     return tests

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Dict, Iterator, List, Sequence
 
 from ...files import short_name
+from ..folds import FOLDS
 from .built_in import image_folder
 from .claims_plan import Settings, Source
 from .images import subset_index
@@ -70,6 +71,19 @@ def images_of(source: Source, settings: Settings) -> Iterator[Path]:
                 )
                 shutil.copyfile(file, target)
         yield folder
+
+
+def check_classes(folder: Path, data: str, settings: Settings) -> None:
+    """Raise ValueError where C4 cannot test every image of a class once."""
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        count = sum(path.is_file() for path in place.iterdir())
+        if count < FOLDS:
+            raise ValueError(
+                f'data.{data}: class {place.name!r} has {count} of '
+                f'settings.images={settings.images}, and C4 takes {FOLDS} of '
+                'every class; raise it, lower settings.classes, or give the '
+                'cells of these data memory: false'
+            )
 
 
 def digest(folder: Path) -> str:

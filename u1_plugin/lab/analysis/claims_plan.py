@@ -27,6 +27,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
 from ...measure.estimate import Several
 from ...options import Count, Seed, checked
 from ..benchmark.suite_file import Fields, read_yaml
+from ..folds import FOLDS, whole_rounds
 from ..markup import file_name
 from .built_in import BUILT_IN
 from .sources import PADDINGS
@@ -44,7 +45,7 @@ class Settings(NamedTuple):
         classes (int): At most so many of a data set, evenly spaced in the
             order of their names.
         images (int): At most so many in all, equally many a class.
-        splits (int): Of the memory's images, for C4.
+        splits (int): Of the images, for C4; 5 test each of them once.
         permutations (int): Of each permutation test of C3.
         batch_size (int): Images at a time.
         seed (int): Of untrained weights.
@@ -271,6 +272,11 @@ def load_plan(file: Path) -> Plan:
     if not isinstance(common, dict):
         raise ValueError(f'settings={common!r} must be a mapping')
     settings = checked('settings')(Settings)(**common)
+    if not whole_rounds(settings.splits):
+        raise ValueError(
+            f'settings.splits={settings.splits} must be below {FOLDS} or a '
+            'multiple of it, so that no image is tested more often than another'
+        )
     if settings.images < settings.classes:
         raise ValueError(
             f'settings.images={settings.images} in all are fewer than '

@@ -16,8 +16,8 @@ only if every aspect of the claim has p < {{ alpha }} after Holm's correction
 over all aspects and cells of that column in its table; *not supported* if an
 aspect's whole interval lies below the least effect that counts; *undecided*
 otherwise. Intervals are of 95 % and not corrected; C3's are normal ones about
-the bootstrap's error, its p-values exact ones of permuted labels, so that near
-the threshold the two may differ.
+the bootstrap's error, its p-values exact ones of permuted labels, of the share
+those of the interval where they are larger.
 {% if missing %}
 **Incomplete: {{ missing }} of {{ planned }} planned cells are not measured, and
 nothing below is final.**
@@ -57,10 +57,11 @@ C4, top-1 in per cent (mean over the splits) and differences in points:
   the trough's ring, in units of the mean energy; the trough is that of the
   fitted `V(r) = a r⁴ − b r² + c`, r in half diagonals. *quartic* is a > 0,
   *brim* the height of the outer rings. Both must reach 0.1.
-- *C3*: share of the variance of exp(iθ) that the classes' mean angles explain,
-  adjusted for what permuted labels explain: (R_c² − R²) / (1 − R²), R_c the
-  mean resultant length of the classes, R that of all images.
-  *angle depends on class*: mutual information, likewise. The
+- *C3*: share of the variance of exp(iθ) that class angles predict of images
+  that are left out: (R_c² − R²) / (1 − R²), R_c the mean cosine of an image's
+  angle to the mean direction of the others of its class, R that to all others.
+  It is the smaller, the fewer images a class has. *angle depends on class*:
+  mutual information, adjusted for that of permuted labels. The
   feature plane is the PCA plane about the data's mean, fitted without labels.
   *planes agree*: Fisher and Lee's correlation of the classes' angles in both
   planes.
@@ -70,10 +71,9 @@ C4, top-1 in per cent (mean over the splits) and differences in points:
   *shuffled* by angles of other pixels, *feature* by hue; *centre* is the plain
   vote of the pixels in the middle half of height and width alone, *linear* a
   linear probe. Each takes its k and strength from validation images.
-  Five splits test each image once. Differences are paired over images
-  (Student's t interval; p of exact sign flips) and are of these memories.
-  Variants of one drawing may lie on both sides. Arms that agree on every image
-  are undecided; less than {{ gain }} points are no gain.
+  Five splits test each image once. Differences are paired over images (Agresti
+  and Min's interval; p of exact sign flips) and are of these memories. Variants
+  of one drawing may lie on both sides. Less than {{ gain }} points are no gain.
 - *Variants*: arrows lead from the trained network with its own padding, on the
   data that are varied, to the variant; means over the cells of that line.
 

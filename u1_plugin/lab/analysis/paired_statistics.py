@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...measure.between_share import table_between_share
 from ...measure.collapse import Collapse, check_features, collapse_of
 from ...measure.correlations import known_pairs, toroidal
 from ...measure.information import (
     class_dependence,
     entropy_of,
     mutual_information,
-    table_between_share,
 )
 from ...measure.profile import concentration, rotational_symmetry, symmetry
 from ...measure.sombrero import fit_sombrero, height_rows, trough_ring
@@ -164,8 +164,6 @@ def _dependence(
     if np.isnan(dependence.chance):
         return {}
     share = dependence.between_share.value
-    plain = float(table_between_share(table))
-    chance = (plain - share) / (1 - share) if share < 1 else 0.0
     information, means = [], []
     for weight in weights:
         drawn = angles.table(weight)
@@ -178,7 +176,7 @@ def _dependence(
         room = entropy_of(counts / counts.sum()) - dependence.chance
         value = mutual_information(drawn) - dependence.chance
         information.append(value / room if room > 0 else np.nan)
-        means.append((table_between_share(drawn) - chance) / (1 - chance))
+        means.append(table_between_share(drawn))
     few = few_images(int(angles.known.sum()))
     return {
         f'information {plane}': Drawn(

@@ -17,8 +17,8 @@ C2     brim               2 a R^2 > b: the trough ``sqrt(b / 2a)`` lies within
                           the trough's
 C3     angle depends on   mutual information of angle and class, beyond
        class, PLANE       permuted labels
-C3     class means        the classes' mean angles differ: they explain more
-       differ, PLANE      of the variance of exp(i t) than with permuted labels
+C3     class means        the classes' mean angles differ: they predict those
+       differ, PLANE      of images that are left out better than one for all
 C3     planes agree       Fisher and Lee's correlation of the classes' mean
                           angles in both planes, against permuted classes
 =====  =================  ==================================================
@@ -223,7 +223,7 @@ def angle_tests(
             ),
             (
                 f'class means differ, {plane} plane',
-                'variance between class angles, adjusted for chance',
+                'variance of left-out images that class angles explain',
                 dependence.between_share,
             ),
         ):

@@ -41,8 +41,8 @@ class AngleStatsHook(AnalysisHook):
       :class:`~u1_plugin.mm.symmetry_breaking.SymmetryBreaking` in the
       evaluator, which logs the numbers that this hook measures;
     - ``class_information_p``: its permutation p-value;
-    - ``between_share``: how much of the variance of ``exp(i t)`` the classes'
-      mean angles explain, adjusted for chance in the same way;
+    - ``between_share``: how much of the variance of ``exp(i t)`` the angles of
+      a class's other images predict;
     - ``resultant_length``: mean R of the classes; high as well where all
       share one angle, so read it beside ``shared_length``, R of all images;
     - ``rayleigh_share``: share of the classes that the Rayleigh test finds
