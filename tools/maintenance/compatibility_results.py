@@ -210,14 +210,18 @@ def details(records: Sequence[Record], cells: Sequence[str]) -> str:
     skips: Dict[str, List[str]] = {}
     for record in _last(records, cells):
         name = _name(record)
-        for test, message in record.get('messages', {}).items():
+        # Workers end in any order.
+        for test, message in sorted(record.get('messages', {}).items()):
             failures.append(f'- {name}: {code(test)}: {markdown(message)}')
         for reason, count in record.get('skips', {}).items():
             skips.setdefault(reason, []).append(f'{name} {count}')
     lines = ['', 'What fails:', '', *failures] if failures else []
     if skips:
         lines += ['', 'Why tests are skipped, and how many:', '']
-        lines += [f'- {markdown(r)}: {", ".join(skips[r])}' for r in skips]
+        lines += [
+            f'- {markdown(reason)}: {", ".join(who)}'
+            for reason, who in sorted(skips.items())
+        ]
     return '\n'.join(lines)
 
 
