@@ -198,3 +198,15 @@ def test_nothing_else_registers(root):
             for node in ast.walk(ast.parse(file.read_text())):
                 name = getattr(node, 'attr', None)
                 assert name != 'register_module', f'{file}:{node.lineno}'
+
+
+def test_files_are_short(root):
+    """Longer ones hold two ideas."""
+    places = ('u1_plugin', 'tools', 'tests', 'configs', 'docs')
+    files = [file for p in places for file in (root / p).rglob('*.py')]
+    lengths = {
+        file.relative_to(root).as_posix(): file.read_text().count('\n')
+        for file in files
+    }
+    assert len(lengths) > 300
+    assert {name: n for name, n in lengths.items() if n > 300} == {}

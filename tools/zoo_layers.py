@@ -103,6 +103,8 @@ Worth knowing:
 - ConvNeXt, HorNet, EdgeNeXt, TinyViT, BEiT and EVA-02 normalise after they
   pool, so their map is read before that last norm.
 - XCiT's map is that before class attention, which is its pooling.
+- The networks of `64px` take any size and name none: their 14x14 is of 224x224,
+  on the 64x64 of their data it is 4x4.
 - VGG, LeNet and Inception-v3 hold their classifier in the backbone, and their
   map is the last before it.
 - HRNet's four maps become one in its neck, and are read there.

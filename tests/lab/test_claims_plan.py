@@ -6,7 +6,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from u1_plugin.lab.analysis.claims_images import choose_images, images_of
+from u1_plugin.lab.analysis.claims_images import (
+    check_classes,
+    choose_images,
+    images_of,
+)
 from u1_plugin.lab.analysis.claims_plan import (
     Cell,
     Plan,
@@ -216,3 +220,18 @@ def test_fewer_images_than_classes_are_refused(tmp_path):
     content = dict(CONTENT, settings=dict(classes=6, images=3))
     with pytest.raises(ValueError, match='images=3 in all.*classes=6'):
         load_plan(written(tmp_path, content))
+
+
+def test_classes_too_small_for_c4_are_named(folders):
+    source = Source(folders)
+    with images_of(source, Settings(3, 15)) as folder:
+        check_classes(folder, 'letters', Settings(3, 15))
+    few = Settings(3, 12)
+    words = (
+        "data.letters: class 'a' has 4 of settings.images=12, and C4 takes 5"
+    )
+    with (
+        images_of(source, few) as folder,
+        pytest.raises(ValueError, match=words),
+    ):
+        check_classes(folder, 'letters', few)

@@ -297,15 +297,3 @@ def test_a_damaged_cell_is_named(tool, made, world, tmp_path):
     file.write_text('{"basis": {')
     with pytest.raises(SystemExit, match='zeros.json is damaged.*remove it'):
         call(tool, world / 'plan.yml', tmp_path / 'out')
-
-
-def test_classes_too_small_for_c4_are_named_before_a_pass(
-    tool, world, tmp_path, monkeypatch
-):
-    plan = yaml.safe_load((world / 'plan.yml').read_text())
-    plan['settings']['images'] = 12
-    (tmp_path / 'plan.yml').write_text(yaml.safe_dump(plan))
-    monkeypatch.setattr(tool, 'measure', lambda *given: pytest.fail('a pass'))
-    words = "data.digits: class '0' has 4 of settings.images=12, and C4 takes 5"
-    with pytest.raises(SystemExit, match=words):
-        call(tool, tmp_path / 'plan.yml', tmp_path / 'out')

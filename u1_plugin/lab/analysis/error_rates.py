@@ -5,15 +5,7 @@ reason, and data in which it holds. ``tools/verdict_rates.py`` writes the
 table.
 """
 
-from typing import (
-    Callable,
-    Dict,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -127,9 +119,7 @@ def angles_of(
     return total.summary()
 
 
-def _classes(
-    step: float, kappas: Tuple[float, float], permutations: int
-) -> Draw:
+def _classes(step: float, kappas: Sequence[float], permutations: int) -> Draw:
     """Ten classes in one plane, neighbours ``step`` radians apart.
 
     Von Mises' kappa is one of the two in turn.
@@ -242,7 +232,7 @@ def scenarios(permutations: int = 199) -> List[Scenario]:
         ('means over 0.9 rad', True, 500, 0.1, 2.0, 2.0),
         ('means all around', True, 500, 0.6, 2.0, 2.0),
     ):
-        draw = _classes(step, tuple(kappas), permutations)
+        draw = _classes(step, kappas, permutations)
         cases.append(Scenario('C3', truth, holds, n, draw))
     for truth, holds, n, spread, noise, turn in (
         ('unrelated, all around', False, 10, 0.0, None, 1),
