@@ -121,6 +121,13 @@ def check_files(plan: Plan) -> None:
                 )
 
 
+def check_memories(plan: Plan) -> None:
+    """Raise ValueError if C4 is asked of data with too few images a class."""
+    asked = set(plan.cells) - plan.without_memory
+    for data in sorted({cell.data for cell in asked}):
+        check_classes(plan.data[data], data, plan.settings)
+
+
 class Runner:
     """Measures the cells of a plan that are not there yet.
 
@@ -152,8 +159,6 @@ class Runner:
         plan = self.plan
         with images_of(plan.data[data], plan.settings) as folder:
             images = digest(folder)
-            if not plan.without_memory.issuperset(cells):
-                check_classes(folder, data, plan.settings)
             for cell in cells:
                 file = self.out / 'cells' / f'{file_name(cell.title)}.json'
                 basis = identity(plan, cell, images)
@@ -267,6 +272,8 @@ def parse_args() -> argparse.Namespace:
     try:
         args.asked = load_plan(args.plan)
         check_files(args.asked)
+        if not args.only:
+            check_memories(args.asked)
         args.question = args.plan.read_bytes()
         begin(args.out, args.only)
     except (OSError, TypeError, ValueError) as error:

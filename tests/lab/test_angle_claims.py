@@ -87,6 +87,19 @@ def test_one_class_or_few_images_decide_nothing():
     assert '12 images' in findings[2].row()['remark']
 
 
+def test_one_image_a_class_decides_nothing_of_the_means():
+    rng, labels = np.random.default_rng(0), np.arange(100)
+    alone = angle_summary(rng.uniform(-3, 3, 100), labels, 100)
+    more = angle_summary(rng.uniform(-3, 3, 105), np.arange(105) % 100, 100)
+    for summary, words in (
+        (alone, '0 classes of two images or more; 2 are needed'),
+        (more, '10 images; at least 20 are needed'),
+    ):
+        _, means = judge({'l': angle_tests({'image': summary}, 99)})
+        assert means.verdict == 'undecided'
+        assert words in means.row()['remark']
+
+
 def test_correction_grows_with_the_number_of_layers():
     tests = angle_tests({'feature': planted(0.05, 400)}, 999)
     alone = judge({'l': tests})

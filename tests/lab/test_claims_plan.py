@@ -222,16 +222,17 @@ def test_fewer_images_than_classes_are_refused(tmp_path):
         load_plan(written(tmp_path, content))
 
 
-def test_classes_too_small_for_c4_are_named(folders):
+def test_classes_too_small_for_c4_are_named(folders, tmp_path):
     source = Source(folders)
-    with images_of(source, Settings(3, 15)) as folder:
-        check_classes(folder, 'letters', Settings(3, 15))
-    few = Settings(3, 12)
+    check_classes(source, 'letters', Settings(3, 15))
     words = (
-        "data.letters: class 'a' has 4 of settings.images=12, and C4 takes 5"
+        "data.letters: class 'a' has 4 images, and C4 takes 5 of every class; "
+        'raise settings.images=12, or lower settings.classes=3, or give'
     )
-    with (
-        images_of(source, few) as folder,
-        pytest.raises(ValueError, match=words),
-    ):
-        check_classes(folder, 'letters', few)
+    with pytest.raises(ValueError, match=words):
+        check_classes(source, 'letters', Settings(3, 12))
+    # More would not help, for there are none.
+    few = Source([str(tmp_path / 'train')], '*-x.png')
+    with pytest.raises(ValueError, match='has 4 images.*; add pictures, or'):
+        check_classes(few, 'letters', Settings(3, 90))
+    check_classes(Source(built_in='photos'), 'photos', Settings(3, 90))

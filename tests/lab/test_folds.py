@@ -97,8 +97,8 @@ def test_the_difference_is_mcnemars_where_images_are_tested_once(pairs):
     n = len(pairs) + 2
     gap = (gained - lost) / n
     half = Z * math.sqrt(((gained + lost + 1) / n - gap**2) / n)
-    assert found.low == pytest.approx(100 * (gap - half))
-    assert found.high == pytest.approx(100 * (gap + half))
+    assert found.low == pytest.approx(100 * max(-1, gap - half))
+    assert found.high == pytest.approx(100 * min(1, gap + half))
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,24 @@ def test_the_interval_holds_the_truth_where_few_images_differ(n, gain, loss):
         truth = 100 * (gain - loss)
         hits.append((found.low <= truth, truth <= found.high))
     assert (np.mean(hits, 0) > 0.96).all()
+
+
+def test_thirds_of_an_image_are_counted_as_thirds():
+    splits = [
+        Split(
+            np.arange(60), dict(a=np.arange(60) < 58, b=np.arange(60) < n), {}
+        )
+        for n in (8, 58, 58)
+    ]
+    scores = image_scores(splits)
+    found = image_difference(scores['a'], scores['b'])
+    assert (found.gained, found.lost) == (50, 0)
+    assert found.pvalue == pytest.approx(2 / 2**50)
+
+
+def test_ends_of_the_interval_are_differences_of_accuracies():
+    found = image_difference(np.full(3, 100.0), np.zeros(3))
+    assert found.mean == found.high == 100 and 0 < found.low < 100
 
 
 def test_arms_that_agree_differ_by_little():

@@ -149,3 +149,32 @@ def test_the_interval_holds_the_mean_of_its_share():
         halves.append(found.high - found.value)
     off = abs(np.array(values) - np.mean(values))
     assert 0.85 < np.mean(off < halves) <= 1
+
+
+def test_classes_of_one_image_are_not_in_it():
+    rng = np.random.default_rng(2)
+    values, halves = [], []
+    for seed in range(60):
+        pairs = simulated(rng, rng.uniform(-3, 3, 10), 2.0, 30)
+        ones = simulated(rng, rng.uniform(-3, 3, 90), 2.0, 90)
+        table = np.concatenate([ones, pairs])
+        found = class_dependence(table, 19, 60, seed).between_share
+        alone = class_dependence(pairs, 19, 60, seed).between_share
+        assert found.value == alone.value
+        values.append(found.value)
+        halves.append(found.high - found.value)
+    off = abs(np.array(values) - np.mean(values))
+    assert np.mean(off < halves) > 0.85
+
+
+@pytest.mark.parametrize(
+    'table',
+    [
+        np.eye(30, BINS, dtype=int),
+        np.concatenate([3 * np.eye(1, BINS), np.eye(9, BINS)]).astype(int),
+    ],
+)
+def test_where_fewer_than_two_classes_have_two_images_nothing_is_known(table):
+    found = class_dependence(table, 19, 10)
+    assert np.isnan(found.between_share).all()
+    assert not np.isnan(found.information)

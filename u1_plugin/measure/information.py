@@ -230,7 +230,8 @@ def class_dependence(
 
     Returns:
         Dependence: Its estimates are NaN unless at least two classes have
-        images.
+        images, the between share unless two have at least two. Classes of one
+        image are not in it.
 
     Raises:
         ValueError: If an option is out of its range, or the table has no
@@ -258,12 +259,16 @@ def class_dependence(
     value = _statistics(filled)
     null = permutation_null(filled, permutations, rng)
     resampled = bootstrap(filled, resamples, rng)
-    information, between = map(float, value)
-    return Dependence(
-        n,
-        entropy,
-        information,
-        float(null[:, 0].mean()),
-        _adjusted(information, entropy, null[:, 0], resampled[:, 0]),
-        _predicted(between, null[:, 1], resampled[:, 1]),
-    )
+    information, chance = float(value[0]), float(null[:, 0].mean())
+    adjusted = _adjusted(information, entropy, null[:, 0], resampled[:, 0])
+    # A single image of its class is predicted by none, but by its own copy
+    # in a resample.
+    several = filled[filled.sum(1) > 1]
+    between = UNKNOWN
+    if len(several) > 1:
+        if len(several) < len(filled):
+            value = _statistics(several)
+            null = permutation_null(several, permutations, rng)
+            resampled = bootstrap(several, resamples, rng)
+        between = _predicted(float(value[1]), null[:, 1], resampled[:, 1])
+    return Dependence(n, entropy, information, chance, adjusted, between)

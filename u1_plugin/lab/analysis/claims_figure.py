@@ -17,7 +17,7 @@ with needs('lab'):
 #: Columns that are drawn, and what their axis says.
 DRAWN = {
     'C1': 'C1: excess share\nof energy at the centre',
-    'C3 image plane': 'C3, image plane: share of\nvariance between classes',
+    'C3 image plane': 'C3, image plane: share\nof variance predicted',
     'C4 image angle over the plain vote': 'C4: angle less\nplain vote, points',
     'C4 image angle beyond position': 'C4: angle less\nposition, points',
 }

@@ -73,17 +73,25 @@ def images_of(source: Source, settings: Settings) -> Iterator[Path]:
         yield folder
 
 
-def check_classes(folder: Path, data: str, settings: Settings) -> None:
+def check_classes(source: Source, data: str, settings: Settings) -> None:
     """Raise ValueError where C4 cannot test every image of a class once."""
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-        count = sum(path.is_file() for path in place.iterdir())
-        if count < FOLDS:
-            raise ValueError(
-                f'data.{data}: class {place.name!r} has {count} of '
-                f'settings.images={settings.images}, and C4 takes {FOLDS} of '
-                'every class; raise it, lower settings.classes, or give the '
-                'cells of these data memory: false'
+    if source.built_in:
+        return  # of many images a class, or without classes
+    chosen = choose_images(source, settings)
+    for label, files in chosen.items():
+        if len(files) >= FOLDS:
+            continue
+        remedy = 'add pictures, or leave the class out of the folders'
+        if settings.images // len(chosen) < FOLDS:
+            remedy = (
+                f'raise settings.images={settings.images}, or lower '
+                f'settings.classes={settings.classes}'
             )
+        raise ValueError(
+            f'data.{data}: class {label!r} has {len(files)} images, and C4 '
+            f'takes {FOLDS} of every class; {remedy}, or give the cells of '
+            'these data memory: false'
+        )
 
 
 def digest(folder: Path) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ...geometry import to_positive_orthant
+from ...measure.probe_options import written_as
 from ...measure.profile import concentration
 from ...mm.memory_inputs import plane_of
 from ...nn.collector import MapCollector
@@ -101,7 +102,8 @@ def measure(plan: Plan, cell: Cell, folder: Path, device: str) -> Measured:
     dataset = make_dataset(
         network.config, str(folder), net.size, input_channels(network.model)
     )
-    result, maps = read(network, dataset, net, settings.batch_size)
+    with written_as({'u1.neck.layers=': f'networks.{cell.network}.layer='}):
+        result, maps = read(network, dataset, net, settings.batch_size)
     (tests,) = tests_of(result, settings.permutations).values()
     accuracy: Dict[str, List[float]] = {}
     if result.classes and cell not in plan.without_memory:

@@ -159,11 +159,13 @@ def _angles(
 def _dependence(
     plane: str, table: np.ndarray, angles: _Angles, weights: np.ndarray
 ) -> Dict[str, Drawn]:
-    """Both shares, adjusted for what chance gives with all images."""
+    """Both shares; the information adjusted for chance with all images."""
     dependence = class_dependence(table, 199, resamples=2)
     if np.isnan(dependence.chance):
         return {}
     share = dependence.between_share.value
+    # A copy of a class's only image would predict it.
+    several = table.sum(1) > 1
     information, means = [], []
     for weight in weights:
         drawn = angles.table(weight)
@@ -176,7 +178,7 @@ def _dependence(
         room = entropy_of(counts / counts.sum()) - dependence.chance
         value = mutual_information(drawn) - dependence.chance
         information.append(value / room if room > 0 else np.nan)
-        means.append(table_between_share(drawn))
+        means.append(table_between_share(drawn[several]))
     few = few_images(int(angles.known.sum()))
     return {
         f'information {plane}': Drawn(

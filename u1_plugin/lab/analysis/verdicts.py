@@ -89,6 +89,13 @@ def few_classes(n: int) -> Optional[str]:
     return None
 
 
+def _few_repeated(count: np.ndarray) -> Optional[str]:
+    """Why classes of so many images, at least two each, tell no angles."""
+    if len(count) < 2:
+        return f'{len(count)} classes of two images or more; 2 are needed'
+    return few_images(int(count.sum()))
+
+
 def concentration_tests(
     summary: EnergySummary, radius: float = 0.5
 ) -> List[Test]:
@@ -215,16 +222,21 @@ def angle_tests(
             obstacle = 'images of one class only'
         dependence = class_dependence(summary.table, permutations, seed=seed)
         narrow = occupied_bins(summary.table) < MIN_BINS
-        for aspect, name, estimate in (
+        count = summary.count[summary.count > 1]
+        for aspect, name, estimate, n, against in (
             (
                 f'angle depends on class, {plane} plane',
                 'mutual information with the class, adjusted for chance',
                 dependence.information_share,
+                summary.n,
+                obstacle,
             ),
             (
                 f'class means differ, {plane} plane',
                 'variance of left-out images that class angles explain',
                 dependence.between_share,
+                int(count.sum()),
+                obstacle or _few_repeated(count),
             ),
         ):
             tests.append(
@@ -232,10 +244,10 @@ def angle_tests(
                     'C3',
                     aspect,
                     name,
-                    summary.n,
+                    n,
                     estimate,
                     MIN_SHARE,
-                    obstacle,
+                    against,
                     # Bins can only hide a dependence, not make one.
                     doubt=_NARROW
                     if narrow and estimate.value < MIN_SHARE
