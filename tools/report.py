@@ -1,8 +1,9 @@
 """Turn a benchmark's results into a page: tables, words and figures.
 
 Reads ``results.csv`` of ``tools/benchmark.py``, refuses runs that are no
-pairs, and writes a new folder: ``README.md``, LaTeX tables, figures and
-``runs.csv``. Every sentence on what is shown is computed.
+pairs, and writes a new folder: ``README.md``, LaTeX tables, figures,
+``runs.csv`` and a copy of ``behaviour.csv``. Every sentence on what is shown is
+computed.
 """
 
 import argparse
@@ -250,6 +251,9 @@ def write_report(
         for name in (PRIMARY, 'planned.csv'):  # for comparisons over data sets
             if (options.results / name).is_file():
                 shutil.copyfile(options.results / name, out / name)
+        if options.behaviour:
+            name = 'behaviour.csv'
+            shutil.copyfile(options.behaviour / name, out / name)
 
 
 def main() -> None:

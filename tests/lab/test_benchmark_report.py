@@ -32,6 +32,8 @@ def test_page(report, tmp_path, capsys):
     report('results', 'page', '--behaviour', 'behaviour')
     out = tmp_path / 'page'
     page = (out / 'README.md').read_text()
+    rows = (out / 'behaviour.csv').read_bytes()
+    assert rows == (behaviour / 'behaviour.csv').read_bytes()
     assert 'a gain of U(1) here' in page
     assert '**u1-image**: no effect here: the interval contains 0.' in page
     assert 'Best of 4: **u1-feature**' in page
