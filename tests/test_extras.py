@@ -45,7 +45,7 @@ def test_importing_needs_none_of_them(names, code, root, environment):
         ("import runpy; runpy.run_path('tools/report.py')", 'pandas'),
         ("import runpy; runpy.run_path('tools/orthant_maps.py')", 'sklearn'),
         ('import u1_plugin.lab.benchmark.arm_statistics', 'scipy'),
-        ('import u1_plugin.lab.analysis.report', 'jinja2'),
+        ('import u1_plugin.lab.analysis.html_report', 'jinja2'),
         (
             'from u1_plugin.measure import estimate\n'
             'estimate.t_estimate(1.0, 1.0, 3.0)',

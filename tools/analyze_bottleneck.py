@@ -34,9 +34,9 @@ from u1_plugin.geometry import ORTHANT_MAPS
 from u1_plugin.lab.analysis.built_in import BUILT_IN, image_folder
 from u1_plugin.lab.analysis.comparison import ALIKE, compare
 from u1_plugin.lab.analysis.drawing import show_estimate
+from u1_plugin.lab.analysis.html_report import CLAIMS, write_report
 from u1_plugin.lab.analysis.judging import judge
 from u1_plugin.lab.analysis.paired_statistics import STATISTICS
-from u1_plugin.lab.analysis.report import CLAIMS, write_report
 from u1_plugin.lab.analysis.report_numbers import Analysis, verdict_table
 from u1_plugin.lab.analysis.second_network import (
     second_network,

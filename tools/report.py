@@ -1,9 +1,8 @@
 """Turn a benchmark's results into a page: tables, words and figures.
 
 Reads ``results.csv`` of ``tools/benchmark.py``, refuses runs that are no
-pairs, and writes a new folder: ``README.md``, LaTeX tables, figures,
-``runs.csv`` and a copy of ``behaviour.csv``. Every sentence on what is shown is
-computed.
+pairs, and writes a new folder: ``README.md``, LaTeX tables, figures, ``runs.csv``
+and ``behaviour.csv``. Every sentence on what is shown is computed.
 """
 
 import argparse
@@ -248,12 +247,12 @@ def write_report(
         (out / 'README.md').write_text(page, encoding='utf-8')
         bulky = ['val_curve', 'versions', 'folder']
         save_csv(table.drop(columns=bulky), out / 'runs.csv')
-        for name in (PRIMARY, 'planned.csv'):  # for comparisons over data sets
-            if (options.results / name).is_file():
-                shutil.copyfile(options.results / name, out / name)
+        # What comparisons over data sets read, and what the tables rest on.
+        kept = [options.results / name for name in (PRIMARY, 'planned.csv')]
         if options.behaviour:
-            name = 'behaviour.csv'
-            shutil.copyfile(options.behaviour / name, out / name)
+            kept.append(options.behaviour / 'behaviour.csv')
+        for file in filter(Path.is_file, kept):
+            shutil.copyfile(file, out / file.name)
 
 
 def main() -> None:

@@ -288,7 +288,7 @@ def test_to_rgb(theta, saturation, value, palette):
         assert close(found.max(), min(max(value, 0), 1)) or palette != 'hsv'
 
 
-@fuzz('lab.analysis.report: numbers as text', values=st.tuples(*[ANY] * 4))
+@fuzz('lab.analysis.html_report: numbers as text', values=st.tuples(*[ANY] * 4))
 def test_numbers(values):
     estimate = measure.Estimate(*values)
     text = attempt(lambda: drawing.show_estimate(estimate))

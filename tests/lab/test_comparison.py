@@ -13,9 +13,9 @@ from u1_plugin.lab.analysis.comparison import (
     compare,
     match_layers,
 )
+from u1_plugin.lab.analysis.html_report import markdown_table
 from u1_plugin.lab.analysis.layer import angle_sums
 from u1_plugin.lab.analysis.paired_statistics import STATISTICS, statistics_of
-from u1_plugin.lab.analysis.report import markdown_table
 
 
 def named(*names):
