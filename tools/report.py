@@ -1,8 +1,8 @@
 """Turn a benchmark's results into a page: tables, words and figures.
 
-Reads ``results.csv`` of ``tools/benchmark.py``, refuses runs that are no
-pairs, and writes a new folder: ``README.md``, LaTeX tables, figures, ``runs.csv``
-and ``behaviour.csv``. Every sentence on what is shown is computed.
+Reads ``results.csv`` of ``tools/benchmark.py``, refuses runs that are no pairs,
+and writes a new folder: ``README.md``, LaTeX tables, figures, the runs and their
+behaviour. Every sentence on what is shown is computed.
 """
 
 import argparse
@@ -247,7 +247,6 @@ def write_report(
         (out / 'README.md').write_text(page, encoding='utf-8')
         bulky = ['val_curve', 'versions', 'folder']
         save_csv(table.drop(columns=bulky), out / 'runs.csv')
-        # What comparisons over data sets read, and what the tables rest on.
         kept = [options.results / name for name in (PRIMARY, 'planned.csv')]
         if options.behaviour:
             kept.append(options.behaviour / 'behaviour.csv')
