@@ -1,8 +1,8 @@
 """Turn a benchmark's results into a page: tables, words and figures.
 
 Reads ``results.csv`` of ``tools/benchmark.py``, refuses runs that are no pairs,
-and writes a new folder: ``README.md``, LaTeX tables, figures, the runs and their
-behaviour. Every sentence on what is shown is computed.
+and writes a new folder: ``README.md``, LaTeX tables, figures, runs, behaviour.
+Every sentence on what is shown is computed.
 """
 
 import argparse
