@@ -292,3 +292,6 @@ def test_the_figure_has_a_mark_for_every_number(page):
         ]
         found = [float(np.ravel(line.get_xdata())[0]) for line in marks]
         assert found == expected and found
+    # And no panel of what no cell was asked.
+    (ax,) = draw([Cell('small', 'photos')], page.verdicts).axes
+    assert ax.get_title() == DRAWN['C1'] and len(figure.axes) == len(DRAWN)

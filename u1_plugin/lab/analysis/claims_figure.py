@@ -33,16 +33,19 @@ _SMALL = 9
 def draw(cells: Sequence[Cell], verdicts: Verdicts) -> Figure:
     """Numbers with their intervals, a row a cell, a panel a column.
 
-    A cell that lacks a column has no mark there.
+    A cell that lacks a column has no mark there, and a column that all lack
+    no panel.
     """
-    figure = Figure(figsize=(12, 1.6 + 0.25 * len(cells)), layout='constrained')
-    axes = figure.subplots(1, len(DRAWN), sharey=True, squeeze=False)[0]
-    for ax, (column, title) in zip(axes, DRAWN.items()):
+    asked = [name for name in DRAWN if any(name in verdicts[c] for c in cells)]
+    size = 4 + 2 * len(asked), 1.6 + 0.25 * len(cells)
+    figure = Figure(figsize=size, layout='constrained')
+    axes = figure.subplots(1, len(asked), sharey=True, squeeze=False)[0]
+    for ax, column in zip(axes, asked):
         ax.axvline(0, color='0.3', lw=1, zorder=1)
         for place, cell in enumerate(cells):
             if column in verdicts[cell]:
                 _row(ax, -place, verdicts[cell][column])
-        ax.set_title(title, fontsize=_SMALL + 1)
+        ax.set_title(DRAWN[column], fontsize=_SMALL + 1)
         ax.grid(axis='x', color='0.92')
         ax.set_axisbelow(True)
         ax.tick_params(axis='y', length=0)

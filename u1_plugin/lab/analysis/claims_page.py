@@ -152,11 +152,13 @@ def _images_line(page: Page) -> str:
         for name, (images, classes) in by_data.items()
     )
     settings: Settings = page.plan.settings
-    return (
-        f'{names}; {settings.permutations:,} permutations a test of C3 and '
-        f'{settings.splits} splits (60 % memory, 20 % validation, '
-        '20 % test) for C4.'
-    )
+    line = f'{names}; {settings.permutations:,} permutations a test of C3'
+    if any(one.accuracy for one in page.measured.values()):
+        line += (
+            f' and {settings.splits} splits (60 % memory, 20 % validation, '
+            '20 % test) for C4'
+        )
+    return f'{line}.'
 
 
 def _made_line(measured: Mapping[Cell, Measured]) -> str:
