@@ -34,7 +34,7 @@ from rich.table import Table
 
 from u1_plugin.files import new_file
 from u1_plugin.lab.command import at_least, told
-from u1_plugin.lab.folds import FOLDS, whole_rounds
+from u1_plugin.lab.folds import FOLDS, WHOLE_ROUNDS, whole_rounds
 from u1_plugin.lab.markup import terminal
 from u1_plugin.lab.memory_maps import check_unread, read_maps
 from u1_plugin.lab.memory_study import (
@@ -73,10 +73,7 @@ def rounds(text: str) -> int:
     """A number of splits that tests no image more often than another."""
     splits = at_least(1)(text)
     if not whole_rounds(splits):
-        raise argparse.ArgumentTypeError(
-            f'{text!r} must be below {FOLDS} or a multiple of it, so that no '
-            'image is tested more often than another'
-        )
+        raise argparse.ArgumentTypeError(f'{text!r} {WHOLE_ROUNDS}')
     return splits
 
 

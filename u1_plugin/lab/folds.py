@@ -20,6 +20,12 @@ with needs('lab'):
 #: Of a round: each image is a test image in one split of so many.
 FOLDS = 5
 
+#: What :func:`whole_rounds` asks, for errors.
+WHOLE_ROUNDS = (
+    f'must be below {FOLDS} or a multiple of it, so that no image is tested '
+    'more often than another'
+)
+
 
 class Split(NamedTuple):
     """Which images a split tested, and what came out.

@@ -3,7 +3,7 @@
 What ``tools/memory_study.py`` says of its arms holds here.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -116,36 +116,51 @@ def run_split(
     if shots is not None:
         with written_as({'shots=': '--shots '}):
             train = train[few_shot(labels[train], shots, seed)]
-    right: Dict[str, np.ndarray] = {}
-    chosen: Dict[str, tuple] = {}
-    for mode, arms in (('pooled', ('pooled',)), ('pixel', STRENGTHS)):
-        memory = pixels_of(maps[train], labels[train], plane, mode)
-        bank = MemoryBank()
-        bank.append(memory)
-        search = Memory(bank)
-        parts = []
-        for part in (val, test):
-            pixels = pixels_of(maps[part], labels[part], plane, mode)
-            queries = Queries(pixels.vectors, pixels.positions, pixels.hues)
-            matches = search.search(queries, min(max(KS), len(bank)))
-            parts.append(Queried(pixels, matches, labels[part]))
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(bank), generator=generator)
-        for arm in arms:
-            name = 'pixel' if arm == 'pooled' else arm  # the plain vote
-            choices = choices_of(name, len(bank))
-            accuracy = [
-                np.mean(
-                    predicted(name, *choice, parts[0], memory, order)
-                    == labels[val]
-                )
-                for choice in choices
-            ]
-            chosen[arm] = choices[int(np.argmax(accuracy))]
-            guess = predicted(name, *chosen[arm], parts[1], memory, order)
-            right[arm] = guess == labels[test]
-    right.update(baselines(maps, labels, train, val, test))
-    return Split(test, right, chosen)
+    parts = train, val, test
+    pooled = run_arms(maps, labels, plane, parts, seed, 'pooled', ['pooled'])
+    pixel = run_arms(maps, labels, plane, parts, seed, 'pixel', STRENGTHS)
+    right = {**pooled.right, **pixel.right, **baselines(maps, labels, *parts)}
+    return Split(test, right, {**pooled.chosen, **pixel.chosen})
+
+
+def run_arms(
+    maps,
+    labels,
+    plane,
+    parts: Sequence[np.ndarray],
+    seed: int,
+    mode: str,
+    arms: Iterable[str],
+) -> Split:
+    """Some arms of one mode, on the memory, validation and test images."""
+    train, val, test = parts
+    memory = pixels_of(maps[train], labels[train], plane, mode)
+    bank = MemoryBank()
+    bank.append(memory)
+    search = Memory(bank)
+    queried = []
+    for part in (val, test):
+        pixels = pixels_of(maps[part], labels[part], plane, mode)
+        queries = Queries(pixels.vectors, pixels.positions, pixels.hues)
+        matches = search.search(queries, min(max(KS), len(bank)))
+        queried.append(Queried(pixels, matches, labels[part]))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(bank), generator=generator)
+    split = Split(test, {}, {})
+    for arm in arms:
+        name = 'pixel' if arm == 'pooled' else arm  # the plain vote
+        choices = choices_of(name, len(bank))
+        accuracy = [
+            np.mean(
+                predicted(name, *choice, queried[0], memory, order)
+                == labels[val]
+            )
+            for choice in choices
+        ]
+        split.chosen[arm] = choices[int(np.argmax(accuracy))]
+        guess = predicted(name, *split.chosen[arm], queried[1], memory, order)
+        split.right[arm] = guess == labels[test]
+    return split
 
 
 def baselines(maps, labels, train, val, test) -> Dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ from ...measure.profile import concentration
 from ...mm.memory_inputs import plane_of
 from ...nn.collector import MapCollector
 from ..environment import hardware, package_versions
-from ..folds import accuracies, image_scores
-from ..memory_study import run_split
+from ..folds import accuracies, image_scores, split_images
+from ..memory_study import run_arms, run_split
 from .claims_cell import CENTRE, Measured, memory_tests
 from .claims_plan import ZEROS, Cell, Net, Plan
 from .images import Images, class_names, make_dataset, make_loader
@@ -51,7 +51,10 @@ def vote(
     done = []
     for seed in range(splits):
         split = run_split(maps, labels, plane, seed)
-        middle = run_split(centre(maps), labels, plane, seed)
+        parts = split_images(labels, seed)
+        middle = run_arms(
+            centre(maps), labels, plane, parts, seed, 'pixel', ['pixel']
+        )
         split.right[CENTRE] = middle.right['pixel']
         done.append(split)
     return accuracies(done), image_scores(done)

@@ -27,7 +27,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
 from ...measure.estimate import Several
 from ...options import Count, Seed, checked
 from ..benchmark.suite_file import Fields, read_yaml
-from ..folds import FOLDS, whole_rounds
+from ..folds import WHOLE_ROUNDS, whole_rounds
 from ..markup import file_name
 from .built_in import BUILT_IN
 from .sources import PADDINGS
@@ -273,10 +273,7 @@ def load_plan(file: Path) -> Plan:
         raise ValueError(f'settings={common!r} must be a mapping')
     settings = checked('settings')(Settings)(**common)
     if not whole_rounds(settings.splits):
-        raise ValueError(
-            f'settings.splits={settings.splits} must be below {FOLDS} or a '
-            'multiple of it, so that no image is tested more often than another'
-        )
+        raise ValueError(f'settings.splits={settings.splits} {WHOLE_ROUNDS}')
     if settings.images < settings.classes:
         raise ValueError(
             f'settings.images={settings.images} in all are fewer than '
