@@ -22,7 +22,7 @@ from twins import ROOT, load_tool
 import u1_plugin.lab.registration
 import u1_plugin.mm.registration
 
-TOOL = load_tool('zoo_page.py')
+TOOL = load_tool('maintenance/zoo_page.py')
 NOTEBOOK = ROOT / 'docs/tutorial.ipynb'
 ROOMS = list(DIRECTIONS)
 try:
@@ -106,7 +106,7 @@ def test_every_public_name_is_in_the_reference(room):
 
 def test_the_zoo_page_is_what_the_tool_writes():
     committed = (ROOT / 'docs/zoo.md').read_text(encoding='utf-8')
-    assert TOOL.page() == committed, 'run tools/zoo_page.py'
+    assert TOOL.page() == committed, 'run tools/maintenance/zoo_page.py'
 
 
 def test_the_zoo_page_is_written_whole_and_over_nothing_else(

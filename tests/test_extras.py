@@ -43,7 +43,10 @@ def test_importing_needs_none_of_them(names, code, root, environment):
     'code, missing',
     [
         ("import runpy; runpy.run_path('tools/report.py')", 'pandas'),
-        ("import runpy; runpy.run_path('tools/orthant_maps.py')", 'sklearn'),
+        (
+            "import runpy; runpy.run_path('tools/studies/orthant_maps.py')",
+            'sklearn',
+        ),
         ('import u1_plugin.lab.benchmark.arm_statistics', 'scipy'),
         ('import u1_plugin.lab.analysis.html_report', 'jinja2'),
         (

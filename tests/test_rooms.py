@@ -210,3 +210,21 @@ def test_files_are_short(root):
     }
     assert len(lengths) > 300
     assert {name: n for name, n in lengths.items() if n > 300} == {}
+
+
+def test_tests_mirror_the_rooms(root):
+    """One room of `mm`, the hooks, is tested with what they are hooked to."""
+    rooms = {
+        file.parent.relative_to(root / 'u1_plugin').as_posix()
+        for file in modules(root)
+    } - {'.', 'mm/hooks'}
+    assert {'lab/analysis', 'lab/benchmark', *DIRECTIONS} == rooms
+    for room in rooms:
+        assert list((root / 'tests' / room).glob('test_*.py')), room
+
+
+def test_a_name_of_a_module_means_one_thing(root):
+    """`registration` is the same in two rooms."""
+    names = [file.stem for file in modules(root)]
+    twice = {name for name in names if names.count(name) > 1}
+    assert twice == {'__init__', 'registration'}

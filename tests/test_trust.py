@@ -68,9 +68,16 @@ WRITERS = {
     'behaviour.py': ['.', 'OUT'],
     'visualize_image.py': ['CONFIG', '-', 'FILE', '--out', 'OUT.png'],
     'analyze_bottleneck.py': ['CONFIG', '--out', 'OUT'],
-    'verdict_rates.py': ['OUT'],
-    'orthant_maps.py': ['CONFIG', 'a.pth', '--layer', 'x', '--out', 'OUT'],
-    'zoo_layers.py': ['--out', 'OUT'],
+    'studies/verdict_rates.py': ['OUT'],
+    'studies/orthant_maps.py': [
+        'CONFIG',
+        'a.pth',
+        '--layer',
+        'x',
+        '--out',
+        'OUT',
+    ],
+    'maintenance/zoo_layers.py': ['--out', 'OUT'],
     'maintenance/compatibility.py': ['--report', '--out', 'OUT'],
     'demo.py': ['--out', 'OUT'],
     'benchmarks/analysis_overhead.py': ['--out', 'OUT'],
@@ -86,7 +93,7 @@ WRITERS = {
     'dataset_converters/faces.py': ['OUT'],
     'model_converters/efficientnet_lite.py': ['lite0', 'OUT'],
     'model_converters/mobilenet_v2_keras.py': ['FILE', 'OUT'],
-    'model_converters/squeezenet.py': ['FILE', 'OUT'],
+    'model_converters/squeezenet_ndf.py': ['FILE', 'OUT'],
     'model_converters/u1_branch_layout.py': ['FILE', 'OUT'],
 }
 

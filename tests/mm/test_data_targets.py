@@ -7,7 +7,7 @@ from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
 from mmpretrain.structures import DataSample, MultiTaskDataSample
 from torch import nn
 
-from u1_plugin.mm.targets import (
+from u1_plugin.mm.sample_targets import (
     smoothing_of,
     smooths_scores_otherwise,
     targets_of,

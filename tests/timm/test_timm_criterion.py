@@ -12,7 +12,7 @@ from timm_ranks import batch, task_of
 from torch import nn
 
 from u1_plugin.timm import U1ClassificationTask, U1MultiLabelClassificationTask
-from u1_plugin.timm.targets import TargetForm, form_of
+from u1_plugin.timm.criterion_targets import TargetForm, form_of
 from u1_plugin.timm.task import U1TaskMixin
 
 CLASSES = timm_ranks.CLASSES

@@ -11,10 +11,10 @@ from timm.data import Mixup
 from timm_ranks import batch, gradients, network, scores_of, task_of
 from torch import nn
 
-from u1_plugin.mm.targets import targets_of
+from u1_plugin.mm.sample_targets import targets_of
 from u1_plugin.nn import U1Branch
 from u1_plugin.timm import U1MultiLabelClassificationTask
-from u1_plugin.timm.targets import (
+from u1_plugin.timm.criterion_targets import (
     TargetForm,
     form_of,
     several_of,

@@ -26,7 +26,7 @@ from u1_plugin.measure.accumulators import EnergyAccumulator
 
 @pytest.fixture(scope='module')
 def tool():
-    return load_tool('claims.py')
+    return load_tool('studies/claims.py')
 
 
 @pytest.fixture(scope='module')

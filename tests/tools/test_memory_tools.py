@@ -21,7 +21,7 @@ from u1_plugin.lab.folds import Split
 
 @pytest.fixture(scope='module')
 def study():
-    return load_tool('memory_study.py')
+    return load_tool('studies/memory_study.py')
 
 
 @pytest.fixture(scope='module')

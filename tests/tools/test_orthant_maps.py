@@ -14,7 +14,7 @@ from twins import load_tool
 
 @pytest.fixture(scope='module')
 def tool():
-    return load_tool('orthant_maps.py')
+    return load_tool('studies/orthant_maps.py')
 
 
 def test_one_checkpoint_is_no_two_seeds(tool, tmp_path):

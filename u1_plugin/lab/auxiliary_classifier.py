@@ -7,7 +7,7 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..mm.targets import targets_of
+from ..mm.sample_targets import targets_of
 
 
 class AuxiliaryImageClassifier(ImageClassifier):

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..mm.data import type_name
-from ..mm.targets import targets_of
+from ..mm.sample_targets import targets_of
 from ..nn import U1Branch
 from . import alternation
 

@@ -1,6 +1,6 @@
 """Does an angle help a memory's vote? Splits, arms and their differences.
 
-What ``tools/memory_study.py`` says of its arms holds here.
+What ``tools/studies/memory_study.py`` says of its arms holds here.
 """
 
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple

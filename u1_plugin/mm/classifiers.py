@@ -19,7 +19,7 @@ from ..nn.branch import build_branch
 from ..nn.trial import count_logits
 from .flips import check_flips_of, flips_of
 from .pretrained import keep_pretrained, say_kept
-from .targets import smoothing_of, smooths_scores_otherwise, targets_of
+from .sample_targets import smoothing_of, smooths_scores_otherwise, targets_of
 
 _MIXED_FLIPS = (
     'model.train_cfg.augments mixes images of different flips; set '

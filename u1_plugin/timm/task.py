@@ -14,7 +14,7 @@ from ..nn import U1Branch
 from ..nn.branch import build_branch
 from ..nn.targets import IGNORED
 from ..nn.trial import count_logits
-from .targets import TargetForm, form_of, several_of, target_of
+from .criterion_targets import TargetForm, form_of, several_of, target_of
 
 _PREFIX = 'u1.'
 

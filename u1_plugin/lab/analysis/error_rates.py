@@ -1,8 +1,8 @@
 """How often each verdict errs: data whose truth is known, judged many times.
 
 Of every claim there are data in which it does not hold, for more than one
-reason, and data in which it holds. ``tools/verdict_rates.py`` writes the
-table.
+reason, and data in which it holds. ``tools/studies/verdict_rates.py`` writes
+the table.
 """
 
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence

@@ -24,8 +24,8 @@ C3     planes agree       Fisher and Lee's correlation of the classes' mean
 =====  =================  ==================================================
 
 Each has a least effect that counts; an estimate below supports nothing,
-however significant. ``tools/verdict_rates.py`` tells how often each verdict
-errs with these.
+however significant. ``tools/studies/verdict_rates.py`` tells how often each
+verdict errs with these.
 
 A resultant length alone supports nothing: where all classes share one angle
 it is high, and no symmetry is broken.

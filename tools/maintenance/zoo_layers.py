@@ -1,7 +1,8 @@
 """Which layer ``layers='auto'`` chooses, for every family of MMPretrain's zoo.
 
-    python tools/zoo_layers.py                 # writes docs/layers.md
-    python tools/zoo_layers.py CONFIG [CONFIG ...]   # prints their rows
+    TOOL=tools/maintenance/zoo_layers.py
+    python $TOOL                       # writes docs/layers.md
+    python $TOOL CONFIG [CONFIG ...]   # prints their rows
 
 A config may be a file or ``mmpretrain::NAME``. Its classifier is built
 without weights.
@@ -21,7 +22,7 @@ from u1_plugin.lab.markup import code
 from u1_plugin.mm.data import type_name
 from u1_plugin.nn import MapSource
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 #: MMPretrain's configs, one or two of a family, under their headings.
 STOCK = {
     'Convolutions': (
@@ -94,9 +95,10 @@ else of 224x224, or else of the first usual size that it takes), the order of
 its dimensions, and, of tokens, how many others precede those of the patches
 and whose output tells their grid.
 
-`python tools/zoo_layers.py` writes this page;
-`python tools/zoo_layers.py CONFIG` prints a row of your own config, without
-training. For another layer, name it: `model.u1.neck.layers=backbone.layer3`.
+`python tools/maintenance/zoo_layers.py` writes this page;
+`python tools/maintenance/zoo_layers.py CONFIG` prints a row of your own config,
+without training. For another layer, name it:
+`model.u1.neck.layers=backbone.layer3`.
 
 Worth knowing:
 

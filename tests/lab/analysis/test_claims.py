@@ -200,7 +200,9 @@ def page() -> Page:
     )
     verdicts = judge_table(cells[:2]) | judge_table(cells[2:])
     measured = {one.cell: one for one in cells}
-    return Page(PLAN, measured, verdicts, 'python tools/claims.py plan out')
+    return Page(
+        PLAN, measured, verdicts, 'python tools/studies/claims.py plan out'
+    )
 
 
 def test_sentences_are_computed(page):

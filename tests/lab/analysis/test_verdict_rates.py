@@ -139,7 +139,7 @@ def test_a_low_sombrero_counts_only_without_a_least_effect():
 
 
 def test_the_table():
-    tool = load_tool('verdict_rates.py')
+    tool = load_tool('studies/verdict_rates.py')
     scenario = scenarios()[0]
     rows = [
         tool.row_of(scenario, least, Rate(scenario, 8, 0.125, 0.5))

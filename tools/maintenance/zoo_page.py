@@ -1,6 +1,6 @@
 """The page of all configs: data, parameters, layer, and what was trained.
 
-    python tools/zoo_page.py                 # writes docs/zoo.md
+    python tools/maintenance/zoo_page.py                 # writes docs/zoo.md
 
 Configs, data and parameters are those of the metafiles (parameters that a
 metafile leaves out are counted), layers those of ``docs/layers.md``, trainings
@@ -21,7 +21,7 @@ import u1_plugin.lab  # noqa: F401  (backbones that configs name)
 from u1_plugin.files import check_writable, replaced_file
 from u1_plugin.lab.benchmark.table import read_csv
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/results'
 TITLE = """# Model zoo
 
@@ -31,8 +31,8 @@ reads by itself ([more](layers.md)); *runs* counts the trainings whose log is
 kept, of the plain config the one-hot baselines and of its twin the arms with
 U(1) labels. No weights are published.
 
-`python tools/zoo_page.py` writes this page from the metafiles, `layers.md` and
-the logs.
+`python tools/maintenance/zoo_page.py` writes this page from the metafiles,
+`layers.md` and the logs.
 """
 TRAINED = """## What has been trained
 

@@ -4,7 +4,7 @@ Judges many simulated data sets of every scenario as `analyze_bottleneck.py`
 would, with the default least effects and with others, and writes a new folder
 with `rates.md` and `rates.csv`.
 
-    python tools/verdict_rates.py work_dirs/rates
+    python tools/studies/verdict_rates.py work_dirs/rates
 """
 
 import argparse

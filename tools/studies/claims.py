@@ -1,6 +1,7 @@
 """Claims C1 to C4 on several networks and data sets: one table of verdicts.
 
-    python tools/claims.py docs/results/claims/claims.yml work_dirs/claims
+    PLAN=docs/results/claims/claims.yml
+    python tools/studies/claims.py $PLAN work_dirs/claims
 
 Reads a plan (:mod:`u1_plugin.lab.analysis.claims_plan`), measures each cell,
 one network on one set of images, in one pass, and writes ``OUT/README.md``,
@@ -243,7 +244,7 @@ def write_page(
         verdicts.update(table_verdicts)
         rows.append(csv_table(name, table_cells, table_verdicts))
     arguments = [word for word in sys.argv[1:] if word != '--only']
-    command = shlex.join(['python', 'tools/claims.py', *arguments])
+    command = shlex.join(['python', 'tools/studies/claims.py', *arguments])
     text = render(Page(plan, measured, verdicts, command))
     first = next(iter(plan.tables.values()))
     drawn = draw([cell for cell in first if cell in measured], verdicts)
