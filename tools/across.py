@@ -120,9 +120,8 @@ def warnings_of(results: Sequence[Results], used: pd.DataFrame) -> List[str]:
     mixed = processors_line(used, ['results', 'config', 'seed'])
     if mixed:
         lines.append(mixed)
-    recorded = used.reindex(columns=['versions']).dropna()
-    if recorded.versions.nunique() > 1:
-        several = versions_line(recorded).split(', ')
+    if used.versions.nunique() > 1:
+        several = versions_line(used).split(', ')
         several = [text for text in several if ' and ' in text]
         what = ', '.join(several) or 'not all name the same packages'
         lines.append(f'The runs are of different versions: {escaped(what)}.')
@@ -137,15 +136,18 @@ def results_frame(results: Sequence[Results]) -> pd.DataFrame:
             'suite': one.suite,
             'runs': f'{len(one.table):,} of {len(one.plan):,}',
             'hardware': ' and '.join(sorted(set(one.table.hardware))),
-            'versions': versions_line(one.table)
-            if 'versions' in one.table
-            else 'not in runs.csv',
+            'versions': versions_line(one.table),
         }
         for one in results
     )
 
 
 def parse_args() -> argparse.Namespace:
+    """The options, with the folders read and their comparisons computed.
+
+    Adds ``chosen`` (the comparisons, and the folders that named each before
+    its runs), ``parts`` and ``used`` (see :func:`compare_all`).
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -79,8 +79,9 @@ from u1_plugin.lab.benchmark.evaluated_images import (
     check_splits,
     trained_classes,
 )
+from u1_plugin.lab.benchmark.results import read_results
 from u1_plugin.lab.benchmark.severity import categories
-from u1_plugin.lab.benchmark.table import read_results, save_csv
+from u1_plugin.lab.benchmark.table import save_csv
 from u1_plugin.lab.command import at_least, told
 from u1_plugin.lab.corrupt import CORRUPTIONS, Corrupt
 from u1_plugin.lab.markup import terminal
@@ -198,13 +199,15 @@ def _named(kind: str, exists: Callable[[Path], bool]) -> Callable[[str], tuple]:
 
 
 def parse_args() -> argparse.Namespace:
+    """The options, checked; ``table`` is what ``results.csv`` holds."""
     parser = argparse.ArgumentParser(
         description='Measure what top-1 does not say, for the finished runs '
         'of a benchmark'
     )
+    add = parser.add_argument
 
     def several(name: str, kind: str, exists: Callable, words: str) -> None:
-        parser.add_argument(
+        add(
             name,
             type=_named(kind, exists),
             nargs='*',
@@ -213,17 +216,15 @@ def parse_args() -> argparse.Namespace:
             help=words,
         )
 
-    parser.add_argument('results', type=Path, help='folder of results.csv')
-    parser.add_argument('out', type=new_path, help='a new folder')
-    parser.add_argument('--arms', nargs='+', help='all unless given')
-    parser.add_argument('--seeds', type=at_least(1), help='the first N only')
-    parser.add_argument(
+    add('results', type=Path, help='folder of results.csv')
+    add('out', type=new_path, help='a new folder')
+    add('--arms', nargs='+', help='all unless given')
+    add('--seeds', type=at_least(1), help='the first N only')
+    add(
         '--accuracy', type=_per_cent, help='validation top-1 to reach, per cent'
     )
-    parser.add_argument(
-        '--severity', action='store_true', help='of mistakes, by category'
-    )
-    parser.add_argument(
+    add('--severity', action='store_true', help='of mistakes, by category')
+    add(
         '--corruptions',
         nargs='*',
         default=[],
@@ -231,21 +232,17 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help='of ImageNet-C, or "all" fifteen',
     )
-    parser.add_argument(
-        '--severities', type=int, nargs='+', help='of --corruptions; 1 to 5'
-    )
+    add('--severities', type=int, nargs='+', help='of --corruptions; 1 to 5')
     several('--ood', 'FOLDER', Path.is_dir, 'images of no trained class')
     several('--also', 'FOLDER', Path.is_dir, 'other images of the classes')
     several('--transfer', 'CONFIG', Path.is_file, 'of another data set')
-    parser.add_argument(
-        '--collapse', action='store_true', help='of the features, by class'
-    )
-    parser.add_argument(
+    add('--collapse', action='store_true', help='of the features, by class')
+    add(
         '--images',
         type=at_least(1),
         help='so many of each split, evenly spaced',
     )
-    parser.add_argument(
+    add(
         '--layer',
         help='whose map is measured; default: the last before pooling',
     )

@@ -2,13 +2,14 @@
 
 Reads ``results.csv`` of ``tools/benchmark.py``, refuses runs that are no pairs,
 and writes a new folder: ``README.md``, LaTeX tables, figures, runs, behaviour.
-Every sentence on what is shown is computed.
+Every sentence on what is shown is computed. Such a folder can be read again:
+
+    python tools/report.py docs/results/rivals work_dirs/rivals_page
 """
 
 import argparse
 import math
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -44,7 +45,11 @@ from u1_plugin.lab.benchmark.frames import (
     versions_line,
 )
 from u1_plugin.lab.benchmark.page import PAGE
-from u1_plugin.lab.benchmark.primary import FILE as PRIMARY
+from u1_plugin.lab.benchmark.page_data import (
+    behaviour_folder,
+    commands_of,
+    keep_data,
+)
 from u1_plugin.lab.benchmark.primary import (
     SMALLEST_GAIN,
     Primary,
@@ -52,17 +57,15 @@ from u1_plugin.lab.benchmark.primary import (
     load_primary,
     primary_frame,
 )
-from u1_plugin.lab.benchmark.table import (
-    check_pairs,
-    read_plan,
-    read_results,
-    save_csv,
-)
+from u1_plugin.lab.benchmark.results import read_plan, read_runs
+from u1_plugin.lab.benchmark.table import check_pairs
 from u1_plugin.lab.markup import code, fence, file_name, latex, link, terminal
 from u1_plugin.lab.markup import markdown as escaped
 
 with needs('lab'):
     import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def _save_table(frame: pd.DataFrame, file: Path) -> str:
@@ -217,6 +220,7 @@ def write_report(
     behaviour: Optional[pd.DataFrame],
     commands: List[str],
 ) -> None:
+    """Write the report's folder; raise ValueError for runs that do not pair."""
     check_pairs(table)
     plan = read_plan(options.results, table)
     primary = load_primary(options.results)
@@ -245,20 +249,17 @@ def write_report(
             commands='\n'.join(commands),
         )
         (out / 'README.md').write_text(page, encoding='utf-8')
-        bulky = ['val_curve', 'versions', 'folder']
-        save_csv(table.drop(columns=bulky), out / 'runs.csv')
-        kept = [options.results / name for name in (PRIMARY, 'planned.csv')]
-        if options.behaviour:
-            kept.append(options.behaviour / 'behaviour.csv')
-        for file in filter(Path.is_file, kept):
-            shutil.copyfile(file, out / file.name)
+        made = commands[:-1]
+        keep_data(table, made, options.results, options.behaviour, out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Turn a benchmark's results into a page"
     )
-    parser.add_argument('results', type=Path, help='folder of results.csv')
+    parser.add_argument(
+        'results', type=Path, help='folder of results.csv, or of a report'
+    )
     parser.add_argument('out', type=new_path, help='a new folder')
     parser.add_argument(
         '--behaviour', type=Path, help='folder made by tools/behaviour.py'
@@ -272,22 +273,18 @@ def main() -> None:
             f'--gain={options.gain} must be a finite number of points of at '
             f'least {SMALLEST_GAIN}, which is one image of ten thousand'
         )
-    command, behaviour = '', None
+    behaviour = None
     try:
-        table = read_results(options.results)
-        if options.behaviour:
-            command = (options.behaviour / 'command.txt').read_text().strip()
-            behaviour = read_behaviour(options.behaviour)
+        table = read_runs(options.results)
+        folder = behaviour_folder(options.results, options.behaviour)
+        if folder:
+            behaviour = read_behaviour(folder)
             check_measured(behaviour, table)
+        suite = table.suite.iloc[0]
+        commands = commands_of(options.results, suite, folder, ROOT)
+        options.behaviour = folder
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    suite = f'configs/suites/{table.suite.iloc[0]}.yml'
-    if not (Path(__file__).parents[1] / suite).is_file():
-        suite = 'SUITE.yml'  # a user's own, wherever it lies
-    words = ['python', 'tools/benchmark.py', suite, '--out']
-    commands = [shlex.join([*words, str(options.results)])]
-    if command:
-        commands.append(command)
     commands.append(shlex.join(['python', 'tools/report.py', *sys.argv[1:]]))
     try:
         write_report(options, table, behaviour, commands)

@@ -30,6 +30,7 @@ import u1_plugin.lab  # noqa: F401  (registers its components)
 from u1_plugin.lab import auxiliary_losses
 from u1_plugin.lab.benchmark import suite as suites
 from u1_plugin.lab.benchmark import table as tables
+from u1_plugin.lab.benchmark.results import read_results
 from u1_plugin.lab.benchmark.runs import Run
 from u1_plugin.lab.corrupt import CORRUPTIONS, Corrupt
 from u1_plugin.lab.paired_start_hook import PairedStartHook
@@ -252,9 +253,7 @@ def test_records(folder, field, value, cut, other):
 def test_results(folder, text):
     data = text if isinstance(text, bytes) else text.encode(errors='replace')
     (folder / 'results.csv').write_bytes(data)
-    attempt(
-        lambda: tables.read_results(folder), {str(folder): data}, either=True
-    )
+    attempt(lambda: read_results(folder), {str(folder): data}, either=True)
 
 
 @pytest.fixture(scope='module')

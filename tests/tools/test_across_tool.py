@@ -32,8 +32,8 @@ def folder(path: Path, config='digits', suite='first', **options) -> Path:
 def as_report(path: Path) -> Path:
     """The folder as a report's: only what ``runs.csv`` has."""
     table = pd.read_csv(path / 'results.csv')
-    bulky = ['val_curve', 'versions', 'folder']
-    table.drop(columns=bulky).to_csv(path / 'runs.csv', index=False)
+    absent = ['val_curve', 'folder']
+    table.drop(columns=absent).to_csv(path / 'runs.csv', index=False)
     for name in ('results.csv', 'primary.csv'):
         (path / name).unlink()
     return path
@@ -74,7 +74,7 @@ def test_tool(root, environment, tmp_path):
     assert '**u1-image less one-hot**: higher than one-hot; +0.' in page
     assert 'above 0 on 2 of 2 data sets' in page
     assert 'A primary comparison of `first`; exploratory in `second`' in page
-    assert '2108.13264' in page and 'not in runs.csv' in page
+    assert '2108.13264' in page
     assert 'different processors' not in page and 'Incomplete' not in page
     assert page.rstrip().endswith('python tools/across.py a b out\n```')
     with Image.open(out / 'forest.png') as picture:
@@ -225,8 +225,8 @@ def test_comparisons_that_are_none(tool, tmp_path, text):
     'change, why',
     [
         (dict(test_top1=101.0), 'test_top1 must hold numbers from 0 to 100'),
-        (dict(test_top1='high'), 'test_top1 must hold numbers from 0 to 100'),
-        (dict(seed=0.5), 'seed must hold whole numbers'),
+        (dict(test_top1='high'), 'test_top1 must hold finite numbers'),
+        (dict(seed=0.5), 'seed must hold finite numbers'),
         (dict(hardware=None), 'hardware is empty in some rows'),
         (dict(config_hash=None), 'config_hash is empty in some rows'),
     ],
@@ -245,13 +245,13 @@ def test_folders_that_are_none(tool, tmp_path):
     assert "'a' has neither results.csv" in tool('a', 'out')
     file = tmp_path / 'a/runs.csv'
     file.write_bytes(b'a,b\n1,2,3\n"\xff')
-    assert 'runs.csv is no table of runs' in tool('a', 'out')
-    file.write_text('a,b\n')
+    assert 'runs.csv is no table of a benchmark' in tool('a', 'out')
+    file.write_text('a,b\n1,2\n')
     assert 'no column suite, config' in tool('a', 'out')
     as_report(folder(tmp_path / 'a'))
     table = pd.read_csv(file)
     table.head(0).to_csv(file, index=False)
-    assert 'a/runs.csv: no run' in tool('a', 'out')
+    assert 'a/runs.csv has no finished run' in tool('a', 'out')
     table.loc[0, 'order'] = 'another'
     table.to_csv(file, index=False)
     error = tool('a', 'out')

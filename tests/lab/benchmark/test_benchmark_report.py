@@ -191,6 +191,7 @@ def test_a_page_of_choices_alone(report, tmp_path):
     assert 'controls' not in page and '.png' not in page
     assert {file.name for file in (tmp_path / 'page').iterdir()} == {
         'README.md',
+        'command.txt',
         'runs.csv',
         'tiny_digits-ablations.tex',
     }
@@ -267,7 +268,7 @@ def test_runs_that_are_no_pairs_are_refused(report, tmp_path):
 def test_missing_results(report, capsys):
     with pytest.raises(SystemExit):
         report('nowhere', 'page')
-    assert 'no results.csv' in capsys.readouterr().err
+    assert 'neither results.csv' in capsys.readouterr().err
 
 
 def test_no_finished_run(report, tmp_path, capsys):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from benchmark_results import make_table, write_results
 
+from u1_plugin.lab.benchmark.results import read_results
 from u1_plugin.lab.benchmark.table import (
     PairingError,
     check_pairs,
-    read_results,
     write_plan,
     write_table,
 )

@@ -16,13 +16,9 @@ from helpers import copied_suites
 from small_suites import ARMS, GOOD
 
 from u1_plugin.lab.benchmark.expand import expand
+from u1_plugin.lab.benchmark.results import read_plan, read_results
 from u1_plugin.lab.benchmark.suite import load_suite
-from u1_plugin.lab.benchmark.table import (
-    PairingError,
-    check_pairs,
-    read_plan,
-    read_results,
-)
+from u1_plugin.lab.benchmark.table import PairingError, check_pairs
 
 
 @pytest.fixture(scope='module')

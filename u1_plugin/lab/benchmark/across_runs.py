@@ -6,16 +6,16 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 from ...extras import needs
 from .across import DataSet, data_set
 from .arm_results import by_seed
-from .table import PairingError, check_pairs, read_csv, read_plan, read_results
+from .results import is_page, read_plan, read_runs
+from .table import PairingError, check_pairs
 
 with needs('lab'):
     import pandas as pd
 
 #: Arm, and what it is compared to.
 Pair = Tuple[str, str]
-#: Columns that are read here.
-_NEEDED = ('suite', 'config', 'arm', 'role', 'seed', 'test_top1', 'hardware')
-_NEEDED += ('initial_backbone', 'initial_head_fc', 'order', 'config_hash')
+#: Columns that are read here, beside those that every table has.
+_NEEDED = ('initial_backbone', 'initial_head_fc', 'order', 'config_hash')
 
 
 class Results(NamedTuple):
@@ -34,21 +34,9 @@ def read_folder(folder: Path) -> Results:
         ValueError: If there are none, a column is missing or wrong, or runs
             are no pairs.
     """
-    if (folder / 'results.csv').is_file():
-        table, file = read_results(folder), folder / 'results.csv'
-    elif (folder / 'runs.csv').is_file():
-        file = folder / 'runs.csv'
-        try:
-            table = read_csv(file)
-        except ValueError as error:
-            raise ValueError(f'{file} is no table of runs: {error}') from error
-    else:
-        raise ValueError(
-            f'RESULTS {str(folder)!r} has neither results.csv of '
-            'tools/benchmark.py nor runs.csv of tools/report.py'
-        )
-    wrong = _wrong(table)
-    if wrong:
+    table = read_runs(folder)
+    file = folder / ('runs.csv' if is_page(folder) else 'results.csv')
+    if wrong := _wrong(table):
         raise ValueError(
             f'{file}: {wrong}; write it again with tools/benchmark.py or '
             'tools/report.py'
@@ -63,13 +51,11 @@ def read_folder(folder: Path) -> Results:
 
 def _wrong(table: pd.DataFrame) -> str:
     missing = [name for name in _NEEDED if name not in table]
-    if missing or table.empty:
-        return f'no column {", ".join(missing)}' if missing else 'no run'
+    if missing:
+        return f'no column {", ".join(missing)}'
     for name in ('hardware', 'config_hash'):
         if table[name].isna().any():
             return f'{name} is empty in some rows'
-    if table.seed.dtype.kind not in 'iu':
-        return 'seed must hold whole numbers'
     top1 = table.test_top1.dropna()
     number = top1.dtype.kind in 'iuf' or top1.empty
     # In float32 all images are a little more than 100 %.

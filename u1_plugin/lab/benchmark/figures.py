@@ -100,7 +100,8 @@ def curve_values(runs: pd.DataFrame) -> pd.DataFrame:
 
 def has_curves(table: pd.DataFrame) -> bool:
     """Whether a run was validated after more than one epoch."""
-    return any(len(json.loads(curve)) > 1 for curve in table.val_curve)
+    curves = table.val_curve if 'val_curve' in table else ()
+    return any(len(json.loads(curve)) > 1 for curve in curves)
 
 
 def learning_curves(

@@ -56,11 +56,8 @@ import json
 from pathlib import Path
 from typing import List, Optional
 
-import numpy as np
-
 from ...extras import needs
 from ...files import replaced_file
-from ...options import shown
 from ..markup import csv_frame, from_csv
 from .runs import Run
 
@@ -73,12 +70,10 @@ _KEPT = {
     'primary.csv': ['arm', 'to', 'gain'],
     'anchors.csv': ['config', 'expected'],
 }
-_PLANNED = _KEPT['planned.csv']
+#: A run's keys.
+PLANNED = _KEPT['planned.csv']
 #: Names, of which none is a number or a missing value.
 _NAMES = ('suite', 'config', 'arm', 'role', 'quantity')
-_TEXT = ('suite', *_PLANNED[:3], 'hardware', 'versions', 'val_curve', 'folder')
-_INTEGERS = ('seed', 'epochs', 'parameters')
-_NUMBERS = ('val_top1', 'test_top1', 'cpu_s', 'peak_rss_mib', 'peak_cuda_mib')
 _HASHES = ('initial_backbone', 'initial_head_fc', 'order')
 #: What the files of a benchmark begin with.
 MARKS = {
@@ -160,7 +155,7 @@ def collect(runs: List[Run], out: Path) -> pd.DataFrame:
     records = ((run, run.record()) for run in runs)
     rows = [_row(run, record, out) for run, record in records if record]
     if not rows:
-        return pd.DataFrame(columns=['suite', *_PLANNED, 'epochs'])
+        return pd.DataFrame(columns=['suite', *PLANNED, 'epochs'])
     table = pd.DataFrame(rows)
     check_pairs(table)
     return table
@@ -196,63 +191,6 @@ def read_kept(file: Path) -> Optional[pd.DataFrame]:
             'write it again with tools/benchmark.py'
         )
     return table
-
-
-def read_results(out: Path) -> pd.DataFrame:
-    """The table of :func:`write_table`.
-
-    Raises:
-        ValueError: If there is none, or no run of it is finished.
-    """
-    file = out / 'results.csv'
-    try:
-        table = read_csv(file)
-    except FileNotFoundError:
-        raise ValueError(f'{out} has no results.csv of a benchmark') from None
-    except ValueError as error:
-        raise ValueError(
-            f'{file} is no table of a benchmark: {error}'
-        ) from error
-    if table.empty:
-        raise ValueError(
-            f'{file} has no finished run; see the errors of tools/benchmark.py'
-        )
-    if fault := _fault(table):
-        raise ValueError(
-            f'{file}{fault}; write it again with tools/benchmark.py'
-        )
-    return table
-
-
-def _fault(table: pd.DataFrame) -> str:
-    """What tells a table from that of a benchmark; empty if nothing does."""
-    missing = [
-        name for name in (*_TEXT, *_INTEGERS, *_NUMBERS) if name not in table
-    ]
-    if missing:
-        return f' has no column {", ".join(missing)}'
-    wrong = [n for n in _INTEGERS if table[n].dtype.kind not in 'iu']
-    for name in _NUMBERS:
-        number = table[name].dtype.kind in 'iuf'
-        if (np.isinf(table[name]) if number else table[name].notna()).any():
-            wrong.append(name)
-    if wrong:
-        return f': {", ".join(wrong)} must hold finite numbers'
-    for name, kind in (('versions', dict), ('val_curve', list)):
-        for text in table[name].unique():
-            try:
-                fits = isinstance(json.loads(text), kind)
-            except (TypeError, ValueError, RecursionError):
-                fits = False
-            if not fits:
-                return f': {name}={shown(text)} is no JSON'
-    return ''
-
-
-def read_plan(out: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """What was planned; a folder without a plan planned what it has."""
-    plan = read_kept(out / 'planned.csv')
-    return table[_PLANNED] if plan is None else plan
 
 
 def write_table(runs: List[Run], out: Path) -> Path:
