@@ -143,10 +143,10 @@ def results_frame(results: Sequence[Results]) -> pd.DataFrame:
 
 
 def parse_args() -> argparse.Namespace:
-    """The options, with the folders read and their comparisons computed.
+    """Read the command line and the folders, and compute the comparisons.
 
-    Adds ``chosen`` (the comparisons, and the folders that named each before
-    its runs), ``parts`` and ``used`` (see :func:`compare_all`).
+    The options get ``chosen`` (the comparisons, and the folders that named
+    each before its runs), ``parts`` and ``used`` (see :func:`compare_all`).
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter

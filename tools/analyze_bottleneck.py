@@ -59,6 +59,11 @@ from u1_plugin.lab.markup import file_name, terminal
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line and check its options against each other.
+
+    The options get a default for ``out``, and in ``second`` what is compared,
+    or None.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -163,6 +168,7 @@ def default_folder(args: argparse.Namespace) -> Path:
 
 
 def show(analysis: Analysis, out: Path, console: Console) -> None:
+    """Print the verdicts, what differs from a second network, and the path."""
     title = terminal(analysis.facts['network'])
     table = Table('layer', *CLAIMS, title=title)
     for row in verdict_table(analysis.findings):

@@ -199,7 +199,7 @@ def _named(kind: str, exists: Callable[[Path], bool]) -> Callable[[str], tuple]:
 
 
 def parse_args() -> argparse.Namespace:
-    """The options, checked; ``table`` is what ``results.csv`` holds."""
+    """Read the command line and check it; ``table`` is ``results.csv``."""
     parser = argparse.ArgumentParser(
         description='Measure what top-1 does not say, for the finished runs '
         'of a benchmark'

@@ -39,6 +39,7 @@ CONFIGS = TOOLS.parent / 'configs'
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line and check that ``--workers`` is at least 1."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

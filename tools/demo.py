@@ -49,9 +49,15 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
+        """What the run is called in the progress and in errors."""
         return f'{self.arm} seed {self.seed}'
 
     def overrides(self, epochs: Optional[int]) -> List[str]:
+        """Options of ``--cfg-options`` that set the run apart.
+
+        Args:
+            epochs (int, optional): In place of the config's own number.
+        """
         options = [f'randomness.seed={self.seed}']
         if epochs:
             options += [
@@ -124,6 +130,18 @@ def train_all(
     jobs: int,
     console: Console,
 ) -> None:
+    """Train the runs that are not finished, and show the progress.
+
+    Args:
+        runs (List[Run]): All that the demo needs.
+        epochs (int): Of each run.
+        custom (int, optional): The same, if it is not the config's own number.
+        jobs (int): How many are trained at a time.
+        console (Console): Where bars move, or lines tell of finished runs.
+
+    Raises:
+        RuntimeError: If a training fails.
+    """
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
@@ -188,6 +206,7 @@ def check_settings(out: Path, settings: dict) -> None:
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line; check that OUT is new or of an earlier demo."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--seeds', type=int, default=5, help='number of pairs')
     parser.add_argument(

@@ -63,6 +63,7 @@ _NUMBERS = dict(
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line and check that each number is in its range."""
     parser = argparse.ArgumentParser(
         description='Fill a memory and classify with it: a table by kappa, k '
         'and layer'
@@ -91,8 +92,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
     for name, kind in _NUMBERS.items():
-        given = getattr(args, name)
-        for value in given if isinstance(given, list) else [given]:
+        option = getattr(args, name)
+        for value in option if isinstance(option, list) else [option]:
             if value is not None and not fits(value, kind):
                 parser.error(f'--{name} {value} must be {describe_hint(kind)}')
     if args.draw and not args.out:

@@ -44,6 +44,7 @@ _NOT_HERE = {', or --untrained to analyse initial weights': ''}
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line; check that what is to be read exists."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

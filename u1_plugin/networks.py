@@ -147,6 +147,7 @@ class _Describer:
         self._known: Dict[int, Tuple[Any, str]] = {}
 
     def text(self, value: Any) -> str:
+        """See :func:`description`."""
         if isinstance(value, _PLAIN):
             return repr(value)
         if id(value) not in self._known:

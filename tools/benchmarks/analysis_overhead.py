@@ -160,6 +160,7 @@ def _spread(values: np.ndarray, digits: int) -> str:
 
 
 def show(seconds: Dict[str, Dict[str, List[float]]], console: Console) -> None:
+    """Print each arm's seconds, and its loops' ratios to the plain ones."""
     table = Table('arm', 'loop (s)', 'report (s)', 'ratio of loops')
     plain = np.array(seconds['plain']['loop'])
     for arm, times in seconds.items():

@@ -117,6 +117,7 @@ def measure(file: str, options: argparse.Namespace) -> dict:
 
 
 def hardware(options: argparse.Namespace) -> str:
+    """Name the GPU, or the processor with the number of threads."""
     if options.device == 'cuda':
         return torch.cuda.get_device_name()
     name = platform.processor() or platform.machine()
@@ -132,6 +133,7 @@ def hardware(options: argparse.Namespace) -> str:
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line; check that the device exists and OUT does not."""
     parser = argparse.ArgumentParser(
         description='What U(1) costs: stock against U(1), side by side'
     )

@@ -135,6 +135,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Dict[str, object]:
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the size of the bank, the work and the limit of memory."""
     parser = argparse.ArgumentParser(
         description='Fill, search and reduce a bank under a limit of memory'
     )

@@ -93,6 +93,11 @@ def parted(maps: Tensor, parts: Dict[str, range]) -> Tuple[Tensor, Tensor]:
 
 
 def bank_of(blocks: Iterator[Tensor]) -> MemoryBank:
+    """Fill a bank with vectors whose labels, images and places are all 0.
+
+    Args:
+        blocks (Iterator[Tensor]): Vectors ``(n, C)``, appended one by one.
+    """
     bank = MemoryBank()
     for block in blocks:
         zeros = torch.zeros(len(block), dtype=torch.long)
@@ -177,6 +182,7 @@ def measure(bank: MemoryBank, queries: Tensor, options) -> List[dict]:
 
 
 def show(records: List[dict], k: int, console: Console) -> None:
+    """Print a table with a row for each record of :func:`measure`."""
     table = Table(
         *('vectors', 'engine', 'nprobe', 'build s', 'queries/s'),
         *(f'recall@{k}', 'bytes/vector'),
@@ -195,6 +201,7 @@ def show(records: List[dict], k: int, console: Console) -> None:
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line and check that no size is less than k."""
     parser = argparse.ArgumentParser(
         description='Recall, build and query time of approximate engines'
     )

@@ -90,9 +90,9 @@ def apart(count: int, engines: List[str], options) -> List[dict]:
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / 'vectors')
         size = count * options.channels
-        whole = torch.from_file(file, shared=True, size=size)
-        fill(whole.view(count, -1), options.device)
-        del whole
+        vectors = torch.from_file(file, shared=True, size=size)
+        fill(vectors.view(count, -1), options.device)
+        del vectors
         try:
             for engine in engines:
                 arguments = (engine, file, count, options)
@@ -119,8 +119,12 @@ def together(count: int, engines: List[str], options) -> List[dict]:
         ready[engine] = attempt(lambda e=engine: Contestant(e, data, options))
 
     def run(engine: str) -> Any:
-        one = ready[engine]
-        return one if isinstance(one, Failure) else attempt(one.run)
+        contestant = ready[engine]
+        return (
+            contestant
+            if isinstance(contestant, Failure)
+            else attempt(contestant.run)
+        )
 
     records = measured(
         engines, run, lambda engine: ready[engine].report(), options

@@ -91,10 +91,12 @@ def is_right(
     """
     check_count(f'--k {k}', k, len(bank))
     neighbours = ExactSearch(bank).search(queries.vectors, k)
-    near = bank.field('labels')[neighbours.indices]
+    neighbour_labels = bank.field('labels')[neighbours.indices]
     classes = int(labels.max()) + 1
     images = len(labels)
-    votes = vote(neighbours.distances, near, queries.images, classes, images)
+    votes = vote(
+        neighbours.distances, neighbour_labels, queries.images, classes, images
+    )
     right: np.ndarray = votes.argmax(1).numpy() == labels
     return right
 
@@ -103,9 +105,9 @@ def run_split(
     maps, labels, plane, options, seed: int
 ) -> Tuple[Split, Dict[str, Size]]:
     """What each variant gets right, and its size."""
-    memory, more, test = split_images(labels, seed)
+    memory, validation, test = split_images(labels, seed)
     # Nothing is chosen here, so that validation images are not needed.
-    memory = np.sort(np.append(memory, more))
+    memory = np.sort(np.append(memory, validation))
 
     def pixels_of(part, keep=None) -> Pixels:
         classes = torch.from_numpy(labels[part])
@@ -128,7 +130,7 @@ def summarise(results: List[Tuple[Split, Dict[str, Size]]]) -> List[dict]:
     plain = next(iter(scores.values()))
     records = []
     for name, values in scores.items():
-        sizes = np.array([own[name] for _, own in results])
+        sizes = np.array([split_sizes[name] for _, split_sizes in results])
         size, vectors = sizes.mean(0).round().astype(int).tolist()
         record = dict(
             variant=name, accuracy=values, bytes=size, vectors=vectors
@@ -141,6 +143,7 @@ def summarise(results: List[Tuple[Split, Dict[str, Size]]]) -> List[dict]:
 
 
 def show(records: List[dict], console: Console) -> None:
+    """Print a table with a row for each record of :func:`summarise`."""
     table = Table('memory', 'vectors', 'MiB', 'share', 'top-1 %', 'difference')
     for record in records:
         text = ''
@@ -159,6 +162,7 @@ def show(records: List[dict], console: Console) -> None:
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line and check the shares of the coresets."""
     parser = argparse.ArgumentParser(
         description='Accuracy against bytes of a memory'
     )

@@ -82,7 +82,8 @@ class Data:
 
     @cached_property
     def bank(self) -> MemoryBank:
-        bank = MemoryBank()  # a copy in the host's memory
+        """A copy of the vectors in the host's memory, made when first read."""
+        bank = MemoryBank()
         for part in self.vectors.split(_DRAWN):
             zeros = torch.zeros(len(part), dtype=torch.long)
             places = torch.zeros(len(part), 2)
@@ -127,8 +128,7 @@ def product(data: Data, kind: str) -> Searcher:
         if tf32:
             torch.set_float32_matmul_precision('high')
         for part in vectors.split(block):
-            out = scores[: len(queries), : len(part)]
-            torch.mm(queries, part.T, out=out)
+            torch.mm(queries, part.T, out=scores[: len(queries), : len(part)])
         torch.set_float32_matmul_precision('highest')
 
     return search

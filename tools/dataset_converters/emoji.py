@@ -89,8 +89,8 @@ class Package:
 
     def first(self, *names: str) -> str:
         """The first of these names that it holds, or ''."""
-        held = (name for name in names if f'package/{name}' in self._names)
-        return next(held, '')
+        present = (name for name in names if f'package/{name}' in self._names)
+        return next(present, '')
 
 
 def drawings(
@@ -139,20 +139,20 @@ def write_emoji(folder: Path, out: Path, seed: int = 0) -> Dict[str, int]:
                 drawer: Package(folder / file)
                 for drawer, file in PACKAGES.items()
             }
-            every = read_emoji(packages['google'].read('emoji.json'))
+            emojis = read_emoji(packages['google'].read('emoji.json'))
         except (tarfile.TarError, KeyError, ValueError) as error:
             raise ValueError(
                 f'packages={str(folder)!r}: {error}; get the three with '
                 '`npm pack`'
             ) from error
         splits = split_kinds(
-            {emoji: emoji.label for emoji in every},
-            {emoji: emoji.kind for emoji in every},
+            {emoji: emoji.label for emoji in emojis},
+            {emoji: emoji.kind for emoji in emojis},
             SHARES,
             seed,
         )
-        for split, chosen in splits.items():
-            for emoji in chosen:
+        for split, split_emojis in splits.items():
+            for emoji in split_emojis:
                 for drawer, image in drawings(emoji, packages):
                     place = split
                     if drawer == 'openmoji':
@@ -164,7 +164,7 @@ def write_emoji(folder: Path, out: Path, seed: int = 0) -> Dict[str, int]:
                     file = target / f'{emoji.code.lower()}-{drawer}.png'
                     on_white(image, SIDE).save(file)
                     counts[place] += 1
-        write_orders(part, sorted({emoji.label for emoji in every}), seed)
+        write_orders(part, sorted({emoji.label for emoji in emojis}), seed)
     return dict(counts)
 
 

@@ -72,18 +72,18 @@ def draw(
 
     ``font`` is of :func:`sized`; ``side`` one of :data:`SIDES`, in pixels.
     """
-    whole = SIDE * _FINER
-    image = Image.new('L', (whole, whole))
-    where = whole // 2, BASE_LINE * _FINER
+    canvas = SIDE * _FINER
+    image = Image.new('L', (canvas, canvas))
+    origin = canvas // 2, BASE_LINE * _FINER
     left, top, right, bottom = font.getbbox(text, anchor='ms')
-    inside = left + where[0] >= 0 and right + where[0] <= whole
-    if not inside or top + where[1] < 0 or bottom + where[1] > whole:
+    inside = left + origin[0] >= 0 and right + origin[0] <= canvas
+    if not inside or top + origin[1] < 0 or bottom + origin[1] > canvas:
         return None
-    ImageDraw.Draw(image).text(where, text, fill=255, font=font, anchor='ms')
+    ImageDraw.Draw(image).text(origin, text, fill=255, font=font, anchor='ms')
     # Too thin at 32 pixels is left out at every size.
     if np.asarray(image.reduce(_FINER)).max() <= 64:
         return None
-    return np.asarray(image.reduce(whole // side))
+    return np.asarray(image.reduce(canvas // side))
 
 
 def sized(file: Path) -> Optional[ImageFont.FreeTypeFont]:
@@ -157,8 +157,8 @@ def find_faces(folder: Path, seed: int = 0) -> List[Face]:
     # One of several files with the same letters.
     for face in merge_families(faces) if faces else ():
         families[face.family].setdefault(face.letters.tobytes(), face)
-    for _, same in sorted(families.items()):
-        kinds = list(same.values())
+    for _, by_letters in sorted(families.items()):
+        kinds = list(by_letters.values())
         picked = rng.permutation(len(kinds))[:_FACES]
         chosen += [kinds[k] for k in sorted(picked)]
     if len(families) < 20:
@@ -190,7 +190,7 @@ def pick_letters(faces: Sequence[Face]) -> List[str]:
     A like Latin A) is left out.
     """
     counts = Counter(c for face in faces for c in face.characters)
-    drawn: Dict[str, Set[bytes]] = defaultdict(set)
+    inks_of: Dict[str, Set[bytes]] = defaultdict(set)
     scripts = defaultdict(list)
     for letter in counts:
         script = unicodedata.name(letter, '').split(' ')[0]
@@ -207,12 +207,12 @@ def pick_letters(faces: Sequence[Face]) -> List[str]:
                 if letter in faces[n].characters
                 and (ink := draw(font, letter)) is not None
             }
-            same = max(
-                (len(inks & earlier) for earlier in drawn.values()), default=0
+            in_common = max(
+                (len(inks & earlier) for earlier in inks_of.values()), default=0
             )
-            if same * 4 >= len(inks):
+            if in_common * 4 >= len(inks):
                 continue
-            drawn[letter] = inks
+            inks_of[letter] = inks
             letters.append(letter)
             taken += 1
             if taken == quota:
@@ -271,7 +271,10 @@ def write_glyphs(args: argparse.Namespace) -> str:
         letters = pick_letters(faces) if args.set == 'scripts' else ALNUM
         splits = split_families(faces, SPLITS[args.set], args.seed)
         written = write(splits, letters, part, args.seed, args.side)
-    families = {s: len({f.family for f in each}) for s, each in splits.items()}
+    families = {
+        s: len({f.family for f in split_faces})
+        for s, split_faces in splits.items()
+    }
     return f'images {written}, families {families}'
 
 

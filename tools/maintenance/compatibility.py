@@ -137,6 +137,12 @@ def chosen(patterns: List[str]) -> Dict[str, Cell]:
 
 
 def parse_args(words: List[str]) -> argparse.Namespace:
+    """Read the command line; what follows ``--`` becomes ``tests``.
+
+    ``cells`` becomes the chosen cells by name. Unless they are only listed, the
+    records are read, the page is checked, and the folder for environments is
+    made where cells will run.
+    """
     tool_words = words[: words.index('--')] if '--' in words else words
     parser = argparse.ArgumentParser(
         description=__doc__,

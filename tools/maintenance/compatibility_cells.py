@@ -34,6 +34,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
+        """What the cell is called in records and options."""
         return '-'.join(self)
 
 
@@ -165,6 +166,11 @@ class Run:
                     process.wait()
 
     def must(self, *command: str) -> None:
+        """Run a command that has to succeed.
+
+        Raises:
+            NoWheels: If it fails, with pip's words on the cause.
+        """
         if self.call(*command):
             text = self.log.read_text(errors='replace')
             raise NoWheels(logs.pip_line(text))

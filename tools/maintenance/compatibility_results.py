@@ -127,8 +127,8 @@ def is_repeated(record: Record, earlier: Optional[Record]) -> bool:
 def not_run(outcome: str, reason: str) -> Record:
     """What a record says of tests that did not run."""
     counts: Record = dict.fromkeys((*COUNTS, 'seconds'), 0)
-    none: Record = dict(failing=[], messages={}, skips={})
-    return dict(counts, outcome=outcome, reason=reason, **none)
+    no_tests: Record = dict(failing=[], messages={}, skips={})
+    return dict(counts, outcome=outcome, reason=reason, **no_tests)
 
 
 def news(record: Record, earlier: Optional[Record]) -> News:

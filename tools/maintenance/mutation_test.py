@@ -271,28 +271,28 @@ def main() -> None:
     print('fail as they are:', ', '.join(baseline['failed']) or 'no tests')
     copy, chosen = campaign.copies[0], []
     for file in files:
-        found = mutants(file, (copy / file).read_text())
-        found = [Mutant(**change._asdict()) for change in found]
-        if args.sample and args.sample < len(found):
-            found = random.Random(args.seed).sample(found, args.sample)
+        changes = mutants(file, (copy / file).read_text())
+        changes = [Mutant(**change._asdict()) for change in changes]
+        if args.sample and args.sample < len(changes):
+            changes = random.Random(args.seed).sample(changes, args.sample)
         version, tested = digest(copy, file), digest(copy, *tests[file])
         ranks = matching(core[file].get('ranks', []))
-        for mutant in found:
+        for mutant in changes:
             mutant.version, mutant.tested = version, tested
             mutant.tests = tests_of(mutant, baseline, ranks)
-        chosen += found
+        chosen += changes
     waiting = [m for m in chosen if campaign.wants(m, listed)]
     print(f'{len(chosen)} mutants, {len(waiting)} to run')
     campaign.run(waiting, Limit(baseline['seconds'], args.limit))
     outcomes = []
     for mutant in chosen:
-        found = campaign.done.get(result_key(vars(mutant)), {}).get('outcome')
+        result = campaign.done.get(result_key(vars(mutant)), {}).get('outcome')
         if key_of(vars(mutant)) in listed:
-            found = 'equivalent'
-        if found == 'survived':
+            result = 'equivalent'
+        if result == 'survived':
             place = f'{mutant.file}:{mutant.lines[0]}'
             print(f'\n{place} survived:\n {mutant.before}\n {mutant.after}')
-        outcomes.append((mutant.file, found))
+        outcomes.append((mutant.file, result))
     print(table(outcomes))
 
 

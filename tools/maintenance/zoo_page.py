@@ -67,6 +67,7 @@ class Arm(NamedTuple):
 
     @property
     def accuracy(self) -> str:
+        """Mean top-1 over the runs, per cent, and its split."""
         if self.test:
             return f'{fmean(self.test):.2f} test'
         return f'{fmean(self.val):.2f} val'

@@ -103,12 +103,12 @@ def check_files(plan: Plan) -> None:
     for cell in plan.cells:
         net = plan.networks[cell.network]
         where = f'networks.{cell.network}'
-        needed = {}
+        files = {}
         if cell.weights == 'trained':
-            needed[f'{where}.checkpoint'] = net.checkpoint
+            files[f'{where}.checkpoint'] = net.checkpoint
         if not net.config.startswith(TIMM):
-            needed[f'{where}.config'] = net.config
-        for field, file in needed.items():
+            files[f'{where}.config'] = net.config
+        for field, file in files.items():
             if not Path(str(file)).is_file():
                 raise FileNotFoundError(
                     f'{field}={file!r} does not exist, or is no file; paths '
@@ -124,8 +124,8 @@ def check_files(plan: Plan) -> None:
 
 def check_memories(plan: Plan) -> None:
     """Raise ValueError if C4 is asked of data with too few images a class."""
-    asked = set(plan.cells) - plan.without_memory
-    for data in sorted({cell.data for cell in asked}):
+    cells = set(plan.cells) - plan.without_memory
+    for data in sorted({cell.data for cell in cells}):
         check_classes(plan.data[data], data, plan.settings)
 
 
@@ -190,6 +190,7 @@ def read_cell(file: Path, basis: Dict[str, Any]):
 
 
 def write_cell(file: Path, basis: Dict[str, Any], cell: Measured) -> None:
+    """Write a measured cell with what its numbers rest on."""
     file.parent.mkdir(parents=True, exist_ok=True)
     content = dict(basis=basis, **to_json(cell))
     with replaced_file(file) as part:
@@ -197,6 +198,7 @@ def write_cell(file: Path, basis: Dict[str, Any], cell: Measured) -> None:
 
 
 def save(out: Path, name: str, content: bytes) -> None:
+    """Write a file of the folder, which is whole or as it was before."""
     with replaced_file(out / name) as part:
         part.write_bytes(content)
 
@@ -261,6 +263,7 @@ def write_page(
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line and the plan, as ``asked`` and as ``question``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

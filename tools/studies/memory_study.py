@@ -48,7 +48,14 @@ from u1_plugin.measure.estimate import jsonable
 from u1_plugin.mm.memory_inputs import check_hue
 
 
-def show(summary: dict, beyond: dict, console: Console) -> None:
+def show(summary: dict, controls: dict, console: Console) -> None:
+    """Print the arms, and the image angle's differences to the controls.
+
+    Args:
+        summary (dict): Of :func:`u1_plugin.lab.memory_study.summarise`.
+        controls (dict): Of :func:`u1_plugin.lab.memory_study.beyond_controls`.
+        console (Console): Where to.
+    """
     table = Table(
         *('arm', 'top-1 %', 'difference to pixel', 'gained', 'lost', 'p'),
         title=f'{KERNEL}; k, kappa and sigma of validation images',
@@ -61,7 +68,7 @@ def show(summary: dict, beyond: dict, console: Console) -> None:
             cells = [_interval(d), *counts, f'{d["pvalue"]:.3f}']
         table.add_row(arm, f'{np.mean(row["accuracy"]):.2f}', *cells)
     console.print(table)
-    for control, difference in beyond.items():
+    for control, difference in controls.items():
         console.print(f'image less {control}: {_interval(difference)}')
 
 
@@ -78,6 +85,7 @@ def rounds(text: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line; it may ask for whole rounds of splits alone."""
     parser = argparse.ArgumentParser(
         description="Does an angle help a memory's vote, and beyond position?"
     )
@@ -108,12 +116,12 @@ def study(args: argparse.Namespace, file: Optional[Path]) -> None:
         run_split(maps, labels, plane, seed, args.shots)
         for seed in range(args.splits)
     ]
-    summary, beyond = summarise(results), beyond_controls(results)
-    show(summary, beyond, Console())
+    summary, controls = summarise(results), beyond_controls(results)
+    show(summary, controls, Console())
     if file is not None:
         content = dict(
             summary=summary,
-            image_less_control=beyond,
+            image_less_control=controls,
             chosen=[split.chosen for split in results],
             kernel=KERNEL.name,
         )

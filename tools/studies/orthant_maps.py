@@ -146,6 +146,7 @@ def check_seeds(checkpoints: List[str]) -> None:
 
 
 def show(scores: dict, console: Console) -> None:
+    """Print a table for each quantity of the scores of :func:`study`."""
     for quantity, by_rho in scores.items():
         table = Table('rho', 'accuracy %', 'difference to relu, 95 % interval')
         for rho, values in by_rho.items():

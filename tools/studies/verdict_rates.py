@@ -122,6 +122,7 @@ def _table(head: List[str], rows: List[list]) -> List[str]:
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the command line and check that no number is too small."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -38,10 +38,10 @@ def angle_difference(first: Tensor, second: Union[Tensor, float]) -> Tensor:
     first = as_wide('first', first)
     if isinstance(second, Tensor):
         second = as_wide('second', second)
-    whole = 2 * math.pi
-    difference = torch.remainder(first - second + math.pi, whole) - math.pi
-    # The remainder of what lies just below 0 rounds to the whole.
-    return torch.where(difference >= math.pi, difference - whole, difference)
+    turn = 2 * math.pi
+    difference = torch.remainder(first - second + math.pi, turn) - math.pi
+    # The remainder of what lies just below 0 rounds to the turn.
+    return torch.where(difference >= math.pi, difference - turn, difference)
 
 
 def _mean_vector(theta: Tensor, weight: Optional[Tensor], dim: int) -> Tensor:

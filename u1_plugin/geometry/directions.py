@@ -139,11 +139,11 @@ def _as_scalar(
         return eps
     # A compiler knows plain floats, but not the kinds of others.
     number = type(eps) is float or isinstance(eps, numbers.Real)
-    held = torch.finfo(like.dtype)
-    if not number or eps is True or not held.tiny <= eps <= held.max:
+    limits = torch.finfo(like.dtype)
+    if not number or eps is True or not limits.tiny <= eps <= limits.max:
         raise ValueError(
             f'eps={reprlib.repr(eps)} must be a finite number > 0, from '
-            f'{held.tiny:.2g} to {held.max:.2g} as {like.dtype} holds it'
+            f'{limits.tiny:.2g} to {limits.max:.2g} as {like.dtype} holds it'
         )
     return like.new_full((), float(eps))
 

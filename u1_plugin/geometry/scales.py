@@ -45,9 +45,11 @@ def check_real(field: str, values: Any, *dims: int) -> None:
             f'{field} must be a tensor of real numbers, not {kind}'
         )
     for dim in dims:
-        whole = isinstance(dim, numbers.Integral) and not isinstance(dim, bool)
-        there = whole and -values.ndim <= dim < values.ndim
-        if not there or not values.shape[dim]:
+        is_integer = isinstance(dim, numbers.Integral) and not isinstance(
+            dim, bool
+        )
+        exists = is_integer and -values.ndim <= dim < values.ndim
+        if not exists or not values.shape[dim]:
             raise ValueError(
                 f'{field}: there is nothing along dim={reprlib.repr(dim)} of '
                 f'the shape {tuple(values.shape)}; give values, or another dim'
@@ -65,8 +67,10 @@ def whole_number(name: str, value: Any, low: int = 1) -> int:
     if torch.compiler.is_compiling() or _is_tracing():
         symbol: int = value
         return symbol
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or not low <= value < 2**63:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(
+        value, bool
+    )
+    if not is_integer or not low <= value < 2**63:
         raise ValueError(
             f'{name}={reprlib.repr(value)} must be an integer >= {low}'
         )
@@ -137,6 +141,8 @@ def _check_scaled(field: str, values: Any, *dims: int) -> None:
 
 
 class _ScaledRelu(torch.autograd.Function):
+    """Computes :func:`scaled_relu`; no gradient passes through the scale."""
+
     @staticmethod
     def forward(ctx: Any, activation: Tensor) -> Tensor:
         scale = power_of_two(activation.amax((1, 2, 3), keepdim=True))

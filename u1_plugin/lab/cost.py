@@ -97,6 +97,13 @@ def _same_draws(seed: int) -> None:
 
 
 def train_step(player: Contestant, data: dict, seed: int = 0) -> None:
+    """Take one training step on a copy of the data.
+
+    Args:
+        player (Contestant): Whose weights the step changes.
+        data (dict): Of :func:`batch`.
+        seed (int): Of Mixup and CutMix, alike for all contestants.
+    """
     _same_draws(seed)
     player.model.train()
     player.model.train_step(copy.deepcopy(data), player.optim_wrapper)
@@ -104,6 +111,10 @@ def train_step(player: Contestant, data: dict, seed: int = 0) -> None:
 
 @torch.no_grad()
 def infer(player: Contestant, data: dict, seed: int = 0) -> torch.Tensor:
+    """Compute the logits of the data, in eval mode.
+
+    ``seed`` is not used; :func:`alternate` gives it.
+    """
     player.model.eval()
     inputs = player.model.data_preprocessor(copy.deepcopy(data))['inputs']
     return player.model(inputs)
@@ -246,6 +257,7 @@ def branch_work(
 def branch_times(
     player: Contestant, data: dict, options: argparse.Namespace
 ) -> List[float]:
+    """Time the U(1) branch alone: seconds of each repeat after a warm-up."""
     work = branch_work(player, data, options.amp)
     work()
     return [seconds(options.device, work) for _ in range(_BRANCH_REPEATS)]

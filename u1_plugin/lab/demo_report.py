@@ -74,6 +74,16 @@ def evaluate(
 def evaluate_all(
     configs: Dict[str, Config], checkpoints: Dict[str, Sequence[Path]]
 ) -> Dict[str, List[Evaluation]]:
+    """Evaluate the checkpoints on the test split of the U(1) config.
+
+    Args:
+        configs (Dict[str, Config]): One an arm, ``'u1'`` among them.
+        checkpoints (Dict[str, Sequence[Path]]): One a seed, arm by arm. The
+            U(1) model of a seed measures the other arm's as well.
+
+    Returns:
+        Dict[str, List[Evaluation]]: One a seed, arm by arm.
+    """
     init_default_scope(configs['u1'].default_scope)
     loader = Runner.build_dataloader(configs['u1'].test_dataloader)
     results: Dict[str, List[Evaluation]] = {arm: [] for arm in configs}
@@ -88,6 +98,7 @@ def evaluate_all(
 
 
 def conclusion(result: PairedResult) -> str:
+    """Say what the paired difference shows, without a full stop."""
     if math.isnan(result.low):
         return (
             'every pair differs by the same amount: too few seeds for an '
@@ -106,6 +117,13 @@ def conclusion(result: PairedResult) -> str:
 def make_table(
     accuracies: Dict[str, List[float]], result: PairedResult, n_test: int
 ) -> Table:
+    """Tabulate the seeds, then the mean, its interval and its p-value.
+
+    Args:
+        accuracies (Dict[str, List[float]]): Top-1 by arm and seed, per cent.
+        result (PairedResult): The difference of U(1) to the baseline.
+        n_test (int): Images of the test split.
+    """
     table = Table(title=f'Digits, test split of {n_test} images: top-1 (%)')
     table.add_column('seed', justify='right')
     for label in (*ARMS.values(), 'difference'):

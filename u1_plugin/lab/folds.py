@@ -69,10 +69,10 @@ def split_images(
                 f'once takes {FOLDS} of every class; give more, or leave such '
                 'classes out'
             )
-    dealt, own = divmod(seed, FOLDS)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=dealt)
+    round_number, fold = divmod(seed, FOLDS)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=round_number)
     parts = [part for _, part in folds.split(labels, labels)]
-    test, val = parts[own], parts[(own + 1) % FOLDS]
+    test, val = parts[fold], parts[(fold + 1) % FOLDS]
     memory = np.setdiff1d(np.arange(len(labels)), np.append(test, val))
     return memory, val, test
 
@@ -137,15 +137,15 @@ def image_difference(first: np.ndarray, second: np.ndarray) -> ImageDifference:
     # Thirds are equal but for their last digits.
     values = np.round(first - second, 9)
     # Of the two images, half a one is gained and half a one lost.
-    n, many = len(values), len(values) + 2
-    center = values.sum() / many
-    variance = (np.square(values).sum() + 100**2) / many - center**2
-    half = NORMAL_QUANTILE * np.sqrt(variance / many)
+    n, adjusted_n = len(values), len(values) + 2
+    center = values.sum() / adjusted_n
+    variance = (np.square(values).sum() + 100**2) / adjusted_n - center**2
+    half_width = NORMAL_QUANTILE * np.sqrt(variance / adjusted_n)
     return ImageDifference(
         n,
         float(values.mean()),
-        max(-100.0, float(center - half)),
-        min(100.0, float(center + half)),
+        max(-100.0, float(center - half_width)),
+        min(100.0, float(center + half_width)),
         sign_flip_pvalue(values),
         int((values > 0).sum()),
         int((values < 0).sum()),

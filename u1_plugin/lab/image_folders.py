@@ -107,17 +107,17 @@ def run_converter(
     """
     parser.add_argument('--seed', type=int, default=0, help='of the draw')
     args = parser.parse_args()
-    asked = dict(converter=parser.prog, options=_recorded(args))
+    request = dict(converter=parser.prog, options=_recorded(args))
     part = args.out
     try:
         if args.out.exists():
-            _check_record(args.out, asked)
+            _check_record(args.out, request)
             print(f'{args.out} exists, nothing to do')
             return
         with new_folder(args.out) as part:
             part.rmdir()  # the converter's, whose folder must be new
-            done = convert(Namespace(**{**vars(args), 'out': part}))
-            record = json.dumps(asked, indent=1, allow_nan=False)
+            message = convert(Namespace(**{**vars(args), 'out': part}))
+            record = json.dumps(request, indent=1, allow_nan=False)
             (part / RECORD).write_text(record, encoding='utf-8')
     except (
         ImportError,
@@ -126,7 +126,7 @@ def run_converter(
         Image.DecompressionBombError,
     ) as error:
         parser.error(str(error).replace(str(part), str(args.out)))
-    print(f'{args.out}: {done}'.replace(str(part), str(args.out)))
+    print(f'{args.out}: {message}'.replace(str(part), str(args.out)))
 
 
 def _recorded(args: Namespace) -> Dict[str, Any]:
@@ -141,26 +141,26 @@ def _recorded(args: Namespace) -> Dict[str, Any]:
     }
 
 
-def _check_record(out: Path, asked: Dict[str, Any]) -> None:
+def _check_record(out: Path, request: Dict[str, Any]) -> None:
     """Raise ValueError if a folder was made with other options."""
     file = out / RECORD
     if not file.is_file():
         return
     try:
-        made = json.loads(file.read_text(encoding='utf-8'))
-        options = dict(made['options'])
-        pairs = {'converter': (made['converter'], asked['converter'])}
+        record = json.loads(file.read_text(encoding='utf-8'))
+        options = dict(record['options'])
+        pairs = {'converter': (record['converter'], request['converter'])}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{file} is no record of a converter ({error}); remove it, and the '
             f'folder is taken as it is'
         ) from error
-    for name, value in asked['options'].items():
+    for name, value in request['options'].items():
         pairs[name] = options.get(name, value), value
     differing = [
-        f'{name}={was!r}, and not {value!r}'
-        for name, (was, value) in pairs.items()
-        if was != value
+        f'{name}={recorded!r}, and not {value!r}'
+        for name, (recorded, value) in pairs.items()
+        if recorded != value
     ]
     if differing:
         raise ValueError(
@@ -256,6 +256,6 @@ def common_classes(
     """Classes with at least ``least`` drawings in every split, sorted."""
     names = set(classes.values())
     for keys in splits.values():
-        held = [classes[key] for key in keys]
-        names = {name for name in names if held.count(name) >= least}
+        split_classes = [classes[key] for key in keys]
+        names = {name for name in names if split_classes.count(name) >= least}
     return sorted(names)

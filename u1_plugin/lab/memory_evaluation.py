@@ -130,6 +130,12 @@ class Metrics:
         )
 
     def result(self) -> dict:
+        """Evaluate what :meth:`add` was given.
+
+        Returns:
+            dict: ``rows``, one a cell of the grid with its settings, and
+            ``retrieval``.
+        """
         rows = [
             dict(
                 strength=strength,

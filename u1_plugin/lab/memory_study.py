@@ -66,6 +66,14 @@ class Queried(NamedTuple):
 
 
 def pixels_of(maps, labels, plane, mode='pixel') -> Pixels:
+    """Cut maps into what a memory stores; images are numbered from 0.
+
+    Args:
+        maps (Tensor): ``(N, C, H, W)``.
+        labels (np.ndarray): ``(N,)``.
+        plane (nn.Module): The feature plane.
+        mode (str): ``'pixel'`` or ``'pooled'``.
+    """
     numbers = torch.arange(len(maps))
     classes = torch.from_numpy(labels)
     return bottleneck_pixels(maps.float(), classes, numbers, plane, mode)

@@ -186,6 +186,7 @@ class _Images:
         return as_picture(item['inputs'].numpy(), self.bgr), path
 
     def name(self, label: int) -> str:
+        """Name the class of a label; a label without a name stays a number."""
         is_named = self.classes and label < len(self.classes)
         return str(self.classes[label]) if is_named else str(label)
 

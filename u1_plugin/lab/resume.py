@@ -39,10 +39,10 @@ def why_anew(
     record = kept_record(checkpoint)
     if record is None:
         return 'the checkpoint holds no record of its run'
-    mine = json.loads(json.dumps(identity))
-    theirs = dict(record.get('identity') or {})
-    file = changed(theirs.pop('files', {}), mine.pop('files', {}))
-    if theirs != mine:
+    current = json.loads(json.dumps(identity))
+    recorded = dict(record.get('identity') or {})
+    file = changed(recorded.pop('files', {}), current.pop('files', {}))
+    if recorded != current:
         return 'the checkpoint is of another run'
     if file:
         return f'{file!r} has changed since the checkpoint was written'

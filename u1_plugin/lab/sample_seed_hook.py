@@ -128,8 +128,10 @@ class SampleSeedHook(Hook):
         """Whether the sampler's seed is the runner's and not its config's."""
         # With `diff_rank_seed` the ranks' samplers share a seed of their own,
         # and runner.seed is another on each: they would overlap.
-        own = getattr(runner, '_randomness_cfg', {}).get('diff_rank_seed')
-        if own or not hasattr(loader.sampler, 'seed'):
+        diff_rank_seed = getattr(runner, '_randomness_cfg', {}).get(
+            'diff_rank_seed'
+        )
+        if diff_rank_seed or not hasattr(loader.sampler, 'seed'):
             return False
         config = (runner.cfg or {}).get('train_dataloader')
         if isinstance(config, dict):

@@ -139,22 +139,22 @@ def _check_kind(of: Union[str, type]) -> None:
 
 def _unserialized(config: Any) -> List[bool]:
     """Have the innermost data sets list their images; what they did before."""
-    before = []
+    serialized = []
     for leaf in leaves(config):
-        before.append(bool(leaf.get('serialize_data', True)))
+        serialized.append(bool(leaf.get('serialize_data', True)))
         leaf.update(serialize_data=False, lazy_init=False)
-    return before
+    return serialized
 
 
 def _renew(dataset: Any) -> None:
     """Let wrappers count their images again, the innermost first."""
-    inside = getattr(dataset, 'datasets', None)
-    if inside is None:
-        inside = [dataset.dataset] if hasattr(dataset, 'dataset') else []
-    for part in inside:
+    wrapped = getattr(dataset, 'datasets', None)
+    if wrapped is None:
+        wrapped = [dataset.dataset] if hasattr(dataset, 'dataset') else []
+    for part in wrapped:
         _renew(part)
     # A fold has been taken, and lies inside as a data set.
-    if inside and not isinstance(dataset, KFoldDataset):
+    if wrapped and not isinstance(dataset, KFoldDataset):
         dataset._fully_initialized = False
         dataset.full_init()
 
@@ -220,16 +220,16 @@ def subset_dataset(
     classes = len(names) if names else max(int(labels.max()) + 1, 1)
     options = dict(shots=shots, imbalance=imbalance, label_noise=label_noise)
     _check_labels(labels, classes, options)
-    kept = np.arange(len(labels))
+    indices = np.arange(len(labels))
     if imbalance is not None:
-        kept = kept[long_tail(labels, imbalance, rng, classes)]
+        indices = indices[long_tail(labels, imbalance, rng, classes)]
     if shots is not None:
-        kept = kept[few_shots(labels[kept], shots, rng)]
-    targets = labels[kept]
+        indices = indices[few_shots(labels[indices], shots, rng)]
+    targets = labels[indices]
     if label_noise:
         targets = noisy_labels(targets, label_noise, classes, rng)
     lists: List[List[dict]] = [[] for _ in parts]
-    for number, label in zip(kept, targets):
+    for number, label in zip(indices, targets):
         info = dict(infos[number], gt_label=int(label))
         lists[places[number]].append(info)
     for part, entries, serialize in zip(parts, lists, serialized):

@@ -109,12 +109,12 @@ def _loaded_by(config: Config, may_lack: Sequence[str]) -> nn.Module:
             draws.append(_built(config))
             keep_pretrained(draws[-1], config.model)
             draws[-1].init_weights()  # loads what `init_cfg` names
-    one, other = (model.state_dict() for model in draws)
+    first, second = (model.state_dict() for model in draws)
     differing = [
         name
-        for name in one
+        for name in first
         if name.split('.')[0] not in may_lack
-        and not torch.equal(one[name], other[name])
+        and not torch.equal(first[name], second[name])
     ]
     if differing:
         raise ValueError(
@@ -151,8 +151,8 @@ def weights_of(content: Any) -> Mapping[str, Any]:
     state = content
     if isinstance(content, Mapping):
         # Those of MMEngine, and of DeiT, ConvNeXt and their like.
-        inside = [content[k] for k in ('state_dict', 'model') if k in content]
-        state = inside[0] if inside else content
+        states = [content[k] for k in ('state_dict', 'model') if k in content]
+        state = states[0] if states else content
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) for name in state
     ):

@@ -60,6 +60,11 @@ class EnergyAccumulator(Accumulator):
         )
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from the sums of a state, and count on from its images.
+
+        Raises:
+            ValueError: If it is not of such an accumulator.
+        """
         super().load(state)
         self._seen = self.n + int(self._sums['skipped'])
 

@@ -54,7 +54,7 @@ def _cosine_to_the_others(counts: np.ndarray) -> np.ndarray:
     # Of the sum of all: its product with each angle, and the others' length.
     product = x[..., None] * np.cos(angles) + y[..., None] * np.sin(angles)
     squares = (x * x + y * y)[..., None] + 1 - 2 * product
-    some = squares > 1e-12
-    cosines = (product - 1) / np.sqrt(np.where(some, squares, 1))
-    total: np.ndarray = (counts * np.where(some, cosines, 0)).sum(-1)
+    has_direction = squares > 1e-12
+    cosines = (product - 1) / np.sqrt(np.where(has_direction, squares, 1))
+    total: np.ndarray = (counts * np.where(has_direction, cosines, 0)).sum(-1)
     return total

@@ -104,15 +104,15 @@ def summarize_class_angles(
     ``cos 2t`` and ``sin 2t``; the table, ``(K, bins)``, is handed on.
     """
     count = moments[:, 0]
-    some = count > 0
-    safe = np.where(some, count, 1)
+    has_angles = count > 0
+    safe = np.where(has_angles, count, 1)
     first = moments[:, 1] + 1j * moments[:, 2]
     twice = moments[:, 3] + 1j * moments[:, 4]
-    length = np.where(some, abs(first) / safe, np.nan).clip(max=1)
-    mean = np.where(some, np.angle(first), np.nan)
+    length = np.where(has_angles, abs(first) / safe, np.nan).clip(max=1)
+    mean = np.where(has_angles, np.angle(first), np.nan)
     pvalue = np.where(count > 1, rayleigh_pvalue(count, length), np.nan)
     # Fisher, Statistical Analysis of Circular Data, eq. 4.21 and 4.22.
-    second = (twice * np.exp(-2j * np.where(some, mean, 0))).real / safe
+    second = (twice * np.exp(-2j * np.where(has_angles, mean, 0))).real / safe
     with np.errstate(invalid='ignore', divide='ignore'):
         error = np.sqrt((1 - second).clip(0) / (2 * length**2) / safe)
         reach = NORMAL_QUANTILE * error

@@ -211,20 +211,20 @@ def _class_sums(
 
 def _kept(count: Tensor, num_classes: int, seen_only: bool) -> Tensor:
     """Which classes are measured, ``(K,)``."""
-    some = count > 0
-    missing = (~some).nonzero().flatten().tolist()
+    has_images = count > 0
+    missing = (~has_images).nonzero().flatten().tolist()
     if missing and not seen_only:
         raise ValueError(
             f'num_classes={num_classes}, but {len(missing)} of them '
             f'have no image, class {missing[0]} first; give images of '
             'each class'
         )
-    if some.sum() < 2:
+    if has_images.sum() < 2:
         raise ValueError(
-            f'{int(some.sum())} class(es) with images, and classes are '
+            f'{int(has_images.sum())} class(es) with images, and classes are '
             'measured against each other; give images of at least 2'
         )
-    return some
+    return has_images
 
 
 def _measures(sums: Dict[str, Tensor], spread: Spread) -> Collapse:

@@ -105,9 +105,9 @@ def toroidal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     first_spread, second_spread = det(x, x), det(y, y)
     # Angles that are all alike have no spread to share, but for rounding.
-    some = np.minimum(first_spread, second_spread) > _FLAT
-    scale = np.sqrt(np.where(some, first_spread * second_spread, 1))
-    value = np.where(some, det(x, y) / scale, 0)
+    has_spread = np.minimum(first_spread, second_spread) > _FLAT
+    scale = np.sqrt(np.where(has_spread, first_spread * second_spread, 1))
+    value = np.where(has_spread, det(x, y) / scale, 0)
     return value.clip(-1, 1)
 
 

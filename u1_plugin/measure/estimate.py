@@ -67,9 +67,9 @@ def t_estimate(
         return UNKNOWN._replace(value=value)
     with needs('lab'):  # here, for it takes a second to import
         from scipy import stats
-    half = error * quantile
+    half_width = error * quantile
     pvalue = float(stats.t.sf((value - null) / error, df))
-    return Estimate(value, value - half, value + half, pvalue)
+    return Estimate(value, value - half_width, value + half_width, pvalue)
 
 
 def t_quantile(error: float, df: float) -> float:

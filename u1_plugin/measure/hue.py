@@ -81,8 +81,8 @@ class HueMap(NamedTuple):
     @property
     def is_finite(self) -> np.ndarray:
         """Of which pixels all three are numbers, ``(H, W)``."""
-        whole: np.ndarray = np.isfinite(np.stack(self)).all(0)
-        return whole
+        finite: np.ndarray = np.isfinite(np.stack(self)).all(0)
+        return finite
 
 
 @checked()
@@ -161,12 +161,12 @@ def photograph(image: Tensor, rgb: bool = False) -> np.ndarray:
         of four, those of the first three (BGR and alpha); of any other
         number, the mean in grey.
     """
-    whole: float = 255
+    white: float = 255
     if not image.is_floating_point():
-        whole = torch.iinfo(image.dtype).max
+        white = torch.iinfo(image.dtype).max
     elif image.max() <= 1:
-        whole = 1
-    colors = image.float() / whole
+        white = 1
+    colors = image.float() / white
     if len(colors) in (3, 4):
         colors = colors[:3] if rgb else colors[:3].flip(0)
     else:

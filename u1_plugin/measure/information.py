@@ -162,11 +162,11 @@ class Dependence(NamedTuple):
 
 
 def _adjusted(
-    value: float, most: float, null: np.ndarray, resampled: np.ndarray
+    value: float, maximum: float, null: np.ndarray, resampled: np.ndarray
 ) -> Estimate:
     """What exceeds chance, as a share of the most that can."""
     chance = null.mean()
-    room = most - chance if most - chance > 1e-9 else math.nan
+    room = maximum - chance if maximum - chance > 1e-9 else math.nan
     share = float((value - chance) / room)
     error = float(resampled.std(ddof=1) / room)
     return _normal(share, error, _permutation_pvalue(value, null))
@@ -192,14 +192,14 @@ def _permutation_pvalue(value: float, null: np.ndarray) -> float:
 
 
 def _normal(value: float, error: float, pvalue: float) -> Estimate:
-    half = NORMAL_QUANTILE * error
-    return Estimate(value, value - half, value + half, pvalue)
+    half_width = NORMAL_QUANTILE * error
+    return Estimate(value, value - half_width, value + half_width, pvalue)
 
 
 def entropy_of(shares: np.ndarray) -> float:
     """Of shares that sum to 1, ``(K,)``, in nats."""
-    some = shares[shares > 0]
-    return float(-(some * np.log(some)).sum())
+    positive = shares[shares > 0]
+    return float(-(positive * np.log(positive)).sum())
 
 
 @checked()

@@ -80,9 +80,11 @@ class Accumulator:
 
     def _settings(self) -> Dict[str, Any]:
         """The options that decide what the sums mean."""
-        own = {k: v for k, v in vars(self).items() if not k.startswith('_')}
-        own.pop('size')
-        return own
+        settings = {
+            k: v for k, v in vars(self).items() if not k.startswith('_')
+        }
+        settings.pop('size')
+        return settings
 
     def _start(self, size: Size, device: torch.device) -> None:
         """Allocate the sums, or check that the batch fits them."""
@@ -170,10 +172,10 @@ class Accumulator:
         Raises:
             ValueError: If the ranks have seen different sizes.
         """
-        whole = copy.copy(self)
+        combined = copy.copy(self)
         if dist.get_world_size() == 1:
-            whole._sums = {n: s.clone() for n, s in self._sums.items()}
-            return whole
+            combined._sums = {n: s.clone() for n, s in self._sums.items()}
+            return combined
         sizes = {s for s in dist.all_gather_object(self.size) if s is not None}
         if len(sizes) > 1:
             raise ValueError(
@@ -182,17 +184,17 @@ class Accumulator:
                 "set's pipeline"
             )
         if not sizes:
-            return whole
+            return combined
         device = dist.get_comm_device()
-        whole.size, whole._sums = None, {}
-        whole._start(next(iter(sizes)), device)
-        for name, total in whole._sums.items():
+        combined.size, combined._sums = None, {}
+        combined._start(next(iter(sizes)), device)
+        for name, total in combined._sums.items():
             if name in self._sums:
                 total += self._sums[name].to(device)
         # One message for all sums.
-        flat = torch.cat([total.flatten() for total in whole._sums.values()])
+        flat = torch.cat([total.flatten() for total in combined._sums.values()])
         flat = dist.all_reduce_sum(flat)
-        parts = flat.split([total.numel() for total in whole._sums.values()])
-        for total, part in zip(whole._sums.values(), parts):
+        parts = flat.split([total.numel() for total in combined._sums.values()])
+        for total, part in zip(combined._sums.values(), parts):
             total.copy_(part.view_as(total))
-        return whole
+        return combined

@@ -13,9 +13,9 @@ from ..nn.collector import MapCollector
 def is_augmented(model: nn.Module) -> bool:
     """Whether a model predicts each image from several views of it."""
     network = unwrapped(model)
-    around = takewhile(lambda part: part is not network, model.modules())
+    wrappers = takewhile(lambda part: part is not network, model.modules())
     # As MMEngine's BaseTTAModel.
-    return any(hasattr(part, 'merge_preds') for part in around)
+    return any(hasattr(part, 'merge_preds') for part in wrappers)
 
 
 class PlainView:

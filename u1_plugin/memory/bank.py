@@ -176,11 +176,12 @@ class MemoryBank(BankStore):
             ValueError: If one is not; a vote for it would go elsewhere.
         """
         labels = (part for b in self._blocks for part in parts(b['labels']))
-        most = max((int(part.max()) for part in labels), default=0)
-        if most >= num_classes:
+        largest = max((int(part.max()) for part in labels), default=0)
+        if largest >= num_classes:
             raise ValueError(
-                f'{name} holds the label {most}, but num_classes={num_classes};'
-                ' set it to the number of classes that filled the bank'
+                f'{name} holds the label {largest}, but num_classes='
+                f'{num_classes}; set it to the number of classes that filled '
+                'the bank'
             )
 
     def remove(
@@ -202,18 +203,18 @@ class MemoryBank(BankStore):
             ValueError: If neither is given, or one holds anything but integers
                 >= 0.
         """
-        given = dict(labels=labels, images=images).items()
-        numbers = {n: whole_numbers(n, v) for n, v in given if v is not None}
+        options = dict(labels=labels, images=images).items()
+        numbers = {n: whole_numbers(n, v) for n, v in options if v is not None}
         if not numbers:
             raise ValueError(
                 'labels=None, images=None: name the labels or the images'
             )
         masks = []
         for block in self._blocks:
-            gone = torch.zeros(len(block['labels']), dtype=torch.bool)
+            removed = torch.zeros(len(block['labels']), dtype=torch.bool)
             for name, values in numbers.items():
-                gone |= torch.isin(block[name][:], values)
-            masks.append(~gone)
+                removed |= torch.isin(block[name][:], values)
+            masks.append(~removed)
         return self._select(masks, 'remove')
 
     def keep(self, index: Union[Tensor, Iterable[int]]) -> None:

@@ -85,10 +85,10 @@ class DeviceCopy:
             }
             return sent, self._side.record_event()
 
-    def _arrived(self, block: Dict[str, Tensor], there: Any) -> Tensor:
-        if there is not None:
+    def _arrived(self, block: Dict[str, Tensor], event: Any) -> Tensor:
+        if event is not None:
             current = torch.cuda.current_stream(self.device)
-            current.wait_event(there)
+            current.wait_event(event)
             for value in block.values():  # not to be reused before it is read
                 value.record_stream(current)
         return decoded(block)
@@ -98,12 +98,12 @@ class DeviceCopy:
         index = index.to(self.device)
         if self.whole:
             return decoded(self._held, index)
-        held = index < self._count
+        on_device = index < self._count
         size = (len(index), self._bank.channels or 0)
         vectors = torch.empty(size, dtype=torch.float32, device=self.device)
-        vectors[held] = decoded(self._held, index[held])
-        streamed = self._bank.vectors(index[~held].cpu())
-        vectors[~held] = streamed.to(self.device)
+        vectors[on_device] = decoded(self._held, index[on_device])
+        streamed = self._bank.vectors(index[~on_device].cpu())
+        vectors[~on_device] = streamed.to(self.device)
         return vectors
 
 

@@ -17,7 +17,7 @@ from .selection import above, greatest
 _SPARE = 8  # candidates beside the k that are asked for, at least
 #: Times as many of them, where scores are that coarse.
 _MORE = dict(float32=1, float16=16, bfloat16=64)
-_FEW = 64  # queries at a time that look at all pixels again
+_RESCAN_BATCH = 64  # queries at a time that look at all pixels again
 #: Numbers of a block's scores, and of its vectors. Every step waits for the
 #: slowest core, so fewer and larger ones cost less where cores are shared.
 _SCORES, _VECTORS = 2**24, 2**24
@@ -131,8 +131,8 @@ class ExactSearch:
                 rows = slice(start, start + chunk)
                 chunk_bias = None if bias is None else bias.select(rows)
                 part = self._search(queries[rows], chunk_bias, k)
-                for whole, values in zip(neighbours, part):
-                    whole[rows] = values
+                for target, values in zip(neighbours, part):
+                    target[rows] = values
         return Neighbours(*(field.to(home) for field in neighbours))
 
     def _rows(self, prepared: PreparedQueries, copies: int) -> int:
@@ -168,14 +168,14 @@ class ExactSearch:
         query, column = sure.nonzero(as_tuple=True)
         nearest, index = Neighbours.none(prepared.exact, k), candidates.indices
         nearest = self._joined(nearest, prepared, query, index[query, column])
-        for few in again.nonzero()[:, 0].split(_FEW):
-            if not len(few):
+        for rows in again.nonzero()[:, 0].split(_RESCAN_BATCH):
+            if not len(rows):
                 break  # the split of nothing
-            few_bias = None if bias is None else bias.select(few)
-            prepared = self.scores.prepare(queries[few], few_bias)
-            part = self._look_again(prepared, needed[few], k)
-            for whole, values in zip(nearest, part):
-                whole[few] = values
+            rows_bias = None if bias is None else bias.select(rows)
+            prepared = self.scores.prepare(queries[rows], rows_bias)
+            part = self._look_again(prepared, needed[rows], k)
+            for target, values in zip(nearest, part):
+                target[rows] = values
         return nearest
 
     def _candidates(self, prepared: PreparedQueries, count: int) -> _Candidates:

@@ -237,8 +237,8 @@ class FaissSearch:
         neighbours, sure = self._search(cpu_queries, k)
         if not sure.all():
             exact = self._exact.search(cpu_queries[~sure], k)
-            for whole, values in zip(neighbours, exact):
-                whole[~sure] = values
+            for target, values in zip(neighbours, exact):
+                target[~sure] = values
         return Neighbours(*(field.to(queries.device) for field in neighbours))
 
     def _search(self, queries: Tensor, k: int) -> Tuple[Neighbours, Tensor]:

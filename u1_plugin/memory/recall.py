@@ -65,12 +65,12 @@ class HeldOut:
             if (images != images[0]).any():
                 self._owners = images
         self._query_owners = self._owners[drawn]
-        _, which, sizes = self._owners.unique(
+        _, owner_index, sizes = self._owners.unique(
             return_inverse=True, return_counts=True
         )
         self.k, self._exact = k, exact
         self.vectors = bank.vectors(drawn)
-        self.depth = min(k + int(sizes[which[drawn]].max()), count)
+        self.depth = min(k + int(sizes[owner_index[drawn]].max()), count)
         nearest = exact.search(self.vectors, self.depth)
         kept = self._first(nearest.indices)
         self._expected = int(kept.sum())

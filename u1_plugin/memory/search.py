@@ -47,10 +47,10 @@ class Neighbours(NamedTuple):
             others (Neighbours): Of ``(P,)``.
         """
         count, k = self.indices.shape
-        held = self.indices >= 0
-        query = torch.cat([held.nonzero()[:, 0], query])
+        is_found = self.indices >= 0
+        query = torch.cat([is_found.nonzero()[:, 0], query])
         fields = [
-            torch.cat([current[held], added])
+            torch.cat([current[is_found], added])
             for current, added in zip(self, others)
         ]
         # By query, then cost, then index.

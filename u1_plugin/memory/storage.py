@@ -80,21 +80,25 @@ def check_pixels(pixels: Pixels, channels: Optional[int]) -> None:
     for name, value in pixels._asdict().items():
         if not isinstance(value, Tensor):
             raise ValueError(f'{name} must be a tensor, not {shown(value)}')
-    whole = tuple(pixels.vectors.shape)
-    if len(whole) != 2 or not whole[1]:
-        raise ValueError(f'vectors {whole} must be (N, C), C >= 1')
-    if channels not in (None, whole[1]):
+    vectors_shape = tuple(pixels.vectors.shape)
+    if len(vectors_shape) != 2 or not vectors_shape[1]:
+        raise ValueError(f'vectors {vectors_shape} must be (N, C), C >= 1')
+    if channels not in (None, vectors_shape[1]):
         raise ValueError(
-            f'the vectors have {whole[1]} channels, the bank has {channels}; '
-            'fill a new bank for another layer'
+            f'the vectors have {vectors_shape[1]} channels, the bank has '
+            f'{channels}; fill a new bank for another layer'
         )
     for name, (stored, row_shape) in stored_fields('float32').items():
         value = getattr(pixels, name)
-        shape = whole if row_shape is None else (whole[0], *row_shape)
+        shape = (
+            vectors_shape
+            if row_shape is None
+            else (vectors_shape[0], *row_shape)
+        )
         if tuple(value.shape) != shape:
             raise ValueError(
                 f'{name} {tuple(value.shape)} must be {shape}, as the vectors '
-                f'{whole}'
+                f'{vectors_shape}'
             )
         if value.layout != torch.strided or (
             value.is_floating_point() and value.dtype not in _READ
@@ -130,19 +134,19 @@ def _encoded(vectors: Tensor, dtype: str) -> Dict[str, Tensor]:
 
 def _check_range(largest: Tensor, dtype: str) -> None:
     """Refuse vectors that would overflow, or lose their direction."""
-    held = torch.finfo(torch.float16 if dtype == 'float16' else torch.float32)
+    limits = torch.finfo(torch.float16 if dtype == 'float16' else torch.float32)
     # Below its least normal number a type has not its precision. float32
     # itself takes what it gets, unless that becomes zero.
     least = dict(
-        float32=held.tiny * held.eps,
-        float16=held.tiny,
-        uint8=held.tiny * _LEVELS,
+        float32=limits.tiny * limits.eps,
+        float16=limits.tiny,
+        uint8=limits.tiny * _LEVELS,
     )[dtype]
     remedy = '' if dtype == 'float32' else "choose dtype='float32' or "
-    if largest.max() > held.max:
+    if largest.max() > limits.max:
         raise ValueError(
             f'a vector holds {largest.max():g}, but dtype={dtype!r} ends at '
-            f'{held.max:g}; {remedy}scale the maps'
+            f'{limits.max:g}; {remedy}scale the maps'
         )
     small = largest[(largest > 0) & (largest < least)]
     if len(small):
@@ -171,11 +175,11 @@ def check_values(
         values = block.get(field)
         if values is None:
             continue
-        good = (values >= low) & (values <= high) & values.isfinite()
-        if not good.all():
+        valid = (values >= low) & (values <= high) & values.isfinite()
+        if not valid.all():
             raise ValueError(
-                f'{name}: {field} {values[~good].flatten()[0].item():g} is not '
-                f'in [{low:g}, {high:g}]'
+                f'{name}: {field} {values[~valid].flatten()[0].item():g} is '
+                f'not in [{low:g}, {high:g}]'
             )
     vectors = block['vectors']
     if vectors.is_floating_point() and not (
@@ -192,13 +196,13 @@ def whole_numbers(name: str, values: Union[Tensor, Iterable[int]]) -> Tensor:
     """
     if isinstance(values, (Tensor, np.ndarray)):
         values = values.tolist()
-    listed = isinstance(values, Iterable) and not isinstance(
+    is_sequence = isinstance(values, Iterable) and not isinstance(
         values, (str, bytes)
     )
-    numbers: List[Any] = [*values] if listed else [values]
+    numbers: List[Any] = [*values] if is_sequence else [values]
     for value in numbers:
-        whole = isinstance(value, (int, np.integer)) and listed
-        if isinstance(value, bool) or not whole or not 0 <= value < 2**63:
+        is_integer = isinstance(value, (int, np.integer)) and is_sequence
+        if isinstance(value, bool) or not is_integer or not 0 <= value < 2**63:
             raise ValueError(
                 f'{name} must be a list of integers >= 0, not {shown(value)}'
             )

@@ -115,9 +115,9 @@ class U1ClassifierMixin:
     def _check_flips(self) -> None:
         hub = MessageHub.get_current_instance()
         config = hub.get_info('cfg')
-        name, own = self._config_of
-        if name == hub.instance_name and own:
-            config = own
+        name, run_config = self._config_of
+        if name == hub.instance_name and run_config:
+            config = run_config
         if hub.get_info('loop_stage') != 'train' or not config:
             return
         if config is not self._flips_of:  # once a run
@@ -258,8 +258,8 @@ class U1TimmClassifier(U1ClassifierMixin, TimmClassifier):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        given = dict(zip(('model_name', 'pretrained'), args), **kwargs)
-        self._kept = keep_pretrained(self, given)
+        options = dict(zip(('model_name', 'pretrained'), args), **kwargs)
+        self._kept = keep_pretrained(self, options)
 
     def init_weights(self) -> None:
         """Initialise as MMEngine does, but for weights that were loaded."""

@@ -68,8 +68,8 @@ def _inside(dataset: Any) -> List[Any]:
     datasets = get('datasets')
     if isinstance(datasets, (list, tuple)):
         return list(datasets)
-    one = get('dataset')  # a text there names a data set, and wraps none
-    return [] if one is None or isinstance(one, str) else [one]
+    wrapped = get('dataset')  # a text there names a data set, and wraps none
+    return [] if wrapped is None or isinstance(wrapped, str) else [wrapped]
 
 
 def leaves(dataset: Any) -> Iterator[Any]:
@@ -243,12 +243,12 @@ def once(dataset: Any) -> Any:
     if not isinstance(copied, Mapping):
         return copied
     if type_name(dataset_type(copied) or '') in _REPEATING:
-        inside = once(copied['dataset'])
+        wrapped = once(copied['dataset'])
         if type_name(copied) in _REPEATING:
-            return inside
+            return wrapped
         # The draw is one of the images inside, whatever the wrapper is.
         draw = {k: v for k, v in copied.items() if k in _DRAW}
-        return ConfigDict(**draw, of=ConcatDataset, datasets=[inside])
+        return ConfigDict(**draw, of=ConcatDataset, datasets=[wrapped])
     if isinstance(copied.get('datasets'), (list, tuple)):
         copied['datasets'] = [once(part) for part in copied['datasets']]
     elif isinstance(copied.get('dataset'), Mapping):

@@ -62,8 +62,8 @@ def gt_labels(dataset: Any, field: str = 'dataset') -> np.ndarray:
         labels = np.asarray(_read_labels(dataset))
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as e:
         raise problem from e  # no label, or several of varying number
-    whole = labels.dtype.kind in 'iu' or not len(dataset)
-    if labels.shape != (len(dataset),) or not whole:
+    is_integer = labels.dtype.kind in 'iu' or not len(dataset)
+    if labels.shape != (len(dataset),) or not is_integer:
         raise problem
     return labels.astype(np.int64)
 

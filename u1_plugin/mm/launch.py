@@ -84,9 +84,9 @@ def with_options(argv: List[str], options: List[str]) -> List[str]:
 
 def _launcher(argv: List[str]) -> Optional[str]:
     for i, argument in enumerate(argv):
-        name, given, value = argument.partition('=')
+        name, separator, value = argument.partition('=')
         if name == '--launcher':
-            return value if given else ''.join(argv[i + 1 : i + 2])
+            return value if separator else ''.join(argv[i + 1 : i + 2])
     return None
 
 

@@ -61,9 +61,9 @@ def check_options(
     What the bank does not know of its maker is not compared, nor is what is
     set ``aside``, names of pieces.
     """
-    options, its = head_identity(head), bank.identity
-    for name in differing(options, its):
-        if name in _COMPARED and name in its and name not in aside:
+    options, stored = head_identity(head), bank.identity
+    for name in differing(options, stored):
+        if name in _COMPARED and name in stored and name not in aside:
             if name == 'feature_plane':  # whose value is a digest
                 raise ValueError(
                     'model.head.feature_plane has other options or weights '
@@ -73,8 +73,8 @@ def check_options(
                 )
             raise ValueError(
                 f'model.head.{name}={options[name]} is not that of the head '
-                f'that filled the bank, {its[name]}; set it to that, or fill '
-                'the bank again'
+                f'that filled the bank, {stored[name]}; set it to that, or '
+                'fill the bank again'
             )
 
 

@@ -17,8 +17,8 @@ def last_map(feats: Union[Tensor, Sequence[Tensor]]) -> Tensor:
     Raises:
         ValueError: If that is no tensor of real numbers.
     """
-    several = isinstance(feats, (tuple, list)) and len(feats) > 0
-    last = feats[-1] if several else feats
+    is_sequence = isinstance(feats, (tuple, list)) and len(feats) > 0
+    last = feats[-1] if is_sequence else feats
     check_real('feats', last)
     return last
 

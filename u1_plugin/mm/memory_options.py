@@ -41,13 +41,13 @@ def with_protocol(function: Callable) -> Callable:
     @functools.wraps(function)
     def call(self, *args, **kwargs):
         names = list(signature.parameters)[1 : 1 + len(args)]
-        given = {**dict(zip(names, args)), **kwargs}
-        name = given.get('protocol')
+        options = {**dict(zip(names, args)), **kwargs}
+        name = options.get('protocol')
         preset = PROTOCOLS.get(name, {}) if isinstance(name, str) else {}
         conflicts = {
-            key: given[key]
+            key: options[key]
             for key, value in preset.items()
-            if key in given and not _same(given[key], value)
+            if key in options and not _same(options[key], value)
         }
         if conflicts:
             words = ', '.join(
@@ -58,7 +58,7 @@ def with_protocol(function: Callable) -> Callable:
                 f'{words}: model.head.protocol={name!r} has {values}; take '
                 'that, or leave the protocol out'
             )
-        missing = {k: v for k, v in preset.items() if k not in given}
+        missing = {k: v for k, v in preset.items() if k not in options}
         return function(self, *args, **kwargs, **missing)
 
     return call

@@ -39,10 +39,12 @@ def _put_back(value: _Value) -> None:
     moved = tensor.data_ptr() != memory.data_ptr()
     if moved or tensor.shape != memory.shape or tensor.dtype != memory.dtype:
         tensor.data = memory
-    now = tensor.detach().cpu()
+    current = tensor.detach().cpu()
     # NaN where it was NaN is no change.
-    same = (now == numbers) | ((now != now) & (numbers != numbers))
-    if not same.all():
+    unchanged = (current == numbers) | (
+        (current != current) & (numbers != numbers)
+    )
+    if not unchanged.all():
         tensor.copy_(numbers)
 
 

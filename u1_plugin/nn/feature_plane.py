@@ -38,8 +38,8 @@ def check_windings(
     field: str, windings: Union[int, Sequence[int]]
 ) -> Tuple[int, ...]:
     """Whole numbers >= 1 as a tuple, or a ValueError unless all differ."""
-    listed = isinstance(windings, (tuple, list))
-    numbers: Any = windings if listed else (windings,)
+    is_sequence = isinstance(windings, (tuple, list))
+    numbers: Any = windings if is_sequence else (windings,)
     if not numbers or len(set(numbers)) != len(numbers):
         raise ValueError(
             f'{field}={windings!r} must be different whole numbers >= 1, such '
@@ -241,8 +241,8 @@ class FeaturePlane(OptionalStateModule):
         """Refuse what is no plane; say if a file's arrays are replaced."""
         for name in ('rows', 'center', 'running_mean'):
             if prefix + name in state_dict and hasattr(self, name):
-                loaded, mine = state_dict[prefix + name], getattr(self, name)
-                check_stored(prefix + name, loaded, mine)
+                loaded, current = state_dict[prefix + name], getattr(self, name)
+                check_stored(prefix + name, loaded, current)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

@@ -58,12 +58,12 @@ def _outgrows(value: Tensor, source: MapSource) -> bool:
 
 def _last_map(reading: Reading) -> MapSource:
     """The last map before pooling."""
-    source, listed = None, []
+    source, candidates = None, []
     for output, parts in reading.sources():
         for part, map_info in parts:
             if part.value.ndim < 3:
                 continue
-            listed.append(f'{output.name} {tuple(part.value.shape[1:])}')
+            candidates.append(f'{output.name} {tuple(part.value.shape[1:])}')
             if not output.automatic:
                 continue
             if source and not map_info and _outgrows(part.value, source):
@@ -77,7 +77,7 @@ def _last_map(reading: Reading) -> MapSource:
             "u1.neck.layers='auto' found no map (C, H, W) in "
             f'{type(reading.model).__name__}; name a module whose output is '
             'one, with token_grid for tokens. Candidates: '
-            f'{"; ".join(listed[-_LISTED:]) or "no module returns one"}'
+            f'{"; ".join(candidates[-_LISTED:]) or "no module returns one"}'
         )
     return source
 

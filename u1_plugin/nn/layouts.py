@@ -32,6 +32,8 @@ Read = List[Tuple[Part, Optional[MapInfo]]]
 
 
 class _GridSource(NamedTuple):
+    """A grid and the module that told it; the layout where that was a map."""
+
     grid: Grid
     module: str
     layout: Optional[Layout]
@@ -91,13 +93,13 @@ class Reading:
         if value.ndim not in (3, 4) or len(value) != 2:
             return None  # windows of attention have a larger batch
         if part.grid is not None:
-            told = layout_of(value, [part.grid])
-            return None if told is None else MapInfo(*told, name)
+            layout = layout_of(value, [part.grid])
+            return None if layout is None else MapInfo(*layout, name)
         grids = [source.grid for source in self.grids]
-        said = (self.channels_last, self.prefix, self.ratio)
+        network_format = (self.channels_last, self.prefix, self.ratio)
         # A grid that was named is the tokens', whatever precedes them.
-        most = MAX_PREFIX if self.token_grid is None else math.inf
-        guess = layout_of(value, grids, *said, most)
+        max_prefix = MAX_PREFIX if self.token_grid is None else math.inf
+        guess = layout_of(value, grids, *network_format, max_prefix)
         if guess is None or value.ndim == 4:
             return None if guess is None else MapInfo(*guess)
         if guess[0].prefix > MAX_PREFIX and any(

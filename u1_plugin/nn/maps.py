@@ -234,11 +234,11 @@ def as_map(value: Tensor, layout: Layout, grid: Optional[Grid]) -> Tensor:
 
 def check_maps(maps: Sequence[Tensor], count: int) -> None:
     """Raise ValueError unless these are maps ``(B, C, H, W)``, so many."""
-    listed = isinstance(maps, (list, tuple))
-    if not listed or len(maps) != count:
+    is_sequence = isinstance(maps, (list, tuple))
+    if not is_sequence or len(maps) != count:
         raise ValueError(
             f'maps must be a list of {count}, (B, C, H, W) of each layer, not '
-            + (f'{len(maps)}' if listed else type(maps).__name__)
+            + (f'{len(maps)}' if is_sequence else type(maps).__name__)
         )
     for i, activation in enumerate(maps):
         check_real(f'maps[{i}]', activation, 1, 2, 3)
@@ -282,8 +282,8 @@ def check_different(
 
 def one_a_layer(field: str, value: Any, count: int) -> List[Any]:
     """An option's value for each layer: as given, or the same for all."""
-    listed = isinstance(value, (list, tuple))
-    values = list(value) if listed else [value] * count
+    is_sequence = isinstance(value, (list, tuple))
+    values = list(value) if is_sequence else [value] * count
     if len(values) != count:
         raise ValueError(
             f'neck.{field}={value} has {len(values)} entries, '

@@ -39,13 +39,13 @@ def circular_order(content: Dict[str, Any], classes: int, where: str) -> Tensor:
         ValueError: If neither or both are there, one does not fit K, or no
             two classes are alike.
     """
-    given = [name for name in ('hierarchy', 'similarity') if name in content]
-    if len(given) != 1:
+    sources = [name for name in ('hierarchy', 'similarity') if name in content]
+    if len(sources) != 1:
         raise ValueError(
             f'{where} must hold either `similarity` or `hierarchy`, but holds '
             f'{sorted(content)}'
         )
-    if given == ['hierarchy']:
+    if sources == ['hierarchy']:
         return _by_hierarchy(content['hierarchy'], classes, where)
     return _by_similarity(content['similarity'], classes, where)
 

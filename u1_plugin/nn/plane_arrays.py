@@ -67,21 +67,21 @@ def file_center(file: Optional[FilePath]) -> Tensor:
     return center.float()
 
 
-def check_stored(key: str, loaded: Tensor, mine: Tensor) -> None:
+def check_stored(key: str, loaded: Tensor, current: Tensor) -> None:
     """Whether a checkpoint's array can take the place of a plane's own.
 
     Args:
         key (str): Its name in the checkpoint, which ends in ``rows``,
             ``center`` or ``running_mean``.
         loaded (Tensor): That of the checkpoint.
-        mine (Tensor): That of the plane. A parameter is learned, and takes
+        current (Tensor): That of the plane. A parameter is learned, and takes
             any rows. An array of a file is replaced with a warning.
 
     Raises:
         ValueError: If it is not finite, or rows are not orthonormal, which
             those of ``basis='learned'`` become where they are used.
     """
-    if loaded.is_meta or mine.is_meta:  # nothing to look at yet
+    if loaded.is_meta or current.is_meta:  # nothing to look at yet
         return
     if not bool(loaded.isfinite().all()):
         raise ValueError(
@@ -89,21 +89,21 @@ def check_stored(key: str, loaded: Tensor, mine: Tensor) -> None:
             'the key from it'
         )
     name = key.rpartition('.')[2]
-    learns = isinstance(mine, nn.Parameter) or name == 'running_mean'
+    learns = isinstance(current, nn.Parameter) or name == 'running_mean'
     # Another shape is reported as that of any module is.
-    if learns or loaded.shape != mine.shape:
+    if learns or loaded.shape != current.shape:
         return
     rounding = max(torch.finfo(loaded.dtype).eps, 1e-6)
-    loaded = loaded.to(mine)
+    loaded = loaded.to(current)
     if name == 'rows':
-        off = (orthonormal_basis(loaded) - loaded).abs().max()
-        if off > _ROUNDED:
+        deviation = (orthonormal_basis(loaded) - loaded).abs().max()
+        if deviation > _ROUNDED:
             raise ValueError(
                 f'{key} of the checkpoint: these rows are not orthonormal, as '
                 "those of basis='learned', but this plane has basis='pca'; "
                 f'set {FIELD}.basis as it was trained, or remove the key'
             )
-    if not torch.allclose(loaded, mine, rtol=0, atol=rounding):
+    if not torch.allclose(loaded, current, rtol=0, atol=rounding):
         _logger.warning(
             '%r of the checkpoint differs from that of %s.file. The '
             "checkpoint wins; to keep the file's, remove the key from it.",

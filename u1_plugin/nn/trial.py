@@ -193,12 +193,12 @@ def watch(
     _check_sizes(model)
     outputs: List[ModuleOutput] = []
     pooled: List[nn.Module] = []
-    given: List[Tensor] = []
+    inputs: List[Tensor] = []
     called: List[str] = []
 
     def see(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         tensor = first_tensor(args, kwargs)
-        if tensor is not None and tensor.shape == given[0].shape:
+        if tensor is not None and tensor.shape == inputs[0].shape:
             called.append(name)
 
     def run(model: nn.Module, images: Tensor) -> Any:
@@ -217,18 +217,18 @@ def watch(
         pooled.append(module)
 
     def begin(images: Tensor) -> None:
-        for noted in (outputs, pooled, given, called):
-            noted.clear()
-        given.append(images)
+        for record in (outputs, pooled, inputs, called):
+            record.clear()
+        inputs.append(images)
 
     handles: List[Any] = []
 
     def hook(name: str, module: nn.Module) -> None:
         if name and not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
             handles.append(module.register_forward_hook(partial(note, name)))
-        seeing = partial(see, name)
+        pre_hook = partial(see, name)
         handles.append(
-            module.register_forward_pre_hook(seeing, with_kwargs=True)
+            module.register_forward_pre_hook(pre_hook, with_kwargs=True)
         )
         # The class token gathers the patches there, which are no map after it.
         if 'ClassAttention' in type(module).__name__:

@@ -226,8 +226,8 @@ def _check_shapes(
     pixel_share: Optional[Tensor],
 ) -> None:
     """Nothing may broadcast that is meant to be one an image."""
-    given = dict(moment=moment, weight=weight, pixel_share=pixel_share)
-    for name, values in given.items():
+    tensors = dict(moment=moment, weight=weight, pixel_share=pixel_share)
+    for name, values in tensors.items():
         if values is not None or name == 'moment':
             check_real(name, values)
     dims = (2, 3) if pixel_share is None else (3, 4)

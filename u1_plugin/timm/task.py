@@ -174,8 +174,8 @@ class U1TaskMixin:
         if self._versions is None:
             self._versions = versions
         elif versions[0] != self._versions[0]:
-            without = [p.grad is None for p in _trained(self.u1)]
-            if all(without) and not self._reached:
+            lacks_gradient = [p.grad is None for p in _trained(self.u1)]
+            if all(lacks_gradient) and not self._reached:
                 # No backward pass yet: loaded, or copied, and not stepped.
                 self._versions = versions
                 return

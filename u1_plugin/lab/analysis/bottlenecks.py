@@ -43,14 +43,14 @@ def _format_of(model: nn.Module, inputs: Tensor) -> _Format:
 
 
 def _map_of(
-    output: Any, grids: Sequence[Grid], stated: _Format
+    output: Any, grids: Sequence[Grid], network_format: _Format
 ) -> Optional[Tensor]:
     parts = parts_of(output)
     if not parts:
         return None
     value, size, _ = parts[-1]
     candidates = [size] if size else grids
-    layout = layout_of(value, candidates, *stated)
+    layout = layout_of(value, candidates, *network_format)
     if layout is None or (not candidates and layout[0].prefix):
         return None
     try:
@@ -97,12 +97,12 @@ def _maps_in_order(
     """Modules that give one map in one call, as they finish."""
     calls: Dict[str, int] = {}
     outputs: List[Tuple[str, Grid]] = []
-    grids, stated = _Grids(token_grid), _format_of(model, inputs)
+    grids, network_format = _Grids(token_grid), _format_of(model, inputs)
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1
-            activation = _map_of(output, grids.known, stated)
+            activation = _map_of(output, grids.known, network_format)
             # Windows of attention have a larger batch, and are no maps.
             if activation is None or len(activation) != len(inputs):
                 activation = None
@@ -110,11 +110,11 @@ def _maps_in_order(
             if activation is None:
                 return
             learns = next(module.parameters(), None) is not None
-            given = None
+            input_map = None
             if args and not learns:
-                given = _map_of(args[0], grids.known, stated)
+                input_map = _map_of(args[0], grids.known, network_format)
             # Padding that pads nothing, dropout: not the module's own map.
-            if given is None or not torch.equal(given, activation):
+            if input_map is None or not torch.equal(input_map, activation):
                 outputs.append((name, _grid_of(activation)))
 
         return hook

@@ -36,11 +36,13 @@ def draw(cells: Sequence[Cell], verdicts: Verdicts) -> Figure:
     A cell that lacks a column has no mark there, and a column that all lack
     no panel.
     """
-    asked = [name for name in DRAWN if any(name in verdicts[c] for c in cells)]
-    size = 4 + 2 * len(asked), 1.6 + 0.25 * len(cells)
+    columns = [
+        name for name in DRAWN if any(name in verdicts[c] for c in cells)
+    ]
+    size = 4 + 2 * len(columns), 1.6 + 0.25 * len(cells)
     figure = Figure(figsize=size, layout='constrained')
-    axes = figure.subplots(1, len(asked), sharey=True, squeeze=False)[0]
-    for ax, column in zip(axes, asked):
+    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    for ax, column in zip(axes, columns):
         ax.axvline(0, color='0.3', lw=1, zorder=1)
         for place, cell in enumerate(cells):
             if column in verdicts[cell]:

@@ -43,6 +43,7 @@ class Page(NamedTuple):
 
 
 def short(column: str) -> str:
+    """Shorten a column's name to what a sentence needs of it."""
     return column.replace('image angle', 'angle').replace(
         ' the plain', ' plain'
     )

@@ -168,9 +168,9 @@ def _normal(value: float, error: float) -> Estimate:
     """Normal interval and two-sided p-value about 0."""
     if not error > 1e-12 or not math.isfinite(value):
         return UNKNOWN._replace(value=value)
-    half = NORMAL_QUANTILE * error
+    half_width = NORMAL_QUANTILE * error
     pvalue = math.erfc(abs(value) / error / math.sqrt(2))
-    return Estimate(value, value - half, value + half, pvalue)
+    return Estimate(value, value - half_width, value + half_width, pvalue)
 
 
 def paired_difference(first: Drawn, second: Drawn) -> Estimate:

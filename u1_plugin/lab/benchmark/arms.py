@@ -101,6 +101,16 @@ def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
 def choose_arms(
     where: str, names: list, catalogue: Dict[str, Arm]
 ) -> Tuple[Arm, ...]:
+    """Look up the arms that a suite names, in its order.
+
+    Args:
+        where (str): The field, for messages.
+        names (list): What the suite's file has there.
+        catalogue (Dict[str, Arm]): All that may be chosen.
+
+    Raises:
+        ValueError: If a name is unknown or named twice, or there is none.
+    """
     wrong = [n for n in names if not isinstance(n, str) or n not in catalogue]
     if wrong or len(set(names)) != len(names) or not names:
         raise ValueError(

@@ -32,6 +32,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def p_text(value: float) -> str:
+    """Write a p-value with three decimals; NaN, an undefined one, as ''."""
     if math.isnan(value):
         return ''
     return '< 0.001' if value < 0.001 else f'{value:.3f}'
@@ -83,6 +84,12 @@ def tiers(plan: pd.DataFrame, config: str) -> Tuple[List[str], List[str]]:
 
 
 def arms_frame(results: Sequence[ArmResult], score: str) -> pd.DataFrame:
+    """Tabulate each arm's mean, difference to the baseline, p-values and cost.
+
+    Args:
+        results (Sequence[ArmResult]): A row each.
+        score (str): Title of the column of means.
+    """
     rows = []
     for r in results:
         c = r.to_baseline
@@ -126,6 +133,15 @@ def others_frame(
 
 
 def seeds_frame(results: Sequence[ArmResult], gain: float) -> pd.DataFrame:
+    """Tabulate the gain that each arm's pairs can show, and seeds for a gain.
+
+    An arm whose differences to the baseline are all equal has no row.
+
+    Args:
+        results (Sequence[ArmResult]): Of one config; those that have been
+            compared to the baseline get a row.
+        gain (float): In points, for which the needed seeds are counted.
+    """
     compared = [r for r in results if r.to_baseline is not None]
     rows = []
     for r in compared:

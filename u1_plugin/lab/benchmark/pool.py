@@ -162,6 +162,7 @@ class Job:
             self.process.start()
 
     def stop(self) -> None:
+        """End the run; a launcher first gets time to end its processes."""
         if not self.forks:
             self.process.terminate()
             self.process.join(_GRACE)
@@ -222,15 +223,15 @@ def run_all(
     finished = {run.folder for run in runs if run.record()}
     waiting = [run for run in runs if run.folder not in finished]
     free, jobs, failures = list(slots), [], []
-    lost: Set[Path] = set()
-    began, already, total = time.monotonic(), len(finished), len(runs)
+    failed: Set[Path] = set()
+    began, finished_before, total = time.monotonic(), len(finished), len(runs)
 
     def end(run: Run, seconds: float, error: Optional[str]) -> None:
-        (finished if error is None else lost).add(run.folder)
+        (finished if error is None else failed).add(run.folder)
         if error is not None:
             failures.append(error)
-        done = len(finished) + len(lost)
-        rate = (time.monotonic() - began) / (done - already)
+        done = len(finished) + len(failed)
+        rate = (time.monotonic() - began) / (done - finished_before)
         left = timedelta(seconds=int(rate * (total - done)))
         print_line(
             f'[{done:{len(str(total))}}/{total}] {run.name}: '
@@ -240,7 +241,7 @@ def run_all(
     try:
         while waiting or jobs:
             for run in list(waiting):
-                if run.needs in lost:
+                if run.needs in failed:
                     waiting.remove(run)
                     end(run, 0, f'{run.name}: {run.needs} failed')
                 elif free and (run.needs is None or run.needs in finished):

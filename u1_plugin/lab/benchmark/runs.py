@@ -70,6 +70,7 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
+        """What the run is called in messages."""
         return f'{self.config}/{self.arm} seed {self.seed}'
 
     @property
@@ -95,6 +96,7 @@ class Run(NamedTuple):
 
     @property
     def identity(self) -> dict:
+        """What sets the run apart, as its record states it."""
         return dict(
             suite=self.suite,
             config=self.config,
@@ -110,6 +112,7 @@ class Run(NamedTuple):
 
     @property
     def record_file(self) -> Path:
+        """Where the finished run's record lies, once there is one."""
         return self.folder / 'run_record.json'
 
     def record(self) -> Optional[dict]:

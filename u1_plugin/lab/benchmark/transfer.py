@@ -69,6 +69,7 @@ class _Memories:
         self.right = dict.fromkeys(('pooled', 'pixel'), 0)
 
     def fill(self, maps: Tensor, labels: Tensor, numbers: Tensor) -> None:
+        """Memorise a batch of the train split in both memories."""
         for mode in self.right:
             if mode not in self.heads:
                 head = MemoryBankHead(self.classes, maps.size(1), mode=mode)
@@ -76,10 +77,12 @@ class _Memories:
             self.heads[mode].fill((maps,), labels, numbers)
 
     def condense(self) -> None:
+        """Finish both memories when the train split has been read."""
         for head in self.heads.values():
             head.condense()
 
     def judge(self, maps: Tensor, labels: Tensor, numbers: Tensor) -> None:
+        """Count the images of a test batch that each gets right."""
         for mode, head in self.heads.items():
             predicted = head((maps,)).argmax(1)
             self.right[mode] += int((predicted == labels).sum())

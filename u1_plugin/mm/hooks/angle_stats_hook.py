@@ -186,25 +186,25 @@ class AngleStatsHook(AnalysisHook):
     ) -> Optional[dict]:
         """Since the validation before, which the message hub remembers."""
         key = f'{self._tag}_angles_{source}'
-        before = runner.message_hub.runtime_info.get(key)
-        now = dict(
+        previous = runner.message_hub.runtime_info.get(key)
+        current = dict(
             step=step_of(runner)[1],
             mean=summary.mean.tolist(),
             length=summary.length.tolist(),
         )
         # The hub goes into checkpoints, so that a resumed run knows it.
-        runner.message_hub.update_info(key, now)
-        if before is None or len(before['mean']) != len(now['mean']):
+        runner.message_hub.update_info(key, current)
+        if previous is None or len(previous['mean']) != len(current['mean']):
             return None
-        turned = summary.mean - np.array(before['mean'])
-        turned = np.angle(np.exp(1j * turned))
-        grown = summary.length - np.array(before['length'])
+        angle_change = summary.mean - np.array(previous['mean'])
+        angle_change = np.angle(np.exp(1j * angle_change))
+        length_change = summary.length - np.array(previous['length'])
         return dict(
-            since=before['step'],
-            angle=turned,
-            length=grown,
-            mean_angle=_mean_modulus(turned),
-            mean_length=_mean_modulus(grown),
+            since=previous['step'],
+            angle=angle_change,
+            length=length_change,
+            mean_angle=_mean_modulus(angle_change),
+            mean_length=_mean_modulus(length_change),
         )
 
 

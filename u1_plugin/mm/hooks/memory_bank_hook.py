@@ -113,9 +113,9 @@ class MemoryBankHook(Hook):
         if batch_idx == 0:
             model = self._model(runner)
             bank, identity = self._checked
-            its = bank is model.head.bank
-            same = its and identity == self._model_identity(model)
-            if not all(all_gather_object(same)):
+            is_checked = bank is model.head.bank
+            is_current = is_checked and identity == self._model_identity(model)
+            if not all(all_gather_object(is_current)):
                 self.fill(runner)
 
     before_val_iter = before_test_iter
@@ -125,8 +125,8 @@ class MemoryBankHook(Hook):
         model = self._model(runner)
         if not model.head.refilled:
             return
-        its = model.head.bank.identity.get('backbone_weights')
-        if its != weights_digest(model.backbone):
+        bank_weights = model.head.bank.identity.get('backbone_weights')
+        if bank_weights != weights_digest(model.backbone):
             runner.logger.info('memory: emptied, it is of the averaged weights')
             model.head.set_bank(MemoryBank(model.head.dtype))
 
@@ -160,7 +160,7 @@ class MemoryBankHook(Hook):
         return dict(pieces, precision='mixed') if self._fp16 else pieces
 
     def _fill_or_read(
-        self, runner: Runner, model: nn.Module, again: bool
+        self, runner: Runner, model: nn.Module, refill: bool
     ) -> None:
         head, (rank, world) = model.head, get_dist_info()
         if world > 1 and head.in_checkpoint:
@@ -179,7 +179,7 @@ class MemoryBankHook(Hook):
         loader = together(images.build)
         identity = together(images.identity, loader, loader.sampler.numbers)
         identity.update(self._model_identity(model), rank=f'{rank} of {world}')
-        if again:
+        if refill:
             changed = differing(identity, head.bank.identity)
             changed = sorted({*sum(all_gather_object(changed), [])})
             if not changed:
@@ -203,15 +203,15 @@ class MemoryBankHook(Hook):
         file = self._own_file()
         if file is None:
             return False
-        there, bank = all_gather_object(os.path.lexists(file)), None
-        if there[get_dist_info()[0]]:
+        exists, bank = all_gather_object(os.path.lexists(file)), None
+        if exists[get_dist_info()[0]]:
             # A part alone is of no use, but must be ours to be overwritten.
             bank = together(self._load, file, identity)
         else:
             together(check_writable, file, 'MemoryBankHook.file', True)
-        if not all(there):
+        if not all(exists):
             return False
-        together(head.set_bank, bank, len(there) > 1)
+        together(head.set_bank, bank, len(exists) > 1)
         runner.logger.info(f'memory: {len(head.bank)} of {file}')
         return True
 
@@ -262,8 +262,8 @@ class MemoryBankHook(Hook):
         Where its images are not at hand, they are not compared, and the log
         says so: a checkpoint with a bank answers without them.
         """
-        its = model.head.bank.identity
-        if 'images' not in its:
+        stored = model.head.bank.identity
+        if 'images' not in stored:
             raise ValueError(
                 'model.head.bank holds vectors of unknown images, which '
                 'MemoryBankHook did not fill; leave the hook out to use them, '
@@ -275,12 +275,12 @@ class MemoryBankHook(Hook):
             loader = images.build()
             expected.update(images.identity(loader, loader.sampler.chosen))
         except (OSError, RuntimeError, NoImagesError) as error:
-            expected = dict(its, **expected)
+            expected = dict(stored, **expected)
             runner.logger.warning(
                 "memory: the bank's images are not compared with those of the "
                 f'config, which are not at hand: {error}'
             )
-        names = differing(dict(expected, rank=its.get('rank', '')), its)
+        names = differing(dict(expected, rank=stored.get('rank', '')), stored)
         if names:
             raise ValueError(
                 f'model.head.bank was made with other {", ".join(names)} than '

@@ -182,8 +182,8 @@ class WholeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """As in MMEngine, with files that appear whole."""
-        given = self.backend_args or self.file_client_args
-        if not given and _is_local(self._folder(runner)):
+        options = self.backend_args or self.file_client_args
+        if not options and _is_local(self._folder(runner)):
             self.backend_args = dict(backend=_BACKEND)
         super().before_train(runner)
 
@@ -222,8 +222,8 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _kept(self) -> Set[Optional[str]]:
         best = getattr(self, 'best_ckpt_path_dict', {}).values()
-        alone = getattr(self, 'best_ckpt_path', None)
-        return {self.last_ckpt, alone, *best}
+        single_best = getattr(self, 'best_ckpt_path', None)
+        return {self.last_ckpt, single_best, *best}
 
 
 def use_whole_checkpoints(config: Config, load_from: Optional[str]) -> None:
