@@ -1,7 +1,7 @@
 """U(1) symmetry breaking at CNN bottlenecks.
 
-``geometry``, ``nn``, ``memory``, ``measure`` and ``timm`` need torch alone (and
-what their extras name); the last two are imported when asked for. Where
+``geometry``, ``nn`` and ``memory`` need torch, numpy and safetensors, which pip
+installs with them; ``measure`` and ``timm`` are imported when asked for. Where
 MMPretrain, MMEngine and mmcv are installed, importing the package registers
 its components there, as :mod:`u1_plugin.mm.registration` lists them; in a
 config, ``model = dict(type='u1_plugin.U1ImageClassifier')`` or

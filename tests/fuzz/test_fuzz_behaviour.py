@@ -149,7 +149,7 @@ class _Model(nn.Sequential):
     'lab.benchmark.behaviour.signals',
     share=0.5,
     images=smooth(st.integers(1, 5), 3, 5, 5),
-    case=options(dict(batch_size=COUNT, layer=optional(COUNT))),
+    case=options(dict(layer=optional(COUNT))),
 )
 def test_signals(images, case):
     given, wrong = case

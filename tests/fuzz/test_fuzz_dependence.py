@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from oracle import REFUSED, attempt, fuzz
 from sklearn.metrics import mutual_info_score
 from strategies import (
-    JUNK,
     SEED,
     by_holm,
     close,
@@ -18,6 +17,7 @@ from strategies import (
 )
 
 from u1_plugin import measure
+from u1_plugin.measure.circular_tests import rayleigh_pvalue
 
 SEVERAL = whole(2, 9)
 MAPS = smooth(st.integers(1, 7), st.integers(2, 6), st.integers(2, 6))
@@ -71,28 +71,12 @@ def test_dependence(table, case):
         assert (null[:, 1] <= 1 + 1e-9).all()
 
 
-@fuzz(
-    'measure.circular_correlation',
-    angles=smooth(st.integers(0, 8), 2),
-    missing=st.integers(0, 2),
-    permutations=whole(1, 99).right | JUNK,
-)
-def test_circular_correlation(angles, missing, permutations):
-    first, second = angles.double().numpy().T.copy()
-    first[:missing] = math.nan
-    right = whole(1, 99).is_right(permutations)
-    found = attempt(
-        lambda: measure.circular_correlation(first, second, permutations),
-        {} if right else dict(permutations=permutations),
-        either=len(first) - missing < 4,
-    )
-    if found is REFUSED:
-        return
-    a, b = first[missing:], second[missing:]
-    if len(a) < 4:
-        assert math.isnan(found.value)
-        return
-    a, b = (np.sin(t - np.angle(np.exp(1j * t).sum())) for t in (a, b))
-    assert close(found.value, a @ b / math.sqrt((a @ a) * (b @ b)), 1e-6)
-    assert found.low <= found.value <= found.high
-    assert 0 < found.pvalue <= 1
+@fuzz('measure.rayleigh_pvalue', theta=smooth(st.integers(1, 300)))
+def test_rayleigh(theta):
+    n = len(theta)
+    length = abs(np.exp(1j * theta.double().numpy()).mean())
+    # Zar's approximation.
+    root = math.sqrt(1 + 4 * n + 4 * (n**2 - (n * length) ** 2))
+    wanted = min(1.0, math.exp(root - (1 + 2 * n)))
+    found = attempt(lambda: rayleigh_pvalue(np.array(n), np.array(length)))
+    assert close(found, wanted)

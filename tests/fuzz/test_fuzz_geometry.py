@@ -43,46 +43,18 @@ def test_angle_difference(first, second):
 
 
 @fuzz(
-    'geometry.circular_mean, resultant_length',
+    'geometry.resultant_length',
     theta=tensors(SIZES, SIZES, values=st.floats(-50, 50, width=32)),
     weighted=st.booleans(),
     dim=st.sampled_from([0, 1, -1, -2]),
 )
-def test_circular_mean(theta, weighted, dim):
+def test_resultant_length(theta, weighted, dim):
     weight = torch.rand(theta.shape) + 0.1 if weighted else None
     each = np.ones(theta.shape) if weight is None else weight.double().numpy()
     sums = (each * np.exp(1j * theta.double().numpy())).sum(dim) / each.sum(dim)
     length = attempt(lambda: geometry.resultant_length(theta, weight, dim))
-    mean = attempt(lambda: geometry.circular_mean(theta, weight, dim))
     assert close(length, abs(sums))
     assert (length <= 1 + 1e-6).all()
-    known = abs(sums) > 1e-3
-    assert turned(mean[torch.from_numpy(known)], np.angle(sums)[known], 1e-2)
-
-
-@fuzz('geometry.rayleigh_pvalue', theta=smooth(st.integers(1, 300)))
-def test_rayleigh(theta):
-    n = len(theta)
-    length = abs(np.exp(1j * theta.double().numpy()).mean())
-    # Zar's approximation.
-    root = math.sqrt(1 + 4 * n + 4 * (n**2 - (n * length) ** 2))
-    wanted = min(1.0, math.exp(root - (1 + 2 * n)))
-    found = attempt(lambda: geometry.rayleigh_pvalue(theta.double()))
-    assert close(found, wanted)
-
-
-@fuzz('geometry.circular_correlation', pairs=smooth(st.integers(1, 9), 2))
-def test_circular_correlation(pairs):
-    first, second = pairs.double().T
-    found = attempt(lambda: geometry.circular_correlation(first, second))
-    a, b = (
-        np.sin(t - np.angle(np.exp(1j * t).mean()))
-        for t in (first.numpy(), second.numpy())
-    )
-    scale = math.sqrt((a @ a) * (b @ b))
-    assert abs(float(found)) <= 1 + 1e-9
-    if scale > 1e-9:
-        assert close(found, a @ b / scale)
 
 
 @fuzz(

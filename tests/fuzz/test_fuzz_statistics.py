@@ -170,13 +170,12 @@ POWER = dict(
     gain=number(0.1, 9, open_low=True)._replace(
         is_right=number(0, 9, open_low=True).is_right
     ),
-    power=number(0.3, 0.95)._replace(is_right=lambda v: _inside(v)),
-    alpha=number(0.01, 0.2)._replace(is_right=lambda v: _inside(v)),
+    alpha=number(0.01, 0.2)._replace(is_right=lambda v: _inside(v, 0.8)),
 )
 
 
-def _inside(value) -> bool:
-    return isinstance(value, (float, np.floating)) and 0 < value < 1
+def _inside(value, high: float = 1) -> bool:
+    return isinstance(value, (float, np.floating)) and 0 < value < high
 
 
 @fuzz(

@@ -18,13 +18,13 @@ from strategies import (
 
 from u1_plugin import memory
 from u1_plugin.memory import Kernel, Matches, PlaneCoordinates, Rule
-from u1_plugin.memory.vote import vote_shares
+from u1_plugin.memory.vote import log_prior
 
 PRIOR = dict(plane=choice(*memory.PRIORS), kappa=NON_NEGATIVE, sigma=POSITIVE)
 
 
 @fuzz(
-    'memory.prior',
+    'memory.log_prior',
     case=options(PRIOR, ('plane', 'kappa')),
     places=smooth(2, 3, 3),
 )
@@ -33,7 +33,7 @@ def test_prior(case, places):
     first, second = (
         PlaneCoordinates(part[..., :2].tanh(), part[..., 2]) for part in places
     )
-    found = attempt(lambda: memory.prior(first, second, **given), wrong)
+    found = attempt(lambda: log_prior(first, second, **given), wrong)
     if found is REFUSED:
         return
     plane, kappa = given['plane'], float(given['kappa'])
@@ -49,7 +49,7 @@ def test_prior(case, places):
     else:
         parts = dict(image=turn, shuffled=turn, feature=hue, both=turn + hue)
         wanted = kappa * parts[plane]
-    assert close(found, wanted.exp())
+    assert close(found.exp(), wanted.exp())
 
 
 KERNEL = dict(
@@ -72,17 +72,6 @@ def unread(given) -> list:
     ]
 
 
-def weights_of(given, distances) -> np.ndarray:
-    """By the formulas of docs/memory_bank.md, in float64."""
-    distances = distances.double().numpy()
-    width, temperature = (given.get(n) for n in ('width', 'temperature'))
-    if width is not None:
-        return np.exp(-((distances / float(width)) ** 2) / 2)
-    if temperature is not None:
-        return np.exp((1 - distances) / float(temperature))
-    return np.isfinite(distances).astype(float)
-
-
 @fuzz('memory.kernel_of', case=options(KERNEL))
 def test_kernel_of(case):
     given, wrong = case
@@ -99,70 +88,51 @@ def test_kernel_of(case):
 
 
 @fuzz(
-    'memory.vote',
+    'memory.class_shares',
     distances=tensors(
         3,
         2,
-        values=st.floats(0, 2, width=32) | st.sampled_from([np.inf, np.nan]),
+        values=st.floats(0, 2, width=32)
+        | st.sampled_from([np.inf] * 5 + [np.nan]),
     ),
-    labels=st.lists(st.integers(-1, 3), min_size=6, max_size=6),
-    images=st.lists(st.integers(-1, 2), min_size=3, max_size=3),
-    case=options(KERNEL),
-)
-def test_vote(distances, labels, images, case):
-    given, wrong = case
-    labels = torch.tensor(labels).reshape(3, 2)
-    near = distances.isfinite()
-    named = labels[near]
-    others = [] if wrong else unread(given)
-    wrong = dict(wrong, **dict.fromkeys(others, None))
-    also = [*others, *('width', 'temperature') * bool(wrong)]
-    if distances.isnan().any():
-        wrong = dict(wrong, distances=distances)
-    if ((named < 0) | (named > 2)).any():
-        wrong = dict(wrong, labels=labels)
-    if not all(0 <= i < 2 for i in images):
-        wrong = dict(wrong, images=images)
-    votes = np.zeros((2, 3))
-    with np.errstate(over='ignore', invalid='ignore'):
-        if not wrong:
-            weights = weights_of(given, distances)
-            for row, column in near.nonzero().tolist():
-                own = images[row], labels[row, column]
-                votes[own] += weights[row, column]
-        if not (votes < torch.finfo(distances.dtype).max).all():
-            wrong = dict(temperature=float(given['temperature']))
-    found = attempt(
-        lambda: memory.vote(
-            distances, labels, torch.tensor(images), 3, 2, **given
-        ),
-        wrong,
-        also=also,
-    )
-    if found is not REFUSED:
-        assert close(found, votes)
-
-
-@fuzz(
-    'memory.vote_shares, class_shares',
-    distances=tensors(3, 2, values=st.floats(0, 2, width=32) | st.just(np.inf)),
     hues=tensors(3, 2, values=st.floats(-3, 3, width=32)),
     kappa=st.floats(0, 1e9),
-    labels=st.lists(st.integers(0, 2), min_size=6, max_size=6),
-    images=st.lists(st.integers(0, 1), min_size=3, max_size=3),
+    labels=st.lists(
+        st.sampled_from([0, 1, 2] * 9 + [-1, 3]), min_size=6, max_size=6
+    ),
+    images=st.lists(
+        st.sampled_from([0, 1] * 9 + [-1, 2]), min_size=3, max_size=3
+    ),
     kernel=st.just(Kernel())
     | st.builds(
         Kernel, st.sampled_from(['gaussian', 'softmax']), st.floats(1e-3, 50)
     ),
 )
-def test_vote_shares(distances, hues, kappa, labels, images, kernel):
+def test_class_shares(distances, hues, kappa, labels, images, kernel):
     labels, images = torch.tensor(labels).reshape(3, 2), torch.tensor(images)
-    logs = kappa * (hues.double().cos() - 1)
-    options = kernel.options
-    found = attempt(
-        lambda: vote_shares(distances, labels, images, 3, 2, logs, **options)
+    near = labels[distances.isfinite()]
+    wrong = {}
+    if distances.isnan().any():
+        wrong['distances'] = distances
+    if ((near < 0) | (near > 2)).any():
+        wrong['labels'] = labels
+    if ((images < 0) | (images > 1)).any():
+        wrong['images'] = images
+    # The query's hue is 0.
+    places = torch.zeros(3, 2, 2)
+    matches = Matches(distances, labels, labels, labels, places, hues)
+    asked = pixels_of(torch.zeros(3, 1))._replace(
+        images=images, positions=places[:, 0], hues=torch.zeros(3)
     )
-    votes = logs.clone()
+    rule = Rule('feature', kappa, kernel=kernel)
+    found = attempt(
+        lambda: memory.class_shares(matches, asked, 3, 2, rule), wrong
+    )
+    if found is REFUSED:
+        return
+    # By the formulas of docs/memory_bank.md, in float64.
+    votes = kappa * (hues.double().cos() - 1)
+    options = kernel.options
     if 'width' in options:
         votes -= (distances.double() / options['width']) ** 2 / 2
     if 'temperature' in options:
@@ -175,13 +145,4 @@ def test_vote_shares(distances, hues, kappa, labels, images, kernel):
         wanted = [float(own[near == c].sum()) for c in range(3)]
         total = sum(wanted)
         wanted = [w / total if total else 1 / 3 for w in wanted]
-        assert close(found[image], wanted, 1e-6)
-    # The same by places: the query's hue is 0.
-    places = torch.zeros(3, 2, 2)
-    matches = Matches(distances, labels, labels, labels, places, hues)
-    asked = pixels_of(torch.zeros(3, 1))._replace(
-        images=images, positions=places[:, 0], hues=torch.zeros(3)
-    )
-    rule = Rule('feature', kappa, kernel=kernel)
-    again = attempt(lambda: memory.class_shares(matches, asked, 3, 2, rule))
-    assert close(again, found, 1e-5)
+        assert close(found[image], wanted, 1e-5)

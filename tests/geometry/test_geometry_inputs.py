@@ -34,16 +34,10 @@ TENSORS = {
     'orthonormal_basis rows': g.orthonormal_basis,
     'pca_basis vectors': g.pca_basis,
     'angle_difference first': lambda x: g.angle_difference(x, 1.0),
-    'circular_mean theta': g.circular_mean,
-    'circular_mean weight': lambda x: g.circular_mean(VECTORS, x),
     'resultant_length theta': g.resultant_length,
-    'rayleigh_pvalue theta': g.rayleigh_pvalue,
-    'circular_correlation first': lambda x: g.circular_correlation(x, x),
-    'circular_correlation second': lambda x: g.circular_correlation(
-        VECTORS[0], x
-    ),
+    'resultant_length weight': lambda x: g.resultant_length(VECTORS, x),
 }
-OPTIONAL = ('image_moment basis', 'circular_mean weight')
+OPTIONAL = ('image_moment basis', 'resultant_length weight')
 
 
 @pytest.mark.parametrize(
@@ -89,8 +83,7 @@ BATCHES = {
     ),
     'image_moment': (g.image_moment, (0, 2, 2), (0, 2)),
     'mirrored': (lambda x: g.mirrored(x, FLIPS[:0]), (0, 2), (0, 2)),
-    'circular_mean': (g.circular_mean, (0, 3), (0,)),
-    'rayleigh_pvalue': (g.rayleigh_pvalue, (0, 3), (0,)),
+    'resultant_length': (g.resultant_length, (0, 3), (0,)),
 }
 
 
@@ -108,8 +101,7 @@ def test_an_empty_batch_gives_an_empty_answer(name):
         g.energy,
         g.off_axis_angle,
         g.pooled_vector,
-        g.circular_mean,
-        g.rayleigh_pvalue,
+        g.resultant_length,
         g.image_moment,
         g.direction,
         lambda x: g.safe_norm(x, 1),
@@ -145,12 +137,8 @@ def test_whole_numbers_are_taken_as_float32(call):
         (lambda: g.mirrored(VECTORS[:, :2], FLIPS[:1]), ('flips', '(1, 2)')),
         (lambda: g.mirrored(VECTORS[:, :2], FLIPS, 1), ('windings=1',)),
         (
-            lambda: g.circular_mean(VECTORS, VECTORS[0]),
+            lambda: g.resultant_length(VECTORS, VECTORS[0]),
             ('weight', '(4,)', '(2, 4)'),
-        ),
-        (
-            lambda: g.circular_correlation(VECTORS[0], VECTORS[0, :3]),
-            ('first', '(4,)', '(3,)'),
         ),
         (
             lambda: g.angle_difference(VECTORS, 1j * VECTORS),

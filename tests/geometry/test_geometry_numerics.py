@@ -48,7 +48,6 @@ class Geometry(nn.Module):
             g.off_axis_angle(intensity),
             planes,
             torch.cat([g.to_unit(z_f), g.to_unit(z_xy)]),
-            g.circular_mean(planes, dim=0),
             g.resultant_length(planes, dim=0),
             g.angle_difference(planes[0], planes[1]),
         )
@@ -69,11 +68,8 @@ DIFFERENTIABLE = {
     'image_moment of winding 3': (lambda e: g.image_moment(e, 3), (2, 3, 4)),
     'orthonormal_basis': (g.orthonormal_basis, (2, 5)),
     'angle_difference': (g.angle_difference, (4,), (4,)),
-    'circular_mean': (g.circular_mean, (5,)),
-    'weighted circular_mean': (g.circular_mean, (5,), (5,)),
-    'resultant_length': (g.resultant_length, (5,), (5,)),
-    'rayleigh_pvalue': (g.rayleigh_pvalue, (2, 5)),
-    'circular_correlation': (g.circular_correlation, (5,), (5,)),
+    'resultant_length': (g.resultant_length, (5,)),
+    'weighted resultant_length': (g.resultant_length, (5,), (5,)),
 }
 
 

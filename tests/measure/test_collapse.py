@@ -85,18 +85,10 @@ def test_definition(seed, count, channels):
 
 
 @given(**CASES, batch=st.integers(1, 9))
-def test_batches_parts_and_files_are_the_whole(seed, count, channels, batch):
+def test_batches_are_the_whole(seed, count, channels, batch):
     features, labels = classes(seed, count, channels)
     whole = measured(features, labels, count)
-    assert_same(accumulated(features, labels, count, batch).summary(), whole)
-    total = CollapseAccumulator(count)
-    total.merge(CollapseAccumulator(count))
-    for rows in (slice(0, batch), slice(batch, None)):
-        part = accumulated(features[rows], labels[rows], count)
-        if part.size is not None:
-            again = CollapseAccumulator(count)
-            again.load(part.state())
-            total.merge(again)
+    total = accumulated(features, labels, count, batch)
     assert_same(total.summary(), whole)
     assert_same(total.reduce().summary(), whole)
 
@@ -211,10 +203,6 @@ def test_what_is_refused():
         found.update(torch.randn(1, 6), labels[:1])
     with pytest.raises(ValueError, match='1 of them have no image, class 2'):
         found.summary()
-    with pytest.raises(ValueError, match='merge accumulators with the same'):
-        found.merge(accumulated(features, labels, 2))
-    with pytest.raises(ValueError, match='load one that'):
-        CollapseAccumulator(3).load(dict(count=np.zeros(3)))
     found.update(features[:0], labels[:0])
     assert found.state()['count'].tolist() == [2, 2, 0]
 

@@ -1,5 +1,6 @@
 """Fisher and Lee's correlation of angles: definition, laws and null."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from u1_plugin.measure import circular_correlation, fisher_lee_correlation
+from u1_plugin.measure import fisher_lee_correlation
 
 SAMPLES = dict(seed=st.integers(0, 10**6), count=st.integers(4, 30))
 TURN = st.floats(-10, 10)
@@ -77,16 +78,54 @@ def test_pvalues_are_uniform_where_nothing_agrees():
 
 
 def test_it_sees_what_has_no_mean_direction():
-    """Class angles all around: where the other statistic has no centre."""
+    """Class angles all around the circle."""
     rng = np.random.default_rng(1)
-    hits = np.zeros(2)
+    hits = 0
     for _ in range(100):
         first = 2 * math.pi * np.arange(10) / 10
         second = first + rng.vonmises(0, 3.0, 10)
-        own = fisher_lee_correlation(first, second, 99, 2)
-        other = circular_correlation(first, second, 99)
-        hits += own.pvalue <= 0.05, other.pvalue <= 0.05
-    assert hits[0] > hits[1] and hits[0] > 80
+        hits += fisher_lee_correlation(first, second, 99, 2).pvalue <= 0.05
+    assert hits > 80
+
+
+def exact_pvalue(first, second) -> float:
+    """Share of all pairings that correlate as much, either way."""
+    value = abs(by_definition(first, second))
+    others = [
+        abs(by_definition(first, second[list(order)]))
+        for order in itertools.permutations(range(len(first)))
+    ]
+    return np.mean(np.array(others) >= value - 1e-9)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_pvalue_by_permutation(seed):
+    first, second = pair(seed, 5)
+    once, again = (
+        fisher_lee_correlation(first, second, 20_000, 2, seed).pvalue
+        for _ in range(2)
+    )
+    # Four standard errors of 20,000 draws.
+    assert once == pytest.approx(exact_pvalue(first, second), abs=0.015)
+    assert once == again
+
+
+def test_pairings_that_change_nothing_tie():
+    # Equal angles: several orders give the very value, but for rounding.
+    first = np.array([0.1, 0.1, 0.7, 0.7, 1.9, 1.9])
+    second = np.array([0.3, 0.3, 0.9, 0.9, 2.1, 2.1]) / 3
+    expected = exact_pvalue(first, second)
+    assert expected > 5 / 720  # at least 2^3 of 720 orders
+    own = fisher_lee_correlation(first, second, 20_000, 2)
+    assert own.pvalue == pytest.approx(expected, abs=0.005)
+
+
+def test_the_smallest_pvalue():
+    first = np.linspace(-1, 1, 30)
+    for sign in (1, -1):
+        own = fisher_lee_correlation(first, sign * first, 199, 9)
+        assert own.value == pytest.approx(sign) and own.pvalue == 1 / 200
+        assert own.low <= own.high <= 1
 
 
 def test_few_pairs_and_one_angle():
@@ -100,6 +139,10 @@ def test_few_pairs_and_one_angle():
         fisher_lee_correlation(first, second, 0)
     with pytest.raises(ValueError, match='resamples=1 must be'):
         fisher_lee_correlation(first, second, 9, 1)
+    with pytest.raises(ValueError, match='seed=-1 must be'):
+        fisher_lee_correlation(first, second, 9, 2, -1)
+    with pytest.raises(ValueError, match='second='):
+        fisher_lee_correlation(first, [0.0] * 6)
 
 
 def test_the_interval_holds_the_truth():
@@ -113,13 +156,10 @@ def test_the_interval_holds_the_truth():
     assert inside >= 85
 
 
-@pytest.mark.parametrize(
-    'correlation', [circular_correlation, fisher_lee_correlation]
-)
-def test_infinite_angles_are_refused(correlation):
+def test_infinite_angles_are_refused():
     first, second = pair(0, 9)
     first[3] = np.inf
     with pytest.raises(ValueError, match='first holds infinite angles'):
-        correlation(first, second, 9)
+        fisher_lee_correlation(first, second, 9)
     first[3] = np.nan  # unknown, and left out
-    assert 0 < correlation(first, second, 9).pvalue <= 1
+    assert 0 < fisher_lee_correlation(first, second, 9).pvalue <= 1

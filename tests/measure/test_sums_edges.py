@@ -73,17 +73,6 @@ def test_vectors_that_are_not_finite_count_apart():
     np.testing.assert_allclose(state['products'], unit.T @ unit)
 
 
-def test_sums_of_other_settings_are_not_added_however_they_fit():
-    """Seven by seven pixels have nine rings of 16 bins, and others of 12."""
-    one, other = EnergyAccumulator(radial_bins=16), EnergyAccumulator(12)
-    for total in (one, other):
-        total.update(torch.rand(3, 7, 7), torch.arange(3))
-    shapes = [{k: v.shape for k, v in t.state().items()} for t in (one, other)]
-    assert shapes[0] == shapes[1]
-    with pytest.raises(ValueError, match="'radial_bins': 12.*same settings"):
-        one.merge(other)
-
-
 def test_a_state_stays_as_it_was():
     total = AngleAccumulator(3)
     total.update(torch.ones(2, 2), torch.tensor([0, 1]))

@@ -26,6 +26,7 @@ from u1_plugin.memory import (
     bottleneck_pixels,
     coreset,
 )
+from u1_plugin.memory.bank_state import read_state
 from u1_plugin.nn import FeaturePlane
 
 
@@ -222,8 +223,8 @@ def test_what_changes_a_filled_bank_is_named():
     bank.append(some_pixels(first_image=50))
     assert bank.identity == dict(IDENTITY, changes='append, remove')
     with pytest.raises(ValueError, match="other changes .'append, remove'"):
-        MemoryBank.from_state(bank.state(), IDENTITY)
-    again = MemoryBank.from_state(filled().state(), IDENTITY)
+        read_state(bank.state(), 'the bank', IDENTITY)
+    again = MemoryBank.from_state(filled().state())
     again.keep([0, 1])
     assert again.identity['changes'] == 'keep'
     assert filled().changes != filled().changes

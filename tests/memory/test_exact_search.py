@@ -16,8 +16,9 @@ from nearest import (
     searches,
 )
 from sklearn.neighbors import KNeighborsClassifier
+from votes import shares_of
 
-from u1_plugin.memory import ExactSearch, FaissSearch, MemoryBank, vote
+from u1_plugin.memory import ExactSearch, FaissSearch, MemoryBank
 from u1_plugin.memory.scores import Scores
 
 
@@ -104,9 +105,9 @@ def test_votes_are_those_of_k_nearest_neighbours():
     model.fit(vectors_of(bank).numpy(), bank.field('labels').numpy())
     found = ExactSearch(bank).search(queries(), k)
     labels = bank.field('labels')[found.indices]
-    scores = vote(found.distances, labels, torch.arange(17), 4, 17)
+    shares = shares_of(found.distances, labels, torch.arange(17), 4, 17)
     expected = model.predict_proba(queries().numpy())
-    np.testing.assert_allclose(scores / k, expected)
+    np.testing.assert_allclose(shares, expected)
 
 
 def test_a_bank_is_read_once_where_scores_tell_all_apart(monkeypatch):

@@ -15,6 +15,7 @@ from nearest import (
     brute_force,
     queries,
 )
+from votes import shares_of
 
 from u1_plugin.memory import (
     ExactSearch,
@@ -22,7 +23,6 @@ from u1_plugin.memory import (
     MemoryBank,
     build_search,
     check_engine,
-    vote,
 )
 from u1_plugin.memory.scores import sample_of
 
@@ -75,8 +75,10 @@ def test_missing_neighbours_do_not_vote():
     assert missing.any() and torch.equal(missing, found.distances.isinf())
     labels = bank.field('labels')[found.indices.clamp_min(0)]
     images = torch.arange(17)
-    scores = vote(found.distances, labels, images, 4, 17)
-    assert torch.equal(scores.sum(1), (found.indices >= 0).double().sum(1))
+    shares = shares_of(found.distances, labels, images, 4, 17)
+    for row in images:
+        there = labels[row][~missing[row]].bincount(minlength=4).double()
+        assert torch.equal(shares[row], there / there.sum())
 
 
 @pytest.mark.parametrize(

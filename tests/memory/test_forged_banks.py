@@ -44,7 +44,6 @@ NAN, INF = float('nan'), float('inf')
     'field, change, words',
     [
         ('labels', lambda t: changed(t, -1), 'labels -1'),
-        ('labels', lambda t: changed(t, 4), 'labels 4'),
         ('labels', lambda t: t.int(), 'labels: 1 dimensions of torch.int32'),
         ('labels', lambda t: t[:-1], 'vectors: '),
         ('labels', lambda t: t[:, None], 'labels: 2 dimensions'),
@@ -85,7 +84,7 @@ def test_every_field_is_checked(field, change, words):
     if plain and 'without plain' not in words:
         state = forged(state)
     with pytest.raises(ValueError, match=words) as caught:
-        MemoryBank.from_state(state, num_classes=4, name='head.bank')
+        MemoryBank.from_state(state, name='head.bank')
     assert str(caught.value).startswith('head.bank: ')
 
 

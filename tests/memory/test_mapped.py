@@ -109,8 +109,6 @@ def test_what_is_wrong_is_named(tmp_path):
     file = tmp_path / 'bank.safetensors'
     for wrong, words in (
         (dict(identity=dict(weights='y')), 'weights'),
-        (dict(channels=7), 'channels'),
-        (dict(num_classes=3), 'labels 3'),
         (dict(mmap='yes'), 'mmap='),
     ):
         with pytest.raises(ValueError, match=words):

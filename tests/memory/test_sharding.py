@@ -21,8 +21,8 @@ from u1_plugin.memory import (
     PlaneCoordinates,
     coreset,
     few_shot,
-    prior,
 )
+from u1_plugin.memory.vote import log_prior
 
 # On a port that is free: tests run side by side.
 TORCHRUN = ('-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone')
@@ -260,11 +260,12 @@ def test_the_prior_in_the_search_finds_the_greatest_votes(plane, metric):
     name = dict(cosine='cosine', l2='euclidean')[metric]
     distances = pairwise_distances(asked.vectors, vectors, metric=name)
     votes = torch.exp(-(torch.from_numpy(distances) ** 2) / (2 * 0.2**2))
-    votes = votes * prior(
+    place = log_prior(
         PlaneCoordinates(query.positions[:, None], query.hues[:, None]),
         PlaneCoordinates(memory.positions[None], memory.hues[None]),
         *(plane, 4.0, 0.3),
     )
+    votes = votes * place.exp()
     expected = votes.topk(6, dim=1)
     assert torch.equal(found.indices, expected.indices)
     np.testing.assert_allclose(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from votes import shares_of
 
 from u1_plugin.memory import (
     KERNELS,
@@ -22,10 +23,8 @@ from u1_plugin.memory import (
     Rule,
     class_shares,
     kernel_of,
-    prior,
-    vote,
 )
-from u1_plugin.memory.vote import vote_shares
+from u1_plugin.memory.vote import log_prior
 
 NAN, INF = float('nan'), float('inf')
 LABELS = torch.tensor([[0, 2], [2, 2], [1, 0]])
@@ -58,16 +57,14 @@ CASES = [
         dict(kernel='softmax', temperature=2),
         lambda d: math.exp((1 - d) / 2),
     ),
-    (dict(kernel=Kernel('softmax', 0.5)), lambda d: math.exp((1 - d) / 0.5)),
 ]
 
 
 @pytest.mark.parametrize('options, weight', CASES)
 def test_neighbours_weigh_by_their_kernel(options, weight):
     wanted = torch.tensor(by_hand(weight), dtype=torch.float64)
-    found = vote(DISTANCES, LABELS, IMAGES, 3, 2, **options)
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
-    shares = vote_shares(DISTANCES, LABELS, IMAGES, 3, 2, **options)
+    kernel = kernel_of(**options)
+    shares = shares_of(DISTANCES, LABELS, IMAGES, 3, 2, kernel)
     wanted = wanted / wanted.sum(1, keepdim=True)
     torch.testing.assert_close(shares, wanted, rtol=1e-12, atol=1e-15)
 
@@ -91,31 +88,20 @@ def test_a_softmax_kernel_is_the_softmax_of_the_cosines(temperature, seed):
     """Of one image, whose neighbours all have classes of their own."""
     generator = torch.Generator().manual_seed(seed)
     cosines = torch.rand(1, 6, generator=generator).double() * 2 - 1
-    shares = vote_shares(
-        1 - cosines,
-        torch.arange(6)[None],
-        torch.zeros(1).long(),
-        6,
-        1,
-        temperature=temperature,
-    )
+    one = torch.arange(6)[None], torch.zeros(1).long(), 6, 1
+    shares = shares_of(1 - cosines, *one, Kernel('softmax', temperature))
     wanted = (cosines / temperature).softmax(1)
     torch.testing.assert_close(shares, wanted, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize('temperature', [1e-3, 1e-30, 1e-300])
 def test_temperatures_may_be_extreme_in_shares(temperature):
-    shares = vote_shares(
-        DISTANCES, LABELS, IMAGES, 3, 2, temperature=temperature
-    )
+    given = DISTANCES, LABELS, IMAGES, 3, 2
+    shares = shares_of(*given, Kernel('softmax', temperature))
     wanted = torch.tensor([[1, 0, 0], [0, 1, 0]]).double()
     torch.testing.assert_close(shares, wanted, rtol=0, atol=1e-100)
-    with pytest.raises(ValueError) as caught:
-        vote(DISTANCES, LABELS, IMAGES, 3, 2, temperature=temperature)
-    assert f"'temperature': {temperature}" in str(caught.value)
-    great = vote_shares(DISTANCES, LABELS, IMAGES, 3, 2, temperature=1e300)
-    plain = vote_shares(DISTANCES, LABELS, IMAGES, 3, 2)
-    torch.testing.assert_close(great, plain)
+    great = shares_of(*given, Kernel('softmax', 1e300))
+    torch.testing.assert_close(great, shares_of(*given))
 
 
 def test_names_and_options_of_a_kernel():
@@ -136,6 +122,14 @@ def test_names_and_options_of_a_kernel():
     [
         (dict(kernel='box'), "kernel='box'"),
         (dict(kernel=3), 'kernel=3'),
+        (dict(kernel=Kernel()), 'kernel=Kernel('),
+        (dict(width=0), 'width=0'),
+        (dict(width=0.0), 'width=0.0'),
+        (dict(width=-1.0), 'width=-1.0'),
+        (dict(width=NAN), 'width=nan'),
+        (dict(width=INF), 'width=inf'),
+        (dict(width=True), 'width=True'),
+        (dict(width='1'), "width='1'"),
         (dict(temperature=0), 'temperature=0 must be'),
         (dict(temperature=-0.07), 'temperature=-0.07'),
         (dict(temperature=NAN), 'temperature=nan'),
@@ -153,18 +147,12 @@ def test_names_and_options_of_a_kernel():
         (dict(width=1.0, temperature=0.1), 'temperature=0.1 is not read by'),
         (dict(kernel='gaussian'), "width=None, but kernel='gaussian' needs it"),
         (dict(kernel='softmax'), "temperature=None, but kernel='softmax' nee"),
-        (dict(kernel=Kernel(), width=1.0), 'width=1.0 is not read by'),
     ],
 )
 def test_options_that_no_kernel_reads_are_refused(options, words):
-    for call in (
-        lambda: kernel_of(**options),
-        lambda: vote(DISTANCES, LABELS, IMAGES, 3, 2, **options),
-        lambda: vote_shares(DISTANCES, LABELS, IMAGES, 3, 2, **options),
-    ):
-        with pytest.raises(ValueError) as caught:
-            call()
-        assert words in str(caught.value)
+    with pytest.raises(ValueError) as caught:
+        kernel_of(**options)
+    assert words in str(caught.value)
     if set(options) <= {'width', 'temperature'} and len(options) > 1:
         with pytest.raises(ValueError, match='head.temperature=0.1'):
             kernel_of(**options, name='head.')
@@ -174,10 +162,10 @@ def test_distances_beyond_cosines_are_refused():
     far = torch.tensor([[2.5]])
     one = torch.zeros(1, 1).long(), torch.zeros(1).long(), 1, 1
     with pytest.raises(ValueError, match="2.5, but kernel='softmax' takes"):
-        vote(far, *one, temperature=0.1)
-    assert vote(far, *one, width=1.0).item() > 0
+        shares_of(far, *one, Kernel('softmax', 0.1))
+    assert shares_of(far, *one, Kernel('gaussian', 1.0)).item() == 1
     rounded = torch.tensor([[2 + 1e-7]])
-    assert vote_shares(rounded, *one, temperature=0.1).item() == 1
+    assert shares_of(rounded, *one, Kernel('softmax', 0.1)).item() == 1
 
 
 def pixels_of(count: int, seed: int) -> Pixels:
@@ -209,15 +197,10 @@ def test_shares_of_a_rule_are_those_of_its_parts(plane, kernel):
     shares = class_shares(found, asked, 3, 3, rule, k=4)
     own = PlaneCoordinates(asked.positions[:, None], asked.hues[:, None])
     near = PlaneCoordinates(found.positions[:, :4], found.hues[:, :4])
-    votes = vote(
-        found.distances[:, :4],
-        found.labels[:, :4],
-        asked.images,
-        3,
-        3,
-        prior(own, near, plane, 2.0, 0.3),
-        kernel=kernel,
-    )
+    weights = log_prior(own, near, plane, 2.0, 0.3).exp()
+    weights = weights * kernel.log(found.distances[:, :4]).exp()
+    cells = asked.images[:, None] * 3 + found.labels[:, :4]
+    votes = torch.bincount(cells.flatten(), weights.flatten(), 9).view(3, 3)
     wanted = votes / votes.sum(1, keepdim=True)
     torch.testing.assert_close(shares, wanted, rtol=1e-12, atol=0)
     fewer = class_shares(matches_of(asked, bank, 4), asked, 3, 3, rule)
@@ -250,11 +233,12 @@ def test_a_softmax_kernel_may_enter_the_search():
         torch.nn.functional.normalize(p.vectors.double(), dim=1)
         for p in (asked, own)
     ]
-    votes = (units[0] @ units[1].T / 0.2).exp() * prior(
+    place = log_prior(
         PlaneCoordinates(asked.positions[:, None], asked.hues[:, None]),
         PlaneCoordinates(own.positions[None], own.hues[None]),
         *('image', 3.0),
     )
+    votes = (units[0] @ units[1].T / 0.2 + place).exp()
     assert torch.equal(found.indices, votes.topk(6, dim=1).indices)
     plain = search.search(asked.vectors, 6)
     assert not torch.equal(plain.indices, found.indices)
@@ -276,6 +260,6 @@ def test_a_softmax_kernel_may_enter_the_search():
 )
 def test_a_kernel_made_by_hand_is_checked(kernel, words):
     with pytest.raises(ValueError, match=words):
-        kernel_of(kernel)
+        shares_of(DISTANCES, LABELS, IMAGES, 3, 2, kernel)
     with pytest.raises(ValueError, match=words):
         kernel.log(DISTANCES)

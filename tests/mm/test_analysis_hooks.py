@@ -161,12 +161,6 @@ def test_angles_of_one_s_own_are_not_overwritten(tmp_path):
     expected = torch.tensor(json.loads(measured)['class_angles'])
     torch.testing.assert_close(angles.flatten().cos(), expected.cos())
     torch.testing.assert_close(angles.flatten().sin(), expected.sin())
-    content = json.loads(measured)
-    content.pop('written_by')  # as of an earlier version
-    file.write_text(json.dumps(content))
-    hook.before_train(runner)
-    hook.after_train(runner)
-    assert file.read_text() == measured
     file.write_text('{"class_angles": [0.5]}')
     for call in (hook.before_train, hook.after_train):
         with pytest.raises(FileExistsError, match='class_angles.json'):

@@ -100,14 +100,6 @@ def test_labels_that_do_not_fit_are_no_other_class(moments, labels):
     assert all((total.state()[n] == v).all() for n, v in before.items())
 
 
-def test_sums_of_other_settings_are_not_added():
-    one, three = AngleAccumulator(1), AngleAccumulator(3)
-    for total in (one, three):
-        total.update(torch.ones(1, 2), torch.tensor([0]))
-    with pytest.raises(ValueError, match='the same settings'):
-        three.merge(one)
-
-
 @pytest.mark.parametrize(
     'act',
     [
@@ -151,18 +143,17 @@ def test_labels_and_numbers_of_any_integers(kind):
     assert (wanted.state()['images'] == found.state()['images']).all()
 
 
-def test_images_are_counted_on_after_a_file():
-    """Groups of images that a file interrupts are those of one go."""
+def test_images_are_counted_on_after_a_batch():
+    """Groups of images are those of one go, dark ones among them."""
     maps = torch.rand(30, 4, 4, generator=torch.Generator().manual_seed(0))
     maps[3] = 0
-    whole, first, rest = (EnergyAccumulator() for _ in range(3))
+    whole, parts = EnergyAccumulator(), EnergyAccumulator()
     whole.update(maps)
-    first.update(maps[:7])
-    rest.load(first.state())
-    rest.update(maps[7:])
+    parts.update(maps[:7])
+    parts.update(maps[7:])
     for name, value in whole.state().items():
         torch.testing.assert_close(
-            torch.from_numpy(rest.state()[name]), torch.from_numpy(value)
+            torch.from_numpy(parts.state()[name]), torch.from_numpy(value)
         )
 
 

@@ -136,9 +136,6 @@ INVARIANT = {
         g.energy((x / g.scale_of(x, 1)).view(2, 1, 2, 3))
     ),
     'weighted mean': lambda x: g.weighted_mean(x, _points(x)),
-    'weighted circular mean': lambda x: g.circular_mean(
-        torch.arange(6).to(x).expand(2, 6), x
-    ),
     'weighted resultant': lambda x: g.resultant_length(
         torch.arange(6).to(x).expand(2, 6), x
     ),

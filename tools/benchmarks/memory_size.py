@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from u1_plugin.files import new_file, new_path, replaced_file
-from u1_plugin.lab.command import at_least, told
+from u1_plugin.lab.command import at_least, number, told
 from u1_plugin.lab.folds import (
     FOLDS,
     Split,
@@ -31,13 +31,15 @@ from u1_plugin.lab.memory_maps import check_count, check_unread, read_maps
 from u1_plugin.lab.statistics import interval_text, paired_difference
 from u1_plugin.measure.estimate import jsonable
 from u1_plugin.memory import (
-    ExactSearch,
+    Memory,
     MemoryBank,
     Pixels,
+    Queries,
     bottleneck_pixels,
+    class_shares,
     coreset,
-    vote,
 )
+from u1_plugin.options import Share
 
 #: Of a variant: bytes and vectors.
 Size = Tuple[int, int]
@@ -90,14 +92,11 @@ def is_right(
         ValueError: If the bank has fewer than k vectors.
     """
     check_count(f'--k {k}', k, len(bank))
-    neighbours = ExactSearch(bank).search(queries.vectors, k)
-    neighbour_labels = bank.field('labels')[neighbours.indices]
+    asked = Queries(queries.vectors, queries.positions, queries.hues)
+    neighbours = Memory(bank).search(asked, k)
     classes = int(labels.max()) + 1
-    images = len(labels)
-    votes = vote(
-        neighbours.distances, neighbour_labels, queries.images, classes, images
-    )
-    right: np.ndarray = votes.argmax(1).numpy() == labels
+    shares = class_shares(neighbours, queries, classes, len(labels))
+    right: np.ndarray = shares.argmax(1).numpy() == labels
     return right
 
 
@@ -162,7 +161,7 @@ def show(records: List[dict], console: Console) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line and check the shares of the coresets."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Accuracy against bytes of a memory'
     )
@@ -171,15 +170,11 @@ def parse_args() -> argparse.Namespace:
     add('checkpoint')
     add('--layer', help='such as backbone.layer3')
     add('--keep', type=at_least(1), nargs='+', default=[1, 2, 4, 8])
-    add('--coreset', type=float, nargs='+', default=[0.1, 0.25, 0.5])
+    add('--coreset', type=number(Share), nargs='+', default=[0.1, 0.25, 0.5])
     add('--k', type=at_least(1), default=5)
     add('--splits', type=int, choices=range(2, FOLDS + 1), default=FOLDS)
     add('--out', type=new_path, help='a new JSON file')
-    options = parser.parse_args()
-    for share in options.coreset:
-        if not 0 < share <= 1:
-            parser.error(f'--coreset {share:g} must lie between 0 and 1')
-    return options
+    return parser.parse_args()
 
 
 def study(options: argparse.Namespace, console: Console) -> None:

@@ -5,13 +5,7 @@ complex tensors neither export to ONNX nor fuse in ``torch.compile``. Angles
 are in radians.
 """
 
-from .circular import (
-    angle_difference,
-    circular_correlation,
-    circular_mean,
-    rayleigh_pvalue,
-    resultant_length,
-)
+from .circular import angle_difference, resultant_length
 from .directions import direction, weighted_mean
 from .energy import (
     ORTHANT_MAPS,
@@ -37,8 +31,6 @@ __all__ = [
     'ORTHANT_MAPS',
     'angle',
     'angle_difference',
-    'circular_correlation',
-    'circular_mean',
     'direction',
     'energy',
     'feature_moment',
@@ -52,7 +44,6 @@ __all__ = [
     'pca_basis',
     'pooled_vector',
     'random_basis',
-    'rayleigh_pvalue',
     'resultant_length',
     'safe_norm',
     'scale_of',

@@ -9,7 +9,6 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
-from .moments import angle
 from .scales import as_wide, scale_of
 
 
@@ -72,10 +71,10 @@ def _has_values(tensor: Tensor) -> bool:
     return not (tensor.is_meta or traced or torch.compiler.is_compiling())
 
 
-def circular_mean(
+def resultant_length(
     theta: Tensor, weight: Optional[Tensor] = None, dim: int = -1
 ) -> Tensor:
-    """Direction of the mean of ``exp(i theta)``.
+    """Mean resultant length ``R = |mean exp(i theta)|``.
 
     Args:
         theta (Tensor): Radians.
@@ -83,32 +82,12 @@ def circular_mean(
         dim (int): The sample dimension.
 
     Returns:
-        Tensor: Radians in ``[-pi, pi]``, without ``dim``.
+        Tensor: In ``[0, 1]``, without ``dim``: 1 for one angle, near 0 for
+        none.
 
     Raises:
         ValueError: If ``theta`` is not of real numbers or empty along ``dim``,
             or ``weight`` has another shape, or is negative or not finite.
-
-    Examples:
-        >>> import torch
-        >>> from u1_plugin.geometry import circular_mean
-        >>> theta = torch.tensor([350.0, 30.0]).deg2rad()
-        >>> circular_mean(theta).rad2deg().round()
-        tensor(10.)
-    """
-    return angle(_mean_vector(theta, weight, dim))
-
-
-def resultant_length(
-    theta: Tensor, weight: Optional[Tensor] = None, dim: int = -1
-) -> Tensor:
-    """Mean resultant length ``R = |mean exp(i theta)|``.
-
-    Args:
-        theta, weight, dim: See :func:`circular_mean`, also for errors.
-
-    Returns:
-        Tensor: In ``[0, 1]``: 1 for one angle, near 0 for none.
 
     Examples:
         >>> import torch
@@ -120,48 +99,3 @@ def resultant_length(
     mean = _mean_vector(theta, weight, dim)
     length: Tensor = torch.linalg.vector_norm(mean, dim=-1).clamp_max(1)
     return length
-
-
-def rayleigh_pvalue(theta: Tensor, dim: int = -1) -> Tensor:
-    """p-value of the Rayleigh test of uniformity over ``dim``, in ``[0, 1]``.
-
-    Of n angles in radians, by the approximation of Zar, *Biostatistical
-    Analysis*, eq. 27.4, good to three decimals for n >= 10; in the tail it
-    errs upwards, by some 10 % of the p-value at n = 10. Of one angle it says
-    nothing: R is then always 1.
-
-    Raises:
-        ValueError: If ``theta`` is not of real numbers or empty along ``dim``.
-    """
-    theta = as_wide('theta', theta, dim)
-    n = theta.size(dim)
-    square = (2 * n * resultant_length(theta, dim=dim)).square()
-    root = ((1 + 2 * n) ** 2 - square).clamp_min(0).sqrt()
-    # root - (1 + 2n), of which digits cancel where n is large.
-    return (-square / (root + 1 + 2 * n)).exp()
-
-
-def circular_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Jammalamadaka-SenGupta correlation of two paired samples of angles.
-
-    Of ``(n,)`` radians each; in ``[-1, 1]``, and 0 where one does not vary.
-
-    Raises:
-        ValueError: If they are no pairs of real numbers.
-    """
-    first, second = as_wide('first', first, 0), as_wide('second', second, 0)
-    if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(
-            f'first has shape {tuple(first.shape)} and second '
-            f'{tuple(second.shape)}; give pairs of angles, (n,) both'
-        )
-    a, b = _deviations(first), _deviations(second)
-    scale = (a.square().sum() * b.square().sum()).sqrt()
-    return (a * b).sum() / torch.where(scale == 0, 1.0, scale)
-
-
-def _deviations(theta: Tensor) -> Tensor:
-    """Sines of the angles less their mean; 0 where all are rounding."""
-    sines = (theta - circular_mean(theta)).sin()
-    rounding = 4 * torch.finfo(theta.dtype).eps * (1 + theta.abs())
-    return torch.where((sines.abs() > rounding).any(), sines, 0.0)

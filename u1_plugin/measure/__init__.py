@@ -7,7 +7,7 @@ from .circular_tests import (
     summarize_class_angles,
 )
 from .collapse import Collapse, CollapseAccumulator, collapse_of
-from .correlations import circular_correlation, fisher_lee_correlation
+from .correlations import fisher_lee_correlation
 from .estimate import Estimate
 from .information import (
     Dependence,
@@ -47,7 +47,6 @@ __all__ = [
     'Sombrero',
     'Source',
     'VectorAccumulator',
-    'circular_correlation',
     'class_dependence',
     'class_labels',
     'collapse_of',

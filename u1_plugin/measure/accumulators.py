@@ -1,14 +1,12 @@
 """Streaming sums of everything that the analysis reads from a network.
 
 Each accumulator holds float64 sums whose size does not depend on the number
-of images. Sums of parts add up to those of the whole: ``merge`` adds two
-accumulators, ``reduce`` those of all ranks.
+of images. Those of the ranks add up to those of the whole: ``reduce``.
 """
 
 from functools import lru_cache
-from typing import Dict, Mapping, Optional, cast
+from typing import Dict, Optional, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,7 +38,6 @@ class EnergyAccumulator(Accumulator):
     """
 
     _measured = 'a map of (H, W) ='
-    _sized = ('maps', 2)
 
     @checked('EnergyAccumulator')
     def __init__(self, radial_bins: Several = 16, groups: Several = 20) -> None:
@@ -58,15 +55,6 @@ class EnergyAccumulator(Accumulator):
             products=(rings, rings),
             symmetry=(2,),
         )
-
-    def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from the sums of a state, and count on from its images.
-
-        Raises:
-            ValueError: If it is not of such an accumulator.
-        """
-        super().load(state)
-        self._seen = self.n + int(self._sums['skipped'])
 
     @checked('EnergyAccumulator')
     def update(self, energy: Tensor, index: Optional[Tensor] = None) -> None:
@@ -170,8 +158,6 @@ class AngleAccumulator(Accumulator):
         bins (int): Of the histogram over ``(-pi, pi]``, from which mutual
             information and the permutation tests are computed.
     """
-
-    _sized = ('modulus', 0)
 
     @checked('AngleAccumulator')
     def __init__(self, num_classes: Count, bins: Count = 36) -> None:

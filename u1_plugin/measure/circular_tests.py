@@ -11,13 +11,16 @@ from .estimate import NORMAL_QUANTILE
 def rayleigh_pvalue(count: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Rayleigh test of uniformity from sums; scipy has none.
 
+    By the approximation of Zar, *Biostatistical Analysis*, eq. 27.4, good to
+    three decimals for n >= 10; in the tail it errs upwards, by some 10 % of
+    the p-value at n = 10. Of one angle it says nothing: R is then always 1.
+
     Args:
         count (np.ndarray): Angles of each sample, n.
         length (np.ndarray): Their mean resultant length, R.
 
     Returns:
-        np.ndarray: As :func:`u1_plugin.geometry.rayleigh_pvalue`, which see;
-        1 for samples without an angle.
+        np.ndarray: p-values, in ``[0, 1]``; 1 for samples without an angle.
     """
     n = np.asarray(count, float)
     square = (2 * n * np.where(n > 0, length, 0)) ** 2

@@ -2,7 +2,7 @@
 
 Three measures of the features that a classifier takes, by class: NC1 of
 neural collapse, the class-distance normalised variance, and the class
-separation R^2. All come from sums, so that batches, parts and ranks add up.
+separation R^2. All come from sums, so that batches and ranks add up.
 """
 
 import math
@@ -65,7 +65,6 @@ class CollapseAccumulator(Accumulator):
     """
 
     _measured = 'features of (C,) ='
-    _sized = ('total', 1)
 
     @checked('CollapseAccumulator')
     def __init__(self, num_classes: Several) -> None:

@@ -1,18 +1,11 @@
 """Correlations of paired angles, and their tests by permutation."""
 
-import math
 from typing import Tuple
 
 import numpy as np
 
 from ..options import Count, Seed, checked
-from .estimate import (
-    CONFIDENCE,
-    NORMAL_QUANTILE,
-    UNKNOWN,
-    Estimate,
-    Several,
-)
+from .estimate import CONFIDENCE, UNKNOWN, Estimate, Several
 
 #: Angles that are drawn at a time.
 _BLOCK = 2**20
@@ -41,51 +34,6 @@ def known_pairs(
             )
     both = ~(np.isnan(first) | np.isnan(second))
     return first[both], second[both]
-
-
-@checked()
-def circular_correlation(
-    first: np.ndarray, second: np.ndarray, permutations: Count, seed: Seed = 0
-) -> Estimate:
-    """Jammalamadaka-SenGupta correlation of paired angles, and its test.
-
-    Args:
-        first (np.ndarray): ``(K,)``, radians: class angles in one plane.
-        second (np.ndarray): ``(K,)``: the same classes' in another. Pairs
-            with a NaN are left out.
-        permutations (int): Random reassignments of the classes.
-        seed (int): Of these.
-
-    Returns:
-        Estimate: The correlation, in ``[-1, 1]``. The interval is Fisher's,
-        by ``atanh`` with error ``1/sqrt(K - 3)``; the p-value is two-sided,
-        for the planes may turn either way. NaN with fewer than 4 classes.
-
-    Raises:
-        ValueError: If an option is out of its range, they are no pairs, or
-            an angle is infinite.
-    """
-    pairs = known_pairs(first, second)
-    count = len(pairs[0])
-    if count < 4:
-        return UNKNOWN
-    a, b = (np.sin(t - np.angle(np.exp(1j * t).sum())) for t in pairs)
-    # A permutation changes neither the means nor the scale.
-    scale = math.sqrt((a @ a) * (b @ b))
-    if scale < 1e-12:
-        return UNKNOWN._replace(value=0.0)
-    value = float(a @ b) / scale
-    orders = np.random.default_rng(seed).permuted(
-        np.tile(b, (permutations, 1)), axis=1
-    )
-    extreme = abs(orders @ a) >= abs(a @ b) - 1e-12 * scale
-    pvalue = (1 + extreme.sum()) / (1 + permutations)
-    half = NORMAL_QUANTILE / math.sqrt(count - 3)
-    centre = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
-    # At its ends `atanh` rounds, and the interval holds the value.
-    low = min(math.tanh(centre - half), value)
-    high = max(math.tanh(centre + half), value)
-    return Estimate(value, low, high, float(pvalue))
 
 
 def toroidal(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ class Probe:
             the Fourier plane without a centre elsewhere.
         orthant (str, optional): ``rho``. None takes the neck's, or
             ``'relu'``.
-        token_grid (str, optional): See
+        token_grid (str, optional): For tokens, see
             :class:`~u1_plugin.nn.BottleneckAngleNeck`. None takes the
             branch's.
         field (str): Whose options these are, for messages.

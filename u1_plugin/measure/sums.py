@@ -1,7 +1,7 @@
-"""Float64 sums that add up over batches, parts and ranks."""
+"""Float64 sums that add up over batches and ranks."""
 
 import copy
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 import torch
@@ -68,8 +68,6 @@ class Accumulator:
 
     #: What ``size`` is, for messages.
     _measured = ''
-    #: A sum whose last dimensions are ``size``, and how many these are.
-    _sized: Tuple[str, int] = ('', 0)
 
     def __init__(self) -> None:
         self.size: Optional[Size] = None
@@ -77,14 +75,6 @@ class Accumulator:
 
     def _shapes(self, size: Size) -> Dict[str, Size]:
         raise NotImplementedError
-
-    def _settings(self) -> Dict[str, Any]:
-        """The options that decide what the sums mean."""
-        settings = {
-            k: v for k, v in vars(self).items() if not k.startswith('_')
-        }
-        settings.pop('size')
-        return settings
 
     def _start(self, size: Size, device: torch.device) -> None:
         """Allocate the sums, or check that the batch fits them."""
@@ -119,50 +109,6 @@ class Accumulator:
     def state(self) -> Dict[str, np.ndarray]:
         """The sums, as :func:`numpy.savez` takes them."""
         return {n: s.cpu().numpy().copy() for n, s in self._checked().items()}
-
-    def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from the sums that :meth:`state` gave.
-
-        The state has no settings beside the sums; that they are the same is
-        checked as far as the sums' shapes show it.
-
-        Raises:
-            ValueError: If it is not of such an accumulator.
-        """
-        shapes = {name: np.shape(value) for name, value in state.items()}
-        name, dims = self._sized
-        shape = shapes.get(name, ())
-        size = shape[len(shape) - dims :]
-        if len(size) != dims or shapes != self._shapes(size):
-            raise ValueError(
-                f'{type(self).__name__}: state has {shapes}; load one that an '
-                'accumulator with the same settings gave'
-            )
-        self.size = size
-        self._sums = {
-            name: torch.as_tensor(np.array(value), dtype=torch.float64)
-            for name, value in state.items()
-        }
-
-    def merge(self, other: 'Accumulator') -> None:
-        """Add the sums of another accumulator with the same settings.
-
-        Raises:
-            ValueError: If it has seen maps or vectors of another size, or has
-                other settings.
-        """
-        if other.size is None:
-            return
-        if other._settings() != self._settings():
-            raise ValueError(
-                f'{type(self).__name__}: sums with {other._settings()} cannot '
-                f'be added to sums with {self._settings()}; merge '
-                'accumulators with the same settings'
-            )
-        device = next(iter(other._sums.values())).device
-        self._start(other.size, device)
-        for name, value in other._sums.items():
-            self._sums[name] += value.to(self._sums[name].device)
 
     def reduce(self) -> 'Accumulator':
         """The accumulator of all ranks together; this one stays as it is.

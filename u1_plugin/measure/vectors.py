@@ -19,7 +19,6 @@ class VectorAccumulator(Accumulator):
     """
 
     _measured = 'vectors of (C,) ='
-    _sized = ('total', 1)
 
     def _shapes(self, size: Size) -> Dict[str, Size]:
         return dict(count=(), skipped=(), total=size, products=size * 2)

@@ -18,7 +18,7 @@ from .recall import Recall
 from .scoring import Rule, class_shares
 from .search import Bias, Neighbours
 from .sharding import Matches, Memory, Queries
-from .vote import PRIORS, PlaneCoordinates, prior, vote
+from .vote import PRIORS, PlaneCoordinates
 
 __all__ = [
     'KERNELS',
@@ -48,6 +48,4 @@ __all__ = [
     'kernel_of',
     'least_nprobe',
     'parse_engine',
-    'prior',
-    'vote',
 ]

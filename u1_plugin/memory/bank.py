@@ -43,8 +43,8 @@ class MemoryBank(BankStore):
             ``'uint8'`` (255 levels between 0 and a vector's largest entry).
         identity (Mapping): What fills the bank, piece by piece: short strings
             such as digests of the weights, of the images and of the config.
-            :meth:`load` and :meth:`from_state` compare it. What changes a bank
-            that is filled is added to it as a piece of its own, ``'changes'``.
+            :meth:`load` compares it. What changes a bank that is filled is
+            added to it as a piece of its own, ``'changes'``.
 
     Raises:
         ValueError: If an option is none of these.

@@ -119,12 +119,10 @@ def read_state(
     tensors: Mapping[str, Field],
     name: str,
     identity: Optional[Mapping[str, str]] = None,
-    channels: Optional[int] = None,
-    num_classes: Optional[int] = None,
 ) -> Contents:
     """What :func:`write_state` wrote, with every check.
 
-    For the options see :meth:`~.bank_store.BankStore.from_state`.
+    For the options see :meth:`~.bank_store.BankStore.load`.
 
     Raises:
         ValueError: If anything is missing, foreign, changed or out of its
@@ -134,7 +132,7 @@ def read_state(
         raise ValueError(f'{name}: no tensors but {type(tensors).__name__}')
     tensors = dict(tensors)
     note = _read_note(tensors.pop(METADATA, None), name)
-    _check_expected(note, name, identity, channels)
+    _check_identities(note['identity'], identity, name)
     blocks = read_blocks(tensors, note, name)
     contents = Contents(note['dtype'], note['identity'], blocks)
     for key, value in _note(contents).items():
@@ -152,7 +150,7 @@ def read_state(
         rows = max(1, _CHECKED // note['channels'])
         for part in zip(*(parts(value, rows) for value in block.values())):
             where = f'{name}: block {number}'
-            check_values(dict(zip(block, part)), where, num_classes)
+            check_values(dict(zip(block, part)), where)
     return contents
 
 
@@ -198,13 +196,9 @@ def _read_note(value: Any, name: str) -> Dict[str, Any]:
     return note
 
 
-def _check_expected(
-    note: Dict[str, Any],
-    name: str,
-    identity: Optional[Mapping[str, str]],
-    channels: Optional[int],
+def _check_identities(
+    stored: Dict[str, str], identity: Optional[Mapping[str, str]], name: str
 ) -> None:
-    stored = note['identity']
     expected = stored if identity is None else identity
     differences = [
         f'{key} ({stored.get(key)!r}, now {expected.get(key)!r})'
@@ -214,11 +208,6 @@ def _check_expected(
         raise ValueError(
             f'{name}: the bank was made with other {", ".join(differences)}; '
             'fill it again, into another file'
-        )
-    if channels is not None and note['channels'] not in (None, channels):
-        raise ValueError(
-            f'{name}: channels is {note["channels"]!r}, expected {channels!r}; '
-            'a bank serves the backbone and layer that filled it'
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 from torch import Tensor
 
 from ..files import replaced_file
-from ..options import Count, checked
+from ..options import checked
 from .bank_file import FILE_MARK, read_file, write_tensors
 from .bank_state import (
     Block,
@@ -72,11 +72,6 @@ class BankStore:
         return self._blocks[0]['vectors'].shape[1] if self._blocks else None
 
     @property
-    def filling(self) -> bool:
-        """Whether its pixels go to a file that is not yet there."""
-        return False
-
-    @property
     def mapped(self) -> bool:
         """Whether a part of it lies in a file."""
         return any(isinstance(b['vectors'], Mapped) for b in self._blocks)
@@ -111,26 +106,19 @@ class BankStore:
     def from_state(
         cls: Type[Bank],
         tensors: Mapping[str, Any],
-        identity: Optional[Mapping[str, str]] = None,
-        channels: Optional[Count] = None,
-        num_classes: Optional[Count] = None,
         name: str = 'the bank',
     ) -> Bank:
         """The bank whose :meth:`state` this is, of its own dtype.
 
         Args:
             tensors (Mapping): Are copied.
-            identity (Mapping, optional): What must have filled it; None
-                takes any.
-            channels (int, optional): C that it must have, unless empty.
-            num_classes (int, optional): K, of which its labels must be.
             name (str): Of where it is from, for messages.
 
         Raises:
-            ValueError: If the state is of another format, incomplete, changed,
-                or of another identity; the message names what differs.
+            ValueError: If the state is of another format, incomplete or
+                changed; the message names what differs.
         """
-        contents = read_state(tensors, name, identity, channels, num_classes)
+        contents = read_state(tensors, name)
         copies: List[Block] = [
             {field: _copied(value) for field, value in block.items()}
             for block in contents.blocks
@@ -164,23 +152,25 @@ class BankStore:
         cls: Type[Bank],
         file: Union[str, Path],
         identity: Optional[Mapping[str, str]] = None,
-        channels: Optional[Count] = None,
-        num_classes: Optional[Count] = None,
         mmap: bool = False,
     ) -> Bank:
         """Read what :meth:`save` or :func:`~.filling.bank_on_disk` wrote.
 
         Args:
             file (Path): The safetensors file.
-            identity, channels, num_classes: See :meth:`from_state`, and for
-                what is raised; the message names the file.
+            identity (Mapping, optional): What must have filled the bank; None
+                takes any.
             mmap (bool): Check the file, and leave the pixels in it: each
                 block is mapped when it is needed. Pixels that are added later
                 are held in memory, and those that are removed stay in the
                 file, unread. Do not write into the file meanwhile; to replace
                 or remove it does no harm.
+
+        Raises:
+            ValueError: If it is no whole file of a bank, changed, of another
+                format or of another identity; the message names the file and
+                what differs.
+            MemoryError: If it does not fit into memory.
         """
-        contents = read_state(
-            read_file(file, mmap), str(file), identity, channels, num_classes
-        )
-        return cls._of(contents)
+        tensors = read_file(file, mmap)
+        return cls._of(read_state(tensors, str(file), identity))

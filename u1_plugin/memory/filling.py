@@ -107,11 +107,6 @@ class _Filled(MemoryBank):
         self._spool, self._open = spool, True
         self._settled = self._start = 0  # blocks and rows that grow no more
 
-    @property
-    def filling(self) -> bool:
-        """Whether its pixels go to a file that is not yet there."""
-        return self._open
-
     def _with(self, added: Block) -> List[Block]:
         if not self._open:
             return super()._with(added)

@@ -1,6 +1,6 @@
 """What a neighbour's distance weighs: kernels, by name."""
 
-from typing import Dict, Literal, NamedTuple, Optional, Union, cast
+from typing import Dict, Literal, NamedTuple, Optional, cast
 
 from torch import Tensor
 
@@ -41,11 +41,6 @@ class Kernel(NamedTuple):
         read = KERNELS[self.name]
         return {} if read is None else {read: self.scale}
 
-    @property
-    def log_greatest(self) -> float:
-        """Log of the weight at distance 0."""
-        return 1 / cast(float, self.scale) if self.name == 'softmax' else 0.0
-
     def log(self, distances: Tensor) -> Tensor:
         """Log of the weight, less that at distance 0.
 
@@ -61,7 +56,7 @@ class Kernel(NamedTuple):
             ValueError: If a softmax kernel gets more than 2, which is no
                 cosine distance.
         """
-        _checked_kernel(self)
+        _check_kernel(self)
         if self.name == 'uniform':
             return distances.isfinite().double().log()
         scaled = distances.double() / cast(float, self.scale)
@@ -77,8 +72,8 @@ class Kernel(NamedTuple):
         return -scaled
 
 
-def _checked_kernel(kernel: Kernel) -> Kernel:
-    """A kernel that somebody made by hand."""
+def _check_kernel(kernel: Kernel) -> None:
+    """Raise ValueError if one that was made by hand is none."""
     if kernel.name not in KERNELS:
         raise ValueError(
             f'Kernel.name={shown(kernel.name)} must be one of {list(KERNELS)}'
@@ -91,12 +86,11 @@ def _checked_kernel(kernel: Kernel) -> Kernel:
             f'Kernel.scale={shown(kernel.scale)} of kernel={kernel.name!r} '
             f'must be {need}'
         )
-    return kernel
 
 
 @checked()
 def kernel_of(
-    kernel: Union[None, KernelName, Kernel] = None,
+    kernel: Optional[KernelName] = None,
     width: Optional[Positive] = None,
     temperature: Optional[Positive] = None,
     name: str = '',
@@ -106,8 +100,7 @@ def kernel_of(
     Args:
         kernel (str, optional): One of :data:`KERNELS`. None takes the one
             that reads what is given: ``'gaussian'`` with a width,
-            ``'softmax'`` with a temperature, else ``'uniform'``. A
-            :class:`Kernel` is checked and handed back.
+            ``'softmax'`` with a temperature, else ``'uniform'``.
         width (float, optional): h of ``exp(-d^2 / 2 h^2)``, > 0.
         temperature (float, optional): T of ``exp(s / T)``, > 0.
         name (str): What has the options, such as ``'head.'``, for messages.
@@ -118,15 +111,13 @@ def kernel_of(
     """
     options = dict(width=width, temperature=temperature)
     given = {key: value for key, value in options.items() if value is not None}
-    if isinstance(kernel, Kernel) and not given:
-        return _checked_kernel(kernel)
     readers = {option: kind for kind, option in KERNELS.items()}
     kernel_name: str = next((readers[option] for option in given), 'uniform')
     if kernel is not None:
-        kernel_name = kernel.name if isinstance(kernel, Kernel) else kernel
+        kernel_name = kernel
     read = KERNELS[kernel_name]
     for option, value in given.items():
-        if option != read or isinstance(kernel, Kernel):
+        if option != read:
             raise ValueError(
                 f'{name}{option}={shown(value)} is not read by {name}kernel='
                 f'{kernel_name!r}; leave it out, or take '

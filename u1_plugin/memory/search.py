@@ -77,7 +77,7 @@ class Bias(NamedTuple):
     Attributes:
         query (PlaneCoordinates): ``(Q, 2)`` and ``(Q,)``.
         memory (PlaneCoordinates): Of the whole bank, ``(N, 2)`` and ``(N,)``.
-        plane (str): See :func:`~.vote.prior`, as kappa and sigma.
+        plane (str): See :func:`~.vote.log_prior`, as kappa and sigma.
         kappa (float): >= 0.
         sigma (float): > 0.
         width (float, optional): h of ``w(d) = exp(-d^2 / 2 h^2)``, > 0.

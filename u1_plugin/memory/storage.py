@@ -156,17 +156,15 @@ def _check_range(largest: Tensor, dtype: str) -> None:
         )
 
 
-def check_values(
-    block: Dict[str, Tensor], name: str, num_classes: Optional[int] = None
-) -> None:
+def check_values(block: Dict[str, Tensor], name: str) -> None:
     """Check the numbers of a block, whose shapes and dtypes are right.
 
     Raises:
-        ValueError: If a number is not finite or out of its range, or a label
-            none of K classes; the message names the block and the field.
+        ValueError: If a number is not finite or out of its range; the message
+            names the block and the field.
     """
     for field, low, high in (
-        ('labels', 0, math.inf if num_classes is None else num_classes - 1),
+        ('labels', 0, math.inf),
         ('images', 0, math.inf),
         ('positions', -_FARTHEST, _FARTHEST),
         ('hues', -_HALF_TURN, _HALF_TURN),

@@ -39,7 +39,8 @@ class MemoryBankHead(ClsHead):
     Score of class c: the sum over an image's pixels and their neighbours of
     ``[label = c] w(d) exp(kappa (cos(delta theta) - 1))``. ``MemoryBankHook``
     fills the memory before validation or test. Use it with ``neck=None``, so
-    that the backbone's map arrives.
+    that the backbone's map arrives. ``docs/memory_bank.md`` has a table of the
+    options.
 
     Args:
         num_classes (int): K.
@@ -47,36 +48,21 @@ class MemoryBankHead(ClsHead):
         k (int): Neighbours of each pixel.
         mode (str): ``'pixel'`` or ``'pooled'`` (one vector an image).
         metric (str): ``'cosine'`` or ``'l2'``.
-        engine (dict): ``dict(type='exact')`` or ``dict(type='faiss',
-            factory='IVF1024,Flat', nprobe=16)``, with ``recall=0.95`` instead
-            of an nprobe; short, ``'exact'`` or ``'faiss:FACTORY'``. See
-            :class:`u1_plugin.memory.FaissEngine`.
-        plane (str): Which angle biases the vote: ``'image'``, ``'feature'``,
-            ``'both'``; or a control: ``'position'``, ``'radius'`` (these two
-            ignore kappa) or ``'shuffled'``, the bank's positions permuted once.
-        kappa (float): >= 0; 0 is the plain vote.
-        sigma (float): Width of these two controls, > 0, in half diagonals.
-        kernel (str, optional): ``w(d)``: ``'uniform'``, ``'gaussian'`` (of a
-            ``width``) or ``'softmax'`` (of a ``temperature``); None takes the
-            one that reads what is given.
-        width (float, optional): h of ``exp(-d^2 / 2 h^2)``, > 0.
-        temperature (float, optional): T of ``exp(s / T)``, > 0, with the
-            cosine s.
-        protocol (str, optional): ``'dino'`` sets the weighted vote of DINO:
-            pooled, k = 20, cosine, softmax kernel, T = 0.07, kappa = 0, the
-            image plane, the prior in the vote.
-        prior_in (str): ``'vote'`` weights the k nearest; ``'search'`` takes
-            the k greatest votes of the whole memory (exact engine, with a
-            width or a temperature).
+        engine (dict | str): Such as ``'exact'`` or ``'faiss:HNSW32'``.
+        plane (str): The angle that biases the vote, or a control.
+        kappa (float): >= 0, of the angles; 0 is the plain vote.
+        sigma (float): > 0, of the controls, in half diagonals of the map.
+        kernel (str, optional): See :func:`u1_plugin.memory.kernel_of`.
+        width (float, optional): h of the gaussian kernel, > 0.
+        temperature (float, optional): T of the softmax kernel, > 0.
+        protocol (str, optional): ``'dino'``: the weighted vote of DINO.
+        prior_in (str): ``'vote'`` or ``'search'``.
         orthant (str): ``rho``.
-        keep (int, optional): Store the so many most energetic pixels of each
-            training image; None stores all. Pooled, there are none to choose.
-        coreset (float, optional): Keep this share of the stored pixels, chosen
-            to cover the rest (see :func:`u1_plugin.memory.coreset`).
-        coreset_sample (float, optional): Choose it among this share of them,
-            drawn at random; None takes all.
+        keep (int, optional): Pixels of each training image; None is all.
+        coreset (float, optional): Share of the pixels; None keeps all.
+        coreset_sample (float, optional): Share of which it is chosen.
         dtype (str): Of the stored vectors.
-        feature_plane (dict): Config of :class:`FeaturePlane`.
+        feature_plane (dict): Config of :class:`~u1_plugin.nn.FeaturePlane`.
         seed (int): Of the ``'shuffled'`` control and the coreset.
         in_checkpoint (bool): Whether checkpoints hold the bank.
 

@@ -23,40 +23,16 @@ class SymmetryBreaking(BaseMetric):
     """Class information of the angles, and collapse of the features.
 
     It logs beside the accuracy, and so that ``save_best`` finds it, what an
-    :class:`~u1_plugin.mm.hooks.angle_stats_hook.AngleStatsHook` measures::
+    :class:`~u1_plugin.mm.hooks.angle_stats_hook.AngleStatsHook` measures; a
+    config stands in ``docs/analysis.md``. MMEngine knows the rule of its own
+    metrics only, so ``rule='greater'`` must be given. One such hook is enough,
+    whatever its options: where the metric's are not among the hook's, the hook
+    measures them as well.
 
-        custom_hooks = [dict(type='AngleStatsHook')]
-        val_evaluator = [
-            dict(type='Accuracy'),
-            dict(type='SymmetryBreaking'),
-        ]
-        default_hooks = dict(
-            checkpoint=dict(save_best='u1/class_information', rule='greater')
-        )
-
-    MMEngine knows the rule of its own metrics only, so ``rule`` must be given.
-    One such hook is enough, whatever its options: where the metric's are not
-    among the hook's, the hook measures them as well.
-
-    Logged are, for one layer and plane, or under ``u1/LAYER/PLANE/`` for
-    several:
-
-    - ``u1/class_information``: mutual information of angle and class beyond
-      its mean over permuted labels, as a share of the most that it can be:
-      about 0 where the angle says nothing of the class, 1 where it says the
-      class. This is what a broken symmetry means;
-    - ``u1/class_information_p``: its permutation p-value;
-    - ``u1/between_share``: share of the variance of ``exp(i t)`` that the
-      angles of a class's other images predict;
-    - ``u1/resultant_length``: mean R of the classes, in ``[0, 1]``. It is high
-      as well where all classes share one angle, which breaks no symmetry, so
-      that no checkpoint should be chosen by it;
-    - ``u1/shared_length``: R of all images together, which tells.
-
-    And for one layer, or under ``u1/LAYER/`` for several layers or planes, of
-    the map's mean over its pixels, in the classes that have images
-    (:class:`~u1_plugin.measure.Collapse`): ``u1/nc1``, ``u1/cdnv`` and
-    ``u1/class_separation``.
+    Logged are the hook's scalars but for ``rayleigh_share`` and the drift: for
+    one layer and plane as ``u1/class_information``, for several under
+    ``u1/LAYER/PLANE/``; and the collapse, for one layer as ``u1/nc1``, under
+    ``u1/LAYER/`` for several layers or planes.
 
     All are NaN where no image has an angle (dead maps, weights not finite).
     MMPretrain's ``EMAHook`` with ``evaluate_on_origin`` evaluates twice; these
@@ -66,15 +42,8 @@ class SymmetryBreaking(BaseMetric):
     :meth:`attach` before the first batch.
 
     Args:
-        layers (str | Sequence[str], optional): Names of modules, such as
-            ``'backbone.layer4'``. None: those of the model's U(1) branch, or
-            without one the last map before pooling.
-        plane (str): ``'feature'``, ``'image'`` or ``'joint'``: both.
-        feature_plane (dict | Sequence[dict], optional): Config of
-            ``FeaturePlane``, or one a layer. None: the branch's own for layers
-            that it measures, the Fourier plane without a centre elsewhere.
-        orthant (str, optional): ``rho``. None: the branch's, or ``'relu'``.
-        token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
+        layers, plane, feature_plane, orthant, token_grid: Of
+            :class:`~u1_plugin.measure.Probe`.
         bins (int): Of the angle, for mutual information.
         permutations (int): Of the labels, every time.
         collect_device, collect_dir: Taken as by every metric of MMEngine, and

@@ -36,15 +36,17 @@ class AngleStatsHook(AnalysisHook):
 
     - ``class_information``: mutual information of angle and class beyond its
       mean over permuted labels, as a share of the most that it can be
-      (:func:`u1_plugin.measure.class_dependence`). This is what a broken
-      symmetry means; choose checkpoints by it, with a
+      (:func:`u1_plugin.measure.class_dependence`): about 0 where the angle
+      says nothing of the class, 1 where it says the class. This is what a
+      broken symmetry means; choose checkpoints by it, with a
       :class:`~u1_plugin.mm.symmetry_breaking.SymmetryBreaking` in the
       evaluator, which logs the numbers that this hook measures;
     - ``class_information_p``: its permutation p-value;
     - ``between_share``: how much of the variance of ``exp(i t)`` the angles of
       a class's other images predict;
-    - ``resultant_length``: mean R of the classes; high as well where all
-      share one angle, so read it beside ``shared_length``, R of all images;
+    - ``resultant_length``: mean R of the classes, in ``[0, 1]``; high as well
+      where all share one angle, which breaks no symmetry, so choose no
+      checkpoint by it, and read it beside ``shared_length``, R of all images;
     - ``rayleigh_share``: share of the classes that the Rayleigh test finds
       not uniform, after Holm;
     - ``drift_angle`` (radians) and ``drift_length``: means over the classes
@@ -55,15 +57,8 @@ class AngleStatsHook(AnalysisHook):
     ``cdnv`` and ``class_separation``.
 
     Args:
-        layers (str | Sequence[str], optional): Names of modules, such as
-            ``'backbone.layer4'``. None: those of the model's U(1) branch, or
-            without one the last map before pooling.
-        plane (str): ``'feature'``, ``'image'`` or ``'joint'``: both.
-        feature_plane (dict | Sequence[dict], optional): Config of
-            ``FeaturePlane``, or one a layer. None: the branch's own for layers
-            that it measures, the Fourier plane without a centre elsewhere.
-        orthant (str, optional): ``rho``. None: the branch's, or ``'relu'``.
-        token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
+        layers, plane, feature_plane, orthant, token_grid: Of
+            :class:`~u1_plugin.measure.Probe`.
         bins (int): Of the angle, for mutual information.
         permutations (int): Of the labels, every time.
 

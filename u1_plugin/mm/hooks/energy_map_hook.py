@@ -26,11 +26,7 @@ class EnergyMapHook(AnalysisHook):
     :mod:`u1_plugin.measure.profile` for the formulas.
 
     Args:
-        layers (str | Sequence[str], optional): Names of modules, such as
-            ``'backbone.layer4'``. None: those of the model's U(1) branch, or
-            without one the last map before pooling.
-        orthant (str, optional): ``rho``. None: the branch's, or ``'relu'``.
-        token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
+        layers, orthant, token_grid: Of :class:`~u1_plugin.measure.Probe`.
         radial_bins (int): Rings between the axis and the map's corner.
 
     Raises:

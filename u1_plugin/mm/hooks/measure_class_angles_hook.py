@@ -1,7 +1,7 @@
 """Measures the angles that the classes have in a model trained without any."""
 
 import json
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Optional, Tuple
 
@@ -32,7 +32,7 @@ from ..classifiers import num_classes_of
 from ..data import forget_copies, training_images
 from ..memory_loader import MemorySampler
 
-_MARK = 'u1_plugin MeasureClassAnglesHook'
+_MARK = b'u1_plugin MeasureClassAnglesHook'
 
 
 def class_angles_of(vectors: Tensor, labels: Tensor, classes: int) -> dict:
@@ -140,9 +140,7 @@ class MeasureClassAnglesHook(Hook):
         """Check what a finished training must not fail for."""
         self._classes(unwrapped(runner.model))
         _loader_config(runner)
-        mark = _mark_of(_file(runner))
-        if mark is not None:
-            check_own(_file(runner), mark, 'work_dir: class_angles.json')
+        check_own(_file(runner), _MARK, 'work_dir: class_angles.json')
 
     @torch.no_grad()
     def after_train(self, runner: Runner) -> None:
@@ -156,9 +154,8 @@ class MeasureClassAnglesHook(Hook):
             vectors, labels = together(self._vectors, model, loader)
         content = class_angles_of(vectors, labels, classes)
         if is_main_process():
-            file = _file(runner)
-            with replaced_file(file, _mark_of(file)) as part:
-                content = dict(written_by=_MARK, **content)
+            content = dict(written_by=_MARK.decode(), **content)
+            with replaced_file(_file(runner), _MARK) as part:
                 part.write_text(json.dumps(content, indent=1))
 
     def _vectors(
@@ -194,14 +191,6 @@ class MeasureClassAnglesHook(Hook):
 
 def _file(runner: Runner) -> Path:
     return Path(runner.work_dir) / 'class_angles.json'
-
-
-def _mark_of(file: Path) -> Optional[bytes]:
-    """What a file must hold to be replaced; earlier versions marked none."""
-    with suppress(OSError, ValueError):
-        if set(json.loads(file.read_text())) == {'class_angles', 'resultant'}:
-            return None
-    return _MARK.encode()
 
 
 @contextmanager

@@ -32,22 +32,9 @@ class U1VisualizationHook(AnalysisHook):
     beside it: the hue of a pixel is its feature angle, its saturation the
     off-axis angle, its brightness the norm of ``I`` relative to the largest of
     the map, which stands above it; the wheel is the legend. It goes through
-    the runner's visualizer to all its back ends (``LocalVisBackend``,
-    ``TensorboardVisBackend``, ``WandbVisBackend``), by the number and name of
-    the image file::
-
-        custom_hooks = [
-            dict(type='U1VisualizationHook', enable=True, interval=100)
-        ]
-        visualizer = dict(
-            type='UniversalVisualizer',
-            vis_backends=[
-                dict(type='LocalVisBackend'),
-                dict(type='TensorboardVisBackend'),
-            ],
-        )
-
-    Of several ranks the first one draws, of the images that it evaluates.
+    the runner's visualizer to all its back ends, by the number and name of
+    the image file; a config stands in ``docs/analysis.md``. Of several ranks
+    the first one draws, of the images that it evaluates.
 
     Args:
         enable (bool): Whether to draw at all, as in MMPretrain's
@@ -59,14 +46,8 @@ class U1VisualizationHook(AnalysisHook):
         out_dir (str, optional): Write ``NAME_STEP.png`` here, and not to the
             back ends. A picture replaces that of an earlier run with the same
             ``work_dir``; beside any other file it gets a number.
-        layers (str | Sequence[str], optional): Names of modules, such as
-            ``'backbone.layer4'``. None: those of the model's U(1) branch, or
-            without one the last map before pooling.
-        feature_plane (dict | Sequence[dict], optional): Config of
-            ``FeaturePlane``, or one a layer. None: the branch's own for layers
-            that it measures, the Fourier plane without a centre elsewhere.
-        orthant (str, optional): ``rho``. None: the branch's, or ``'relu'``.
-        token_grid (str, optional): For tokens, as in ``BottleneckAngleNeck``.
+        layers, feature_plane, orthant, token_grid: Of
+            :class:`~u1_plugin.measure.Probe`.
         palette (str): ``'twilight'``, which readers who do not see all colours
             can tell apart, or ``'hsv'``, the hues of colour science.
 
