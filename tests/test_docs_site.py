@@ -32,10 +32,9 @@ except ImportError:  # timm's tasks need Python 3.10
 #: Public names with an example, at least.
 EXAMPLES = {
     'geometry': {
-        *('angle_difference', 'circular_mean', 'feature_moment'),
-        *('image_moment', 'mirrored', 'off_axis_angle', 'pca_basis'),
-        *('random_basis', 'resultant_length', 'to_positive_orthant'),
-        'to_unit',
+        *('angle_difference', 'feature_moment', 'image_moment'),
+        *('mirrored', 'off_axis_angle', 'pca_basis', 'random_basis'),
+        *('resultant_length', 'to_positive_orthant', 'to_unit'),
     },
     'nn': {
         *('BottleneckAngleNeck', 'ClassAngles', 'ClassTarget'),

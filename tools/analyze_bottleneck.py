@@ -54,8 +54,9 @@ from u1_plugin.lab.analysis.session import (
 )
 from u1_plugin.lab.analysis.sources import PADDINGS
 from u1_plugin.lab.analysis.survey import tests_of
-from u1_plugin.lab.command import told
+from u1_plugin.lab.command import at_least, number, told
 from u1_plugin.lab.markup import file_name, terminal
+from u1_plugin.measure.estimate import Chance
 
 
 def parse_args() -> argparse.Namespace:
@@ -80,9 +81,14 @@ def parse_args() -> argparse.Namespace:
     add('--layers', nargs='+', help='names of modules; default: bottlenecks')
     add('--token-grid', help="for tokens, such as 'backbone.patch_embed'")
     add('--orthant', default='relu', choices=ORTHANT_MAPS)
-    add('--size', type=int, help='resize images to this many pixels')
-    add('--batch-size', type=int, default=32)
-    add('--workers', type=int, default=0, help='processes that load images')
+    add('--size', type=at_least(1), help='resize images to this many pixels')
+    add('--batch-size', type=at_least(1), default=32)
+    add(
+        '--workers',
+        type=at_least(0),
+        default=0,
+        help='processes that load images',
+    )
     add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     add(
         '--untrained',
@@ -95,12 +101,17 @@ def parse_args() -> argparse.Namespace:
     add('--padding', choices=PADDINGS, help='in place of zeros')
     add(
         '--control-images',
-        type=int,
+        type=at_least(0),
         default=200,
         help='of the controls that run the network again; 0 leaves them out',
     )
-    add('--permutations', type=int, default=9999, help='of every such test')
-    add('--alpha', type=float, default=0.05, help='of the verdicts')
+    add(
+        '--permutations',
+        type=at_least(99),
+        default=9999,
+        help='of every such test',
+    )
+    add('--alpha', type=number(Chance), default=0.05, help='of the verdicts')
     add('--cfg-options', nargs='+', action=DictAction)
     against = parser.add_argument_group('a second network, side by side')
     add = against.add_argument
@@ -126,15 +137,13 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         help='of --against; without it, beside --cfg-options',
     )
-    add('--resamples', type=int, default=200, help='of the images')
+    add('--resamples', type=at_least(20), default=200, help='of the images')
     args = parser.parse_args()
     if args.untrained is not None and args.checkpoint is not None:
         parser.error(
             f'--untrained analyses initial weights, and CHECKPOINT='
             f'{args.checkpoint} would go unread; give one of them'
         )
-    if args.size is not None and args.size < 1:
-        parser.error(f'--size {args.size} must be >= 1')
     if args.out is None:
         args.out = default_folder(args)
     try:
@@ -142,18 +151,6 @@ def parse_args() -> argparse.Namespace:
         args.second = second_network(args)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    if not 0 < args.alpha < 1:
-        parser.error(f'--alpha {args.alpha} must lie between 0 and 1')
-    for option, least in (
-        ('batch_size', 1),
-        ('workers', 0),
-        ('permutations', 99),
-        ('control_images', 0),
-        ('resamples', 20),
-    ):
-        if getattr(args, option) < least:
-            name = option.replace('_', '-')
-            parser.error(f'--{name} {getattr(args, option)} must be >= {least}')
     if args.control_images in (1, 2):
         parser.error('--control-images must be 0 or at least 3')
     return args

@@ -3,11 +3,12 @@
 Writes a new folder with ``behaviour.csv``, one row a run and quantity
 (``config, arm, role, seed, quantity, detail, value``), and ``command.txt``.
 From the runs' own records: epochs to a validation accuracy (99 % of the
-baseline's mean unless given) and calibration error; with ``--severity``, how
-bad the mistakes on the test split are: the share of them that leave the
-category, and the mean height of the lowest common ancestor of the true and the
-predicted class (Bertinetto et al., CVPR 2020), for classes that are named
-CATEGORY.SUBCATEGORY as emoji58's are. With the checkpoints:
+baseline's mean unless given) and calibration error; with
+``--mistake-severity``, how bad the mistakes on the test split are: the share
+of them that leave the category, and the mean height of the lowest common
+ancestor of the true and the predicted class (Bertinetto et al., CVPR 2020), for
+classes that are named CATEGORY.SUBCATEGORY as emoji58's are. With the
+checkpoints:
 
 ``--corruptions``
     top-1 on corrupted test images.
@@ -35,7 +36,6 @@ Images are read once and shown to all runs.
 """
 
 import argparse
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -81,8 +81,9 @@ from u1_plugin.lab.benchmark.evaluated_images import (
 )
 from u1_plugin.lab.benchmark.results import read_results
 from u1_plugin.lab.benchmark.severity import categories
+from u1_plugin.lab.benchmark.suite import PerCent
 from u1_plugin.lab.benchmark.table import save_csv
-from u1_plugin.lab.command import at_least, told
+from u1_plugin.lab.command import at_least, number, told
 from u1_plugin.lab.corrupt import CORRUPTIONS, Corrupt
 from u1_plugin.lab.markup import terminal
 from u1_plugin.measure.probe_options import written_as
@@ -119,7 +120,7 @@ def group_of(runs: pd.DataFrame, options: argparse.Namespace) -> Group:
     if options.severity:
         first = next(runs.itertuples())
         names = trained_classes(config, checkpoint_of(first, root)) or ()
-        categories(names, f'--severity: {first.config}')
+        categories(names, f'--mistake-severity: {first.config}')
     for name, folder in options.also:
         check_folder(config, Path(folder), f'--also {name}')
     for name, other in options.transfer:
@@ -172,18 +173,6 @@ def looking_rows(group: Group, options: argparse.Namespace) -> List[dict]:
     return rows + transfer_rows(models, shown, options.transfer)
 
 
-def _per_cent(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(
-            f'{text!r} must be a number > 0 and <= 100'
-        )
-    return value
-
-
 def _named(kind: str, exists: Callable[[Path], bool]) -> Callable[[str], tuple]:
     """For argparse's ``type``: a name and something that exists."""
 
@@ -221,9 +210,16 @@ def parse_args() -> argparse.Namespace:
     add('--arms', nargs='+', help='all unless given')
     add('--seeds', type=at_least(1), help='the first N only')
     add(
-        '--accuracy', type=_per_cent, help='validation top-1 to reach, per cent'
+        '--accuracy',
+        type=number(PerCent),
+        help='validation top-1 to reach, per cent',
     )
-    add('--severity', action='store_true', help='of mistakes, by category')
+    add(
+        '--mistake-severity',
+        dest='severity',
+        action='store_true',
+        help='by category',
+    )
     add(
         '--corruptions',
         nargs='*',

@@ -214,7 +214,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'))
     parser.add_argument(
-        '--jobs', type=int, default=os.cpu_count(), help='runs at a time'
+        '--workers', type=int, default=os.cpu_count(), help='runs at a time'
     )
     args = parser.parse_args()
     if args.seeds < 2:
@@ -264,7 +264,7 @@ def main() -> None:
         for seed in range(args.seeds)
         for arm in CONFIGS
     ]
-    train_all(runs, epochs, args.epochs, args.jobs, console)
+    train_all(runs, epochs, args.epochs, args.workers, console)
     checkpoints = {
         arm: [final_checkpoint(run, epochs) for run in runs if run.arm == arm]
         for arm in CONFIGS

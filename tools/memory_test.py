@@ -28,7 +28,8 @@ from rich.progress import Progress
 from torch import nn
 
 from u1_plugin.files import new_folder
-from u1_plugin.lab.command import told
+from u1_plugin.lab.analysis.preparation import turns_to_rgb
+from u1_plugin.lab.command import number, told
 from u1_plugin.lab.markup import terminal
 from u1_plugin.lab.memory_evaluation import KERNELS, Grid, evaluate
 from u1_plugin.lab.memory_filling import Run, Tracked, hook_of, view_of
@@ -41,40 +42,27 @@ from u1_plugin.memory import PRIORS
 from u1_plugin.memory.engines import engine_options
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
 from u1_plugin.mm.memory_inputs import check_hue
-from u1_plugin.options import (
-    Count,
-    Index,
-    NonNegative,
-    Positive,
-    Seed,
-    describe_hint,
-    fits,
-)
-
-#: What the command's numbers must be.
-_NUMBERS = dict(
-    kappa=NonNegative,
-    sigma=Positive,
-    k=Count,
-    shots=Count,
-    seed=Seed,
-    draw=Index,
-)
+from u1_plugin.options import Count, Index, NonNegative, Positive, Seed
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line and check that each number is in its range."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Fill a memory and classify with it: a table by kappa, k '
         'and layer'
     )
     parser.add_argument('config', help='of a model with a MemoryBankHead')
     parser.add_argument('checkpoint', nargs='?')
-    parser.add_argument('--kappa', type=float, nargs='+', help='each >= 0')
     parser.add_argument(
-        '--sigma', type=float, nargs='+', help='for --plane position, radius'
+        '--kappa', type=number(NonNegative), nargs='+', help='each >= 0'
     )
-    parser.add_argument('--k', type=int, nargs='+', help='each >= 1')
+    parser.add_argument(
+        '--sigma',
+        type=number(Positive),
+        nargs='+',
+        help='for --plane position, radius',
+    )
+    parser.add_argument('--k', type=number(Count), nargs='+', help='each >= 1')
     parser.add_argument('--plane', choices=PRIORS, help="default: the head's")
     parser.add_argument(
         '--layers', nargs='+', help='such as backbone.layer3; default: the last'
@@ -83,19 +71,19 @@ def parse_args() -> argparse.Namespace:
         '--token-grid', help='module that returns (tokens, (H, W))'
     )
     parser.add_argument('--split', choices=('val', 'test'), default='test')
-    parser.add_argument('--shots', type=int, help='images a class, >= 1')
-    parser.add_argument('--seed', type=int, help='of --shots; 0')
+    parser.add_argument(
+        '--shots', type=number(Count), help='images a class, >= 1'
+    )
+    parser.add_argument('--seed', type=number(Seed), help='of --shots; 0')
     parser.add_argument('--out', type=Path, help='a new folder')
     parser.add_argument(
-        '--draw', type=int, default=0, help='images to draw, with --out'
+        '--draw',
+        type=number(Index),
+        default=0,
+        help='images to draw, with --out',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
-    for name, kind in _NUMBERS.items():
-        option = getattr(args, name)
-        for value in option if isinstance(option, list) else [option]:
-            if value is not None and not fits(value, kind):
-                parser.error(f'--{name} {value} must be {describe_hint(kind)}')
     if args.draw and not args.out:
         parser.error(f'--draw {args.draw} needs --out')
     return args
@@ -166,12 +154,6 @@ def written(args: argparse.Namespace) -> Dict[str, str]:
     return names
 
 
-def is_bgr(cfg: Config) -> bool:
-    """Whether the data sets give blue first, for the model to turn."""
-    options = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    return bool((options or {}).get('to_rgb', False))
-
-
 def run_test(args, console: Console, folder: Optional[Path]) -> None:
     """Fill, search, show; with a folder, write what was found into it."""
     init_default_scope('mmpretrain')
@@ -223,7 +205,8 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
             **grid.kernel.options,
         )
         memory = hook.images(run)
-        write_pictures(results, queries.dataset, memory, is_bgr(cfg), folder)
+        is_bgr = turns_to_rgb(cfg)
+        write_pictures(results, queries.dataset, memory, is_bgr, folder)
         content['layers'] = results
         text = json.dumps(jsonable(content), indent=2, allow_nan=False)
         (folder / 'report.json').write_text(text)

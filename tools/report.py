@@ -4,15 +4,14 @@ Reads ``results.csv`` of ``tools/benchmark.py``, refuses runs that are no pairs,
 and writes a new folder: ``README.md``, LaTeX tables, figures, runs, behaviour.
 Every sentence on what is shown is computed. Such a folder can be read again:
 
-    python tools/report.py docs/results/rivals work_dirs/rivals_page
+    python tools/report.py docs/results/rivals work_dirs/pages/rivals
 """
 
 import argparse
-import math
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Annotated, Any, Dict, List, Optional, Sequence
 
 from rich.console import Console
 
@@ -59,8 +58,10 @@ from u1_plugin.lab.benchmark.primary import (
 )
 from u1_plugin.lab.benchmark.results import read_plan, read_runs
 from u1_plugin.lab.benchmark.table import check_pairs
+from u1_plugin.lab.command import number
 from u1_plugin.lab.markup import code, fence, file_name, latex, link, terminal
 from u1_plugin.lab.markup import markdown as escaped
+from u1_plugin.options import Range
 
 with needs('lab'):
     import pandas as pd
@@ -265,14 +266,12 @@ def main() -> None:
         '--behaviour', type=Path, help='folder made by tools/behaviour.py'
     )
     parser.add_argument(
-        '--gain', type=float, default=0.2, help='to be seen, in points'
+        '--gain',
+        type=number(Annotated[float, Range(SMALLEST_GAIN)]),
+        default=0.2,
+        help='to be seen, in points; the least is one image of ten thousand',
     )
     options = parser.parse_args()
-    if not SMALLEST_GAIN <= options.gain < math.inf:
-        parser.error(
-            f'--gain={options.gain} must be a finite number of points of at '
-            f'least {SMALLEST_GAIN}, which is one image of ten thousand'
-        )
     behaviour = None
     try:
         table = read_runs(options.results)

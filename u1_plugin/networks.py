@@ -255,6 +255,6 @@ def _is_found(value: Any) -> bool:
 
 
 def _names(code: CodeType) -> Set[str]:
-    """Of all that is not local to some code, and of what is inside it."""
+    """Names that are not local to some code or to what is inside it."""
     inside = [c for c in code.co_consts if isinstance(c, CodeType)]
     return set(code.co_names).union(*map(_names, inside))

@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 
-from u1_plugin.lab.command import at_least, check_read, told
+from u1_plugin.lab.command import at_least, check_read, number, told
+from u1_plugin.options import Share
 
 
 @pytest.mark.parametrize('text', ['-1', '1.5', '', 'two', 'nan'])
@@ -13,6 +14,15 @@ def test_numbers_out_of_range_are_named(text):
         at_least(0)(text)
     assert str(caught.value) == f'{text!r} must be an integer >= 0'
     assert at_least(0)('0') == 0 and at_least(-2)('-1') == -1
+
+
+@pytest.mark.parametrize('text', ['0', '1.5', '', 'half', 'nan', 'inf'])
+def test_shares_out_of_range_are_named(text):
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        number(Share)(text)
+    words = f'{text!r} must be a finite number > 0 and <= 1'
+    assert str(caught.value) == words
+    assert number(Share)('1') == 1.0 and number(Share)('1e-3') == 0.001
 
 
 @pytest.mark.parametrize('kind', [ValueError, FileNotFoundError, ImportError])

@@ -67,7 +67,7 @@ def made(out, monkeypatch, *options) -> list:
     calls = []
 
     def convert(args):
-        args.out.mkdir()
+        assert not list(args.out.iterdir())
         calls.append(args)
         return 'done'
 

@@ -29,7 +29,9 @@ def records(draw) -> dict:
 
 @given(st.lists(records(), min_size=1, max_size=8))
 def test_the_table_has_each_cell_and_selection_once(found):
-    body = rows(results.table(found, list(environments.CELLS)))
+    text = results.table(found, list(environments.CELLS))
+    *_, not_run = text.partition('Not run: ')
+    body = rows(text)
     last = {(one['cell'], tuple(one['tests'])): one for one in found}
     assert len(body) == len(last)
     for cells in body:
@@ -41,11 +43,14 @@ def test_the_table_has_each_cell_and_selection_once(found):
     passed = sorted(
         str(one['passed']) if not one['reason'] else '' for one in last.values()
     )
-    assert sorted(cells[-6] for cells in body) == passed
+    assert sorted(cells[-7] for cells in body) == passed
     order = [c[0].split(' ')[0] for c in body]
     known = [name for name in order if name in environments.CELLS]
     assert known == sorted(known, key=list(environments.CELLS).index)
     assert order[: len(known)] == known  # dropped cells come last
+    assert set(not_run.rstrip('.').split(', ')) == set(
+        environments.CELLS
+    ) - set(known)
 
 
 def test_a_row_names_three_failing_tests():
@@ -53,7 +58,8 @@ def test_a_row_names_three_failing_tests():
     one = record(outcome='failed', failed=5, failing=names)
     (cells,) = rows(results.table([one], []))
     assert cells[-1] == f'failed: {", ".join(names[:3])} and 2 more'
-    assert cells[1:3] == ['3.11.7', '2.8.0'] and cells[-2] == '2'
+    assert cells[1:3] == ['3.11.7', '2.8.0'] and cells[-3] == '2'
+    assert cells[-2] == one['date']
 
 
 @given(records(), st.booleans())

@@ -46,7 +46,7 @@ def demo(root, environment, tmp_path_factory):
 
 
 def test_demo_reports_and_does_not_repeat_itself(demo):
-    first = demo('--epochs', '2', '--jobs', '1')
+    first = demo('--epochs', '2', '--workers', '1')
     assert first.returncode == 0, first.stdout + first.stderr
     # Quiet: what is told, in this order, and nothing of other libraries.
     assert first.stderr == ''
@@ -66,7 +66,7 @@ def test_demo_reports_and_does_not_repeat_itself(demo):
     # A second call trains nothing: no checkpoint is written again.
     files = {f: f.stat().st_mtime_ns for f in out.rglob('*.pth')}
     assert len(files) == 4
-    second = demo('--epochs', '2', '--jobs', '1')
+    second = demo('--epochs', '2', '--workers', '1')
     assert second.returncode == 0
     assert {f: f.stat().st_mtime_ns for f in out.rglob('*.pth')} == files
     again = json.loads((out / 'report.json').read_text())

@@ -157,7 +157,7 @@ def test_recall_is_that_of_an_exact_engine_that_ran(root, engines):
         (['--k', '0'], "--k: '0' must be an integer >= 1"),
         (['--repeat', '0'], "--repeat: '0' must be an integer >= 1"),
         (['--queries', '0'], "--queries: '0' must be an integer >= 1"),
-        (['--pause', '-1'], "--pause: '-1' must be a number >= 0"),
+        (['--pause', '-1'], "--pause: '-1' must be a finite number >= 0"),
     ],
 )
 def test_misuse_is_told_at_once(root, arguments, message, capsys):

@@ -13,7 +13,6 @@ import json
 import logging
 import platform
 import tempfile
-import time
 from typing import Dict, List
 
 import numpy as np
@@ -27,6 +26,7 @@ from torch.utils.data import Dataset
 
 import u1_plugin  # noqa: F401  (registers the components)
 from u1_plugin.files import new_file, new_path
+from u1_plugin.lab.alternation import now
 from u1_plugin.lab.command import at_least
 
 #: Hooks and metrics of each arm.
@@ -67,27 +67,20 @@ class Pictures(Dataset):
         return dict(inputs=self.inputs[index], data_samples=sample)
 
 
-def _now() -> float:
-    if not torch.cuda.is_available():
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 class Stopwatch(Hook):
     """Seconds of the loop over the images, and of what comes after it."""
 
     priority = 'VERY_LOW'
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self._start = self._last = _now()
+        self._start = self._last = now()
 
     def after_val_iter(self, runner: Runner, *args, **kwargs) -> None:
-        self._last = _now()
+        self._last = now()
 
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:
         self.loop = self._last - self._start
-        self.report = _now() - self._last
+        self.report = now() - self._last
 
 
 def _runner(arm: str, options: argparse.Namespace, folder: str, data) -> Runner:

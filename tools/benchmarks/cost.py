@@ -25,7 +25,6 @@ does; graphs, logits and FLOPs are those of the model before.
 import argparse
 import json
 import os
-import platform
 import shlex
 import sys
 from pathlib import Path
@@ -57,6 +56,7 @@ from u1_plugin.lab.cost import (
     twins,
 )
 from u1_plugin.lab.cost_report import markdown, rows
+from u1_plugin.lab.environment import processor
 from u1_plugin.lab.markup import terminal
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -120,16 +120,7 @@ def hardware(options: argparse.Namespace) -> str:
     """Name the GPU, or the processor with the number of threads."""
     if options.device == 'cuda':
         return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    info = Path('/proc/cpuinfo')
-    if info.is_file():
-        models = [
-            line.split(':')[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith('model name')
-        ]
-        name = models[0] if models else name
-    return f'{name}, {options.threads} threads'
+    return f'{processor()}, {options.threads} threads'
 
 
 def parse_args() -> argparse.Namespace:

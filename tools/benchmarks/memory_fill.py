@@ -11,7 +11,6 @@ lengthen less than the clock's.
 import argparse
 import json
 import tempfile
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import ContextManager, Dict, List
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 
 import u1_plugin  # noqa: F401  (registers the components)
 from u1_plugin.files import new_file, new_path
-from u1_plugin.lab.alternation import order_of
+from u1_plugin.lab.alternation import now, order_of
 from u1_plugin.lab.command import at_least
 from u1_plugin.memory import MemoryBank, bank_on_disk
 
@@ -54,13 +53,6 @@ def built(options: argparse.Namespace, device: str) -> nn.Module:
         return MODELS.build(config).eval().to(device)
 
 
-def _now() -> float:
-    if not torch.cuda.is_available():
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 @torch.no_grad()
 def epoch(
     model: nn.Module, batches: List[Tensor], arm: str, folder: Path
@@ -69,7 +61,7 @@ def epoch(
     head = model.head
     place: ContextManager = nullcontext(MemoryBank(head.dtype))
     file = folder / 'bank.safetensors'
-    start, number = _now(), 0
+    start, number = now(), 0
     if arm == 'on disk':
         place = bank_on_disk(file, head.dtype)
     with place as bank:
@@ -80,7 +72,7 @@ def epoch(
                 images = torch.arange(number, number + len(inputs))
                 head.fill(feats, images % _CLASSES, images)
                 number += len(inputs)
-    seconds = _now() - start
+    seconds = now() - start
     head.set_bank(MemoryBank(head.dtype))
     file.unlink(missing_ok=True)
     return seconds

@@ -40,7 +40,8 @@ from u1_plugin.lab.alternation import (
     paired,
     spread,
 )
-from u1_plugin.lab.command import at_least
+from u1_plugin.lab.command import at_least, number
+from u1_plugin.options import NonNegative
 
 sys.path.insert(0, str(Path(__file__).parent))  # of who runs this by its path
 
@@ -212,17 +213,6 @@ def show(records: List[dict], k: int, console: Console) -> None:
     console.print(table)
 
 
-def seconds(text: str) -> float:
-    """For argparse's ``type``: a finite time that is not negative."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text!r} must be a number >= 0')
-    return value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description='Queries a second and peak memory of the search engines'
@@ -241,7 +231,9 @@ def main() -> None:
     parser.add_argument('--k', type=count, default=10)
     parser.add_argument('--repeat', type=count, default=5)
     parser.add_argument(
-        '--pause', type=seconds, help='before a turn; 0.3, on a GPU 0'
+        '--pause',
+        type=number(NonNegative),
+        help='seconds before a turn; 0.3, on a GPU 0',
     )
     parser.add_argument('--threads', type=count, help='2, or all beside a GPU')
     parser.add_argument('--out', type=new_path, help='a new JSON file')

@@ -23,7 +23,6 @@ from typing import Dict, Sequence
 
 from PIL import Image
 
-from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import (
     common_classes,
     on_white,
@@ -75,37 +74,35 @@ def kind_of(file: Path) -> str:
 
 
 def write_clipart(folder: Path, out: Path, seed: int = 0) -> Dict[str, int]:
-    """Write the image folder.
+    """Write the folders of the splits.
 
     Args:
         folder (Path): See :func:`find_drawings`.
-        out (Path): Must not exist.
+        out (Path): An existing folder.
         seed (int): Of the splits.
 
     Returns:
         Dict[str, int]: Images of each split.
 
     Raises:
-        FileExistsError: If ``out`` exists.
         ValueError: If there are no drawings.
     """
     counts: Dict[str, int] = Counter()
-    with new_folder(out) as part:
-        labels = find_drawings(folder)
-        kinds = {file: kind_of(file) for file in labels}
-        splits = split_kinds(labels, kinds, SHARES, seed)
-        classes = set(common_classes(labels, splits, LEAST_OF_SPLIT))
-        for split, files in splits.items():
-            for file in (f for f in files if labels[f] in classes):
-                target = part / split / labels[file]
-                target.mkdir(parents=True, exist_ok=True)
-                try:
-                    with Image.open(file) as image:
-                        drawn = on_white(image, SIDE)
-                except (OSError, Image.DecompressionBombError):
-                    continue  # a few are empty, or larger than 178 million px
-                drawn.save(target / f'{file.parent.name}-{file.name}')
-                counts[split] += 1
+    labels = find_drawings(folder)
+    kinds = {file: kind_of(file) for file in labels}
+    splits = split_kinds(labels, kinds, SHARES, seed)
+    classes = set(common_classes(labels, splits, LEAST_OF_SPLIT))
+    for split, files in splits.items():
+        for file in (f for f in files if labels[f] in classes):
+            target = out / split / labels[file]
+            target.mkdir(parents=True, exist_ok=True)
+            try:
+                with Image.open(file) as image:
+                    drawn = on_white(image, SIDE)
+            except (OSError, Image.DecompressionBombError):
+                continue  # a few are empty, or larger than 178 million px
+            drawn.save(target / f'{file.parent.name}-{file.name}')
+            counts[split] += 1
     return dict(counts)
 
 

@@ -12,7 +12,6 @@ from typing import Dict
 import numpy as np
 
 from u1_plugin.extras import needs
-from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import (
     run_converter,
     split_indices,
@@ -24,23 +23,19 @@ with needs('lab'):
 
 
 def write_digits(out: Path, seed: int = 0) -> Dict[str, int]:
-    """Write the folder at once: an interrupted call leaves nothing at ``out``.
+    """Write the folders of the splits.
 
     Args:
-        out (Path): Must not exist yet.
+        out (Path): An existing folder.
         seed (int): Of the split.
 
     Returns:
         Dict[str, int]: Images of each split.
-
-    Raises:
-        FileExistsError: If ``out`` exists.
     """
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    with new_folder(out) as part:
-        splits = split_indices(digits.target, seed)
-        return write_splits(part, images, digits.target, splits)
+    splits = split_indices(digits.target, seed)
+    return write_splits(out, images, digits.target, splits)
 
 
 def main() -> None:

@@ -28,7 +28,6 @@ import numpy as np
 from PIL import Image
 
 from u1_plugin.extras import needs
-from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import on_white, run_converter, split_kinds
 
 SIDE = 64
@@ -118,53 +117,49 @@ def drawings(
 
 
 def write_emoji(folder: Path, out: Path, seed: int = 0) -> Dict[str, int]:
-    """Write the image folder.
+    """Write the folders of the splits.
 
     Args:
         folder (Path): With the three packages.
-        out (Path): Must not exist.
+        out (Path): An existing folder.
         seed (int): Of the splits.
 
     Returns:
         Dict[str, int]: Images of each split.
 
     Raises:
-        FileExistsError: If ``out`` exists.
         ValueError: If a package is another.
     """
     counts: Dict[str, int] = Counter()
-    with new_folder(out) as part:
-        try:
-            packages = {
-                drawer: Package(folder / file)
-                for drawer, file in PACKAGES.items()
-            }
-            emojis = read_emoji(packages['google'].read('emoji.json'))
-        except (tarfile.TarError, KeyError, ValueError) as error:
-            raise ValueError(
-                f'packages={str(folder)!r}: {error}; get the three with '
-                '`npm pack`'
-            ) from error
-        splits = split_kinds(
-            {emoji: emoji.label for emoji in emojis},
-            {emoji: emoji.kind for emoji in emojis},
-            SHARES,
-            seed,
-        )
-        for split, split_emojis in splits.items():
-            for emoji in split_emojis:
-                for drawer, image in drawings(emoji, packages):
-                    place = split
-                    if drawer == 'openmoji':
-                        if split != 'test':
-                            continue
-                        place = 'drawer'
-                    target = part / place / emoji.label
-                    target.mkdir(parents=True, exist_ok=True)
-                    file = target / f'{emoji.code.lower()}-{drawer}.png'
-                    on_white(image, SIDE).save(file)
-                    counts[place] += 1
-        write_orders(part, sorted({emoji.label for emoji in emojis}), seed)
+    try:
+        packages = {
+            drawer: Package(folder / file) for drawer, file in PACKAGES.items()
+        }
+        emojis = read_emoji(packages['google'].read('emoji.json'))
+    except (tarfile.TarError, KeyError, ValueError) as error:
+        raise ValueError(
+            f'packages={str(folder)!r}: {error}; get the three with `npm pack`'
+        ) from error
+    splits = split_kinds(
+        {emoji: emoji.label for emoji in emojis},
+        {emoji: emoji.kind for emoji in emojis},
+        SHARES,
+        seed,
+    )
+    for split, split_emojis in splits.items():
+        for emoji in split_emojis:
+            for drawer, image in drawings(emoji, packages):
+                place = split
+                if drawer == 'openmoji':
+                    if split != 'test':
+                        continue
+                    place = 'drawer'
+                target = out / place / emoji.label
+                target.mkdir(parents=True, exist_ok=True)
+                file = target / f'{emoji.code.lower()}-{drawer}.png'
+                on_white(image, SIDE).save(file)
+                counts[place] += 1
+    write_orders(out, sorted({emoji.label for emoji in emojis}), seed)
     return dict(counts)
 
 

@@ -12,7 +12,6 @@ from typing import Dict
 
 import numpy as np
 
-from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import (
     run_converter,
     split_indices,
@@ -37,23 +36,19 @@ def read_faces() -> tuple:
 
 
 def write_faces(out: Path, seed: int = 0) -> Dict[str, int]:
-    """Write the folder at once: an interrupted call leaves nothing at ``out``.
+    """Write the folders of the splits.
 
     Args:
-        out (Path): Must not exist yet.
+        out (Path): An existing folder.
         seed (int): Of the split.
 
     Returns:
         Dict[str, int]: Images of each split.
-
-    Raises:
-        FileExistsError: If ``out`` exists.
     """
     images, labels = read_faces()
     grey = np.round(images * 255).astype(np.uint8)
-    with new_folder(out) as part:
-        splits = split_indices(labels, seed)
-        return write_splits(part, grey, labels, splits)
+    splits = split_indices(labels, seed)
+    return write_splits(out, grey, labels, splits)
 
 
 def main() -> None:

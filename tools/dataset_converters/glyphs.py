@@ -31,7 +31,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from u1_plugin.extras import needs
-from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import run_converter
 
 ALNUM = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
@@ -266,11 +265,10 @@ def write(
 
 def write_glyphs(args: argparse.Namespace) -> str:
     """Draw what the command line asks for; what was drawn."""
-    with new_folder(args.out) as part:
-        faces = find_faces(args.fonts, args.seed)
-        letters = pick_letters(faces) if args.set == 'scripts' else ALNUM
-        splits = split_families(faces, SPLITS[args.set], args.seed)
-        written = write(splits, letters, part, args.seed, args.side)
+    faces = find_faces(args.fonts, args.seed)
+    letters = pick_letters(faces) if args.set == 'scripts' else ALNUM
+    splits = split_families(faces, SPLITS[args.set], args.seed)
+    written = write(splits, letters, args.out, args.seed, args.side)
     families = {
         s: len({f.family for f in split_faces})
         for s, split_faces in splits.items()

@@ -17,7 +17,6 @@ from typing import Callable, Dict, Tuple
 
 import numpy as np
 
-from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import (
     run_converter,
     split_indices,
@@ -87,29 +86,27 @@ def read_digits(package: Path) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def write_mnist10k(package: Path, out: Path, seed: int = 0) -> Dict[str, int]:
-    """Write the folder at once: an interrupted call leaves nothing at ``out``.
+    """Write the folders of the splits.
 
     Args:
         package (Path): See :func:`read_digits`.
-        out (Path): Must not exist yet.
+        out (Path): An existing folder.
         seed (int): Of the split.
 
     Returns:
         Dict[str, int]: Images of each split.
 
     Raises:
-        FileExistsError: If ``out`` exists.
         ValueError: If ``package`` is another.
     """
-    with new_folder(out) as part:
-        images, labels = read_digits(package)
-        if len(labels) < sum(SPLITS.values()):
-            raise ValueError(
-                f'package: {len(labels)} digits, but the splits take '
-                f'{sum(SPLITS.values())}; get version 1.1.0'
-            )
-        splits = split_indices(labels, seed, SPLITS)
-        return write_splits(part, images, labels, splits)
+    images, labels = read_digits(package)
+    if len(labels) < sum(SPLITS.values()):
+        raise ValueError(
+            f'package: {len(labels)} digits, but the splits take '
+            f'{sum(SPLITS.values())}; get version 1.1.0'
+        )
+    splits = split_indices(labels, seed, SPLITS)
+    return write_splits(out, images, labels, splits)
 
 
 def main() -> None:

@@ -25,7 +25,6 @@ from typing import Dict, NamedTuple, Tuple
 import numpy as np
 from PIL import Image, ImageColor
 
-from u1_plugin.files import new_folder
 from u1_plugin.lab.image_folders import as_rgba, run_converter
 from u1_plugin.options import Count, Seed, Share, checked
 
@@ -163,7 +162,7 @@ def write(
 
     Args:
         folder (Path): One folder a class, or these in folders of splits.
-        out (Path): Must not exist.
+        out (Path): An existing folder.
         paste (Paste): How.
         pattern (str): Of the pictures' names, such as ``'*-google.png'``.
 
@@ -171,34 +170,32 @@ def write(
         Dict[str, Tuple[int, int]]: ``(left, top)`` by picture, pixels.
 
     Raises:
-        FileExistsError: If ``out`` exists.
         ValueError: If there is no picture, or one cannot be read.
     """
     corners: Dict[str, Tuple[int, int]] = {}
-    with new_folder(out) as part:
-        files = find_files(folder, pattern)
-        middle = (paste.canvas - paste.side) / 2
-        with (part / 'places.csv').open('w', newline='') as table:
-            rows = csv.writer(table, lineterminator='\n')
-            rows.writerow(COLUMNS)
-            for name, file in files.items():
-                # A picture's split is no part of it: class and name are.
-                corner = corner_of(paste, '/'.join(name.split('/')[-2:]))
-                target = part / f'{name}.png'
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    with Image.open(file) as picture:
-                        pasted(picture, paste, corner).save(target)
-                except (OSError, Image.DecompressionBombError) as error:
-                    raise ValueError(
-                        f'{file} is no picture: {error}; remove it'
-                    ) from error
-                offset = [(k - middle) / paste.canvas for k in corner]
-                rows.writerow(
-                    [f'{name}.png', *corner, paste.side, paste.canvas]
-                    + [f'{share:.4f}' for share in offset]
-                )
-                corners[name] = corner
+    files = find_files(folder, pattern)
+    middle = (paste.canvas - paste.side) / 2
+    with (out / 'places.csv').open('w', newline='') as table:
+        rows = csv.writer(table, lineterminator='\n')
+        rows.writerow(COLUMNS)
+        for name, file in files.items():
+            # A picture's split is no part of it: class and name are.
+            corner = corner_of(paste, '/'.join(name.split('/')[-2:]))
+            target = out / f'{name}.png'
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with Image.open(file) as picture:
+                    pasted(picture, paste, corner).save(target)
+            except (OSError, Image.DecompressionBombError) as error:
+                raise ValueError(
+                    f'{file} is no picture: {error}; remove it'
+                ) from error
+            offset = [(k - middle) / paste.canvas for k in corner]
+            rows.writerow(
+                [f'{name}.png', *corner, paste.side, paste.canvas]
+                + [f'{share:.4f}' for share in offset]
+            )
+            corners[name] = corner
     return corners
 
 

@@ -186,6 +186,8 @@ def summary(record: Record) -> str:
 def table(records: Sequence[Record], cells: Sequence[str]) -> str:
     """The last record of each cell and selection of tests, in Markdown.
 
+    Cells that have no record are listed below it.
+
     Args:
         records (Sequence[Record]): The oldest first.
         cells (Sequence[str]): The order of rows; others come after them.
@@ -193,9 +195,14 @@ def table(records: Sequence[Record], cells: Sequence[str]) -> str:
     rows = _last(records, cells)
     if not rows:
         return 'No cell has run yet.'
-    head = ['cell', 'Python', *VERSIONS, *COUNTS, 'minutes', 'outcome']
+    head = ['cell', 'Python', *VERSIONS, *COUNTS, 'minutes', 'date', 'outcome']
     lines = [_row(head), _row(['---'] * len(head))]
-    return '\n'.join([*lines, *(_row(_cells(record)) for record in rows)])
+    lines += [_row(_cells(record)) for record in rows]
+    recorded = {record['cell'] for record in rows}
+    absent = [cell for cell in cells if cell not in recorded]
+    if absent:
+        lines += ['', f'Not run: {", ".join(absent)}.']
+    return '\n'.join(lines)
 
 
 def details(records: Sequence[Record], cells: Sequence[str]) -> str:
@@ -255,6 +262,7 @@ def _cells(record: Record) -> List[str]:
         *(versions.get(key, '') for key in ('python', *VERSIONS)),
         *numbers,
         minutes,
+        record['date'],
         _outcome(record),
     ]
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a release must pass, from the outside: builds the source distribution
 # and the wheel, installs the wheel into an empty environment, and there, in an
-# empty folder, trains by mim and runs README's snippet on a network of timm.
+# empty folder, trains by mim and runs README's snippets for timm and PyTorch.
 # Usage: bash tools/maintenance/release_check.sh [FOLDER]
 #   FOLDER  new; for builds, the environment (about 6 GB) and runs; it is kept.
 #           Without it a temporary one is used and removed.
@@ -81,9 +81,9 @@ trained() { # trained FOLDER COMMAND...: it ends, and leaves a checkpoint
     grep -h loss_u1 "$1"/*/*.log | tail -n 1
 }
 
-snippet() { # README's first block with U1Branch, on a network of timm
+snippets() { # README's blocks for timm's task and for any loop, on a network of timm
     cd "$FOLDER/empty"
-    "$PY" - "$SOURCE/README.md" >snippet.py <<'PY'
+    "$PY" - "$SOURCE/README.md" >snippets.py <<'PY'
 import re
 import sys
 
@@ -95,12 +95,14 @@ import torch
 model = timm.create_model('resnet10t', num_classes=10)
 images, labels = torch.randn(4, 3, 64, 64), torch.arange(4)
 criterion = torch.nn.CrossEntropyLoss()''')
-print(next(block for block in blocks if 'U1Branch' in block))
-print('''loss.backward()
+for name in ('U1ClassificationTask', 'U1Branch'):
+    print(next(block for block in blocks if name in block))
+    print('''loss.backward()
 assert loss.isfinite() and model.conv1[0].weight.grad.abs().sum() > 0
+model.zero_grad()
 print(f'loss {loss.item():.3f}')''')
 PY
-    "$PY" snippet.py
+    "$PY" snippets.py
 }
 
 step 'a section of CHANGELOG.md for this version' check_changelog
@@ -112,7 +114,7 @@ SITE=$(cd / && "$PY" -c 'import importlib.util as util
 print(util.find_spec("u1_plugin").submodule_search_locations[0])')
 export PATH=$FOLDER/env/bin:$PATH
 step 'digits, and a config that inherits the installed one' write_config
-TAIL=1 step "README's snippet on a network of timm" snippet
+TAIL=2 step "README's snippets for timm and PyTorch" snippets
 # By its path: stock tools know no `u1_plugin::`, as they do not import it.
 CONFIG=$SITE/.mim/configs/digits/resnet18-narrow_1xb64_digits_u1.py
 TRAIN=$(dirname "$SITE")/mmpretrain/.mim/tools/train.py

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple
 
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmpretrain.registry import MODELS
 
 import u1_plugin  # noqa: F401  (lets configs inherit from u1_plugin::)
 from u1_plugin.files import check_writable, replaced_file
+from u1_plugin.lab.cost import read_config
 from u1_plugin.lab.markup import code
 from u1_plugin.mm.data import type_name
 from u1_plugin.nn import MapSource
@@ -105,8 +105,9 @@ Worth knowing:
 - ConvNeXt, HorNet, EdgeNeXt, TinyViT, BEiT and EVA-02 normalise after they
   pool, so their map is read before that last norm.
 - XCiT's map is that before class attention, which is its pooling.
-- The networks of `64px` take any size and name none: their 14x14 is of 224x224,
-  on the 64x64 of their data it is 4x4.
+- The networks of `digits`, `mnist10k` and `64px` take any size and name none:
+  their 8x8 and 14x14 are of blank images of 32 or 224 pixels, on the 16, 14 and
+  64 of their data it is 4x4.
 - VGG, LeNet and Inception-v3 hold their classifier in the backbone, and their
   map is the last before it.
 - HRNet's four maps become one in its neck, and are read there.
@@ -149,11 +150,6 @@ def zoo() -> List[str]:
     return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
-def read(config: str) -> Config:
-    """A config by path or as ``mmpretrain::NAME``."""
-    return get_config(config) if '::' in config else Config.fromfile(config)
-
-
 def source_of(config: Config) -> MapSource:
     """What the branch of a config's classifier reads, built on the spot."""
     model = config.model
@@ -182,7 +178,7 @@ def configs() -> Dict[str, List[str]]:
 def row_of(config: str) -> Row:
     """The row of a config that :func:`configs` lists; builds it."""
     path = config if '::' in config else str(ROOT / 'configs' / config)
-    row = Row.of(config, source_of(read(path)))
+    row = Row.of(config, source_of(read_config(path)))
     print(row, flush=True)
     return row
 
@@ -206,7 +202,9 @@ def main() -> None:
     parser.add_argument('--out', default=str(ROOT / 'docs/layers.md'))
     args = parser.parse_args()
     if args.configs:
-        rows = [Row.of(name, source_of(read(name))) for name in args.configs]
+        rows = [
+            Row.of(name, source_of(read_config(name))) for name in args.configs
+        ]
         print(table(rows))
         return
     try:

@@ -27,7 +27,9 @@ TITLE = """# Model zoo
 
 Every config of the repository. `NAME_u1.py` is `NAME.py` with the U(1) branch:
 as many parameters, and equal logits for equal weights. *Map* is what the branch
-reads by itself ([more](layers.md)); *runs* counts the trainings whose log is
+reads by itself, of a blank image of the size that is [tried](layers.md): on the
+images of `digits` (16x16; its ResNet alone), `mnist10k` (14x14) and of the
+`64px` configs it is 4x4. *Runs* counts the trainings whose log is
 kept, of the plain config the one-hot baselines and of its twin the arms with
 U(1) labels. No weights are published.
 
@@ -62,6 +64,7 @@ class Arm(NamedTuple):
     suite: str
     arm: str
     role: str
+    parameters: int  # of the plain network that was trained
     test: Tuple[float, ...]  # top-1 of each run, per cent; may be empty
     val: Tuple[float, ...]
 
@@ -128,12 +131,15 @@ def trained() -> List[Arm]:
         runs, suite = read_csv(file), file.parent.name
         runs = runs[runs.role.isin(('baseline', 'u1'))]
         configs = entries(suite) if len(runs) else {}
+        plain = runs[runs.role == 'baseline'].groupby('config').parameters.max()
         for (entry, *arm), group in runs.groupby(['config', 'arm', 'role']):
             top1 = [
                 tuple(group[f'{split}_top1'].dropna())
                 for split in ('test', 'val')
             ]
-            arms.append(Arm(configs[entry], entry, suite, *arm, *top1))
+            arms.append(
+                Arm(configs[entry], entry, suite, *arm, plain[entry], *top1)
+            )
     return arms
 
 
@@ -147,17 +153,20 @@ def _link(suite: str) -> str:
     return f'[{suite}](results/{suite}/README.md)'
 
 
-def _runs(config: str, arms: List[Arm]) -> str:
-    """The cell of a model: how many runs, and of which suites."""
+def _runs(config: str, parameters: int, arms: List[Arm]) -> str:
+    """The cell of a model: how many runs, of which suites and networks."""
     plain = config.replace('_u1.py', '.py')
     role = 'baseline' if plain == config else 'u1'
     matching = [arm for arm in arms if arm.config == plain and arm.role == role]
-    if not matching:
-        return '–'
-    suites = ', '.join(
-        _link(s) for s in dict.fromkeys(a.suite for a in matching)
-    )
-    return f'{sum(len(arm.val) for arm in matching)}: {suites}'
+    cells = []
+    for size in sorted({arm.parameters for arm in matching}, reverse=True):
+        trained_arms = [arm for arm in matching if arm.parameters == size]
+        suites = dict.fromkeys(arm.suite for arm in trained_arms)
+        count = str(sum(len(arm.val) for arm in trained_arms))
+        if size != parameters:
+            count += f' of a network of {size:,} parameters'
+        cells.append(f'{count}: {", ".join(map(_link, suites))}')
+    return '; '.join(cells) or '–'
 
 
 def page() -> str:
@@ -172,17 +181,18 @@ def page() -> str:
             model.data,
             f'{count:,}',
             maps.get(model.config, ''),
-            _runs(model.config, arms),
+            _runs(model.config, count, arms),
         ]
         lines.append(f'| {" | ".join(cells)} |')
     lines += ['', TRAINED]
-    lines += ['| config | in the suite | arm | runs | top-1, % | log |']
-    lines += ['|---|---|---|---:|---:|---|']
+    head = 'config | in the suite | parameters | arm | runs | top-1, % | log'
+    lines += [f'| {head} |', '|---|---|---:|---|---:|---:|---|']
     for arm in sorted(arms):
         entry = '' if arm.entry == Path(arm.config).stem else arm.entry
         cells = [
             f'`{arm.config}`',
             f'{_link(arm.suite)} {entry}'.strip(),
+            f'{arm.parameters:,}',
             arm.arm,
             str(len(arm.val)),
             arm.accuracy,

@@ -23,7 +23,9 @@ from u1_plugin.lab.analysis.verdicts import (
     MIN_SHARE,
 )
 from u1_plugin.lab.benchmark.table import save_csv
+from u1_plugin.lab.command import at_least, number
 from u1_plugin.lab.markup import markdown, terminal
+from u1_plugin.options import Seed
 
 with needs('lab'):
     import pandas as pd
@@ -122,22 +124,27 @@ def _table(head: List[str], rows: List[list]) -> List[str]:
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line and check that no number is too small."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
     add('out', type=new_path, help='a new folder')
-    add('--runs', type=int, default=200, help='data sets of each scenario')
-    add('--permutations', type=int, default=199, help='of every such test')
-    add('--seed', type=int, default=0)
+    add(
+        '--runs',
+        type=at_least(1),
+        default=200,
+        help='data sets of each scenario',
+    )
+    add(
+        '--permutations',
+        type=at_least(99),
+        default=199,
+        help='of every such test',
+    )
+    add('--seed', type=number(Seed), default=0)
     add('--claims', nargs='+', choices=list(LEASTS), default=list(LEASTS))
-    args = parser.parse_args()
-    for option, least in (('runs', 1), ('permutations', 99), ('seed', 0)):
-        value = getattr(args, option)
-        if value < least:
-            parser.error(f'--{option} {value} must be >= {least}')
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
+import torch
 
 
 class Turn(NamedTuple):
@@ -26,6 +27,14 @@ class Turn(NamedTuple):
     place: int
     start: float
     seconds: float
+
+
+def now() -> float:
+    """Seconds: of the clock once a GPU is idle, or of this process alone."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def order_of(names: Sequence[str], round_: int) -> List[str]:

@@ -70,7 +70,7 @@ class AuxiliaryImageClassifier(ImageClassifier):
 
 
 def _last_channels(head: nn.Module) -> Optional[int]:
-    """Of the vector that a head's last layer takes, if it says how many."""
+    """Channels of the vector that a head's last layer takes, if it says."""
     hidden = getattr(head, 'mid_channels', None)
     if hidden:
         return hidden[-1]

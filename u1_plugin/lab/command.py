@@ -2,24 +2,37 @@
 
 import argparse
 from contextlib import contextmanager
-from typing import Callable, Iterator, Sequence
+from typing import Annotated, Any, Callable, Iterator, Sequence, get_args
+
+from ..options import Range, describe_hint, fits
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """For argparse's ``type``: an integer that is not below ``least``."""
+def number(hint: Any) -> Callable[[str], Any]:
+    """For argparse's ``type``: a number as an annotation says.
 
-    def parse(text: str) -> int:
+    Args:
+        hint (Any): ``Annotated[int, Range(...)]`` or of float, such as those
+            of :mod:`~u1_plugin.options`.
+    """
+    kind = get_args(hint)[0]
+
+    def parse(text: str) -> Any:
         try:
-            value = int(text)
+            value = kind(text)
         except ValueError:
-            value = least - 1
-        if value < least:
+            value = None
+        if not fits(value, hint):
             raise argparse.ArgumentTypeError(
-                f'{text!r} must be an integer >= {least}'
+                f'{text!r} must be {describe_hint(hint)}'
             )
         return value
 
     return parse
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """For argparse's ``type``: an integer that is not below ``least``."""
+    return number(Annotated[int, Range(least)])
 
 
 @contextmanager

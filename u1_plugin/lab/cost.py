@@ -21,6 +21,7 @@ from ..mm.data import type_name
 from ..mm.sample_targets import targets_of
 from ..nn import U1Branch
 from . import alternation
+from .weights import model_config
 
 STOCK = ('ImageClassifier', 'TimmClassifier', 'HuggingFaceClassifier')
 _BRANCH_REPEATS = 30
@@ -59,10 +60,8 @@ def twins(config: Config) -> Tuple[Config, Config]:
 
 def contestant(config: Config, options: argparse.Namespace) -> Contestant:
     """Build and initialise as MMEngine's runner does."""
-    model_config = copy.deepcopy(config.model)
-    model_config.setdefault('data_preprocessor', config.data_preprocessor)
     torch.manual_seed(0)
-    model = MODELS.build(model_config)
+    model = MODELS.build(model_config(config))
     model.init_weights()
     model.to(options.device).train()
     wrapper = copy.deepcopy(config.optim_wrapper)
@@ -121,7 +120,7 @@ def infer(player: Contestant, data: dict, seed: int = 0) -> torch.Tensor:
 
 
 def seconds(device: str, work: Callable[[], object]) -> float:
-    """Of one call; on a GPU between events, after it is idle."""
+    """Seconds of one call; on a GPU between events, after it is idle."""
     if device == 'cuda':
         events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
         torch.cuda.synchronize()
@@ -193,7 +192,7 @@ def step_bytes(player: Contestant, data: dict, device: str) -> int:
 
 
 def training_flops(player: Contestant, data: dict) -> int:
-    """Of convolutions and matrix products, forward and backward."""
+    """Operations of convolutions and matrix products, both passes."""
     with FlopCounterMode(display=False) as counter:
         train_step(player, data)
     return counter.get_total_flops()

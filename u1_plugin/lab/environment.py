@@ -42,7 +42,7 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def package_versions() -> Dict[str, str]:
-    """Of what is installed among the packages that decide a result."""
+    """Versions of the installed packages that decide a result."""
     versions = dict(python=platform.python_version())
     for name in _PACKAGES:
         try:
@@ -56,6 +56,11 @@ def hardware() -> str:
     """The GPU's name, or the processor's and the threads in use."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
+    return f'{processor()}, {torch.get_num_threads()} thread(s), no GPU'
+
+
+def processor() -> str:
+    """The processor's name, as far as the system knows it."""
     cpuinfo = Path('/proc/cpuinfo')
     names = [
         line.split(':', 1)[1].strip()
@@ -64,8 +69,7 @@ def hardware() -> str:
         )
         if line.startswith('model name')
     ]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f'{name}, {torch.get_num_threads()} thread(s), no GPU'
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def peak_rss_mib() -> Optional[float]:

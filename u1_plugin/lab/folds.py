@@ -119,7 +119,7 @@ class ImageDifference(NamedTuple):
 
 
 def image_difference(first: np.ndarray, second: np.ndarray) -> ImageDifference:
-    """Of the scores of two arms, ``(n,)`` each, per cent.
+    """The mean difference of two arms' scores, ``(n,)`` each, per cent.
 
     The interval is that of Agresti and Min (2005), normal after half an image
     has been added to each cell of the two arms' table: Student's is too short

@@ -102,8 +102,9 @@ def run_converter(
 
     Args:
         parser (ArgumentParser): With ``out``.
-        convert (Callable): Writes ``args.out``, which is then moved to its
-            place together with the record; returns what to print.
+        convert (Callable): Writes into ``args.out``, an empty folder that is
+            then moved to its place together with the record; returns what to
+            print.
     """
     parser.add_argument('--seed', type=int, default=0, help='of the draw')
     args = parser.parse_args()
@@ -115,7 +116,6 @@ def run_converter(
             print(f'{args.out} exists, nothing to do')
             return
         with new_folder(args.out) as part:
-            part.rmdir()  # the converter's, whose folder must be new
             message = convert(Namespace(**{**vars(args), 'out': part}))
             record = json.dumps(request, indent=1, allow_nan=False)
             (part / RECORD).write_text(record, encoding='utf-8')

@@ -150,7 +150,7 @@ class Metrics:
 
 
 def _drawn(query, intensity, neighbours, image: int, mode: str) -> dict:
-    """Of one image: the pixels to draw, and the nearest of each."""
+    """The pixels of one image to draw, and the nearest of each."""
     rows = torch.nonzero(query.images == image)[:, 0]
     if mode == 'pooled':
         pairs = [(int(rows[0]), n) for n in range(neighbours.indices.size(1))]

@@ -70,7 +70,7 @@ def _digest(path: str) -> str:
 
 @cache
 def _content(path: str, state: Tuple[int, int]) -> str:
-    """Of a file; ``state`` tells when to read it anew."""
+    """The digest of a file; ``state`` tells when to read it anew."""
     digest = hashlib.sha256()
     try:
         with open(path, 'rb') as stream:
@@ -83,7 +83,7 @@ def _content(path: str, state: Tuple[int, int]) -> str:
 
 @cache
 def _listing(folder: str) -> str:
-    """Of names and sizes; once a process, for there may be a million."""
+    """The digest of names and sizes, read once a process: there may be many."""
     digest = hashlib.sha256()
     seen: Set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):

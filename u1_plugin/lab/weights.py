@@ -93,11 +93,21 @@ def classifier_of(
     return model.eval()
 
 
+def model_config(config: Mapping[str, Any]) -> Any:
+    """A copy of a config's model with the data preprocessor beside it.
+
+    As MMEngine's runner does, where the model has none of its own.
+    """
+    model = copy.deepcopy(config['model'])
+    if config.get('data_preprocessor') is not None:
+        preprocessor = copy.deepcopy(config['data_preprocessor'])
+        model.setdefault('data_preprocessor', preprocessor)
+    return model
+
+
 def _built(config: Config) -> nn.Module:
-    options = copy.deepcopy(config.model)
-    options.setdefault('data_preprocessor', config.get('data_preprocessor'))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return MODELS.build(options)
+        return MODELS.build(model_config(config))
 
 
 def _loaded_by(config: Config, may_lack: Sequence[str]) -> nn.Module:

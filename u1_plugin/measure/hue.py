@@ -80,7 +80,7 @@ class HueMap(NamedTuple):
 
     @property
     def is_finite(self) -> np.ndarray:
-        """Of which pixels all three are numbers, ``(H, W)``."""
+        """Whether all three values of a pixel are finite, ``(H, W)``."""
         finite: np.ndarray = np.isfinite(np.stack(self)).all(0)
         return finite
 

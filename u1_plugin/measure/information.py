@@ -197,7 +197,7 @@ def _normal(value: float, error: float, pvalue: float) -> Estimate:
 
 
 def entropy_of(shares: np.ndarray) -> float:
-    """Of shares that sum to 1, ``(K,)``, in nats."""
+    """The entropy of shares that sum to 1, ``(K,)``, in nats."""
     positive = shares[shares > 0]
     return float(-(positive * np.log(positive)).sum())
 

@@ -24,7 +24,7 @@ _NUMBERS = 2**20  # in a temporary of float64
 
 
 def _sizes(count: int, sharded: bool) -> List[int]:
-    """Of this rank's part, or of every rank's."""
+    """Sizes of this rank's part, or of every rank's."""
     counts = torch.tensor([count])
     return [int(n) for n in (all_gather(counts) if sharded else counts)]
 

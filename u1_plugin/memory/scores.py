@@ -156,7 +156,7 @@ class Scores:
         return PreparedQueries(exact, vectors, base, slack, bias)
 
     def _error(self, channels: int) -> float:
-        """Of a score, in units of ``|q|^2 + |v|^2``."""
+        """The error of a score, in units of ``|q|^2 + |v|^2``."""
         return product_error(channels, self.dtype) / 2 + 6 * _ROUNDOFF
 
     def blocks(
@@ -238,7 +238,7 @@ def _lengths(vectors: Tensor) -> Tensor:
 def products(
     queries: Tensor, vectors: Tensor, dtype: str, out: Optional[Tensor] = None
 ) -> Tensor:
-    """Of all pairs ``(Q, C)`` and ``(n, C)``: ``(Q, n)``, float32.
+    """Products of all pairs of ``(Q, C)`` and ``(n, C)``: ``(Q, n)``, float32.
 
     Both are rounded to ``dtype``, each in a scale of its own; products in
     float32 are written to ``out``.
@@ -264,7 +264,7 @@ def _narrow(vectors: Tensor, dtype: torch.dtype) -> Tuple[Tensor, Tensor]:
 
 
 def product_error(channels: int, dtype: str = 'float32') -> float:
-    """Of a product of vectors, in units of ``|q| |v|``."""
+    """The error of a product of vectors, in units of ``|q| |v|``."""
     error = channels * _ROUNDOFF / (1 - channels * _ROUNDOFF)
     # TensorFloat32 and bfloat16 round what they multiply to 8 bits or more.
     error += 0 if _products_are_float32() else 2.0**-7

@@ -16,7 +16,7 @@ _ROUNDING = 1e-12  # of a vote's log in float64, generously
 
 
 class Neighbours(NamedTuple):
-    """Of each query, by ascending cost; of equals, the smaller index first.
+    """Neighbours of each query by ascending cost; ties by ascending index.
 
     Attributes:
         distances (Tensor): ``(Q, k)``, >= 0, float64: ``1 - cos`` or
@@ -111,7 +111,7 @@ class Bias(NamedTuple):
         check_kernel(self.kernel, metric)
 
     def select(self, rows: _Rows) -> 'Bias':
-        """Of some of the queries."""
+        """The bias of some of the queries."""
         return self._replace(query=_take(self.query, rows))
 
     def of_pairs(

@@ -235,7 +235,7 @@ class Memory:
     def _search_part(
         self, queries: Queries, k: int, bias: Optional[Bias]
     ) -> Tuple[Matches, Tensor]:
-        """Of this rank's part, filled up to k; and their costs."""
+        """The nearest in this rank's part, filled up to k, and their costs."""
         check_vectors(queries.vectors, self.channels)
         check_coordinates(
             queries.coordinates, len(queries.vectors), 'the queries'
@@ -256,7 +256,7 @@ class Memory:
 
 
 def _merge(parts: List[Tensor], k: int) -> Matches:
-    """Of candidates ``(ranks, Q, k, ...)`` of every rank, the k best.
+    """The k best of all ranks' candidates ``(ranks, Q, k, ...)``.
 
     The sorts are stable and ranks hold ascending indices, so that ties fall as
     they do in one process.

@@ -61,7 +61,7 @@ class AngleOptions(NamedTuple):
 
 
 class AngleStats(NamedTuple):
-    """Of one layer in one plane.
+    """What the angles of one layer in one plane say.
 
     Attributes:
         summary (ClassAngleSummary): Class by class.
@@ -180,7 +180,7 @@ class AngleMeasure:
         return self._totals
 
     def stats(self) -> Dict[Source, AngleStats]:
-        """Of all ranks together, computed once; after :meth:`totals`."""
+        """The statistics of all ranks, computed once after :meth:`totals`."""
         if self._stats is None:
             self._stats = {
                 source: self._stats_of(total)
@@ -204,7 +204,7 @@ class AngleMeasure:
 
 
 def _collapse_of(total: CollapseAccumulator) -> Collapse:
-    """Of the classes that have images; NaN for fewer than two."""
+    """The collapse of classes that have images; NaN for fewer than two."""
     count = total.state()['count'] if total.size is not None else np.zeros(1)
     if (count > 0).sum() < 2:
         return Collapse(int(count.sum()), *[math.nan] * 3)

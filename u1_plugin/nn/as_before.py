@@ -24,7 +24,7 @@ class _Value(NamedTuple):
 
 
 def _values(model: nn.Module) -> List[_Value]:
-    """Of plain tensors; others are left as the network leaves them."""
+    """The values of plain tensors; others stay as the network leaves them."""
     return [
         _Value(tensor, tensor.detach(), tensor.detach().to('cpu', copy=True))
         for tensor in [*model.parameters(), *model.buffers()]

@@ -132,7 +132,7 @@ def _named_map(
 
 
 def _first_name(model: nn.Module, name: str) -> str:
-    """Of a module's names, the one under which it was watched."""
+    """The one of a module's names under which it was watched."""
     module = find_module(model, name, 'u1.neck.layers')
     names = (n for n, other in model.named_modules() if other is module)
     return next(names, name)

@@ -77,7 +77,7 @@ class ClassTarget(NamedTuple):
 
     @classmethod
     def several(cls, labels: List[Tensor]) -> 'ClassTarget':
-        """Of labels ``(n,)``, whole numbers; equal ones of an image are one."""
+        """Targets of labels ``(n,)``; equal labels of an image count once."""
         for i, label in enumerate(labels):
             check_real(f'labels[{i}]', label)
             if label.numel():  # an empty list has no type of its own

@@ -77,7 +77,7 @@ def form_of(criterion: Any, multi_label: bool = False) -> TargetForm:
 
 
 def _unknown_form(criterion: Any) -> TargetForm:
-    """Of a criterion of one's own, which is taken to smooth nothing.
+    """The form of an unknown criterion, which is taken to smooth nothing.
 
     It, and modules inside it, tell by attributes of the usual names.
     """

@@ -8,7 +8,7 @@ from scipy import stats
 from u1_plugin.lab.analysis.judging import claim_verdict, judge
 from u1_plugin.lab.analysis.verdicts import angle_tests
 from u1_plugin.measure.circular_tests import rayleigh_pvalue
-from u1_plugin.measure.correlations import circular_correlation
+from u1_plugin.measure.correlations import fisher_lee_correlation
 from u1_plugin.measure.information import class_dependence
 
 
@@ -43,7 +43,7 @@ def test_false_positives_of_the_agreement():
     rng = np.random.default_rng(0)
     angles = rng.uniform(-np.pi, np.pi, (1000, 2, 10))
     pvalues = np.array(
-        [circular_correlation(a, b, 99).pvalue for a, b in angles]
+        [fisher_lee_correlation(a, b, 99, 2).pvalue for a, b in angles]
     )
     assert within((pvalues <= 0.05).mean(), 0.05, 1000)
 

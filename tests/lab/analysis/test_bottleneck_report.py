@@ -152,8 +152,11 @@ def test_images_without_labels(config_file, pictures, tmp_path):
     'options, words',
     [
         (['none.pth', '--untrained'], 'CHECKPOINT=none.pth would go unread'),
-        (['--untrained', '--size', '0'], '--size 0 must be >= 1'),
-        (['--untrained', '--workers', '-1'], '--workers -1 must be >= 0'),
+        (['--untrained', '--size', '0'], "--size: '0' must be an integer >= 1"),
+        (
+            ['--untrained', '--workers', '-1'],
+            "--workers: '-1' must be an integer >= 0",
+        ),
     ],
 )
 def test_options_that_would_go_unread_or_fail_late(

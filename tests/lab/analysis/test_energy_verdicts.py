@@ -70,9 +70,6 @@ def test_what_is_asked_of_the_energy():
         0.5,
         highest=highest_symmetry(summary.group_maps, summary.group_sizes),
     )
-    wider = concentration_tests(summary, 0.8)[0]
-    assert wider.estimate == concentration(summary, 0.8).excess
-    assert 'within r = 0.8' in wider.statistic
     fit = fit_sombrero(summary)
     found = heights(summary, fit)
     above = 'above the trough, in uniform densities'

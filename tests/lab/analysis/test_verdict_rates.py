@@ -128,7 +128,9 @@ def test_noise_refutes_no_sombrero():
 
 def test_what_holds_is_mostly_seen():
     for scenario in scenarios(99):
-        if scenario.holds and not scenario.few:
+        noisy = scenario.truth.endswith('noise 3')
+        few = noisy and (scenario.claim == 'C1' or scenario.n < 200)
+        if scenario.holds and not few:
             assert rate(scenario, 20)[None].supported >= 0.6, scenario.truth
 
 

@@ -129,7 +129,7 @@ def test_all_that_looks_at_images(tool, place):
 
 
 def test_severity_needs_records_alone(tool, place):
-    values = tool(place / 'results', 'out', '--severity')
+    values = tool(place / 'results', 'out', '--mistake-severity')
     share = 'mistakes that leave the category, %'
     shares = values[values.quantity == share].value
     heights = values[values.quantity.str.startswith('mistake severity')].value
@@ -248,13 +248,14 @@ def test_digits_have_no_severity(tool, place, root, tmp_path):
         np.savez(own / 'test_outputs.npz', logits=np.eye(4), labels=range(4))
     table.to_csv(results / 'results.csv', index=False)
     with pytest.raises(
-        SystemExit, match="--severity: tiny_digits: the class '0' is not named"
+        SystemExit,
+        match="--mistake-severity: tiny_digits: the class '0' is not named",
     ):
-        tool(results, 'out', '--severity')
+        tool(results, 'out', '--mistake-severity')
     # The classes are read of the data where no checkpoint tells them.
     for name, new in zip('0123', CLASSES):
         (folder / 'test' / name).rename(folder / 'test' / new)
-    values = tool(results, 'out', '--severity')
+    values = tool(results, 'out', '--mistake-severity')
     severe = values[values.quantity.str.startswith('mistake')]
     assert len(severe) == 4 and severe.value.isna().all()
 

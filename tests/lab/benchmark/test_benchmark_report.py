@@ -90,7 +90,10 @@ def test_gains_that_nothing_shows_are_refused(report, tmp_path, capsys, gain):
     write_results(tmp_path / 'results', make_table({}))
     with pytest.raises(SystemExit):
         report('results', 'page', '--gain', gain)
-    assert f'--gain={float(gain)} must be' in capsys.readouterr().err
+    assert (
+        f'--gain: {gain!r} must be a finite number >= 0.01'
+        in capsys.readouterr().err
+    )
 
 
 def test_behaviour_of_other_runs_is_refused(report, tmp_path, capsys):

@@ -65,7 +65,7 @@ def test_tree_and_renumbering(pairs, order):
     ],
 )
 def test_other_data_sets_are_refused(names, message):
-    with pytest.raises(ValueError, match=f'--severity: .*{message}'):
+    with pytest.raises(ValueError, match=f'--mistake-severity: .*{message}'):
         categories(names)
 
 

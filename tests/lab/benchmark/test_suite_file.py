@@ -37,17 +37,6 @@ from u1_plugin.lab.benchmark.suite import load_suite
             'the name .a/b. becomes a folder',
         ),
         (
-            dict(seeds=1, arms=['one-hot', 'u1-measured']),
-            'takes its angles from another seed',
-        ),
-        (
-            dict(
-                arms=['one-hot', 'u1-measured', 'loop'],
-                define={'loop': dict(role='u1', measured='u1-measured')},
-            ),
-            'whose own angles are measured',
-        ),
-        (
             dict(arms=['one-hot'], define={'x': dict(role='u1', wrap='u1')}),
             r"unknown field\(s\) \['wrap'\]",
         ),
@@ -148,13 +137,6 @@ from u1_plugin.lab.benchmark.suite import load_suite
             'suite.exploratory.arms=.*remove the baseline',
         ),
         (
-            dict(
-                exploratory=dict(seeds=1, arms=['other']),
-                define={'other': dict(role='u1', measured='one-hot')},
-            ),
-            'suite.exploratory: other takes its angles from another',
-        ),
-        (
             dict(exploratory=dict(seeds=1, arms=['center-loss'], gain=1)),
             'suite.exploratory has the unknown',
         ),
@@ -176,14 +158,6 @@ from u1_plugin.lab.benchmark.suite import load_suite
                 primary=dict(gain=1, comparisons=[['u1-zero', 'one-hot']]),
             ),
             r"without=\['u1-zero'\] .* but its baseline and those of primary",
-        ),
-        (
-            dict(
-                configs=[dict(config=CONFIG, without=['u1-zero'])],
-                arms=['one-hot', 'u1-zero', 'other'],
-                define={'other': dict(role='u1', measured='u1-zero')},
-            ),
-            'leaves out what measures the class angles of other',
         ),
         (
             dict(

@@ -128,26 +128,6 @@ def test_every_arm_of_every_suite_builds(name, root):
     assert all(run.test != (run.role == 'ablation') for run in runs)
 
 
-def test_measured_angles_come_from_another_seed(root):
-    suite = load_suite(root / 'configs/suites/quick.yml')
-    runs = expand(suite, Path('out'))
-    measured = [run for run in runs if run.arm == 'u1-measured']
-    assert len(measured) == 10
-    assert [run.seed for run in measured] == list(range(10))
-    later = suite._replace(first_seed=30, seeds=3)
-    runs += expand(later, Path('later'))
-    late = [r for r in runs if r.arm == 'u1-measured' and r.seed >= 30]
-    assert [run.needs.name for run in late] == ['seed31', 'seed30', 'seed31']
-    # More seeds change no run that is there.
-    more = expand(later._replace(seeds=5), Path('later'))
-    needs = {(r.arm, r.seed): r.needs for r in more}
-    assert all(needs[r.arm, r.seed] == r.needs for r in late)
-    for run in measured + late:
-        other = next(r for r in runs if r.folder == run.needs)
-        assert other.arm == 'one-hot' and other.measure
-        assert other.seed != run.seed
-
-
 def test_what_was_tuned_holds_for_all_arms_of_a_pattern(root, tmp_path):
     file = copied_suites(root, tmp_path) / 'mini.yml'
     tuned = {
@@ -204,33 +184,6 @@ def test_configs_are_those_around_the_suite_or_the_plugins(root, tmp_path):
     suite = load_suite(file, root / 'configs')
     found = [run.values.get('foo') for run in expand(suite, tmp_path / 'out')]
     assert found == [1, None]
-
-
-def ablated(file: Path, **changes) -> list:
-    """Runs of a suite with an ablation of an arm with measured angles."""
-    change = {'lam': {'model.u1.loss.loss_weight': 1.0}}
-    ablations = dict(seeds=1, of={'u1-measured': change})
-    arms = ['one-hot', 'u1-feature']
-    content = dict(GOOD, arms=arms, ablations=ablations)
-    file.write_text(yaml.safe_dump({**content, **changes}))
-    return expand(load_suite(file), file.parent / 'out')
-
-
-def test_ablations_of_measured_angles_wait_for_runs_that_come(root, tmp_path):
-    file = copied_suites(root, tmp_path) / 'mini.yml'
-    runs = {run.folder: run for run in ablated(file)}
-    (waiting,) = [run for run in runs.values() if run.needs]
-    assert waiting.arm == 'u1-measured+lam'
-    measuring = runs[waiting.needs]
-    assert measuring.measure and measuring.seed != waiting.seed
-    with pytest.raises(ValueError, match='2 seeds are needed.*trains 1;'):
-        ablated(file, seeds=1)
-    with pytest.raises(ValueError, match='lam has measured=.*trains 0;'):
-        ablated(
-            file,
-            arms=['plain'],
-            define={'plain': dict(role='baseline')},
-        )
 
 
 def test_exploratory_arms_come_later_with_fewer_seeds(root, tmp_path):

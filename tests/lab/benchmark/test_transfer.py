@@ -11,6 +11,7 @@ from u1_plugin.geometry import (
     fourier_basis,
     image_moment,
 )
+from u1_plugin.lab.benchmark import behaviour
 from u1_plugin.lab.benchmark.behaviour_features import (
     collapse_values,
     features,
@@ -163,15 +164,16 @@ def test_collapse_is_that_of_what_the_classifier_takes(model, splits):
         assert value == pytest.approx(100 * share.value, abs=2)
 
 
-def test_batches_do_not_matter(model, splits):
+def test_batches_do_not_matter(model, splits, monkeypatch):
     images = splits.test.inputs
     whole = next(features(model, images))
-    parts = list(features(model, images, batch_size=7))
+    early = next(features(model, images, 'backbone.layer1'))
+    monkeypatch.setattr(behaviour, 'BATCH', 7)
+    parts = list(features(model, images))
     assert [len(p.vectors) for p in parts] == [7, 7, 7, 7, 2]
     for name in whole._fields:
         joined = torch.cat([getattr(p, name) for p in parts])
         assert torch.allclose(joined, getattr(whole, name), atol=1e-5)
-    early = next(features(model, images, 'backbone.layer1'))
     assert early.maps.shape[1:] == (16, 32, 32)
     assert torch.equal(early.vectors, whole.vectors)
 

@@ -29,30 +29,18 @@ COMPARISONS = {
 
 
 class Measured(NamedTuple):
-    """What a cell showed.
+    """What a cell showed."""
 
-    Attributes:
-        cell (Cell): Which.
-        images (int): Of the pass.
-        classes (int): 0 without labels, and then C3 and C4 are not asked.
-        shape (Tuple[int, ...]): Of the layer's map, ``(C, H, W)``.
-        tests (List[Test]): Of all claims.
-        input_excess (Estimate): C1's number of the input images.
-        accuracy (Dict[str, List[float]]): Top-1 of each arm of C4 in each
-            split, per cent; empty without labels.
-        hardware (str): Where it was measured.
-        versions (Dict[str, str]): Of the packages, by name.
-    """
-
-    cell: Cell
-    images: int
-    classes: int
-    shape: Tuple[int, ...]
-    tests: List[Test]
-    input_excess: Estimate
+    cell: Cell  # which
+    images: int  # of the pass
+    classes: int  # 0 without labels, and then C3 and C4 are not asked
+    shape: Tuple[int, ...]  # of the layer's map, ``(C, H, W)``
+    tests: List[Test]  # of all claims
+    input_excess: Estimate  # C1's number of the input images
+    #: Top-1 of each arm of C4 in each split, per cent; empty without labels.
     accuracy: Dict[str, List[float]]
-    hardware: str
-    versions: Dict[str, str]
+    hardware: str  # where it was measured
+    versions: Dict[str, str]  # of the packages, by name
 
 
 def memory_tests(scores: Mapping[str, np.ndarray]) -> List[Test]:

@@ -27,19 +27,12 @@ TOLD = (
 
 
 class Page(NamedTuple):
-    """What a page tells.
+    """What a page tells."""
 
-    Attributes:
-        plan (Plan): What was asked.
-        measured (Dict[Cell, Measured]): What is there.
-        verdicts (Verdicts): Of these.
-        command (str): That makes the page.
-    """
-
-    plan: Plan
-    measured: Dict[Cell, Measured]
-    verdicts: Verdicts
-    command: str
+    plan: Plan  # what was asked
+    measured: Dict[Cell, Measured]  # what is there
+    verdicts: Verdicts  # of these
+    command: str  # that makes the page
 
 
 def short(column: str) -> str:

@@ -39,73 +39,46 @@ _BLOCK = ('networks', 'data', 'weights', 'padding', 'memory')
 
 
 class Settings(NamedTuple):
-    """What all cells have in common.
+    """What all cells have in common."""
 
-    Attributes:
-        classes (int): At most so many of a data set, evenly spaced in the
-            order of their names.
-        images (int): At most so many in all, equally many a class.
-        splits (int): Of the images, for C4; 5 test each of them once.
-        permutations (int): Of each permutation test of C3.
-        batch_size (int): Images at a time.
-        seed (int): Of untrained weights.
-    """
-
+    #: At most so many of a data set, evenly spaced in the order of their names.
     classes: Several = 30
-    images: Count = 300
-    splits: Several = 5
-    permutations: Count = 9999
-    batch_size: Count = 32
-    seed: Seed = 0
+    images: Count = 300  # at most so many in all, equally many a class
+    splits: Several = 5  # of the images, for C4; 5 test each of them once
+    permutations: Count = 9999  # of each permutation test of C3
+    batch_size: Count = 32  # images at a time
+    seed: Seed = 0  # of untrained weights
 
 
 class Net(NamedTuple):
-    """A network.
+    """A network."""
 
-    Attributes:
-        config (str): File of a config, or ``timm:NAME``.
-        checkpoint (str, optional): Its trained weights.
-        size (int, optional): Of the square that it sees, pixels.
-        layer (str): Module whose map is measured and memorised.
-    """
-
-    config: str
-    checkpoint: Optional[str] = None
-    size: Optional[Count] = None
-    layer: str = 'backbone'
+    config: str  # file of a config, or ``timm:NAME``
+    checkpoint: Optional[str] = None  # its trained weights
+    size: Optional[Count] = None  # of the square that it sees, pixels
+    layer: str = 'backbone'  # module whose map is measured and memorised
 
 
 class Source(NamedTuple):
-    """Images.
+    """Images."""
 
-    Attributes:
-        folders (List[str]): Of one folder a class each; classes of one name
-            are one. Empty for built-in ones.
-        pattern (str): Of the files' names.
-        built_in (str, optional): Name of such.
-        of (str, optional): Name of the data of which these are a variant,
-            beside which the page puts them.
-    """
-
+    #: Of one folder a class each; classes of one name are one. Empty for
+    #: built-in ones.
     folders: List[str] = []
-    pattern: str = '*'
-    built_in: Optional[str] = None
+    pattern: str = '*'  # of the files' names
+    built_in: Optional[str] = None  # name of such
+    #: Name of the data of which these are a variant, beside which the page puts
+    #: them.
     of: Optional[str] = None
 
 
 class Cell(NamedTuple):
-    """One network on one set of images.
+    """One network on one set of images."""
 
-    Attributes:
-        network, data (str): Names in the plan.
-        weights (str): One of :data:`WEIGHTS`.
-        padding (str): ``'zeros'``, as the network was trained, or another.
-    """
-
-    network: str
-    data: str
-    weights: str = WEIGHTS[0]
-    padding: str = ZEROS
+    network: str  # name in the plan
+    data: str  # name in the plan
+    weights: str = WEIGHTS[0]  # one of :data:`WEIGHTS`
+    padding: str = ZEROS  # ``'zeros'``, as the network was trained, or another
 
     @property
     def variant(self) -> str:
@@ -121,21 +94,13 @@ class Cell(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What :func:`load_plan` read.
+    """What :func:`load_plan` read."""
 
-    Attributes:
-        settings (Settings): Of all cells.
-        networks (Dict[str, Net]): By name.
-        data (Dict[str, Source]): By name.
-        tables (Dict[str, List[Cell]]): Cells of each table; tables share none.
-        without_memory (Set[Cell]): Of which C4 is not asked.
-    """
-
-    settings: Settings
-    networks: Dict[str, Net]
-    data: Dict[str, Source]
-    tables: Dict[str, List[Cell]]
-    without_memory: Set[Cell]
+    settings: Settings  # of all cells
+    networks: Dict[str, Net]  # by name
+    data: Dict[str, Source]  # by name
+    tables: Dict[str, List[Cell]]  # cells of each table; tables share none
+    without_memory: Set[Cell]  # of which C4 is not asked
 
     def twin(self, cell: Cell) -> Cell:
         """The cell that another varies: trained, with zeros, as the data are.
@@ -146,7 +111,7 @@ class Plan(NamedTuple):
 
     @property
     def cells(self) -> List[Cell]:
-        """Of all tables, in order."""
+        """The cells of all tables, in order."""
         return [cell for cells in self.tables.values() for cell in cells]
 
 

@@ -42,22 +42,15 @@ COLUMNS: Dict[str, Tuple[str, ...]] = {
 
 
 class Verdict(NamedTuple):
-    """One cell of one column.
+    """One cell of one column."""
 
-    Attributes:
-        column (str): Key of :data:`COLUMNS`.
-        verdict (str): ``'supported'``, ``'not supported'`` or
-            ``'undecided'``.
-        findings (List[Finding]): Its aspects, the column's number first.
-    """
-
-    column: str
-    verdict: str
-    findings: List[Finding]
+    column: str  # key of :data:`COLUMNS`
+    verdict: str  # ``'supported'``, ``'not supported'`` or ``'undecided'``
+    findings: List[Finding]  # its aspects, the column's number first
 
     @property
     def number(self) -> Estimate:
-        """Of the first aspect."""
+        """The estimate of the first aspect."""
         return self.findings[0].test.estimate
 
     @property
@@ -73,7 +66,7 @@ class Verdict(NamedTuple):
 Verdicts = Dict[Cell, Dict[str, Verdict]]
 
 
-def judge_table(cells: Sequence[Measured], alpha: float = 0.05) -> Verdicts:
+def judge_table(cells: Sequence[Measured]) -> Verdicts:
     """Verdicts of all cells of a table, column by column.
 
     Returns:
@@ -94,7 +87,7 @@ def judge_table(cells: Sequence[Measured], alpha: float = 0.05) -> Verdicts:
             for one in cells
         }
         findings: Dict[str, List[Finding]] = {}
-        for finding in judge(tests, alpha):
+        for finding in judge(tests):
             findings.setdefault(finding.layer, []).append(finding)
         for one in cells:
             cell_findings = findings.get(one.cell.title)

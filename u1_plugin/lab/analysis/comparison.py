@@ -20,17 +20,11 @@ GRID_CLAIMS = ('C1', 'C2')
 
 
 class Pair(NamedTuple):
-    """Layers that are compared.
+    """Layers that are compared."""
 
-    Attributes:
-        first (LayerFinding): Of the network that is analysed.
-        second (LayerFinding): Of the one that it is held against.
-        how (str): Matched by ``'name'``, or by ``'order'`` from the last.
-    """
-
-    first: LayerFinding
-    second: LayerFinding
-    how: str
+    first: LayerFinding  # of the network that is analysed
+    second: LayerFinding  # of the one that it is held against
+    how: str  # matched by ``'name'``, or by ``'order'`` from the last
 
     @property
     def remark(self) -> str:
@@ -53,33 +47,23 @@ class Pair(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A statistic of a pair of layers.
+    """A statistic of a pair of layers."""
 
-    Attributes:
-        first_layer (str): Name.
-        second_layer (str): Name.
-        statistic (str): Key of :data:`~.paired_statistics.STATISTICS`.
-        first (Estimate): Of the first network, with its bootstrap interval.
-        second (Estimate): Of the second.
-        difference (Estimate): First less second. The interval is normal, with
-            the spread of the difference over the same resampled images for
-            both; the p-value is two-sided. NaN where either is not defined,
-            the p-value also where there is an obstacle.
-        corrected (float): p-value after Holm, over all differences.
-        verdict (str): ``'higher'``, ``'lower'``, ``'no difference shown'``,
-            or ``'undecided'`` where there is an obstacle.
-        obstacle (str): Why one of the networks, or both, cannot decide;
-            otherwise empty.
-    """
-
-    first_layer: str
-    second_layer: str
-    statistic: str
-    first: Estimate
-    second: Estimate
+    first_layer: str  # name
+    second_layer: str  # name
+    statistic: str  # key of :data:`~.paired_statistics.STATISTICS`
+    first: Estimate  # of the first network, with its bootstrap interval
+    second: Estimate  # of the second
+    #: First less second. The interval is normal, with the spread of the
+    #: difference over the same resampled images for both; the p-value is
+    #: two-sided. NaN where either is not defined, the p-value also where there
+    #: is an obstacle.
     difference: Estimate
-    corrected: float
+    corrected: float  # p-value after Holm, over all differences
+    #: ``'higher'``, ``'lower'``, ``'no difference shown'``, or ``'undecided'``
+    #: where there is an obstacle.
     verdict: str
+    #: Why one of the networks, or both, cannot decide; otherwise empty.
     obstacle: str = ''
 
     @property
@@ -95,24 +79,14 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A second network beside the one that is analysed.
+    """A second network beside the one that is analysed."""
 
-    Attributes:
-        facts (Dict[str, str]): Of the second network.
-        pairs (List[Pair]): From the largest map to the smallest.
-        findings (List[Finding]): Of the second network's layers, judged
-            together.
-        differences (List[Difference]): Layer by layer.
-        alpha (float): Of the differences' verdicts.
-        resamples (int): Of the bootstrap.
-    """
-
-    facts: Dict[str, str]
-    pairs: List[Pair]
-    findings: List[Finding]
-    differences: List[Difference]
-    alpha: float
-    resamples: int
+    facts: Dict[str, str]  # of the second network
+    pairs: List[Pair]  # from the largest map to the smallest
+    findings: List[Finding]  # of the second network's layers, judged together
+    differences: List[Difference]  # layer by layer
+    alpha: float  # of the differences' verdicts
+    resamples: int  # of the bootstrap
 
     def rows(self, pair: Pair) -> List[Difference]:
         """The differences of one pair of layers."""

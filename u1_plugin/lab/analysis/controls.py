@@ -10,7 +10,7 @@ from ...geometry import fourier_basis
 from ...measure.estimate import Estimate
 from ...measure.information import class_dependence, mutual_information
 from ...measure.profile import concentration, symmetry
-from ...options import Count, Seed, checked
+from ...options import Count, checked
 from .images import subset_index
 from .layer import LayerFinding, angle_sums, project
 from .moment_controls import Centring, Shift, Turn
@@ -21,55 +21,40 @@ _PERMUTATIONS = 999
 
 #: Images whose channels are shuffled, at most.
 _SHUFFLED = 2000
+#: Random orders of the channels, each the same for all images.
+_ORDERS = 99
 
 
 class Shuffle(NamedTuple):
-    """The Fourier plane when the channels come in another order.
+    """The Fourier plane when the channels come in another order."""
 
-    Attributes:
-        layer (str): Where.
-        own (float): Information of the centred Fourier angle in the network's
-            own order, nats.
-        median (float): Of one random order for all images.
-        low (float): 2.5 % of these orders lie below.
-        high (float): 2.5 % lie above.
-        rank (float): Share of the orders with at least ``own``; NaN where no
-            image has an angle, as the others then.
-        scrambled (float): With an order of its own for each image, nats: no
-            feature is left.
-        chance (float): The same with permuted labels, mean, nats.
-    """
-
-    layer: str
+    layer: str  # where
+    #: Information of the centred Fourier angle in the network's own order,
+    #: nats.
     own: float
-    median: float
-    low: float
-    high: float
+    median: float  # of one random order for all images
+    low: float  # 2.5 % of these orders lie below
+    high: float  # 2.5 % lie above
+    #: Share of the orders with at least ``own``; NaN where no image has an
+    #: angle, as the others then.
     rank: float
+    #: With an order of its own for each image, nats: no feature is left.
     scrambled: float
-    chance: float
+    chance: float  # the same with permuted labels, mean, nats
 
 
 class Variant(NamedTuple):
-    """The claims' statistics of one layer under one variation.
+    """The claims' statistics of one layer under one variation."""
 
-    Attributes:
-        variant (str): What was changed.
-        layer (str): Where.
-        n (int): Images.
-        excess (Estimate): Share of energy within half of the half diagonal,
-            less the uniform share.
-        symmetry (Estimate): Of the mean map under quarter turns.
-        information (Dict[str, Estimate]): Mutual information of angle and
-            class, adjusted for chance, by plane; empty without labels, and
-            of the image plane alone where the input image is grey.
-    """
-
-    variant: str
-    layer: str
-    n: int
+    variant: str  # what was changed
+    layer: str  # where
+    n: int  # images
+    #: Share of energy within half of the half diagonal, less the uniform share.
     excess: Estimate
-    symmetry: Estimate
+    symmetry: Estimate  # of the mean map under quarter turns
+    #: Mutual information of angle and class, adjusted for chance, by plane;
+    #: empty without labels, and of the image plane alone where the input image
+    #: is grey.
     information: Dict[str, Estimate]
 
 
@@ -138,8 +123,6 @@ def shuffles_of(
     layer: LayerFinding,
     labels: np.ndarray,
     classes: Count,
-    orders: Count = 99,
-    seed: Seed = 0,
 ) -> Shuffle:
     """Information of the centred Fourier angle with the channels shuffled.
 
@@ -147,13 +130,11 @@ def shuffles_of(
         layer (LayerFinding): Of a network's layer.
         labels (np.ndarray): ``(N,)``.
         classes (int): K.
-        orders (int): Random orders, each the same for all images.
-        seed (int): Of the orders.
 
     Raises:
-        ValueError: If an option is out of its range.
+        ValueError: If ``classes`` is out of its range.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     chosen = subset_index(len(labels), _SHUFFLED)
     vectors, labels = np.array(layer.vectors[chosen]), labels[chosen]
     basis = fourier_basis(layer.channels, torch.float64).numpy()
@@ -165,7 +146,7 @@ def shuffles_of(
     observed = table(vectors, basis, layer.center)
     value = float(mutual_information(observed))
     # Shuffling the plane's columns shuffles the channels back.
-    planes = (basis[:, rng.permutation(layer.channels)] for _ in range(orders))
+    planes = (basis[:, rng.permutation(layer.channels)] for _ in range(_ORDERS))
     shuffled = np.array(
         [
             mutual_information(table(vectors, plane, layer.center))

@@ -25,40 +25,22 @@ Draw = Callable[[np.random.Generator, int], List[Test]]
 
 
 class Scenario(NamedTuple):
-    """Data of which is known whether a claim holds.
+    """Data of which is known whether a claim holds."""
 
-    Attributes:
-        claim (str): ``'C1'``, ``'C2'``, ``'C3'`` or ``'planes agree'``.
-        truth (str): What the data are, for readers.
-        holds (bool): Whether the claim does.
-        n (int): Images; of ``'planes agree'`` the classes.
-        draw (Callable): ``(rng, n)`` to the tests of one data set.
-        few (bool): Whether the images are too few, or too noisy, for what
-            holds to be seen mostly; wrong must the verdicts be as rarely.
-    """
-
-    claim: str
-    truth: str
-    holds: bool
-    n: int
-    draw: Draw
-    few: bool = False
+    claim: str  # ``'C1'``, ``'C2'``, ``'C3'`` or ``'planes agree'``
+    truth: str  # what the data are, for readers
+    holds: bool  # whether the claim does
+    n: int  # images; of ``'planes agree'`` the classes
+    draw: Draw  # ``(rng, n)`` to the tests of one data set
 
 
 class Rate(NamedTuple):
-    """Verdicts of many data sets of one scenario.
+    """Verdicts of many data sets of one scenario."""
 
-    Attributes:
-        scenario (Scenario): Which.
-        runs (int): Data sets.
-        supported (float): Share of the runs.
-        refuted (float): Share that is "not supported"; the rest is undecided.
-    """
-
-    scenario: Scenario
-    runs: int
-    supported: float
-    refuted: float
+    scenario: Scenario  # which
+    runs: int  # data sets
+    supported: float  # share of the runs
+    refuted: float  # share that is "not supported"; the rest is undecided
 
     @property
     def wrong(self) -> float:
@@ -66,10 +48,10 @@ class Rate(NamedTuple):
         return self.refuted if self.scenario.holds else self.supported
 
 
-def radius(size: int = _SIZE) -> np.ndarray:
-    """Distance from the axis in half diagonals, ``(size, size)``."""
-    axis = np.arange(size) - (size - 1) / 2
-    return np.hypot(axis, axis[:, None]) * np.sqrt(2) / size
+def radius() -> np.ndarray:
+    """Distance from the axis of these maps in half diagonals, ``(14, 14)``."""
+    axis = np.arange(_SIZE) - (_SIZE - 1) / 2
+    return np.hypot(axis, axis[:, None]) * np.sqrt(2) / _SIZE
 
 
 def images_of(
@@ -163,7 +145,7 @@ def _planes(
 
 
 def _energy_scenarios() -> List[Scenario]:
-    """Of C1 and C2.
+    """Scenarios of C1 and C2.
 
     An image's energy scatters about the map by half of it, pixel by pixel,
     where the truth does not tell of another noise.
@@ -214,8 +196,7 @@ def _energy_scenarios() -> List[Scenario]:
     ):
         draw = _energy(makers[claim], mean_map, noise=3)
         description = f'{truth}, noise 3'
-        few = claim == 'C1' or n < 200
-        cases.append(Scenario(claim, description, holds, n, draw, few))
+        cases.append(Scenario(claim, description, holds, n, draw))
     return sorted(cases, key=lambda scenario: scenario.claim)
 
 
@@ -249,7 +230,7 @@ def scenarios(permutations: int = 199) -> List[Scenario]:
 
 
 def verdict_of(tests: Sequence[Test], least: Optional[float] = None) -> str:
-    """Of one claim, with another least effect in place of those above 0."""
+    """The verdict of one claim, with another least effect where it is > 0."""
     if least is not None:
         tests = [t._replace(least=least) if t.least > 0 else t for t in tests]
     return claim_verdict(judge(dict(data=tests)))

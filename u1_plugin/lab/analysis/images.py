@@ -1,6 +1,5 @@
 """The images of an analysis, prepared as the network's test images are."""
 
-import copy
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -37,7 +36,7 @@ class Images(Dataset):
 
     @property
     def metainfo(self) -> Dict[str, Any]:
-        """Of the data set, such as its ``classes``."""
+        """Facts of the data set, such as its ``classes``."""
         return getattr(self.dataset, 'metainfo', {})
 
     def __len__(self) -> int:
@@ -67,8 +66,16 @@ def _config_images(config: Config, size: Optional[int]) -> Any:
             '(test_dataloader.dataset); give a folder or one of '
             f'{sorted(BUILT_IN)}'
         )
-    # An image that a wrapper repeats is no further observation.
-    dataset = once(copy.deepcopy(loader['dataset']))
+    return each_once(loader['dataset'], size)
+
+
+def each_once(dataset: Any, size: Optional[int] = None) -> Any:
+    """A copy of a data set's config that shows every image once, in one view.
+
+    An image that a wrapper repeats is no further observation. For ``size``,
+    see :func:`~.preparation.sized`.
+    """
+    dataset = once(dataset)
     for leaf in leaves(dataset):
         if isinstance(leaf, Mapping) and leaf.get('pipeline') is not None:
             leaf['pipeline'] = sized(one_view(leaf['pipeline']), size)
@@ -164,7 +171,10 @@ def check_same_images(first: Images, second: Images) -> None:
 
 
 def subset_index(total: int, count: int) -> np.ndarray:
-    """At most ``count`` numbers of ``range(total)``, evenly spaced."""
+    """At most ``count`` numbers of ``range(total)``, evenly spaced.
+
+    Data sets are sorted by class.
+    """
     count = min(total, count)
     return np.linspace(0, total - 1, count).round().astype(int)
 

@@ -13,41 +13,32 @@ SUPPORTED, REFUTED, UNDECIDED = 'supported', 'not supported', 'undecided'
 
 
 class Test(NamedTuple):
-    """One question to the data, before correction for their number.
-
-    Attributes:
-        claim (str): ``'C1'``, ``'C2'`` or ``'C3'``.
-        aspect (str): See the table above.
-        statistic (str): What the estimate is of, with its unit.
-        n (int): Images; of ``'planes agree'`` the classes.
-        estimate (Estimate): Its p-value is one-sided, of the hypothesis that
-            the aspect does not hold; that of ``'planes agree'`` two-sided.
-        least (float): The least effect that counts. The aspect is refuted
-            where the whole interval lies below, and is not supported by an
-            estimate below, however significant.
-        obstacle (str, optional): Why these data cannot decide.
-        objection (str, optional): Why the claim fails whatever the p-value.
-        either (bool): The effect may have either sign: its modulus is what
-            must reach ``least``.
-        doubt (str, optional): Why the claim cannot be supported, whatever the
-            p-value, though an interval may refute it.
-        highest (float, optional): Upper end of the interval that may refute
-            the aspect, where noise makes that of ``estimate`` too low.
-    """
+    """One question to the data, before correction for their number."""
 
     # Not a test of the package's own, which pytest would collect.
     __test__ = False
 
-    claim: str
-    aspect: str
-    statistic: str
-    n: int
+    claim: str  # ``'C1'``, ``'C2'`` or ``'C3'``
+    aspect: str  # see the table above
+    statistic: str  # what the estimate is of, with its unit
+    n: int  # images; of ``'planes agree'`` the classes
+    #: Its p-value is one-sided, of the hypothesis that the aspect does not
+    #: hold; that of ``'planes agree'`` two-sided.
     estimate: Estimate
+    #: The least effect that counts. The aspect is refuted where the whole
+    #: interval lies below, and is not supported by an estimate below, however
+    #: significant.
     least: float = 0.0
-    obstacle: Optional[str] = None
-    objection: Optional[str] = None
+    obstacle: Optional[str] = None  # why these data cannot decide
+    objection: Optional[str] = None  # why the claim fails whatever the p-value
+    #: The effect may have either sign: its modulus is what must reach
+    #: ``least``.
     either: bool = False
+    #: Why the claim cannot be supported, whatever the p-value, though an
+    #: interval may refute it.
     doubt: Optional[str] = None
+    #: Upper end of the interval that may refute the aspect, where noise makes
+    #: that of ``estimate`` too low.
     highest: Optional[float] = None
 
     @property
@@ -71,20 +62,12 @@ class Test(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A test with its place, its corrected p-value and its verdict.
+    """A test with its place, its corrected p-value and its verdict."""
 
-    Attributes:
-        layer (str): Where.
-        test (Test): The question.
-        corrected (float): p-value after Holm over all tests judged together.
-        verdict (str): ``'supported'``, ``'not supported'`` or
-            ``'undecided'``.
-    """
-
-    layer: str
-    test: Test
-    corrected: float
-    verdict: str
+    layer: str  # where
+    test: Test  # the question
+    corrected: float  # p-value after Holm over all tests judged together
+    verdict: str  # ``'supported'``, ``'not supported'`` or ``'undecided'``
 
     def row(self) -> Dict[str, object]:
         """Flat, for tables and JSON."""
@@ -153,7 +136,7 @@ def judge(
 
 
 def claim_verdict(findings: Sequence[Finding]) -> str:
-    """Of a claim with several aspects: it holds where all of them do.
+    """The verdict of a claim, which holds where all of its aspects do.
 
     Args:
         findings (Sequence[Finding]): Of one claim and one layer.

@@ -103,36 +103,25 @@ class ResampledMaps:
 
 
 class LayerFinding(NamedTuple):
-    """What one pass found in one layer.
+    """What one pass found in one layer."""
 
-    Attributes:
-        name (str): Of the module, or :data:`INPUT`.
-        channels (int): C.
-        energy (EnergySummary): With the size of the map.
-        planes (Dict[str, ClassAngleSummary]): By key of :data:`PLANES`. All
-            images are one class if the data have no labels. Of an input image
-            with fewer than three channels, which has no hue, the image plane
-            alone.
-        moments (Dict[str, np.ndarray]): ``z`` of every image, ``(N, 2)``,
-            likewise; NaN for an image without energy or without a vector.
-        center (np.ndarray, optional): Mean normalised vector, ``(C,)``; None
-            without a hue.
-        basis (np.ndarray, optional): PCA plane, ``(2, C)``; likewise.
-        vectors (np.ndarray): Normalised pooled vectors, ``(N, C)``, in a file.
-        norms (np.ndarray, optional): Of the pooled vectors, ``(N,)``.
-        resampled (np.ndarray, optional): Mean relative energy of resampled
-            images, ``(R, H, W)``; see :func:`image_weights`.
-    """
-
-    name: str
-    channels: int
-    energy: EnergySummary
+    name: str  # of the module, or :data:`INPUT`
+    channels: int  # C
+    energy: EnergySummary  # with the size of the map
+    #: By key of :data:`PLANES`. All images are one class if the data have no
+    #: labels. Of an input image with fewer than three channels, which has no
+    #: hue, the image plane alone.
     planes: Dict[str, ClassAngleSummary]
+    #: ``z`` of every image, ``(N, 2)``, likewise; NaN for an image without
+    #: energy or without a vector.
     moments: Dict[str, np.ndarray]
+    #: Mean normalised vector, ``(C,)``; None without a hue.
     center: Optional[np.ndarray]
-    basis: Optional[np.ndarray]
-    vectors: np.ndarray
-    norms: Optional[np.ndarray] = None
+    basis: Optional[np.ndarray]  # PCA plane, ``(2, C)``; likewise
+    vectors: np.ndarray  # normalised pooled vectors, ``(N, C)``, in a file
+    norms: Optional[np.ndarray] = None  # of the pooled vectors, ``(N,)``
+    #: Mean relative energy of resampled images, ``(R, H, W)``; see
+    #: :func:`image_weights`.
     resampled: Optional[np.ndarray] = None
 
 

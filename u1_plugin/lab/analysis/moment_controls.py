@@ -9,72 +9,52 @@ from torch import Tensor
 
 from ...measure.correlations import fisher_lee_correlation, known_pairs
 from ...measure.estimate import Estimate, t_estimate
-from ...options import Count, checked
 from .images import subset_index
 from .layer import angle_sums
 from .survey import Survey
 
 #: Shift of the images in a control, in parts of their width.
 SHIFT = 8
+#: Images whose angles are correlated with the inputs', at most.
+_CORRELATED = 1000
 
 
 class Turn(NamedTuple):
-    """Whether a layer's image angle turns with the image.
+    """Whether a layer's image angle turns with the image."""
 
-    Attributes:
-        layer (str): Where.
-        degrees (int): By how much the images were turned; a positive number
-            is counter-clockwise.
-        mean (float): Circular mean of the angle's change, degrees in
-            ``(-180, 180]``.
-        half_width (float): Of its 95 % interval, degrees; NaN if unbounded.
-        length (float): Resultant length of the changes: 1 if all images'
-            angles turn alike.
-        correlation (Estimate): :func:`fisher_lee_correlation`, of the angles
-            before and after.
-        n (int): Images.
-    """
-
-    layer: str
+    layer: str  # where
+    #: By how much the images were turned; a positive number is
+    #: counter-clockwise.
     degrees: int
+    #: Circular mean of the angle's change, degrees in ``(-180, 180]``.
     mean: float
-    half_width: float
+    half_width: float  # of its 95 % interval, degrees; NaN if unbounded
+    #: Resultant length of the changes: 1 if all images' angles turn alike.
     length: float
+    #: :func:`fisher_lee_correlation`, of the angles before and after.
     correlation: Estimate
-    n: int
+    n: int  # images
 
 
 class Shift(NamedTuple):
-    """Whether a layer's image moment follows a shift of the image.
+    """Whether a layer's image moment follows a shift of the image."""
 
-    Attributes:
-        layer (str): Where.
-        along (Estimate): Mean change of ``Re z_xy`` for a shift to the right;
-            its p-value is one-sided, of no change that way.
-        across (Estimate): The same of ``Im z_xy``, where none is expected.
-        n (int): Images.
-    """
-
-    layer: str
+    layer: str  # where
+    #: Mean change of ``Re z_xy`` for a shift to the right; its p-value is
+    #: one-sided, of no change that way.
     along: Estimate
-    across: Estimate
-    n: int
+    across: Estimate  # the same of ``Im z_xy``, where none is expected
+    n: int  # images
 
 
 class Centring(NamedTuple):
-    """Where a layer's energy lies on average, and what of it is the data's.
+    """Where a layer's energy lies on average, and what of it is the data's."""
 
-    Attributes:
-        layer (str): Where.
-        x (Estimate): Mean of ``Re z_xy``; p-value two-sided about 0.
-        y (Estimate): Mean of ``Im z_xy``, up.
-        follows (Estimate): :func:`fisher_lee_correlation`, over the images,
-            of the layer's image angle with that of the input image's energy.
-    """
-
-    layer: str
-    x: Estimate
-    y: Estimate
+    layer: str  # where
+    x: Estimate  # mean of ``Re z_xy``; p-value two-sided about 0
+    y: Estimate  # mean of ``Im z_xy``, up
+    #: :func:`fisher_lee_correlation`, over the images, of the layer's image
+    #: angle with that of the input image's energy.
     follows: Estimate
 
 
@@ -152,14 +132,13 @@ def shifts_of(before: Survey, after: Survey, index: np.ndarray) -> List[Shift]:
     return rows
 
 
-@checked()
-def centring_of(survey: Survey, images: Count = 1000) -> List[Centring]:
+def centring_of(survey: Survey) -> List[Centring]:
     """Where the energy lies on average, against the images' own.
 
-    The first layer is the input image; so many images at most are correlated.
+    The first layer is the input image.
     """
     rows = []
-    chosen = subset_index(len(survey.labels), images)
+    chosen = subset_index(len(survey.labels), _CORRELATED)
     input_angles = _angles(survey.layers[0].moments['image'][chosen])
     for layer in survey.layers:
         moments = layer.moments['image']

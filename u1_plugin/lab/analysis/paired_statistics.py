@@ -46,18 +46,13 @@ STATISTICS = {
 
 
 class Drawn(NamedTuple):
-    """One statistic of one layer.
+    """One statistic of one layer."""
 
-    Attributes:
-        value (float): Of all images.
-        draws (np.ndarray): Of resampled images, ``(R,)`` or fewer, those of
-            the first resamples; NaN where it is not defined.
-        obstacle (str, optional): Why these images decide nothing.
-    """
-
-    value: float
+    value: float  # of all images
+    #: Of resampled images, ``(R,)`` or fewer, those of the first resamples; NaN
+    #: where it is not defined.
     draws: np.ndarray
-    obstacle: Optional[str] = None
+    obstacle: Optional[str] = None  # why these images decide nothing
 
 
 def _energy(layer: LayerFinding) -> Dict[str, Drawn]:

@@ -14,20 +14,13 @@ SUFFIXES = (
 
 
 class Pictures(NamedTuple):
-    """The pictures in a folder.
+    """The pictures in a folder."""
 
-    Attributes:
-        files (List[Path]): Sorted within each class.
-        labels (List[int], optional): One a file; None without classes.
-        classes (Tuple[str, ...], optional): Names of the class folders,
-            sorted; one without pictures keeps its place.
-        stray (List[Path]): Pictures beside the class folders, left out.
-    """
-
-    files: List[Path]
-    labels: Optional[List[int]]
+    files: List[Path]  # sorted within each class
+    labels: Optional[List[int]]  # one a file; None without classes
+    #: Names of the class folders, sorted; one without pictures keeps its place.
     classes: Optional[Tuple[str, ...]]
-    stray: List[Path]
+    stray: List[Path]  # pictures beside the class folders, left out
 
 
 def _visible(names: List[str]) -> List[str]:

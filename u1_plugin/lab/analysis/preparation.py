@@ -101,6 +101,15 @@ def holds_rgb(config: Mapping) -> bool:
     return False
 
 
+def turns_to_rgb(config: Mapping) -> bool:
+    """Whether the model turns its images from BGR to RGB."""
+    model = config.get('model') or {}
+    preprocessor = model.get('data_preprocessor') or config.get(
+        'data_preprocessor'
+    )
+    return bool((preprocessor or {}).get('to_rgb', False))
+
+
 def _to_rgb(results: dict) -> dict:
     results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
     return results

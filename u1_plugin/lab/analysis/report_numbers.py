@@ -16,35 +16,22 @@ from .survey import LayerFinding, Survey
 
 
 class Analysis(NamedTuple):
-    """Everything that a report tells.
+    """Everything that a report tells."""
 
-    Attributes:
-        facts (Dict[str, str]): What was analysed, for the head of the report.
-        survey (Survey): Of all layers; the input image first.
-        findings (List[Finding]): Of the network's layers, judged together.
-        dependence (Dict[str, Dict[str, Dependence]]): By layer, then plane;
-            empty without labels.
-        nulls (Dict[str, Dict[str, np.ndarray]]): Information under permuted
-            labels, likewise.
-        agreement (Dict[str, Estimate]): Circular correlation of the class
-            angles in both judged planes, by layer.
-        controls (Controls): See there.
-        alpha (float): Of the verdicts, after Holm.
-        collapse (Dict[str, Collapse]): Of the pooled vectors, by layer; empty
-            without labels.
-        comparison (Comparison, optional): With a second network.
-    """
-
-    facts: Dict[str, str]
-    survey: Survey
-    findings: List[Finding]
+    facts: Dict[str, str]  # what was analysed, for the head of the report
+    survey: Survey  # of all layers; the input image first
+    findings: List[Finding]  # of the network's layers, judged together
+    #: By layer, then plane; empty without labels.
     dependence: Dict[str, Dict[str, Dependence]]
+    #: Information under permuted labels, likewise.
     nulls: Dict[str, Dict[str, np.ndarray]]
+    #: Circular correlation of the class angles in both judged planes, by layer.
     agreement: Dict[str, Estimate]
-    controls: Controls
-    alpha: float
+    controls: Controls  # see there
+    alpha: float  # of the verdicts, after Holm
+    #: Of the pooled vectors, by layer; empty without labels.
     collapse: Dict[str, Collapse] = {}
-    comparison: Optional[Comparison] = None
+    comparison: Optional[Comparison] = None  # with a second network
 
 
 def verdict_table(findings: Sequence[Finding]) -> List[dict]:

@@ -1,6 +1,5 @@
 """Networks that the analysis tools take by name."""
 
-import copy
 import math
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -12,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..weights import load_weights, loading_parts
+from ..weights import load_weights, loading_parts, model_config
 from .preparation import center_crop
 
 #: What `timm:NAME` in place of a config begins with.
@@ -23,21 +22,12 @@ PADDINGS = ('reflect', 'circular', 'replicate')
 
 
 class Network(NamedTuple):
-    """A network to analyse.
+    """A network to analyse."""
 
-    Attributes:
-        name (str): For titles.
-        weights (str): What its weights are, for readers.
-        model (nn.Module): A classifier of MMPretrain's, in eval mode.
-        config (Config): With ``test_dataloader`` if it came from a file.
-        source (str): As :func:`load_network` took it.
-    """
-
-    name: str
-    weights: str
-    model: nn.Module
-    config: Config
-    source: str
+    name: str  # for titles
+    weights: str  # what its weights are, for readers
+    model: nn.Module  # a classifier of MMPretrain's, in eval mode
+    config: Config  # with ``test_dataloader`` if it came from a file
 
 
 def _timm_config(
@@ -88,8 +78,7 @@ def _timm_config(
 
 
 def _without_weights(config: ConfigDict) -> ConfigDict:
-    """The model's config with nothing to download or load in it."""
-    config = copy.deepcopy(config)
+    """The model's config with nothing to download or load left in it."""
     config.pop('pretrained', None)
     for part, key in loading_parts(config):
         if key == 'pretrained':
@@ -103,11 +92,9 @@ def _build(
     config: Config, seed: Optional[int], pretrained: bool = False
 ) -> nn.Module:
     """Build the model; with a seed, initialise it from that seed."""
-    model = copy.deepcopy(config.model)
+    model = model_config(config)
     if not pretrained:
         model = _without_weights(model)
-    if config.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', config.data_preprocessor)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         if seed is None:
             return MODELS.build(model)
@@ -175,7 +162,7 @@ def load_network(
         weights = Path(checkpoint).name
         load_weights(model, checkpoint)
     model.eval()
-    return Network(name, weights, model, config, source)
+    return Network(name, weights, model, config)
 
 
 def untrained_twin(network: Network, seed: int) -> Network:

@@ -26,17 +26,11 @@ OPTIONS = {
 
 
 class Survey(NamedTuple):
-    """One pass of a network over a data set.
+    """One pass of a network over a data set."""
 
-    Attributes:
-        layers (List[LayerFinding]): The input image first.
-        labels (np.ndarray): ``(N,)``, all 0 without labels.
-        classes (Sequence[str], optional): Names, or None without labels.
-    """
-
-    layers: List[LayerFinding]
-    labels: np.ndarray
-    classes: Optional[Sequence[str]]
+    layers: List[LayerFinding]  # the input image first
+    labels: np.ndarray  # ``(N,)``, all 0 without labels
+    classes: Optional[Sequence[str]]  # names, or None without labels
 
 
 def _raw_images(batch: dict, device: torch.device, rgb: bool) -> Tensor:

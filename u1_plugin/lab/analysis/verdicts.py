@@ -61,6 +61,9 @@ MIN_HEIGHT = 0.1
 #: Excess shares below this are no effect, however significant.
 MIN_SHARE = 0.01
 
+#: Within which energy is concentrated, half diagonals.
+_RADIUS = 0.5
+
 #: Angles that fill fewer bins than this may differ within them, unseen.
 MIN_BINS = 4
 _NARROW = (
@@ -96,9 +99,7 @@ def _few_repeated(count: np.ndarray) -> Optional[str]:
     return few_images(int(count.sum()))
 
 
-def concentration_tests(
-    summary: EnergySummary, radius: float = 0.5
-) -> List[Test]:
+def concentration_tests(summary: EnergySummary) -> List[Test]:
     """C1: is the energy concentrated at, and symmetric about, the axis?
 
     The noise of the images lowers the symmetry of their mean map, so that it
@@ -106,12 +107,11 @@ def concentration_tests(
 
     Args:
         summary (EnergySummary): Of one layer.
-        radius (float): Half diagonals.
     """
     few = few_images(summary.n)
     if len(summary.profile) < 2:
         few = 'the map has one ring; choose an earlier layer or larger inputs'
-    result = concentration(summary, radius)
+    result = concentration(summary, _RADIUS)
     turned = symmetry(summary, MIN_SYMMETRY)
     flat = 'the mean map is flat' if math.isnan(turned.value) else None
     highest = highest_symmetry(summary.group_maps, summary.group_sizes)
@@ -122,7 +122,7 @@ def concentration_tests(
         Test(
             'C1',
             'concentrated',
-            f'share of energy within r = {radius:g}, less the uniform share',
+            f'share of energy within r = {_RADIUS}, less the uniform share',
             summary.n,
             result.excess,
             MIN_SHARE,

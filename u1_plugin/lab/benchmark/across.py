@@ -19,8 +19,8 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from ...measure.estimate import Chance
-from ...options import Count, Seed, checked
+from ...measure.estimate import CONFIDENCE
+from ...options import Count, checked
 from ..statistics import exact_differences, sign_flip_pvalue
 from .arm_results import shown_by
 from .arm_statistics import Comparison, compare
@@ -159,7 +159,7 @@ def _quantities(
     return np.stack([mean, middle, chance, same])
 
 
-def _draws(sets: Sequence[DataSet], resamples: int, seed: int) -> np.ndarray:
+def _draws(sets: Sequence[DataSet], resamples: int) -> np.ndarray:
     """The quantities of resamples, ``(4, resamples)``.
 
     A resample is known by how often it has each pair. Every data set has a
@@ -167,7 +167,7 @@ def _draws(sets: Sequence[DataSet], resamples: int, seed: int) -> np.ndarray:
     """
     streams = [
         np.random.default_rng(stream)
-        for stream in np.random.SeedSequence(seed).spawn(len(sets))
+        for stream in np.random.SeedSequence(0).spawn(len(sets))
     ]
     blocks = []
     for start in range(0, resamples, _BLOCK):
@@ -181,30 +181,23 @@ def _draws(sets: Sequence[DataSet], resamples: int, seed: int) -> np.ndarray:
     return np.concatenate(blocks, axis=1)
 
 
-def _permutation(sets: Sequence[DataSet], seed: int) -> float:
+def _permutation(sets: Sequence[DataSet]) -> float:
     """p of the sign-flip test of the mean: all pairs, each set as one."""
     parts = [one.differences / len(one.differences) for one in sets]
     values = np.concatenate(parts)
     slack = sum(one.slack / len(one.differences) for one in sets)
     slack += _ROUNDING * float(abs(values).sum())
-    return sign_flip_pvalue(values, slack, seed)
+    return sign_flip_pvalue(values, slack, 0)
 
 
 @checked()
-def pool(
-    sets: Sequence[DataSet],
-    confidence: Chance = 0.95,
-    resamples: Count = 9999,
-    seed: Seed = 0,
-) -> Pooled:
+def pool(sets: Sequence[DataSet], resamples: Count = 9999) -> Pooled:
     """A comparison over all data sets.
 
     Args:
         sets (Sequence[DataSet]): Of :func:`data_set`, under different names.
             Their order does not matter.
-        confidence (float): In (0, 1).
         resamples (int): Of the bootstrap, >= 1.
-        seed (int): Of the resampling, so that a report can be repeated.
 
     Returns:
         Pooled: An interval is NaN where all resamples are alike, which says
@@ -225,17 +218,17 @@ def pool(
     sets = sorted(sets, key=lambda one: one.name)
     whole = [np.full((2, 1, n), 1 / n) for n in (len(s.ahead) for s in sets)]
     values = _quantities(sets, whole)[:, 0]
-    tail = 100 * (1 - confidence) / 2
-    draws = _draws(sets, resamples, seed)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    draws = _draws(sets, resamples)
     ends = np.percentile(draws, [tail, 100 - tail], axis=1).T
     ends[np.ptp(draws, axis=1) < _NO_SPREAD] = math.nan
     if not any(one.differences.any() for one in sets):
         ends = np.stack([values, values], axis=1)
     mean, *others = map(Aggregate, values.tolist(), *ends.T.tolist())
-    n, p = sum(len(one.differences) for one in sets), _permutation(sets, seed)
+    n, p = sum(len(one.differences) for one in sets), _permutation(sets)
     nan = math.nan
     return Pooled(
-        Comparison(n, mean.value, nan, *mean[1:], nan, p, confidence), *others
+        Comparison(n, mean.value, nan, *mean[1:], nan, p, CONFIDENCE), *others
     )
 
 

@@ -1,13 +1,21 @@
 """Statistics of arms that are paired by seed."""
 
 import math
-from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
+from typing import Annotated, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from ...extras import needs
 from ...measure.estimate import Chance, Several
-from ...options import NonNegative, Positive, Seed, check, checked, shown
+from ...options import (
+    NonNegative,
+    Positive,
+    Range,
+    Seed,
+    check,
+    checked,
+    shown,
+)
 from ..statistics import (
     exact_differences,
     sign_flip_pvalue,
@@ -23,6 +31,10 @@ with needs('lab'):
 _RESAMPLES = 9999
 #: Pairs of a suite beyond which nobody trains.
 _MOST_PAIRS = 10**9
+#: The chance to see a gain that pairs are asked for.
+_POWER = 0.8
+#: Of a test. Without any gain it shows one with this chance.
+_Level = Annotated[float, Range(0, _POWER, low_open=True, high_open=True)]
 
 
 class Comparison(NamedTuple):
@@ -155,30 +167,25 @@ def fewest_pairs(alpha: float) -> int:
 
 
 @checked()
-def seeds_needed(
-    sd: NonNegative, gain: Positive, power: Chance = 0.8, alpha: Chance = 0.05
-) -> int:
-    """How many pairs a paired t test needs to see a gain.
+def seeds_needed(sd: NonNegative, gain: Positive, alpha: _Level = 0.05) -> int:
+    """How many pairs a paired t test needs to see a gain, in 80 % of cases.
 
     Args:
         sd (float): Standard deviation of the paired differences, >= 0.
         gain (float): The true mean difference, > 0, in the same unit.
-        power (float): Chance to see it, in (0, 1).
-        alpha (float): Level of the two-sided test, in (0, 1).
+        alpha (float): Level of the two-sided test, in (0, 0.8).
 
     Returns:
         int: At least 2.
 
     Raises:
-        ValueError: If one of these is out of its range, ``power`` is not above
-            ``alpha``, or ``gain`` is too small a part of ``sd`` for any number
-            of pairs.
+        ValueError: If one of these is out of its range, or ``gain`` is too
+            small a part of ``sd`` for any number of pairs.
     """
-    _check_power(power, alpha)
     if sd == 0:
         return 2
     effect, most = min(gain / sd, 1e100), 2
-    while paired_power(effect, most, alpha) < power:
+    while paired_power(effect, most, alpha) < _POWER:
         most *= 2
         if most > _MOST_PAIRS:
             raise ValueError(
@@ -188,7 +195,7 @@ def seeds_needed(
     least = max(2, most // 2)
     while least < most:
         middle = (least + most) // 2
-        if paired_power(effect, middle, alpha) >= power:
+        if paired_power(effect, middle, alpha) >= _POWER:
             most = middle
         else:
             least = middle + 1
@@ -196,38 +203,25 @@ def seeds_needed(
 
 
 @checked()
-def detectable_gain(
-    sd: NonNegative, n: Several, power: Chance = 0.8, alpha: Chance = 0.05
-) -> float:
-    """The smallest true gain that n pairs would show.
+def detectable_gain(sd: NonNegative, n: Several, alpha: _Level = 0.05) -> float:
+    """The smallest true gain that n pairs would show, in 80 % of cases.
 
     Args:
         sd (float): Standard deviation of the paired differences, >= 0.
         n (int): Pairs, >= 2.
-        power (float): Chance to see it, in (0, 1).
-        alpha (float): Level of the two-sided paired t test, in (0, 1).
+        alpha (float): Level of the two-sided paired t test, in (0, 0.8).
 
     Returns:
         float: In the unit of ``sd``.
 
     Raises:
-        ValueError: If one of these is out of its range, or ``power`` not above
-            ``alpha``.
+        ValueError: If one of these is out of its range.
     """
-    _check_power(power, alpha)
     high = 1.0
-    while paired_power(high, n, alpha) < power:
+    while paired_power(high, n, alpha) < _POWER:
         high *= 2
-    effect = brentq(lambda e: paired_power(e, n, alpha) - power, 0, high)
+    effect = brentq(lambda e: paired_power(e, n, alpha) - _POWER, 0, high)
     return sd * float(effect)
-
-
-def _check_power(power: float, alpha: float) -> None:
-    if power <= alpha:
-        raise ValueError(
-            f'power={power} is the chance to see no gain at all with '
-            f'alpha={alpha}; choose a power above alpha'
-        )
 
 
 def paired_power(effect: float, n: int, alpha: float) -> float:

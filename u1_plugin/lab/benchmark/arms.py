@@ -120,62 +120,6 @@ def choose_arms(
     return tuple(catalogue[name] for name in names)
 
 
-def check_measured(
-    arms: Tuple[Arm, ...], every: Tuple[Arm, ...], seeds: int, where: str
-) -> None:
-    """Raise ValueError unless measured class angles can be had.
-
-    Args:
-        arms (Tuple[Arm, ...]): To check.
-        every (Tuple[Arm, ...]): Trained with them, themselves included.
-        seeds (int): Of each of ``arms``.
-        where (str): The field, for messages.
-    """
-    names = {arm.name for arm in every}
-    for arm in arms:
-        if arm.measured is None:
-            continue
-        if arm.measured not in names:
-            raise ValueError(
-                f'{where}: {arm.name} has measured={arm.measured!r}, which is '
-                'not trained with it; add that arm to the list'
-            )
-        source = next(a for a in every if a.name == arm.measured)
-        if source.measured is not None:
-            raise ValueError(
-                f'{where}: {arm.name} has measured={arm.measured!r}, whose '
-                'own angles are measured; name an arm without `measured`'
-            )
-        if seeds < 2:
-            raise ValueError(
-                f'{where}: {arm.name} takes its angles from another seed, but '
-                f'seeds={seeds}; use 2 or more'
-            )
-
-
-def check_measured_ablations(
-    ablations: Tuple[Arm, ...], seeds: int, seeds_of: Dict[str, int]
-) -> None:
-    """Raise ValueError unless their class angles are measured by other runs.
-
-    Args:
-        ablations (Tuple[Arm, ...]): To check.
-        seeds (int): Of each of these.
-        seeds_of (Dict[str, int]): Of the arms that are tested, by name.
-    """
-    for arm in ablations:
-        if arm.measured is None:
-            continue
-        # The seed before its own one, or the second for the first.
-        needed = max(2, seeds - 1)
-        if seeds_of.get(arm.measured, 0) < needed:
-            raise ValueError(
-                f'suite.ablations: {arm.name} has measured={arm.measured!r}, '
-                f'of which {needed} seeds are needed, but the suite trains '
-                f'{seeds_of.get(arm.measured, 0)}; add them to suite.arms'
-            )
-
-
 def read_exploratory(
     read: Fields, catalogue: Dict[str, Arm], arms: Tuple[Arm, ...], seeds: int
 ) -> Tuple[int, Tuple[Arm, ...]]:
@@ -205,7 +149,6 @@ def read_exploratory(
             'suite.arms does not, and no baseline; remove '
             f'{twice or "the baseline"}'
         )
-    check_measured(more, (*arms, *more), fewer, where)
     return fewer, more
 
 

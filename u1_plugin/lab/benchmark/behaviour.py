@@ -38,19 +38,20 @@ with needs('lab'):
 #: What says nothing of a trained model's answers: its U(1) branch, and numbers
 #: that stand in its config.
 _NOT_ASKED = ('u1', 'data_preprocessor')
+#: Of a validation.
+_METRIC = 'accuracy/top1'
+#: Images at a time.
+BATCH = 256
 
 
 @checked()
-def epochs_to(
-    curve: Sequence[dict], accuracy: Finite, metric: str = 'accuracy/top1'
-) -> float:
+def epochs_to(curve: Sequence[dict], accuracy: Finite) -> float:
     """The first validated epoch that reaches an accuracy.
 
     Args:
-        curve (Sequence[dict]): One entry a validation, with ``epoch`` and the
-            metric, in the order of training.
-        accuracy (float): Wanted, in the metric's unit.
-        metric (str): Key of an entry.
+        curve (Sequence[dict]): One entry a validation, with ``epoch`` and
+            ``accuracy/top1``, per cent, in the order of training.
+        accuracy (float): Wanted, per cent.
 
     Returns:
         float: If it is never reached, one validation after the last, so that
@@ -60,14 +61,14 @@ def epochs_to(
         ValueError: If an entry lacks a number.
     """
     for entry in curve:
-        numbers = [entry.get('epoch'), entry.get(metric)]
+        numbers = [entry.get('epoch'), entry.get(_METRIC)]
         if not fits(numbers, Sequence[Finite]):
             raise ValueError(
                 f'curve holds {shown(entry)}; it needs numbers of epoch and '
-                f'metric={metric!r}'
+                f'{_METRIC}'
             )
     epochs = [entry['epoch'] for entry in curve]
-    reached = [e['epoch'] for e in curve if e[metric] >= accuracy]
+    reached = [e['epoch'] for e in curve if e[_METRIC] >= accuracy]
     if reached or not epochs:
         return float(reached[0]) if reached else math.nan
     return float(epochs[-1] + epochs[-1] - (epochs[-2:-1] or [0])[0])
@@ -118,9 +119,8 @@ def batches(
     images: Tensor,
     read: Callable[[Tensor], Tensor],
     layer: Optional[str],
-    batch_size: int,
 ) -> Iterator[Tuple[Tensor, Tensor]]:
-    """What ``read`` makes of the network's input, and the map of a layer.
+    """What ``read`` makes of :data:`BATCH` images, and the map of a layer.
 
     Args:
         model (nn.Module): A classifier of MMPretrain, in eval mode.
@@ -128,13 +128,12 @@ def batches(
         read (Callable): Runs the model on a preprocessed batch.
         layer (str, optional): Module whose map is read, as in
             ``model.named_modules()``; None takes the last map before pooling.
-        batch_size (int): Images at a time.
 
     Raises:
         ValueError: If the layer has no map.
     """
     collector = MapCollector(model, [layer] if layer else 'auto')
-    for part in images.split(batch_size):
+    for part in images.split(BATCH):
         with torch.no_grad(), collector:
             outputs = read(model.data_preprocessor(dict(inputs=part))['inputs'])
             (maps,) = collector.maps().values()
@@ -143,14 +142,11 @@ def batches(
 
 @checked()
 def signals(
-    model: nn.Module,
-    images: Tensor,
-    layer: Optional[str] = None,
-    batch_size: Count = 256,
+    model: nn.Module, images: Tensor, layer: Optional[str] = None
 ) -> Signals:
     """Logits, off-axis angle and energy; arguments as of :func:`batches`."""
     rows: List[Tuple[Tensor, Tensor, Tensor]] = []
-    for logits, maps in batches(model, images, model, layer, batch_size):
+    for logits, maps in batches(model, images, model, layer):
         intensity = to_positive_orthant(maps)
         angle = off_axis_angle(pooled_vector(intensity))
         rows.append((logits, angle, energy(intensity).mean((1, 2))))

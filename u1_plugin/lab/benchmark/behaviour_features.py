@@ -18,13 +18,11 @@ from ...geometry import (
 )
 from ...measure import CollapseAccumulator, class_dependence
 from ...mm.classifiers import num_classes_of
-from ...options import Count, checked
+from ...options import checked
 from ..analysis.layer import COLOUR, angle_sums, project
-from .behaviour import batches
+from .behaviour import BATCH, batches
 from .evaluated_images import Images
 
-#: Images at a time.
-BATCH = 256
 #: Draws of the null. Its mean alone is used, whose error is then far below
 #: the scatter over seeds.
 _PERMUTATIONS = 199
@@ -56,10 +54,7 @@ def _vectors(model: nn.Module, inputs: Tensor) -> Tensor:
 
 @checked()
 def features(
-    model: nn.Module,
-    images: Tensor,
-    layer: Optional[str] = None,
-    batch_size: Count = BATCH,
+    model: nn.Module, images: Tensor, layer: Optional[str] = None
 ) -> Iterator[Features]:
     """Vectors and maps, batch by batch; arguments as of :func:`batches`.
 
@@ -67,7 +62,7 @@ def features(
         ValueError: If the model has no pooled features, or the layer no map.
     """
     read = partial(_vectors, model)
-    for vectors, maps in batches(model, images, read, layer, batch_size):
+    for vectors, maps in batches(model, images, read, layer):
         yield Features(vectors.float().cpu(), maps.cpu())
 
 

@@ -10,9 +10,10 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 
-from ...mm.data import leaves, once, one_view, training_images
+from ...mm.data import leaves, training_images
 from ...options import Count, checked, shown
-from ..analysis.preparation import holds_rgb, picture_pipeline
+from ..analysis.images import each_once, subset_index
+from ..analysis.preparation import holds_rgb, picture_pipeline, turns_to_rgb
 
 
 class Images(NamedTuple):
@@ -30,15 +31,10 @@ class Splits(NamedTuple):
     test: Images
 
 
-def _chosen(count: int, limit: Optional[int]) -> np.ndarray:
-    """Evenly spaced, for data sets are sorted by class."""
-    places = np.linspace(0, count - 1, min(limit or count, count))
-    return places.round().astype(int)
-
-
 def _load(dataset: Any, limit: Optional[int]) -> Images:
     built = DATASETS.build(dataset)
-    packed = [built[int(i)] for i in _chosen(len(built), limit)]
+    chosen = subset_index(len(built), limit or len(built))
+    packed = [built[int(i)] for i in chosen]
     samples = [p['data_samples'] for p in packed]
     labels = [int(s.gt_label) if 'gt_label' in s else -1 for s in samples]
     return Images(torch.stack([p['inputs'] for p in packed]), np.array(labels))
@@ -64,11 +60,7 @@ def split_dataset(config: Config, split: str, field: str) -> Any:
             f'{field}: the config has no {split}_dataloader, whose images are '
             'asked for; give it one'
         )
-    dataset = once(loader['dataset'])
-    for leaf in leaves(dataset):
-        if leaf.get('pipeline') is not None:
-            leaf['pipeline'] = one_view(leaf['pipeline'])
-    return dataset
+    return each_once(loader['dataset'])
 
 
 @checked()
@@ -133,21 +125,13 @@ def check_colours(config: Config, other: Config, field: str) -> None:
     A run's data preprocessor turns BGR to RGB if its ``to_rgb`` says so, and
     it is the run's that takes the images of the other data set.
     """
-    first, second = _to_rgb(config), _to_rgb(other)
+    first, second = turns_to_rgb(config), turns_to_rgb(other)
     if first != second:
         raise ValueError(
             f'{field}: data_preprocessor.to_rgb={second}, but {first} in the '
             'configs of the runs, whose networks would see red as blue; give '
             'a config whose images come in the order of theirs'
         )
-
-
-def _to_rgb(config: Config) -> bool:
-    model = config.get('model') or {}
-    preprocessor = model.get('data_preprocessor') or config.get(
-        'data_preprocessor'
-    )
-    return bool((preprocessor or {}).get('to_rgb', False))
 
 
 def check_splits(config: Config, field: str) -> None:
@@ -194,7 +178,8 @@ def check_every_class(config: Config, limit: Optional[int], field: str) -> None:
         names = built.metainfo.get('classes')
         if names is None or not hasattr(built, 'get_gt_labels'):
             continue
-        labels = built.get_gt_labels()[_chosen(len(built), limit)]
+        chosen = subset_index(len(built), limit or len(built))
+        labels = built.get_gt_labels()[chosen]
         missing = np.setdiff1d(range(len(names)), labels)
         if len(missing):
             kept = '' if limit is None else f' among --images {limit}'
@@ -206,21 +191,23 @@ def check_every_class(config: Config, limit: Optional[int], field: str) -> None:
 
 
 def trained_classes(
-    config: Config, checkpoint: Optional[Path] = None, field: str = '--severity'
+    config: Config, checkpoint: Optional[Path] = None
 ) -> Optional[Tuple[str, ...]]:
     """The classes of a run, by label; None if nothing tells them.
+
+    ``--mistake-severity`` asks for them, and messages name it.
 
     Args:
         config (Config): Of the run.
         checkpoint (Path, optional): That the run may have left. MMEngine
             records the classes there; without them the test split tells.
-        field (str): Who asks, for messages.
     """
     if checkpoint is not None and checkpoint.is_file():
         content = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu')
         meta = (content.get('meta') or {}).get('dataset_meta') or {}
         if meta.get('classes') is not None:
             return tuple(map(str, meta['classes']))
+    field = '--mistake-severity'
     return class_names(split_dataset(config, 'test', field), field)
 
 
@@ -274,7 +261,7 @@ def check_folder(
 def class_folder(
     config: Config, folder: Path, limit: Optional[Count] = None
 ) -> Images:
-    """Those of :func:`folder_images`, labelled as the test split is.
+    """The images of :func:`folder_images`, labelled as the test split is.
 
     Raises:
         ValueError: If its sub-folders are not the classes of the test split.

@@ -3,7 +3,7 @@
 import copy
 from functools import cache
 from pathlib import Path
-from typing import List
+from typing import List, Sequence
 
 from mmengine.config import Config
 
@@ -39,7 +39,8 @@ def expand(suite: Suite, out: Path) -> List[Run]:
         out (Path): Its folder for results.
 
     Raises:
-        ValueError: If a config cannot be read, or an option does not fit it.
+        ValueError: If a config cannot be read, an option does not fit it, or
+            no run measures the class angles that another one needs.
     """
     baseline = tuple(arm for arm in suite.arms if arm.role == 'baseline')
     parts = (
@@ -84,7 +85,31 @@ def expand(suite: Suite, out: Path) -> List[Run]:
                         folder / arm.name / f'seed{seed}',
                     )
                 )
+    _check_measured(trained, runs)
     return runs
+
+
+def _check_measured(arms: Sequence[Arm], runs: Sequence[Run]) -> None:
+    """Raise ValueError unless measured class angles can be had."""
+    waiting = {arm.name for arm in arms if arm.measured}
+    measuring = {run.folder for run in runs if run.measure}
+    for run in runs:
+        if run.needs is None:
+            continue
+        source, seed = run.needs.parts[-2:]
+        where = f'suite: arm {run.arm}: measured={source!r}'
+        if source in waiting:
+            raise ValueError(
+                f'{where} has measured angles itself; name an arm without '
+                '`measured`'
+            )
+        if run.needs not in measuring:
+            raise ValueError(
+                f'{where} gives the angles of another seed, {seed}, which the '
+                f'suite does not train on {run.config}; add {source!r} to '
+                f'suite.arms, with 2 seeds or more and as many as {run.arm}, '
+                'and leave out both arms or none (without)'
+            )
 
 
 def arm_config(entry: Entry, arm: Arm) -> Config:

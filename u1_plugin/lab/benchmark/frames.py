@@ -44,7 +44,7 @@ def _with_sign(value: float) -> str:
 
 
 def processors_line(runs: pd.DataFrame, pair: List[str]) -> str:
-    """Of how many pairs, by these columns, processors differ; '' if of none.
+    """Say of how many pairs, by these columns, processors differ; else ''.
 
     Another kind rounds otherwise, and the same seed gives another network.
     """

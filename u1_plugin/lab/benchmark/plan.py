@@ -1,6 +1,5 @@
 """Finds before the first run what would only show in it."""
 
-import copy
 import logging
 import math
 import os
@@ -14,6 +13,7 @@ from mmpretrain.registry import MODELS
 
 from ...mm.data import type_name
 from ...mm.launch import die_with
+from ..weights import model_config
 from .expand import MEASURED
 from .runs import Run
 
@@ -129,10 +129,7 @@ def _check_equal_length(where: str, run: Run, first: Run) -> None:
 
 
 def _check_model(where: str, values: dict) -> None:
-    model = copy.deepcopy(values['model'])
-    preprocessor = values.get('data_preprocessor')
-    if preprocessor is not None:  # as MMEngine's runner does
-        model.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
+    model = model_config(values)
     angles = (model.get('u1') or {}).get('class_angles') or {}
     if angles.get('file') == MEASURED:  # by a run that is still to come
         model['u1']['class_angles'] = dict(mode='uniform')

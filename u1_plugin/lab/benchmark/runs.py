@@ -75,12 +75,12 @@ class Run(NamedTuple):
 
     @property
     def run_hash(self) -> str:
-        """Of all of the config; see :attr:`files` for what it names."""
+        """Hash of the whole config; see :attr:`files` for what it names."""
         return _hash(self.values)
 
     @property
     def config_hash(self) -> str:
-        """Of the config without the run's seed."""
+        """Hash of the config without the run's seed."""
         return _hash(dict(self.values, randomness=None))
 
     @property

@@ -11,7 +11,7 @@ from ..outputs import check_outputs
 
 @checked()
 def categories(
-    names: Optional[Sequence[str]], field: str = '--severity'
+    names: Optional[Sequence[str]], field: str = '--mistake-severity'
 ) -> List[str]:
     """The category of each class, of names ``CATEGORY.SUBCATEGORY``.
 

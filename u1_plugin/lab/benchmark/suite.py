@@ -17,8 +17,6 @@ from ...options import Range, Seed, fits
 from .arms import (
     Arm,
     Seeds,
-    check_measured,
-    check_measured_ablations,
     choose_arms,
     read_ablations,
     read_catalogue,
@@ -138,13 +136,6 @@ def _check_left_out(
             f'suite, each once, but its baseline and those of primary '
             f'comparisons: {names}'
         )
-    for arm in every:
-        if arm.measured in entry.without and arm.name not in entry.without:
-            raise ValueError(
-                f'suite.configs: {entry.name}: without={arm.measured!r} leaves '
-                f'out what measures the class angles of {arm.name}; leave '
-                'both out'
-            )
 
 
 def load_suite(file: Path, configs: Optional[Path] = None) -> Suite:
@@ -157,7 +148,9 @@ def load_suite(file: Path, configs: Optional[Path] = None) -> Suite:
         configs (Path, optional): in this one.
 
     Returns:
-        Suite: Complete and consistent, but for the configs' own contents.
+        Suite: Complete and consistent, but for what
+            :func:`~u1_plugin.lab.benchmark.expand.expand` finds: the configs'
+            own contents, and who measures class angles.
 
     Raises:
         ValueError: For a field that is missing, unknown or out of range.
@@ -177,12 +170,8 @@ def load_suite(file: Path, configs: Optional[Path] = None) -> Suite:
             f'suite.arms={[arm.name for arm in arms]} must contain exactly '
             'one arm with role: baseline, which the others are paired with'
         )
-    check_measured(arms, arms, seeds, 'suite.arms')
     fewer, exploratory = read_exploratory(read, catalogue, arms, seeds)
     ablation_seeds, ablations = read_ablations(read, catalogue)
-    seeds_of = {arm.name: fewer for arm in exploratory}
-    seeds_of.update((arm.name, seeds) for arm in arms)
-    check_measured_ablations(ablations, ablation_seeds, seeds_of)
     every = (*arms, *exploratory, *ablations)
     check_names('suite', [arm.name for arm in every], True)
     first_seed = read.get('first_seed', Seed, 0)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from ...extras import needs
 from ...mm.memory_bank_head import MemoryBankHead
 from ...options import checked
-from .behaviour_features import BATCH, features
+from .behaviour import BATCH
+from .behaviour_features import features
 from .evaluated_images import Images, Splits
 
 with needs('lab'):
@@ -30,7 +31,7 @@ class Vectors(NamedTuple):
 
 
 class ProbeResult(NamedTuple):
-    """Of a linear probe."""
+    """What a linear probe reached."""
 
     top1: float  # on the test split, per cent
     strength: float  # the chosen C: the inverse of the regularisation

@@ -224,7 +224,7 @@ def _loader(runner: Runner) -> DataLoader:
 
 
 def _loader_config(runner: Runner) -> dict:
-    """Of the training images, each once and prepared for a test."""
+    """A loader of the training images, each once, prepared for a test."""
     config = runner.cfg
     dataset = training_images(config, 'MeasureClassAnglesHook')
     loader = dict(config.get('test_dataloader') or config.val_dataloader)
