@@ -131,6 +131,7 @@ def main() -> None:
             for run in planned(suite, out):
                 print(run.run_hash, run.folder)
             return
+        expand(suite, out)  # refuses what needs no data, before it is written
         slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
         check_writable(out / 'results.csv', '--out', parents=True)
     except (ValueError, OSError) as error:

@@ -20,7 +20,12 @@ from twins import load_tool
 from u1_plugin.lab.analysis.sources import load_network
 from u1_plugin.lab.benchmark.behaviour import load_run
 from u1_plugin.lab.memory_maps import read_maps
-from u1_plugin.lab.weights import classifier_of, load_weights, weights_of
+from u1_plugin.lab.weights import (
+    classifier_of,
+    load_weights,
+    model_config,
+    weights_of,
+)
 
 PREPARED = dict(mean=[0.0] * 3, std=[255.0] * 3)
 
@@ -90,6 +95,12 @@ def test_names_of_distributed_trainings_are_those_of_one_process(tmp_path):
     load_weights(model, saved(tmp_path / 'wrapped.pth', wrapped))
     for name, value in source.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
+
+
+@pytest.mark.parametrize('content', [{}, dict(model=None), dict(model=3)])
+def test_a_config_without_a_model_is_named(content):
+    with pytest.raises(ValueError, match='the config has no model'):
+        model_config(Config(content))
 
 
 def test_only_what_is_named_may_be_missing(tmp_path):

@@ -129,6 +129,7 @@ def test_integers_may_be_narrow():
         (dict(log_weights=torch.zeros(3, 1)), 'must be (3, 2)'),
         (dict(log_weights=torch.full((3, 2), NAN)), 'positions and hues must'),
         (dict(kernel=Kernel('gaussian', NAN)), 'Kernel.scale=nan'),
+        (dict(kernel='uniform'), "rule.kernel='uniform' must be a Kernel"),
     ],
 )
 def test_bad_votes_are_refused(changes, words):

@@ -1,5 +1,6 @@
 """The benchmark's data come first: models are built of files among them."""
 
+import shutil
 import subprocess
 import sys
 
@@ -47,6 +48,14 @@ def test_data_are_prepared_before_models_are_built(root, environment, tmp_path):
     assert expected in call()
     assert (tmp_path / 'data/digits/train').is_dir()
     assert [file.name for file in (tmp_path / 'out').iterdir()] == ['.lock']
+    # What needs no data is refused before there are any.
+    shutil.rmtree(tmp_path / 'data')
+    alone = dict(suite, seeds=1, arms=['one-hot', 'u1-measured'], define={})
+    file.write_text(yaml.safe_dump(alone))
+    assert 'suite.seeds=1' in call()
+    assert not (tmp_path / 'data').exists()
+    file.write_text(yaml.safe_dump(suite))
+    call()
     # Nor on data that are there, but of other options.
     record = tmp_path / 'data/digits/options.json'
     record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..mm.data import type_name
 from ..mm.pretrained import keep_pretrained
+from ..options import shown
 
 #: Parts of a network that may differ from the checkpoint's, where what is read
 #: are its maps.
@@ -97,8 +98,16 @@ def model_config(config: Mapping[str, Any]) -> Any:
     """A copy of a config's model with the data preprocessor beside it.
 
     As MMEngine's runner does, where the model has none of its own.
+
+    Raises:
+        ValueError: If there is no model.
     """
-    model = copy.deepcopy(config['model'])
+    model = copy.deepcopy(config.get('model'))
+    if not isinstance(model, Mapping) or not model:
+        raise ValueError(
+            f'model={shown(model)}: the config has no model; give the config '
+            'of a classifier'
+        )
     if config.get('data_preprocessor') is not None:
         preprocessor = copy.deepcopy(config['data_preprocessor'])
         model.setdefault('data_preprocessor', preprocessor)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from ..options import Count, Index, checked
+from ..options import Count, Index, checked, shown
 from .kernels import Kernel
 from .pixels import Pixels
 from .sharding import Matches
@@ -72,6 +72,11 @@ def class_shares(
         ValueError: If an option is out of its range, shapes do not fit, a
             number is NaN, or a label or an image out of its range.
     """
+    if not isinstance(rule.kernel, Kernel):
+        raise ValueError(
+            f'rule.kernel={shown(rule.kernel)} must be a Kernel; make one by '
+            'kernel_of(name)'
+        )
     shapes = [tuple(field.shape) for field in matches]
     if min(map(len, shapes)) < 2:
         raise ValueError(f'matches of shapes {shapes} must be (Q, n)')

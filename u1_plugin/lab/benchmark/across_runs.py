@@ -53,9 +53,8 @@ def _wrong(table: pd.DataFrame) -> str:
     missing = [name for name in _NEEDED if name not in table]
     if missing:
         return f'no column {", ".join(missing)}'
-    for name in ('hardware', 'config_hash'):
-        if table[name].isna().any():
-            return f'{name} is empty in some rows'
+    if table.config_hash.isna().any():
+        return 'config_hash is empty in some rows'
     top1 = table.test_top1.dropna()
     number = top1.dtype.kind in 'iuf' or top1.empty
     # In float32 all images are a little more than 100 %.

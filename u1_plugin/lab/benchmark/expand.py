@@ -85,11 +85,13 @@ def expand(suite: Suite, out: Path) -> List[Run]:
                         folder / arm.name / f'seed{seed}',
                     )
                 )
-    _check_measured(trained, runs)
+    _check_measured(suite, trained, runs)
     return runs
 
 
-def _check_measured(arms: Sequence[Arm], runs: Sequence[Run]) -> None:
+def _check_measured(
+    suite: Suite, arms: Sequence[Arm], runs: Sequence[Run]
+) -> None:
     """Raise ValueError unless measured class angles can be had."""
     waiting = {arm.name for arm in arms if arm.measured}
     measuring = {run.folder for run in runs if run.measure}
@@ -104,11 +106,13 @@ def _check_measured(arms: Sequence[Arm], runs: Sequence[Run]) -> None:
                 '`measured`'
             )
         if run.needs not in measuring:
+            names = [arm.name for arm in suite.arms]
             raise ValueError(
-                f'{where} gives the angles of another seed, {seed}, which the '
-                f'suite does not train on {run.config}; add {source!r} to '
-                f'suite.arms, with 2 seeds or more and as many as {run.arm}, '
-                'and leave out both arms or none (without)'
+                f'{where} gives the angles of another seed, and {source} '
+                f'{seed} of {run.config} is not trained: suite.arms={names} '
+                f'have suite.seeds={suite.seeds}. Have {source!r} among them, '
+                f'with 2 seeds or more and as many as {run.arm}, and leave out '
+                'both arms or none (without)'
             )
 
 

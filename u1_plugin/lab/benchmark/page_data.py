@@ -1,5 +1,6 @@
 """What a page keeps beside its text, so that it can be made again from it."""
 
+import logging
 import shlex
 import shutil
 from pathlib import Path
@@ -17,16 +18,31 @@ with needs('lab'):
 
 #: The commands that made the runs, a line each.
 COMMANDS = 'command.txt'
+_MEASURES = 'tools/behaviour.py'
+_logger = logging.getLogger(__name__)
 _SUITES = Path('configs/suites')
 
 
 def behaviour_folder(
     results: Path, behaviour: Optional[Path]
 ) -> Optional[Path]:
-    """The folder of ``behaviour.csv``: of a page that has it, the page."""
-    if behaviour is None and is_page(results):
-        return results if (results / 'behaviour.csv').is_file() else None
-    return behaviour
+    """The folder of ``behaviour.csv``: of a page that has it, the page.
+
+    It is said if a page lacks what it has measured.
+
+    Raises:
+        OSError: If a page does not name its commands.
+    """
+    if behaviour is not None or not is_page(results):
+        return behaviour
+    if (results / 'behaviour.csv').is_file():
+        return results
+    if any(_MEASURES in line for line in _lines(results)):
+        _logger.warning(
+            '%s has no behaviour.csv: the new page has no part on behaviour',
+            results,
+        )
+    return None
 
 
 def commands_of(
@@ -45,16 +61,20 @@ def commands_of(
     """
     lines = []
     if is_page(results):
-        lines += (results / COMMANDS).read_text(encoding='utf-8').splitlines()
+        lines += [line for line in _lines(results) if _MEASURES not in line]
     else:
         file = _SUITES / f'{suite}.yml'
         if not (root / file).is_file():
             file = Path('SUITE.yml')  # a user's own, wherever it lies
         words = ['python', 'tools/benchmark.py', file.as_posix(), '--out']
         lines.append(shlex.join([*words, str(results)]))
-    if behaviour not in (None, results):
-        lines.append((behaviour / COMMANDS).read_text().strip())
+    if behaviour is not None:
+        lines += [line for line in _lines(behaviour) if _MEASURES in line]
     return lines
+
+
+def _lines(folder: Path) -> List[str]:
+    return (folder / COMMANDS).read_text(encoding='utf-8').splitlines()
 
 
 def keep_data(

@@ -85,6 +85,9 @@ def _fault(table: pd.DataFrame, text: tuple) -> str:
     missing = [name for name in columns if name not in table]
     if missing:
         return f' has no column {", ".join(missing)}'
+    for name in (*PLANNED[:3], 'suite', 'hardware'):
+        if (table[name].isna() | (table[name] == '')).any():
+            return f': {name} is empty in some rows'
     wrong = [n for n in _INTEGERS if table[n].dtype.kind not in 'iu']
     for name in _NUMBERS:
         number = table[name].dtype.kind in 'iuf'
