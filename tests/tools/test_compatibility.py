@@ -134,7 +134,7 @@ def test_the_page_keeps_what_stands_about_the_table(call):
         text = page.read_text()
         assert text.startswith(about) and text.endswith('Mine too.\n')
         table = text.split(results.BEGIN)[1].split(results.END)[0]
-        assert [cells[-6] for cells in rows(table)] == ['7', '5']
+        assert [cells[-7] for cells in rows(table)] == ['7', '5']
     assert len(results.read_records(file)) == 3
 
 
