@@ -86,14 +86,12 @@ def prepare(suite: Suite) -> None:
                 raise SystemExit(f'suite.prepare: {" ".join(command)} failed')
 
 
-def planned(suite: Suite, out: Path) -> List[Run]:
-    """The suite's runs, of which the folder may hold some."""
-    runs = expand(suite, out)
+def check_runs(runs: List[Run], suite: Suite, out: Path) -> None:
+    """Check what needs the data, and say how many runs the folder holds."""
     finished = sum(run.record() is not None for run in runs)
     check_primary(suite.primary, out)
     check_plan(runs)
     print(f'{suite.name}: {len(runs)} runs, {finished} of them finished')
-    return runs
 
 
 def train(
@@ -127,11 +125,13 @@ def main() -> None:
         out = args.out or Path('work_dirs/benchmark') / suite.name
         check_folder(out)
         check_tools(suite)
+        # Before data are written: what is refused here needs none.
+        runs = expand(suite, out)
         if args.dry_run:
-            for run in planned(suite, out):
+            check_runs(runs, suite, out)
+            for run in runs:
                 print(run.run_hash, run.folder)
             return
-        expand(suite, out)  # refuses what needs no data, before it is written
         slots = make_slots(args.workers, args.gpus, suite.processes, args.slurm)
         check_writable(out / 'results.csv', '--out', parents=True)
     except (ValueError, OSError) as error:
@@ -140,7 +140,7 @@ def main() -> None:
         with locked(out) as lock:
             prepare(suite)  # before models are built, which may read files
             try:
-                runs = planned(suite, out)
+                check_runs(runs, suite, out)
             except ValueError as error:
                 raise SystemExit(f'{args.suite}: {error}') from error
             failures = train(runs, slots, suite, out, lock)
