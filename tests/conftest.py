@@ -17,6 +17,10 @@ try:
 except ImportError:  # timm's tasks need Python 3.10
     collect_ignore = ['mm/test_branch_options.py', 'timm/test_timm_targets.py']
     collect_ignore += ['timm/test_timm_task.py', 'timm/test_timm_refusals.py']
+# Numbers and forked processes are tested on the CPU; of a GPU, if it is asked
+# for, there is tests/memory/test_device_copy.py.
+if not os.environ.get('U1_TEST_GPU'):
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
 # One thread: tests run side by side, a process a core.
 torch.set_num_threads(1)
 # A busy machine is no failure of a property.

@@ -1,5 +1,6 @@
 """An exact search that keeps a copy of the vectors."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,12 @@ from u1_plugin.memory import (
 from u1_plugin.memory.device_copy import DeviceCopy
 
 DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
+
+
+def test_other_tests_see_no_gpu():
+    """Whose processes fork, which CUDA forbids once it has begun."""
+    hidden = os.environ.get('CUDA_VISIBLE_DEVICES') == ''
+    assert hidden != bool(os.environ.get('U1_TEST_GPU'))
 
 
 def bank_of(dtype: str, *parts: torch.Tensor) -> MemoryBank:

@@ -1,6 +1,7 @@
 """A benchmark's tables keep their names and refuse what is none."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from benchmark_results import make_table, write_results
 
@@ -8,6 +9,8 @@ from u1_plugin.lab.benchmark.results import read_results
 from u1_plugin.lab.benchmark.table import (
     PairingError,
     check_pairs,
+    read_csv,
+    save_csv,
     write_plan,
     write_table,
 )
@@ -46,6 +49,13 @@ def test_an_arm_may_be_named_like_a_number_or_nothing(tmp_path):
     table.loc[0, 'initial_head_fc'] = None
     found = read_results(write_results(tmp_path, table))
     assert found.initial_head_fc.isna().sum() == 1
+
+
+def test_floats_come_back_to_the_last_digit(tmp_path):
+    """Under any pandas: those before 3.1 read some of them a digit off."""
+    values = np.random.default_rng(0).uniform(0, 100, 1000)
+    save_csv(pd.DataFrame(dict(test_top1=values)), tmp_path / 'runs.csv')
+    assert (read_csv(tmp_path / 'runs.csv').test_top1 == values).all()
 
 
 def test_tables_of_others_are_not_overwritten(tmp_path):
