@@ -31,7 +31,16 @@ from rich.table import Table
 
 from u1_plugin.files import check_new, new_folder
 from u1_plugin.geometry import ORTHANT_MAPS
-from u1_plugin.lab.analysis.built_in import BUILT_IN, image_folder
+from u1_plugin.lab.analysis.analysis_run import (
+    Runner,
+    describe,
+    findings_of,
+    images_for,
+    layers_for,
+    ready,
+    run_controls,
+)
+from u1_plugin.lab.analysis.built_in_images import BUILT_IN, image_folder
 from u1_plugin.lab.analysis.comparison import ALIKE, compare
 from u1_plugin.lab.analysis.drawing import show_estimate
 from u1_plugin.lab.analysis.html_report import CLAIMS, write_report
@@ -42,15 +51,6 @@ from u1_plugin.lab.analysis.second_network import (
     second_network,
     second_survey,
     tell_apart,
-)
-from u1_plugin.lab.analysis.session import (
-    Runner,
-    describe,
-    findings_of,
-    images_for,
-    layers_for,
-    ready,
-    run_controls,
 )
 from u1_plugin.lab.analysis.sources import PADDINGS
 from u1_plugin.lab.analysis.survey import tests_of

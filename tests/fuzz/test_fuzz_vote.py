@@ -17,8 +17,8 @@ from strategies import (
 )
 
 from u1_plugin import memory
-from u1_plugin.memory import Kernel, Matches, PlaneCoordinates, Rule
-from u1_plugin.memory.vote import log_prior
+from u1_plugin.memory import Kernel, Matches, PlaneCoordinates, VotingRule
+from u1_plugin.memory.priors import log_prior
 
 PRIOR = dict(plane=choice(*memory.PRIORS), kappa=NON_NEGATIVE, sigma=POSITIVE)
 
@@ -124,7 +124,7 @@ def test_class_shares(distances, hues, kappa, labels, images, kernel):
     asked = pixels_of(torch.zeros(3, 1))._replace(
         images=images, positions=places[:, 0], hues=torch.zeros(3)
     )
-    rule = Rule('feature', kappa, kernel=kernel)
+    rule = VotingRule('feature', kappa, kernel=kernel)
     found = attempt(
         lambda: memory.class_shares(matches, asked, 3, 2, rule), wrong
     )

@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 
 from u1_plugin.lab.memory_evaluation import Grid, Metrics, evaluate
 from u1_plugin.lab.memory_maps import LayerView, query_loader
-from u1_plugin.memory import Kernel, Rule
+from u1_plugin.memory import Kernel, VotingRule
 
 CLASSES = 3
 
@@ -98,8 +98,8 @@ def test_retrieval_is_average_precision_by_hand(model):
 def test_kernels_take_sigma():
     kernel = Kernel('softmax', 0.07)
     grid = Grid('position', [0.5], [1, 20], kernel)
-    assert grid.rule(0.2) == Rule('position', 0.0, 0.2, kernel)
-    assert Grid('both', [2.0], [1]).rule(2.0) == Rule('both', 2.0)
+    assert grid.rule(0.2) == VotingRule('position', 0.0, 0.2, kernel)
+    assert Grid('both', [2.0], [1]).rule(2.0) == VotingRule('both', 2.0)
     assert str(grid) == 'plane position, kernel softmax, T 0.07, k 1 20'
 
 

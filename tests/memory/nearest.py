@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from u1_plugin.memory import (
-    Bias,
     ExactSearch,
     FaissSearch,
     MemoryBank,
     PlaneCoordinates,
+    PriorBias,
 )
 
 METRICS = ['cosine', 'l2']
@@ -109,4 +109,6 @@ def bias(plane='both', width=0.3, kappa=4.0, seed=0, count=120, **options):
     asked, memory = some_pixels(17, seed=seed + 50), some_pixels(count)
     query = PlaneCoordinates(asked.positions, asked.hues)
     memory = PlaneCoordinates(memory.positions, memory.hues)
-    return Bias(query, memory, plane, kappa, 0.4, width)._replace(**options)
+    return PriorBias(query, memory, plane, kappa, 0.4, width)._replace(
+        **options
+    )

@@ -13,11 +13,11 @@ from mmengine.dist import get_dist_info
 
 from u1_plugin.dist import all_gather_rows
 from u1_plugin.memory import (
-    Bias,
     Memory,
     MemoryBank,
     Pixels,
     PlaneCoordinates,
+    PriorBias,
     Queries,
     coreset,
 )
@@ -88,7 +88,7 @@ def answers(own: Pixels, asked: Queries, k: int) -> dict:
         bias = None
         if name == 'biased':
             here = PlaneCoordinates(*asked[1:])
-            bias = Bias(here, here, 'image', 3.0, 0.5, 0.3)
+            bias = PriorBias(here, here, 'image', 3.0, 0.5, 0.3)
         memory = Memory(bank, sharded=True, **options)
         found[name] = gathered(memory.search(asked, k, bias))
     return found

@@ -93,7 +93,7 @@ def test_the_greatest_votes_are_found(metric, plane, width):
 @pytest.mark.parametrize('engine', ['exact', 'faiss:Flat'])
 def test_a_bias_is_one(engine):
     search = build_search(filled(), engine)
-    with pytest.raises(ValueError, match='bias=3 must be a Bias or None'):
+    with pytest.raises(ValueError, match='bias=3 must be a PriorBias or None'):
         search.search(queries(), 3, 3)
 
 

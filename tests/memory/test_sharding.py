@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
 
 from u1_plugin.memory import (
-    Bias,
     ExactSearch,
     FaissSearch,
     MemoryBank,
     Pixels,
     PlaneCoordinates,
+    PriorBias,
     coreset,
     few_shot,
 )
-from u1_plugin.memory.vote import log_prior
+from u1_plugin.memory.priors import log_prior
 
 # On a port that is free: tests run side by side.
 TORCHRUN = ('-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone')
@@ -254,7 +254,7 @@ def test_the_prior_in_the_search_finds_the_greatest_votes(plane, metric):
     bank.append(own.select(slice(90, 200)))
     query = PlaneCoordinates(asked.positions, asked.hues)
     memory = PlaneCoordinates(own.positions, own.hues)
-    bias = Bias(query, memory, plane, 4.0, 0.3, 0.2)
+    bias = PriorBias(query, memory, plane, 4.0, 0.3, 0.2)
     search = ExactSearch(bank, metric, chunk=7, block=32)
     found = search.search(asked.vectors, 6, bias)
     name = dict(cosine='cosine', l2='euclidean')[metric]

@@ -13,7 +13,7 @@ from u1_plugin.memory import (
     PlaneCoordinates,
     class_shares,
 )
-from u1_plugin.memory.vote import log_prior
+from u1_plugin.memory.priors import log_prior
 
 NAN, INF = float('nan'), float('inf')
 

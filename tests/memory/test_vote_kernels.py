@@ -11,7 +11,6 @@ from votes import shares_of
 from u1_plugin.memory import (
     KERNELS,
     PRIORS,
-    Bias,
     ExactSearch,
     Kernel,
     Matches,
@@ -19,12 +18,13 @@ from u1_plugin.memory import (
     MemoryBank,
     Pixels,
     PlaneCoordinates,
+    PriorBias,
     Queries,
-    Rule,
+    VotingRule,
     class_shares,
     kernel_of,
 )
-from u1_plugin.memory.vote import log_prior
+from u1_plugin.memory.priors import log_prior
 
 NAN, INF = float('nan'), float('inf')
 LABELS = torch.tensor([[0, 2], [2, 2], [1, 0]])
@@ -192,7 +192,7 @@ def test_shares_of_a_rule_are_those_of_its_parts(plane, kernel):
     """Weights, kernel and sums, of the first k of more neighbours."""
     bank, asked = MemoryBank(), pixels_of(12, seed=5)
     bank.append(pixels_of(60, seed=1))
-    rule = Rule(plane, kappa=2.0, sigma=0.3, kernel=kernel)
+    rule = VotingRule(plane, kappa=2.0, sigma=0.3, kernel=kernel)
     found = matches_of(asked, bank, 9)
     shares = class_shares(found, asked, 3, 3, rule, k=4)
     own = PlaneCoordinates(asked.positions[:, None], asked.hues[:, None])
@@ -226,7 +226,7 @@ def test_a_softmax_kernel_may_enter_the_search():
     coordinates = [
         PlaneCoordinates(part.positions, part.hues) for part in (asked, own)
     ]
-    bias = Bias(*coordinates, 'image', 3.0, 0.5, temperature=0.2)
+    bias = PriorBias(*coordinates, 'image', 3.0, 0.5, temperature=0.2)
     search = ExactSearch(bank, chunk=16, block=32)
     found = search.search(asked.vectors, 6, bias)
     units = [

@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from u1_plugin.memory import Kernel, Matches, Pixels, Rule, class_shares
+from u1_plugin.memory import Kernel, Matches, Pixels, VotingRule, class_shares
 
 
 def shares_of(
@@ -25,5 +25,5 @@ def shares_of(
     matches = Matches(distances, labels, labels, labels, places, x)
     axis, hues = torch.zeros(len(images), 2), torch.zeros(len(images))
     query = Pixels(axis, images, images, axis, hues)
-    rule = Rule('position', sigma=1.0, kernel=kernel)
+    rule = VotingRule('position', sigma=1.0, kernel=kernel)
     return class_shares(matches, query, num_classes, num_images, rule)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 
-from u1_plugin.memory import FaissEngine, Kernel, Rule
+from u1_plugin.memory import FaissEngine, Kernel, VotingRule
 from u1_plugin.mm.memory_bank_head import MemoryBankHead
 
 CLASSES = 10
@@ -111,7 +111,7 @@ def test_dino_of_a_network_s_maps():
 def test_a_protocol_is_its_options():
     head = small_head(protocol='dino')
     assert (head.k, head.mode, head.metric) == (20, 'pooled', 'cosine')
-    assert head.rule == Rule('image', 0.0, 0.5, Kernel('softmax', 0.07))
+    assert head.rule == VotingRule('image', 0.0, 0.5, Kernel('softmax', 0.07))
     same = small_head(protocol='dino', **PRESET)
     spelled = small_head(**PRESET)
     assert same.rule == spelled.rule == head.rule

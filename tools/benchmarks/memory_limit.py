@@ -26,7 +26,7 @@ from u1_plugin.memory import (
     MemoryBank,
     Pixels,
     Queries,
-    Rule,
+    VotingRule,
     bank_on_disk,
     class_shares,
     coreset,
@@ -108,7 +108,9 @@ def answers_of(bank: MemoryBank, options: argparse.Namespace) -> tuple:
     query = pixels._replace(images=torch.arange(options.queries))
     queries = Queries(query.vectors, query.positions, query.hues)
     neighbours = Memory(bank, k=options.k).search(queries, options.k)
-    shares = class_shares(neighbours, query, _CLASSES, options.queries, Rule())
+    shares = class_shares(
+        neighbours, query, _CLASSES, options.queries, VotingRule()
+    )
     return neighbours, shares.argmax(1)
 
 

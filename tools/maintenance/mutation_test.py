@@ -4,7 +4,7 @@
 
     cd tools/maintenance
     python mutation_test.py                         # hours on two cores
-    python mutation_test.py --files u1_plugin/memory/vote.py
+    python mutation_test.py --files u1_plugin/memory/priors.py
     python mutation_test.py --sample 12 --seed 3    # of each file
 
 Each change is made in a copy of the checkout. A process that has imported

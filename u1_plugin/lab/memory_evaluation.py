@@ -20,7 +20,7 @@ from ..memory import (
     Kernel,
     MemoryBank,
     Queries,
-    Rule,
+    VotingRule,
     bottleneck_pixels,
     class_shares,
 )
@@ -44,10 +44,10 @@ class Grid(NamedTuple):
         ks = ' '.join(map(str, self.ks))
         return f'plane {self.plane}, {self.kernel}, k {ks}'
 
-    def rule(self, strength: float) -> Rule:
+    def rule(self, strength: float) -> VotingRule:
         """How neighbours vote at one kappa, or one sigma."""
         name = 'sigma' if self.plane in KERNELS else 'kappa'
-        return Rule(self.plane, kernel=self.kernel, **{name: strength})
+        return VotingRule(self.plane, kernel=self.kernel, **{name: strength})
 
 
 def _ranked(sample: Mapping, count: int) -> Tensor:

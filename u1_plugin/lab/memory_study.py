@@ -18,7 +18,7 @@ from ..memory import (
     MemoryBank,
     Pixels,
     Queries,
-    Rule,
+    VotingRule,
     bottleneck_pixels,
     class_shares,
     few_shot,
@@ -79,12 +79,12 @@ def pixels_of(maps, labels, plane, mode='pixel') -> Pixels:
     return bottleneck_pixels(maps.float(), classes, numbers, plane, mode)
 
 
-def rule_of(arm: str, strength: float) -> Rule:
+def rule_of(arm: str, strength: float) -> VotingRule:
     """How the neighbours of an arm vote, at one kappa or sigma."""
     if arm in ('position', 'radius'):
-        return Rule(arm, sigma=strength, kernel=KERNEL)
+        return VotingRule(arm, sigma=strength, kernel=KERNEL)
     plane = 'image' if arm == 'pixel' else arm
-    return Rule(plane, strength, kernel=KERNEL)
+    return VotingRule(plane, strength, kernel=KERNEL)
 
 
 def predicted(

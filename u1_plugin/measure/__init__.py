@@ -26,7 +26,7 @@ from .profile import (
     rotational_symmetry,
     symmetry,
 )
-from .sombrero import Heights, Sombrero, fit_sombrero, heights
+from .sombrero import ProfileHeights, Sombrero, fit_sombrero, heights
 from .sums import Accumulator
 from .vectors import VectorAccumulator
 
@@ -41,7 +41,7 @@ __all__ = [
     'EnergyAccumulator',
     'EnergySummary',
     'Estimate',
-    'Heights',
+    'ProfileHeights',
     'Probe',
     'Rings',
     'Sombrero',

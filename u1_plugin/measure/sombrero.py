@@ -143,7 +143,7 @@ def fit_if_rings(summary: EnergySummary) -> Optional[Sombrero]:
     return fit_sombrero(summary) if len(summary.profile) > 2 else None
 
 
-class Heights(NamedTuple):
+class ProfileHeights(NamedTuple):
     """Crown and brim of one layer above its trough.
 
     In units of the uniform energy density; Student's t over the images.
@@ -202,7 +202,7 @@ def height_rows(
     return rows
 
 
-def heights(summary: EnergySummary, fit: Sombrero) -> Heights:
+def heights(summary: EnergySummary, fit: Sombrero) -> ProfileHeights:
     """Crown and brim of a measured profile.
 
     The trough is that of the same profile, so that each p-value alone is too
@@ -215,4 +215,4 @@ def heights(summary: EnergySummary, fit: Sombrero) -> Heights:
     rings = summary.rings
     trough = trough_ring(rings.radius, fit.coefficients)
     rows = height_rows(rings.radius, rings.pixels, trough)
-    return Heights(trough, *(summary.estimate(row) for row in rows))
+    return ProfileHeights(trough, *(summary.estimate(row) for row in rows))

@@ -14,16 +14,16 @@ from .faiss_search import FaissSearch, least_nprobe
 from .filling import bank_on_disk
 from .kernels import KERNELS, Kernel, kernel_of
 from .pixels import Pixels, bottleneck_pixels
+from .priors import PRIORS, PlaneCoordinates
 from .recall import Recall
-from .scoring import Rule, class_shares
-from .search import Bias, Neighbours
+from .search import Neighbours, PriorBias
 from .sharding import Matches, Memory, Queries
-from .vote import PRIORS, PlaneCoordinates
+from .voting import VotingRule, class_shares
 
 __all__ = [
     'KERNELS',
     'PRIORS',
-    'Bias',
+    'PriorBias',
     'ExactEngine',
     'ExactSearch',
     'FaissEngine',
@@ -37,7 +37,7 @@ __all__ = [
     'PlaneCoordinates',
     'Queries',
     'Recall',
-    'Rule',
+    'VotingRule',
     'bank_on_disk',
     'bottleneck_pixels',
     'build_search',

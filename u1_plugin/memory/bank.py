@@ -9,7 +9,7 @@ from torch import Tensor
 from ..options import Count, checked
 from .bank_state import Block
 from .bank_store import BankStore
-from .mapped import parts, selected
+from .memmap import parts, selected
 from .pixels import Pixels
 from .storage import (
     check_index,

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Dict, Iterable, Mapping, Optional, Union
 import torch
 from safetensors import safe_open
 
-from .mapped import Field, Mapped, parts
+from .memmap import Field, Mapped, parts
 
 #: What the first KiB of a bank's file holds; see :mod:`u1_plugin.files`.
 FILE_MARK = b'u1_plugin memory bank'

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from .mapped import Field, Mapped, parts
+from .memmap import Field, Mapped, parts
 from .storage import DTYPES, StorageDtype, check_values, stored_fields
 
 FORMAT_VERSION = 2

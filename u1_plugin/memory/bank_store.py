@@ -16,7 +16,7 @@ from .bank_state import (
     read_state,
     write_state,
 )
-from .mapped import Field, Mapped
+from .memmap import Field, Mapped
 from .storage import StorageDtype
 
 Bank = TypeVar('Bank', bound='BankStore')

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..dist import all_gather, get_rank, get_world_size
 from ..options import Count, Seed, Share, checked
 from .bank import MemoryBank
-from .precise import unit
+from .float64 import unit
 from .search import Metric
 
 _ROWS = 16384  # at a time

@@ -9,9 +9,9 @@ from ..geometry.scales import without_autocast
 from ..options import Count, checked
 from .bank import MemoryBank
 from .device_copy import DeviceCopy, Vectors
-from .precise import pair_distances
+from .float64 import pair_distances
 from .scores import PreparedQueries, ScoreDtype, Scores
-from .search import Bias, Metric, Neighbours, check_queries
+from .search import Metric, Neighbours, PriorBias, check_queries
 from .selection import above, greatest
 
 _SPARE = 8  # candidates beside the k that are asked for, at least
@@ -108,7 +108,7 @@ class ExactSearch:
 
     @torch.no_grad()
     def search(
-        self, queries: Tensor, k: int, bias: Optional[Bias] = None
+        self, queries: Tensor, k: int, bias: Optional[PriorBias] = None
     ) -> Neighbours:
         """See :class:`~.search.Search`.
 
@@ -151,7 +151,7 @@ class ExactSearch:
         return self.block or max(1, most)
 
     def _search(
-        self, queries: Tensor, bias: Optional[Bias], k: int
+        self, queries: Tensor, bias: Optional[PriorBias], k: int
     ) -> Neighbours:
         prepared = self.scores.prepare(queries, bias)
         count = min(k + max(_SPARE, k // 4), len(self.bank))

@@ -13,10 +13,10 @@ from torch import Tensor
 from ..options import Count, Seed, Share, checked, shown
 from .bank import MemoryBank
 from .exact_search import ExactSearch
-from .precise import pair_distances, prepared, total, unit
+from .float64 import pair_distances, prepared, total, unit
 from .recall import HeldOut, Recall, least
 from .scores import MOST_SQUARED, product_error, sample_of
-from .search import Bias, Metric, Neighbours, check_queries
+from .search import Metric, Neighbours, PriorBias, check_queries
 
 _logger = logging.getLogger('u1_plugin')
 # Graphs of at most one edge, and numbers of 0, end the process in faiss; its
@@ -215,7 +215,7 @@ class FaissSearch:
 
     @torch.no_grad()
     def search(
-        self, queries: Tensor, k: int, bias: Optional[Bias] = None
+        self, queries: Tensor, k: int, bias: Optional[PriorBias] = None
     ) -> Neighbours:
         """See :class:`~.search.Search`.
 

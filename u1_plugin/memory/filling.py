@@ -21,7 +21,7 @@ from .bank_file import (
     write_tensors,
 )
 from .bank_state import METADATA, Block, read_blocks
-from .mapped import Field, Mapped
+from .memmap import Field, Mapped
 from .storage import StorageDtype, stored_fields
 
 _HEADER = 4096  # bytes in front of the vectors, for what is known at the end

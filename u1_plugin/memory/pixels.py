@@ -9,7 +9,7 @@ from ..geometry import angle, energy, image_moment, pooled_vector
 from ..geometry.scales import check_real
 from ..networks import just_evaluating
 from ..options import Count, checked
-from .precise import total
+from .float64 import total
 
 
 class Pixels(NamedTuple):

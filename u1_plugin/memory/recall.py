@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .exact_search import ExactSearch
-from .precise import pair_distances, prepared
+from .float64 import pair_distances, prepared
 
 
 class Recall(NamedTuple):

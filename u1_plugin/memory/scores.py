@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .device_copy import Vectors
-from .precise import total, unit
-from .search import Bias
+from .float64 import total, unit
+from .search import PriorBias
 
 #: In which vectors may be multiplied.
 ScoreDtype = Literal['float32', 'float16', 'bfloat16']
@@ -31,19 +31,19 @@ class PreparedQueries(NamedTuple):
     ``score - slack - span`` and ``score + slack``.
 
     Attributes:
-        exact (Tensor): As :func:`~.precise.distances` takes them, ``(Q, C)``.
+        exact (Tensor): As :func:`~.float64.distances` takes them, ``(Q, C)``.
         vectors (Tensor): As they are multiplied, ``(Q, C)``, float32.
         base (Tensor): Closeness at distance 0, ``(Q,)``, float64.
         slack (Tensor): ``(Q,)``, float64; infinite for a query that scores
             say nothing about, as it is too large for float32, or zero.
-        bias (Bias, optional): Of these queries.
+        bias (PriorBias, optional): Of these queries.
     """
 
     exact: Tensor
     vectors: Tensor
     base: Tensor
     slack: Tensor
-    bias: Optional[Bias] = None
+    bias: Optional[PriorBias] = None
 
 
 class Scores:
@@ -124,7 +124,7 @@ class Scores:
         return moved
 
     def prepare(
-        self, queries: Tensor, bias: Optional[Bias] = None
+        self, queries: Tensor, bias: Optional[PriorBias] = None
     ) -> PreparedQueries:
         """Queries ``(Q, C)``, finite."""
         exact = unit(queries) if self.cosine else queries.double()

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..options import Count, check, fits, shown
 from .bank import MemoryBank
 from .kernels import Kernel, kernel_of
-from .vote import PlaneCoordinates, PriorPlane, log_prior
+from .priors import PlaneCoordinates, PriorPlane, log_prior
 
 Metric = Literal['cosine', 'l2']
 _Rows = Union[slice, Tensor]
@@ -24,7 +24,7 @@ class Neighbours(NamedTuple):
         indices (Tensor): Into the bank, ``(Q, k)``, int64; -1 where there is
             none.
         costs (Tensor): What they are ordered by, ``(Q, k)``, float64: the
-            distances, or minus the log of the vote under a :class:`Bias`.
+            distances, or minus the log of the vote under a :class:`PriorBias`.
     """
 
     distances: Tensor
@@ -68,7 +68,7 @@ class Neighbours(NamedTuple):
         return best
 
 
-class Bias(NamedTuple):
+class PriorBias(NamedTuple):
     """Lets the prior into the search: the k greatest votes, not the k nearest.
 
     The vote of a pixel is ``w(d) prior``, with the ``w(d)`` of a kernel that
@@ -77,7 +77,7 @@ class Bias(NamedTuple):
     Attributes:
         query (PlaneCoordinates): ``(Q, 2)`` and ``(Q,)``.
         memory (PlaneCoordinates): Of the whole bank, ``(N, 2)`` and ``(N,)``.
-        plane (str): See :func:`~.vote.log_prior`, as kappa and sigma.
+        plane (str): See :func:`~.priors.log_prior`, as kappa and sigma.
         kappa (float): >= 0.
         sigma (float): > 0.
         width (float, optional): h of ``w(d) = exp(-d^2 / 2 h^2)``, > 0.
@@ -110,7 +110,7 @@ class Bias(NamedTuple):
             )
         check_kernel(self.kernel, metric)
 
-    def select(self, rows: _Rows) -> 'Bias':
+    def select(self, rows: _Rows) -> 'PriorBias':
         """The bias of some of the queries."""
         return self._replace(query=_take(self.query, rows))
 
@@ -152,7 +152,7 @@ class Search(Protocol):
     """What every engine offers."""
 
     def search(
-        self, queries: Tensor, k: int, bias: Optional[Bias] = None
+        self, queries: Tensor, k: int, bias: Optional[PriorBias] = None
     ) -> Neighbours:
         """The k nearest pixels of each query ``(Q, C)``, k <= N."""
 
@@ -205,10 +205,10 @@ def check_vectors(queries: Tensor, channels: Optional[int]) -> None:
 
 
 def check_queries(
-    bank: MemoryBank, queries: Tensor, k: int, bias: Optional[Bias]
+    bank: MemoryBank, queries: Tensor, k: int, bias: Optional[PriorBias]
 ) -> int:
     """k as Python's; ValueError unless an engine can answer what is asked."""
-    check('bias', bias, Optional[Bias])
+    check('bias', bias, Optional[PriorBias])
     check_vectors(queries, bank.channels)
     if not fits(k, Count) or k > len(bank):
         raise ValueError(

@@ -15,15 +15,15 @@ from ..dist import (
 from ..options import Count, Seed, checked
 from .bank import MemoryBank
 from .engines import build_search
+from .priors import PlaneCoordinates
 from .search import (
-    Bias,
     Metric,
     Neighbours,
+    PriorBias,
     Search,
     check_coordinates,
     check_vectors,
 )
-from .vote import PlaneCoordinates
 
 #: Whose a pixel is and where it lies: a field's value of none.
 _FIELDS: Dict[str, Tensor] = dict(
@@ -200,14 +200,14 @@ class Memory:
 
     @checked()
     def search(
-        self, queries: Queries, k: Count, bias: Optional[Bias] = None
+        self, queries: Queries, k: Count, bias: Optional[PriorBias] = None
     ) -> Matches:
         """The k nearest of the whole memory, fewer if it is smaller.
 
         Args:
             queries (Queries): Of this rank; finite.
             k (int): >= 1. Of a smaller memory, every pixel is a match.
-            bias (Bias, optional): Ranks by votes instead of distances. Its
+            bias (PriorBias, optional): Ranks by votes instead of distances. Its
                 coordinates are replaced by those of queries and memory.
 
         Raises:
@@ -233,7 +233,7 @@ class Memory:
         )
 
     def _search_part(
-        self, queries: Queries, k: int, bias: Optional[Bias]
+        self, queries: Queries, k: int, bias: Optional[PriorBias]
     ) -> Tuple[Matches, Tensor]:
         """The nearest in this rank's part, filled up to k, and their costs."""
         check_vectors(queries.vectors, self.channels)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..options import shown
-from .mapped import Field
+from .memmap import Field
 from .pixels import Pixels
 
 DTYPES = dict(float32=torch.float32, float16=torch.float16, uint8=torch.uint8)

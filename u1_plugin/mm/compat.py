@@ -22,7 +22,7 @@ from mmengine.runner import checkpoint as checkpoint_module
 from mmengine.utils import digit_version
 from mmpretrain.apis import ModelHub
 
-from .stand_ins import ADMITTED, real
+from .unpickling import ADMITTED, real
 
 LIST = 'u1_plugin.mm.registration'
 #: Registries that may be asked for a component, with a scope or without.

@@ -9,22 +9,22 @@ from torch import Tensor
 
 from ..geometry import scales, to_positive_orthant
 from ..memory import (
-    Bias,
     FaissEngine,
     Memory,
     MemoryBank,
     Pixels,
+    PriorBias,
     Queries,
-    Rule,
+    VotingRule,
     bottleneck_pixels,
     class_shares,
     coreset,
     kernel_of,
 )
 from ..memory.kernels import KernelName
+from ..memory.priors import PriorPlane
 from ..memory.search import Metric
 from ..memory.storage import StorageDtype
-from ..memory.vote import PriorPlane
 from ..options import Count, NonNegative, Positive, Seed, Share, checked
 from .memory_identity import check_bank, check_options, head_identity
 from .memory_inputs import check_finite, check_labels, last_map, plane_of
@@ -164,9 +164,9 @@ class MemoryBankHead(ClsHead):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> VotingRule:
         """How neighbours vote."""
-        return Rule(self.plane, self.kappa, self.sigma, self.kernel)
+        return VotingRule(self.plane, self.kappa, self.sigma, self.kernel)
 
     def condense(self) -> None:
         """End the filling: reduce the bank to the config's coreset, if any."""
@@ -272,7 +272,7 @@ class MemoryBankHead(ClsHead):
             # The memory puts in its own.
             places = queries.coordinates, queries.coordinates
             options = (self.plane, self.kappa, self.sigma)
-            bias = Bias(*places, *options, **self.kernel.options)
+            bias = PriorBias(*places, *options, **self.kernel.options)
         neighbours = self._current_memory().search(queries, self.k, bias)
         votes = neighbours, query, self.num_classes, len(images), self.rule
         shares = class_shares(*votes).float()

@@ -8,7 +8,7 @@ from .feature_plane import FeaturePlane
 from .layers import find_maps
 from .maps import MapSource
 from .taps import MapReader
-from .targets import ClassTarget, PointTable, Pull, as_table
+from .targets import ClassPointTable, ClassTarget, Pull, as_table
 from .u1_loss import U1Loss
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     'MapReader',
     'MapSource',
     'Moment',
-    'PointTable',
+    'ClassPointTable',
     'Pull',
     'U1Branch',
     'U1Loss',

@@ -13,7 +13,7 @@ from ..options import Count, Seed, checked, shown
 from .base import ConstantCache, OptionalStateModule, tell_unread
 from .data_files import FilePath, is_numbers, read_mapping
 from .ordered import circular_order
-from .targets import UNSMOOTHED, PointTable, Smoothing, as_table
+from .targets import UNSMOOTHED, ClassPointTable, Smoothing, as_table
 
 #: Angles are smaller, in radians.
 _LARGEST = 1e6
@@ -153,7 +153,7 @@ class ClassAngles(OptionalStateModule):
 
     def table(
         self, like: Tensor, smoothing: Smoothing = UNSMOOTHED
-    ) -> PointTable:
+    ) -> ClassPointTable:
         """What :meth:`ClassTarget.pull` needs, kept for the next time.
 
         ``like`` gives the dtype, float32 or wider, and the device; see
@@ -165,11 +165,11 @@ class ClassAngles(OptionalStateModule):
 
         if torch.compiler.is_compiling():
             # What is kept would guard the graph, and compile it once more.
-            return PointTable(make(like.dtype, like.device), smoothing)
+            return ClassPointTable(make(like.dtype, like.device), smoothing)
         # In-place changes (loading, hooks) count the version up; moving the
         # module makes another tensor. For `train` see there.
         if self.angles.is_inference():  # which counts nothing
-            return PointTable(make(like.dtype, like.device), smoothing)
+            return ClassPointTable(make(like.dtype, like.device), smoothing)
         if self._table_of is not self.angles or (
             self._table_version != self.angles._version
         ):
@@ -177,7 +177,7 @@ class ClassAngles(OptionalStateModule):
             self._table_of = self.angles
             self._table_version = self.angles._version
         rows = self._constants.get(smoothing, like, make)
-        return PointTable(rows, smoothing)
+        return ClassPointTable(rows, smoothing)
 
     def train(self, mode: bool = True) -> 'ClassAngles':
         """Also notice what was written past the version, as EMA does."""

@@ -23,7 +23,7 @@ UNSMOOTHED: Smoothing = (1.0, 0.0)
 IGNORED = -100
 
 
-class PointTable(NamedTuple):
+class ClassPointTable(NamedTuple):
     """Class points ``(K, 2 N)`` with a smoothing in them: :func:`as_table`."""
 
     rows: Tensor
@@ -155,7 +155,7 @@ class ClassTarget(NamedTuple):
                 'the targets hold scores that are NaN or negative',
             )
 
-    def pull(self, table: PointTable, ignore_index: int = IGNORED) -> Pull:
+    def pull(self, table: ClassPointTable, ignore_index: int = IGNORED) -> Pull:
         """Where the targets pull, by a table of the class points.
 
         Images of the label ``ignore_index`` are not counted.
@@ -209,7 +209,9 @@ class ClassTarget(NamedTuple):
         return sums / counts.clamp_min(1)[:, None], counts > 0
 
 
-def as_table(points: Tensor, smoothing: Smoothing = UNSMOOTHED) -> PointTable:
+def as_table(
+    points: Tensor, smoothing: Smoothing = UNSMOOTHED
+) -> ClassPointTable:
     """Class points ``t_c``, ``(K, 2)`` or ``(K, N, 2)``, as rows ``(K, 2 N)``.
 
     Labels pick them, and scores mix them by a product. Smoothing turns a share
@@ -217,7 +219,7 @@ def as_table(points: Tensor, smoothing: Smoothing = UNSMOOTHED) -> PointTable:
     """
     scale, offset = smoothing
     flat = points.flatten(1)
-    return PointTable(scale * flat + offset * flat.sum(0), smoothing)
+    return ClassPointTable(scale * flat + offset * flat.sum(0), smoothing)
 
 
 def as_target(target: Union[Tensor, ClassTarget]) -> ClassTarget:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmpretrain.registry import TRANSFORMS
 from torch import nn
 
-from u1_plugin.lab.analysis.built_in import image_folder
+from u1_plugin.lab.analysis.built_in_images import image_folder
 from u1_plugin.lab.analysis.images import (
     make_dataset,
     prepare_image,

@@ -17,9 +17,9 @@ from u1_plugin.geometry import (
     to_positive_orthant,
 )
 from u1_plugin.lab.analysis import (
+    analysis_run,
     controls,
     moment_controls,
-    session,
     survey,
 )
 from u1_plugin.lab.analysis.angle_figures import polar_histograms
@@ -209,6 +209,6 @@ def test_a_layer_of_one_pixel_ends_no_analysis(tmp_path):
         layers.append(state.finish(labels, 3, tuple(survey.PLANES)))
     result = survey.Survey(layers, labels, ['a', 'b', 'c'])
     options = argparse.Namespace(permutations=99, alpha=0.05)
-    nulls = session.findings_of(options, result)['nulls']['x']
+    nulls = analysis_run.findings_of(options, result)['nulls']['x']
     assert np.isnan(nulls['image']).all() and len(nulls['image']) == 199
     assert np.isfinite(nulls['pca_centred']).all()

@@ -29,7 +29,7 @@ from u1_plugin.lab.benchmark.behaviour import (
 from u1_plugin.lab.benchmark.behaviour_features import collapse_values
 from u1_plugin.lab.benchmark.behaviour_runs import select
 from u1_plugin.lab.benchmark.evaluated_images import (
-    Images,
+    LabelledImages,
     check_colours,
     split_images,
 )
@@ -280,5 +280,5 @@ def test_undefined_values_are_empty():
         torch.nn.init.zeros_(parameter)
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.integers(0, 255, (8, 3, 16, 16), np.uint8))
-    found = collapse_values(model, Images(inputs, np.arange(8) % 4))
+    found = collapse_values(model, LabelledImages(inputs, np.arange(8) % 4))
     assert len(found) == 5 and all(map(math.isnan, found.values()))

@@ -16,7 +16,7 @@ from u1_plugin.lab.benchmark.behaviour_features import (
     collapse_values,
     features,
 )
-from u1_plugin.lab.benchmark.evaluated_images import Images, Splits
+from u1_plugin.lab.benchmark.evaluated_images import LabelledImages, Splits
 from u1_plugin.lab.benchmark.transfer import (
     STRENGTHS,
     Vectors,
@@ -32,7 +32,7 @@ from u1_plugin.measure import (
 CLASSES = 3
 
 
-def pictures(seed: int, each: int) -> Images:
+def pictures(seed: int, each: int) -> LabelledImages:
     """Noise about a colour of each class."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(CLASSES), each)
@@ -41,7 +41,7 @@ def pictures(seed: int, each: int) -> Images:
     shift = rng.normal(0, 50, (len(labels), 3, 1, 1))
     values = colours[labels][:, :, None, None] + noise + shift
     whole = values.clip(0, 255).astype(np.uint8)
-    return Images(torch.from_numpy(whole), labels)
+    return LabelledImages(torch.from_numpy(whole), labels)
 
 
 @pytest.fixture(scope='module')
@@ -55,7 +55,7 @@ def splits():
     return Splits(pictures(0, 20), pictures(1, 6), pictures(2, 10))
 
 
-def maps_of(model, images: Images) -> torch.Tensor:
+def maps_of(model, images: LabelledImages) -> torch.Tensor:
     with torch.no_grad():
         data = model.data_preprocessor(dict(inputs=images.inputs))
         return model.backbone(data['inputs'])[-1]
@@ -192,6 +192,8 @@ def test_networks_without_pooled_features(splits):
 def test_every_class_needs_images(model, splits):
     images = splits.test
     some = images.labels != 2
-    few = Images(images.inputs[torch.from_numpy(some)], images.labels[some])
+    few = LabelledImages(
+        images.inputs[torch.from_numpy(some)], images.labels[some]
+    )
     with pytest.raises(ValueError, match='1 of them have no image, class 2'):
         collapse_values(model, few)

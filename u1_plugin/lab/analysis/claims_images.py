@@ -10,7 +10,7 @@ from typing import Dict, Iterator, List, Sequence
 
 from ...files import short_name
 from ..folds import FOLDS
-from .built_in import image_folder
+from .built_in_images import image_folder
 from .claims_plan import Settings, Source
 from .images import subset_index
 from .pictures import find_pictures

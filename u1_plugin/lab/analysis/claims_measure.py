@@ -17,7 +17,7 @@ from ..folds import accuracies, image_scores, split_images
 from ..memory_study import run_arms, run_split
 from .claims_cell import CENTRE, Measured, memory_tests
 from .claims_plan import ZEROS, Cell, Net, Plan
-from .images import Images, class_names, make_dataset, make_loader
+from .images import ImageDataset, class_names, make_dataset, make_loader
 from .preparation import input_channels
 from .sources import Network, load_network, set_padding
 from .survey import JUDGED, survey, tests_of
@@ -60,7 +60,9 @@ def vote(
     return accuracies(done), image_scores(done)
 
 
-def read(network: Network, dataset: Images, net: Net, batch_size: int) -> tuple:
+def read(
+    network: Network, dataset: ImageDataset, net: Net, batch_size: int
+) -> tuple:
     """One pass: what the survey found, and the maps in the orthant.
 
     Returns:

@@ -29,7 +29,7 @@ from ...options import Count, Seed, checked
 from ..benchmark.suite_file import Fields, read_yaml
 from ..folds import WHOLE_ROUNDS, whole_rounds
 from ..markup import file_name
-from .built_in import BUILT_IN
+from .built_in_images import BUILT_IN
 from .sources import PADDINGS
 
 WEIGHTS = ('trained', 'untrained')

@@ -11,12 +11,12 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 from ...mm.data import leaves, once, one_view
-from .built_in import BUILT_IN
+from .built_in_images import BUILT_IN
 from .pictures import PictureDataset, find_pictures
 from .preparation import holds_rgb, picture_pipeline, sized
 
 
-class Images(Dataset):
+class ImageDataset(Dataset):
     """Some images of a data set; an error names the image.
 
     Args:
@@ -84,7 +84,7 @@ def each_once(dataset: Any, size: Optional[int] = None) -> Any:
 
 def make_dataset(
     config: Config, data: str, size: Optional[int] = None, channels: int = 3
-) -> Images:
+) -> ImageDataset:
     """The images, prepared as the network's test images are.
 
     Args:
@@ -98,7 +98,7 @@ def make_dataset(
             config's data set holds arrays and its pipeline reads no file.
 
     Returns:
-        Images: ``metainfo['classes']`` if it has classes.
+        ImageDataset: ``metainfo['classes']`` if it has classes.
 
     Raises:
         ValueError: If there is no such folder, or the config no test images.
@@ -111,10 +111,10 @@ def make_dataset(
             pictures = find_pictures(Path(data))
             steps = picture_pipeline(config, size, channels)
             built = PictureDataset(pictures, steps)
-    return Images(built, rgb=holds_rgb(config))
+    return ImageDataset(built, rgb=holds_rgb(config))
 
 
-def remarks(dataset: Images) -> List[str]:
+def remarks(dataset: ImageDataset) -> List[str]:
     """What of a folder a reader should know: left out, or empty."""
     pictures = getattr(dataset.dataset, 'pictures', None)
     if pictures is None or pictures.classes is None:
@@ -151,13 +151,13 @@ def prepare_image(
         ) from error
 
 
-def check_same_images(first: Images, second: Images) -> None:
+def check_same_images(first: ImageDataset, second: ImageDataset) -> None:
     """Raise ValueError unless two data sets hold the same files in one order.
 
     Of images without files, their number is all that is compared here.
     """
 
-    def files(dataset: Images) -> List[Any]:
+    def files(dataset: ImageDataset) -> List[Any]:
         infos = (dataset.get_data_info(k) for k in range(len(dataset)))
         return [info.get('img_path') for info in infos]
 
@@ -179,11 +179,11 @@ def subset_index(total: int, count: int) -> np.ndarray:
     return np.linspace(0, total - 1, count).round().astype(int)
 
 
-def subset(images: Images, count: int) -> Images:
+def subset(images: ImageDataset, count: int) -> ImageDataset:
     """The images of :func:`subset_index`."""
     chosen = subset_index(len(images), count)
     index = [images.index[k] for k in chosen]
-    return Images(images.dataset, index, images.rgb)
+    return ImageDataset(images.dataset, index, images.rgb)
 
 
 def _collate(items: Sequence[dict]) -> dict:
@@ -198,7 +198,7 @@ def _collate(items: Sequence[dict]) -> dict:
 
 
 def make_loader(
-    images: Images, batch_size: int, workers: int = 0
+    images: ImageDataset, batch_size: int, workers: int = 0
 ) -> DataLoader:
     """MMEngine's loader, in order and without a shuffle."""
     return Runner.build_dataloader(
@@ -214,12 +214,12 @@ def make_loader(
 
 
 def class_names(
-    images: Images, count: Optional[int] = None
+    images: ImageDataset, count: Optional[int] = None
 ) -> Optional[List[str]]:
     """The classes in order, or None if the images have no labels.
 
     Args:
-        images (Images): The first one tells whether there are labels.
+        images (ImageDataset): The first one tells whether there are labels.
         count (int, optional): K of the network, whose classes are numbered
             where the data set names none.
 

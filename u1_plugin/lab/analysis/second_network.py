@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Tuple
 
 from ...measure.probe_options import written_as
+from .analysis_run import Runner, describe, images_for, layers_for, ready
 from .images import check_same_images
-from .session import Runner, describe, images_for, layers_for, ready
 from .survey import Survey
 
 

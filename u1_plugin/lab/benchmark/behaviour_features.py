@@ -21,7 +21,7 @@ from ...mm.classifiers import num_classes_of
 from ...options import checked
 from ..analysis.layer import COLOUR, angle_sums, project
 from .behaviour import BATCH, batches
-from .evaluated_images import Images
+from .evaluated_images import LabelledImages
 
 #: Draws of the null. Its mean alone is used, whose error is then far below
 #: the scatter over seeds.
@@ -67,7 +67,7 @@ def features(
 
 
 def collapse_values(
-    model: nn.Module, images: Images, layer: Optional[str] = None
+    model: nn.Module, images: LabelledImages, layer: Optional[str] = None
 ) -> Dict[str, float]:
     """Collapse of the classifier's features, and what angles tell of classes.
 
@@ -80,7 +80,7 @@ def collapse_values(
 
     Args:
         model (nn.Module): A classifier of MMPretrain, in eval mode.
-        images (Images): With labels; of every class of the model.
+        images (LabelledImages): With labels; of every class of the model.
         layer (str, optional): See :func:`features`.
 
     Returns:

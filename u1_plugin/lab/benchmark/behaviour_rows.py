@@ -10,7 +10,7 @@ from ...extras import needs
 from .behaviour import accuracy, detection, recorded_outputs, signals
 from .behaviour_features import collapse_values
 from .evaluated_images import (
-    Images,
+    LabelledImages,
     all_splits,
     class_folder,
     folder_images,
@@ -45,7 +45,7 @@ def row(keys: dict, quantity: str, value: float, detail: str = '') -> dict:
     return dict(keys, quantity=quantity, detail=detail, value=value)
 
 
-def _top1(model: nn.Module, images: Images, shown: Shown) -> float:
+def _top1(model: nn.Module, images: LabelledImages, shown: Shown) -> float:
     values = signals(model, images.inputs, shown.layer)
     return accuracy(values.logits, images.labels)
 

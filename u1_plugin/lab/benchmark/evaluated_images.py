@@ -16,7 +16,7 @@ from ..analysis.images import each_once, subset_index
 from ..analysis.preparation import holds_rgb, picture_pipeline, turns_to_rgb
 
 
-class Images(NamedTuple):
+class LabelledImages(NamedTuple):
     """A data set in memory."""
 
     inputs: Tensor  # (N, 3, H, W), uint8
@@ -26,18 +26,20 @@ class Images(NamedTuple):
 class Splits(NamedTuple):
     """Train, validation and test images of one data set."""
 
-    train: Images
-    val: Images
-    test: Images
+    train: LabelledImages
+    val: LabelledImages
+    test: LabelledImages
 
 
-def _load(dataset: Any, limit: Optional[int]) -> Images:
+def _load(dataset: Any, limit: Optional[int]) -> LabelledImages:
     built = DATASETS.build(dataset)
     chosen = subset_index(len(built), limit or len(built))
     packed = [built[int(i)] for i in chosen]
     samples = [p['data_samples'] for p in packed]
     labels = [int(s.gt_label) if 'gt_label' in s else -1 for s in samples]
-    return Images(torch.stack([p['inputs'] for p in packed]), np.array(labels))
+    return LabelledImages(
+        torch.stack([p['inputs'] for p in packed]), np.array(labels)
+    )
 
 
 def split_dataset(config: Config, split: str, field: str) -> Any:
@@ -71,7 +73,7 @@ def split_images(
     limit: Optional[Count] = None,
     split: str = 'test',
     field: str = '--collapse',
-) -> Images:
+) -> LabelledImages:
     """A split of a config, corrupted if wanted.
 
     Args:
@@ -223,7 +225,7 @@ def _folder_dataset(config: Config, folder: Path, **options: Any) -> dict:
 @checked()
 def folder_images(
     config: Config, folder: Path, limit: Optional[Count] = None
-) -> Images:
+) -> LabelledImages:
     """Images of a folder and its sub-folders, as the test split is prepared.
 
     For ``limit``, see :func:`split_images`.
@@ -260,7 +262,7 @@ def check_folder(
 @checked()
 def class_folder(
     config: Config, folder: Path, limit: Optional[Count] = None
-) -> Images:
+) -> LabelledImages:
     """The images of :func:`folder_images`, labelled as the test split is.
 
     Raises:

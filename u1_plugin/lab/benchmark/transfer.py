@@ -11,7 +11,7 @@ from ...mm.memory_bank_head import MemoryBankHead
 from ...options import checked
 from .behaviour import BATCH
 from .behaviour_features import features
-from .evaluated_images import Images, Splits
+from .evaluated_images import LabelledImages, Splits
 
 with needs('lab'):
     from sklearn.linear_model import LogisticRegression
@@ -91,7 +91,7 @@ class _Memories:
 
 def _read(
     model: nn.Module,
-    images: Images,
+    images: LabelledImages,
     layer: Optional[str],
     each: Callable[[Tensor, Tensor, Tensor], None],
 ) -> Vectors:

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from u1_plugin.memory import (
-    Bias,
     ExactSearch,
     Memory,
     MemoryBank,
     PlaneCoordinates,
+    PriorBias,
     Queries,
     coreset,
 )
-from u1_plugin.memory.mapped import Mapped
+from u1_plugin.memory.memmap import Mapped
 
 
 def test_files_of_other_writers_are_mapped(tmp_path):
@@ -75,7 +75,9 @@ def test_matches_have_their_places(tmp_path, shuffle, biased):
     asked = some_pixels(9, 6, 7)
     queries = Queries(asked.vectors, asked.positions, asked.hues)
     here = PlaneCoordinates(asked.positions, asked.hues)
-    bias = Bias(here, here, 'both', 2.0, 0.5, width=0.3) if biased else None
+    bias = (
+        PriorBias(here, here, 'both', 2.0, 0.5, width=0.3) if biased else None
+    )
     first, second = (
         Memory(bank, shuffle=shuffle).search(queries, 5, bias)
         for bank in both(tmp_path)

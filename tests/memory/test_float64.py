@@ -7,7 +7,7 @@ import pytest
 import torch
 from nearest import METRICS
 
-from u1_plugin.memory.precise import (
+from u1_plugin.memory.float64 import (
     distances,
     prepared,
     square_root,

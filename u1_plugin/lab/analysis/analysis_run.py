@@ -12,10 +12,10 @@ from ...measure.estimate import Estimate
 from ...measure.information import class_dependence, permutation_null
 from ...mm.classifiers import num_classes_of
 from .bottlenecks import find_bottlenecks
-from .built_in import BUILT_IN
+from .built_in_images import BUILT_IN
 from .controls import Controls, changed_networks, shuffles_of, variants_of
 from .images import (
-    Images,
+    ImageDataset,
     class_names,
     make_dataset,
     make_loader,
@@ -48,7 +48,7 @@ class Runner:
     def __init__(
         self,
         args: argparse.Namespace,
-        dataset: Images,
+        dataset: ImageDataset,
         layers: List[str],
         classes: Optional[List[str]],
         scratch: Path,
@@ -169,7 +169,7 @@ def findings_of(args: argparse.Namespace, result: Survey) -> Dict[str, Any]:
 def describe(
     args: argparse.Namespace,
     network: Network,
-    dataset: Images,
+    dataset: ImageDataset,
     classes: Optional[List[str]],
     image: Tensor,
 ) -> Dict[str, str]:
@@ -191,7 +191,7 @@ def describe(
 
 def images_for(
     network: Network, args: argparse.Namespace, data: str
-) -> Tuple[Images, Optional[List[str]], dict]:
+) -> Tuple[ImageDataset, Optional[List[str]], dict]:
     """A network's images, its classes, and a batch as it takes it."""
     channels = input_channels(network.model)
     dataset = make_dataset(network.config, data, args.size, channels)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from u1_plugin.memory import PRIORS, PlaneCoordinates
-from u1_plugin.memory.vote import log_prior
+from u1_plugin.memory.priors import log_prior
 
 NAN, INF = float('nan'), float('inf')
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from ..options import Count, Index, checked, shown
 from .kernels import Kernel
 from .pixels import Pixels
+from .priors import PlaneCoordinates, PriorPlane, log_prior
 from .sharding import Matches
-from .vote import PlaneCoordinates, PriorPlane, log_prior
 
 
-class Rule(NamedTuple):
+class VotingRule(NamedTuple):
     """How neighbours vote: ``[label = c] w(d) exp(kappa (cos - 1))``.
 
     Attributes:
@@ -43,7 +43,7 @@ def class_shares(
     query: Pixels,
     num_classes: Count,
     num_images: Index,
-    rule: Rule = Rule(),
+    rule: VotingRule = VotingRule(),
     k: Optional[Count] = None,
 ) -> Tensor:
     """Shares of the classes in the votes for each image.
@@ -61,7 +61,7 @@ def class_shares(
             ``0..num_images-1``, and where they lie.
         num_classes (int): K.
         num_images (int): B.
-        rule (Rule): Of the vote.
+        rule (VotingRule): Of the vote.
         k (int, optional): Only the first k neighbours vote; None is all.
 
     Returns:

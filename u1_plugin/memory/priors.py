@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..options import NonNegative, Positive, checked
-from .precise import square_root
+from .float64 import square_root
 
 #: What may weight a neighbour beside its distance. The last three are
 #: controls: what an angle adds beyond them is the U(1) effect.
