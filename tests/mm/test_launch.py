@@ -1,11 +1,16 @@
 """Options of the user come last, and what a launcher starts is as asked."""
 
 import subprocess
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from u1_plugin.mm import launch
 from u1_plugin.mm.launch import (
     CPUAmpOptimWrapper,
     with_options,
@@ -94,6 +99,25 @@ def test_without_a_gpu_the_user_s_wrapper_is_kept(given, wrapper):
         device_ids=None,
     )
     assert config.model_wrapper_cfg == dict(expected, **wrapper)
+
+
+def test_models_do_not_outlive_their_process_group(monkeypatch, tmp_path):
+    """The Reducer of one that did could wait for gloo's threads for ever."""
+    group = torch.distributed
+    group.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
+    )
+    model = DistributedDataParallel(nn.Linear(2, 1))
+    model.runner = SimpleNamespace(model=model)  # as hooks know their runner
+    model, alive = None, weakref.ref(model)
+    destroyed, destroy = [], group.destroy_process_group
+    monkeypatch.setattr(
+        group,
+        'destroy_process_group',
+        lambda: (destroyed.append(alive()), destroy()),
+    )
+    launch._leave_process_group()
+    assert destroyed == [None] and not group.is_initialized()
 
 
 def test_another_wrapper_gets_no_options():

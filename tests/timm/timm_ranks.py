@@ -4,6 +4,7 @@ Usage: ``torchrun timm_ranks.py OUT``. Each rank sees its part of every batch;
 rank 0 writes the states that came of it to OUT.
 """
 
+import gc
 import os
 import sys
 from typing import Dict
@@ -135,15 +136,20 @@ def agree(state: Dict[str, Tensor]) -> bool:
     return bool(verdict)
 
 
+def outcome(name: str) -> dict:
+    """What came of a case, and whether the ranks agree in it."""
+    state = state_of(case(name))
+    return dict(state=state, agree=agree(state))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo')
     assert int(os.environ['WORLD_SIZE']) == dist.get_world_size() == 2
-    found = {}
-    for name in CASES:
-        task = case(name)
-        state = state_of(task)
-        found[name] = dict(state=state, agree=agree(state))
+    found = {name: outcome(name) for name in CASES}
+    # torch's Reducer must not be the last to hold the group: it holds the GIL
+    # while it joins gloo's threads, which may wait for it.
+    gc.collect()
     if dist.get_rank() == 0:
         torch.save(found, sys.argv[1])
     # A rank that ends while another still talks to it may abort.

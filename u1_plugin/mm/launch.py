@@ -1,6 +1,7 @@
 """Runs MMPretrain's command-line tools, on machines without a GPU as well."""
 
 import ctypes
+import gc
 import importlib.util
 import os
 import signal
@@ -174,11 +175,14 @@ def _leave_process_group() -> None:
     """End the process group that this process is in, if it is in one.
 
     The threads of a group that is left alive abort the process at its exit,
-    now and then. After an exception nothing is left: other ranks may be in the
+    now and then. A model must not outlive it: torch's Reducer, the last to hold
+    a group, joins gloo's threads with the GIL in its hand, for which they may
+    wait. After an exception nothing is left: other ranks may be in the
     midst of a collective, and to wait for them could take forever.
     """
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
+        gc.collect()
         # A rank that ends while another still talks to it may abort.
         distributed.barrier()
         distributed.destroy_process_group()
