@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from benchmark_results import make_table, write_results
 from markdown_it import MarkdownIt
@@ -15,6 +14,7 @@ from PIL import Image
 
 from u1_plugin.lab.benchmark.arm_statistics import compare
 from u1_plugin.lab.benchmark.primary import Primary, write_primary
+from u1_plugin.lab.benchmark.table import read_csv
 
 PAIR = ('u1-image', 'one-hot')
 
@@ -31,7 +31,7 @@ def folder(path: Path, config='digits', suite='first', **options) -> Path:
 
 def as_report(path: Path) -> Path:
     """The folder as a report's: only what ``runs.csv`` has."""
-    table = pd.read_csv(path / 'results.csv')
+    table = read_csv(path / 'results.csv')
     absent = ['val_curve', 'folder']
     table.drop(columns=absent).to_csv(path / 'runs.csv', index=False)
     for name in ('results.csv', 'primary.csv'):
@@ -85,7 +85,7 @@ def test_tool(root, environment, tmp_path):
     with open(out / 'across.csv', newline='') as stream:
         rows = list(csv.DictReader(stream))
     assert [row['config'] for row in rows] == ['digits', 'clip|art', *[''] * 4]
-    table = pd.read_csv(tmp_path / 'a/results.csv')
+    table = read_csv(tmp_path / 'a/results.csv')
     x, y = (table[table.arm == a].test_top1.to_numpy() for a in PAIR)
     c = compare(x, y)
     assert float(rows[0]['value']) == c.mean
@@ -99,7 +99,7 @@ def test_tool(root, environment, tmp_path):
 def test_rows_in_another_order_are_the_same(tool, tmp_path):
     folder(tmp_path / 'a', 'digits')
     tool('a', 'out')
-    table = pd.read_csv(tmp_path / 'a/results.csv')
+    table = read_csv(tmp_path / 'a/results.csv')
     mixed = table.sample(frac=1, random_state=0)
     mixed.to_csv(tmp_path / 'a/results.csv', index=False)
     tool('a', 'again')
@@ -110,7 +110,7 @@ def test_rows_in_another_order_are_the_same(tool, tmp_path):
 def test_seeds_of_one_config_from_two_results_count_together(tool, tmp_path):
     folder(tmp_path / 'a')
     folder(tmp_path / 'b', suite='second')
-    table = pd.read_csv(tmp_path / 'b/results.csv')
+    table = read_csv(tmp_path / 'b/results.csv')
     table['seed'] += 10
     table.to_csv(tmp_path / 'b/results.csv', index=False)
     assert '| digits | 20 |' in tool('a', 'b', 'out')
@@ -126,7 +126,7 @@ def test_pairs_are_of_one_folder(tool, tmp_path):
     """An arm here and its reference there are no pairs."""
     for name, arm in (('a', 'u1-image'), ('b', 'one-hot')):
         folder(tmp_path / name, 'digits')
-        table = pd.read_csv(tmp_path / name / 'results.csv')
+        table = read_csv(tmp_path / name / 'results.csv')
         table[table.arm != arm].to_csv(
             tmp_path / name / 'results.csv', index=False
         )
@@ -153,7 +153,7 @@ def test_other_processors_and_versions_are_said(tool, tmp_path):
     assert '**The runs are of different versions: torch 2.15.0 and' in page
     assert 'on more than one kind' not in page
     # Of runs that are not compared nothing is said.
-    table = pd.read_csv(tmp_path / 'a/results.csv')
+    table = read_csv(tmp_path / 'a/results.csv')
     for arm, said in (('u1-zero', False), ('one-hot', True)):
         other = (table.arm == arm) & (table.seed < 3)
         mixed = table.assign(hardware=table.hardware.mask(other, 'other'))
@@ -164,7 +164,7 @@ def test_other_processors_and_versions_are_said(tool, tmp_path):
 
 def test_unfinished_benchmarks_are_said(tool, tmp_path):
     folder(tmp_path / 'a')
-    table = pd.read_csv(tmp_path / 'a/results.csv')
+    table = read_csv(tmp_path / 'a/results.csv')
     plan = table[['config', 'arm', 'role', 'seed']]
     plan.to_csv(tmp_path / 'a/planned.csv', index=False)
     # What is not compared here may be missing.
@@ -204,7 +204,7 @@ def test_holm_is_over_the_comparisons_of_the_page(tool, tmp_path):
     folder(tmp_path / 'a', gains={'u1-image': 0.5, 'u1-feature': 0.5})
     pairs = ['u1-image:one-hot', 'u1-feature:one-hot', 'u1-zero:one-hot']
     tool('--comparisons', *pairs, '--', 'a', 'out')
-    table = pd.read_csv(tmp_path / 'out/across.csv')
+    table = read_csv(tmp_path / 'out/across.csv')
     table = table[table.holm_p.notna()]
     assert len(table) == 3
     assert table.holm_p.iloc[0] == 3 * table.permutation_p.iloc[0] == 6 / 2**10
@@ -234,7 +234,7 @@ def test_comparisons_that_are_none(tool, tmp_path, text):
 def test_tables_that_are_none(tool, tmp_path, change, why):
     as_report(folder(tmp_path / 'a'))
     file = tmp_path / 'a/runs.csv'
-    table = pd.read_csv(file)
+    table = read_csv(file)
     table.assign(**change).to_csv(file, index=False)
     error = tool('a', 'out')
     assert f'a/runs.csv: {why}' in error and 'tools/report.py' in error
@@ -249,7 +249,7 @@ def test_folders_that_are_none(tool, tmp_path):
     file.write_text('a,b\n1,2\n')
     assert 'no column suite, config' in tool('a', 'out')
     as_report(folder(tmp_path / 'a'))
-    table = pd.read_csv(file)
+    table = read_csv(file)
     table.head(0).to_csv(file, index=False)
     assert 'a/runs.csv has no finished run' in tool('a', 'out')
     table.loc[0, 'order'] = 'another'
