@@ -11,8 +11,8 @@ from written_files import ALONE
 
 from u1_plugin.files import (
     check_new,
-    check_own,
-    check_own_folder,
+    check_tool_file,
+    check_tool_folder,
     check_writable,
     replaced_file,
 )
@@ -24,10 +24,10 @@ def test_foreign_files_are_refused_before_the_work(tmp_path):
         part.write_text('run,arm\n1,a\n')
     with replaced_file(file, b'run,arm') as part:
         part.write_text('run,arm\n2,b\n')
-    check_own(file, b'run,arm', '--out')
+    check_tool_file(file, b'run,arm', '--out')
     file.write_text('mine\n')
     for check in (
-        lambda: check_own(file, b'run,arm', '--out'),
+        lambda: check_tool_file(file, b'run,arm', '--out'),
         lambda: check_writable(file, '--out', mark=b'run,arm'),
         lambda: check_new(file, '--out'),
     ):
@@ -44,16 +44,16 @@ def test_foreign_files_are_refused_before_the_work(tmp_path):
 
 def test_foreign_folders_are_refused_before_the_work(tmp_path):
     out = tmp_path / 'out'
-    check_own_folder(out, 'settings.json', b'"demo"', '--out')
+    check_tool_folder(out, 'settings.json', b'"demo"', '--out')
     out.mkdir()
-    check_own_folder(out, 'settings.json', b'"demo"', '--out')
+    check_tool_folder(out, 'settings.json', b'"demo"', '--out')
     (out / 'settings.json').write_text('{"demo": 1}')
-    check_own_folder(out, 'settings.json', b'"demo"', '--out')
+    check_tool_folder(out, 'settings.json', b'"demo"', '--out')
     (out / 'settings.json').write_text('mine')
     with pytest.raises(FileExistsError, match="--out='.*' holds files"):
-        check_own_folder(out, 'settings.json', b'"demo"', '--out')
+        check_tool_folder(out, 'settings.json', b'"demo"', '--out')
     with pytest.raises(ValueError, match="--out='.*' is a file"):
-        check_own_folder(
+        check_tool_folder(
             out / 'settings.json', 'settings.json', b'"demo"', '--out'
         )
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from u1_plugin.extras import needs
 from u1_plugin.files import new_folder, new_path
 from u1_plugin.lab.benchmark.across import Across, pool
-from u1_plugin.lab.benchmark.across_page import Part, csv_table, render
+from u1_plugin.lab.benchmark.across_page import PageSection, csv_table, render
 from u1_plugin.lab.benchmark.across_runs import (
     Pair,
     Results,
@@ -80,7 +80,7 @@ def standing(pair: Pair, runs: pd.DataFrame, named: Sequence[str]) -> str:
 
 def compare_all(
     results: Sequence[Results], chosen: Dict[Pair, List[str]]
-) -> Tuple[List[Part], pd.DataFrame]:
+) -> Tuple[List[PageSection], pd.DataFrame]:
     """Every comparison, and the runs that they rest on."""
     parts, used = [], []
     for pair, named in chosen.items():
@@ -95,7 +95,7 @@ def compare_all(
         runs = pd.concat(by_config.values())
         used.append(runs)
         across = Across(*pair, sets, pool(sets))
-        parts.append(Part(across, standing(pair, runs, named), left))
+        parts.append(PageSection(across, standing(pair, runs, named), left))
     return parts, pd.concat(used).drop_duplicates(_RUN)
 
 

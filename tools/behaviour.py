@@ -51,7 +51,7 @@ from u1_plugin.extras import needs
 from u1_plugin.files import new_folder, new_path
 from u1_plugin.lab.benchmark.behaviour import load_run, recorded
 from u1_plugin.lab.benchmark.behaviour_rows import (
-    Shown,
+    ImageSettings,
     Trained,
     also_rows,
     collapse_rows,
@@ -156,7 +156,7 @@ def looking_rows(group: Group, options: argparse.Namespace) -> List[dict]:
         )
         for run in group.runs.itertuples()
     ]
-    shown = Shown(group.config, options.images, options.layer)
+    shown = ImageSettings(group.config, options.images, options.layer)
     rows: List[dict] = []
     if options.ood:
         rows += detection_rows(models, shown, options.ood)

@@ -26,7 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from u1_plugin.files import check_own_folder, check_writable, replaced_file
+from u1_plugin.files import check_tool_folder, check_writable, replaced_file
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path('data/digits')
@@ -221,7 +221,7 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--seeds {args.seeds}: an interval needs at least 2')
     settings = args.out / 'settings.json'
     try:
-        check_own_folder(args.out, settings.name, b'"configs": {', '--out')
+        check_tool_folder(args.out, settings.name, b'"configs": {', '--out')
         check_writable(settings, '--out', parents=True)
         if settings.is_file():
             json.loads(settings.read_text())

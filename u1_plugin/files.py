@@ -35,13 +35,13 @@ def _real(path: PathLike, field: str) -> Path:
         ) from error
 
 
-def check_own(file: PathLike, mark: bytes, field: str = 'file') -> None:
+def check_tool_file(file: PathLike, mark: bytes, field: str = 'file') -> None:
     """Raise FileExistsError if a file exists that is not one's own.
 
     One's own hold ``mark`` in their first KiB; a file that holds nothing that
     could be lost may be anybody's. ``field`` is the option, for messages.
     """
-    if os.path.lexists(file) and not (is_own(file, mark) or _is_blank(file)):
+    if os.path.lexists(file) and not (has_mark(file, mark) or _is_blank(file)):
         raise FileExistsError(
             f'{field}={str(file)!r} exists and was not written by this tool '
             '(or was by another version of it); move it away or choose '
@@ -49,7 +49,7 @@ def check_own(file: PathLike, mark: bytes, field: str = 'file') -> None:
         )
 
 
-def check_own_folder(
+def check_tool_folder(
     folder: PathLike, name: str, mark: bytes, field: str
 ) -> None:
     """Raise unless a folder is missing, empty or one's own.
@@ -64,14 +64,14 @@ def check_own_folder(
         return
     if not os.path.isdir(folder):
         raise ValueError(f'{field}={str(folder)!r} is a file; name a folder')
-    if os.listdir(folder) and not is_own(os.path.join(folder, name), mark):
+    if os.listdir(folder) and not has_mark(os.path.join(folder, name), mark):
         raise FileExistsError(
             f'{field}={str(folder)!r} holds files, but no {name!r} of this '
             'tool; choose a new or an empty folder'
         )
 
 
-def is_own(file: PathLike, mark: bytes) -> bool:
+def has_mark(file: PathLike, mark: bytes) -> bool:
     """Whether a file holds ``mark`` in its first KiB."""
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
@@ -151,7 +151,7 @@ def check_writable(
     if os.path.isdir(target):
         raise ValueError(f'{field}={str(path)!r} is a folder; name a file')
     if mark is not None:
-        check_own(target, mark, field)
+        check_tool_file(target, mark, field)
     try:
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -236,14 +236,14 @@ def replaced_file(
     """
     target = _real(file, 'file')
     if mark is not None:
-        check_own(target, mark)
+        check_tool_file(target, mark)
 
     def move(work: Path, target: Path) -> None:
         if mark is not None:
             try:
                 return move_new(work, target)
             except FileExistsError:
-                check_own(target, mark)
+                check_tool_file(target, mark)
         os.replace(work, target)
 
     with _written(target, move) as work:

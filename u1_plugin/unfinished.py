@@ -31,7 +31,7 @@ _FOREIGN = 7 * 24 * 3600.0
 _MEANWHILE = 'something appeared there meanwhile'
 
 
-class Part(NamedTuple):
+class PrivateFolder(NamedTuple):
     """A private folder and the descriptor of its locked file ``lock``."""
 
     folder: Path
@@ -49,7 +49,7 @@ def _locked(descriptor: int, wait: bool) -> bool:
     return True
 
 
-def _new_part(parent: Path) -> Part:
+def _new_part(parent: Path) -> PrivateFolder:
     """A private folder in ``parent``, locked."""
     while True:
         folder = Path(tempfile.mkdtemp('.part', '.u1-', parent))
@@ -62,7 +62,7 @@ def _new_part(parent: Path) -> Part:
             _locked(lock, wait=True)
             if os.path.samestat(os.fstat(lock), os.stat(file)):
                 os.write(lock, _NOTE + socket.gethostname().encode())
-                return Part(folder, lock)
+                return PrivateFolder(folder, lock)
         except FileNotFoundError:
             pass
         except BaseException:
@@ -122,7 +122,7 @@ def _is_left(folder: Path, lock: int) -> bool:
 
 
 @contextmanager
-def unfinished(parent: Path) -> Iterator[Part]:
+def unfinished(parent: Path) -> Iterator[PrivateFolder]:
     """A private folder for the time of the block, after a sweep of ``parent``.
 
     It stays, unseen by sweeps, if the block removes its file ``lock``.

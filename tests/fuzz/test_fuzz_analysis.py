@@ -39,13 +39,13 @@ CHANCE = st.floats(0, 1) | st.just(math.nan)
 
 
 @st.composite
-def one_test(draw: st.DrawFn) -> judging.Test:
+def one_test(draw: st.DrawFn) -> judging.ClaimTest:
     estimate = measure.Estimate(*[draw(ANY) for _ in range(3)], draw(CHANCE))
     least = draw(st.sampled_from([0.0, 0.01, 0.5, -math.inf]))
     obstacle, objection, doubt = (
         draw(st.none() | st.just('x')) for _ in range(3)
     )
-    return judging.Test(
+    return judging.ClaimTest(
         'C1',
         'a',
         's',
@@ -205,7 +205,9 @@ def test_controls(tmp_path_factory, data):
         assert np.isnan(centre.follows.value) or turn.n >= 4
     layer = found.layers[1]
     row = attempt(lambda: controls.shuffles_of(layer, found.labels, 3))
-    assert math.isnan(row.own) or -1e-9 <= row.own <= math.log(3) + 1e-9
+    assert (
+        math.isnan(row.observed) or -1e-9 <= row.observed <= math.log(3) + 1e-9
+    )
     attempt(lambda: controls.variants_of(found.layers, 'x', True))
 
 

@@ -17,7 +17,12 @@ from strategies import (
 )
 
 from u1_plugin import memory
-from u1_plugin.memory import Kernel, Matches, PlaneCoordinates, VotingRule
+from u1_plugin.memory import (
+    Kernel,
+    LabelledNeighbours,
+    PlaneCoordinates,
+    VotingRule,
+)
 from u1_plugin.memory.priors import log_prior
 
 PRIOR = dict(plane=choice(*memory.PRIORS), kappa=NON_NEGATIVE, sigma=POSITIVE)
@@ -120,7 +125,9 @@ def test_class_shares(distances, hues, kappa, labels, images, kernel):
         wrong['images'] = images
     # The query's hue is 0.
     places = torch.zeros(3, 2, 2)
-    matches = Matches(distances, labels, labels, labels, places, hues)
+    matches = LabelledNeighbours(
+        distances, labels, labels, labels, places, hues
+    )
     asked = pixels_of(torch.zeros(3, 1))._replace(
         images=images, positions=places[:, 0], hues=torch.zeros(3)
     )

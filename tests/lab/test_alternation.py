@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from u1_plugin.lab.alternation import (
     Failure,
     OtherProcess,
-    Turn,
+    Repetition,
     alternate,
     attempt,
     order_of,
@@ -77,8 +77,12 @@ def test_who_fails_is_not_asked_again():
 
 def test_a_ratio_is_of_one_round():
     """Of a machine that becomes ten times slower after the first round."""
-    fast = [Turn(0, 0, 0.0, 1.0), Turn(1, 0, 0.0, 10.0)]
-    slow = [Turn(0, 1, 0.0, 2.0), Turn(1, 1, 0.0, 20.0), Turn(2, 1, 0.0, 9.0)]
+    fast = [Repetition(0, 0, 0.0, 1.0), Repetition(1, 0, 0.0, 10.0)]
+    slow = [
+        Repetition(0, 1, 0.0, 2.0),
+        Repetition(1, 1, 0.0, 20.0),
+        Repetition(2, 1, 0.0, 9.0),
+    ]
     assert paired(slow, fast) == [0.5, 0.5]
     assert paired(fast, slow) == [2.0, 2.0]
     assert paired(fast, []) == []

@@ -7,7 +7,7 @@ from planted_maps import planted
 
 from u1_plugin.lab import memory_study as study
 from u1_plugin.lab.folds import Split
-from u1_plugin.memory import Matches
+from u1_plugin.memory import LabelledNeighbours
 
 
 def test_summary_counts_gains_and_losses():
@@ -65,7 +65,7 @@ def test_a_narrow_kernel_of_the_study_finds_a_class(arm):
     far = memory.positions[:, 0].argmax().repeat(4, 1)
     zeros = torch.zeros(4, 1).double()
     own = (memory.labels, memory.images, memory.positions, memory.hues)
-    found = Matches(zeros, far, *(field[far] for field in own))
+    found = LabelledNeighbours(zeros, far, *(field[far] for field in own))
     asked = asked._replace(positions=torch.full((4, 2), -0.1))
     queries = study.Queried(asked, found, labels[:1])
     guess = study.predicted(arm, 1e-3, 1, queries, memory, None)

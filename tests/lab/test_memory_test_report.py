@@ -8,8 +8,8 @@ from rich.console import Console
 
 from u1_plugin.lab.memory_evaluation import Grid
 from u1_plugin.lab.memory_test_report import (
-    Cell,
-    Match,
+    ImagePatch,
+    PixelMatch,
     QueryRow,
     as_picture,
     cell_of,
@@ -30,14 +30,14 @@ def test_cells_lie_where_their_pixels_do():
 
 def test_picture_marks_both_images():
     image = np.zeros((20, 40, 3), np.uint8)
-    cell = Cell((0.125, 0.75), (0.25, 0.5))
-    rows = [QueryRow(image, 'q', [Match(image, 'm', cell, cell)])]
+    cell = ImagePatch((0.125, 0.75), (0.25, 0.5))
+    rows = [QueryRow(image, 'q', [PixelMatch(image, 'm', cell, cell)])]
     query, match = draw_matches(rows).axes
     for ax in (query, match):
         (patch,) = ax.patches
         assert patch.get_bbox().bounds == pytest.approx((-0.5, 9.5, 10, 10))
         assert [t.get_text() for t in ax.texts] == ['1']
-    whole = draw_matches([QueryRow(image, 'q', [Match(image, 'm')])])
+    whole = draw_matches([QueryRow(image, 'q', [PixelMatch(image, 'm')])])
     assert not any(ax.patches for ax in whole.axes)
 
 

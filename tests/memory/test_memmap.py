@@ -20,7 +20,7 @@ from u1_plugin.memory import (
     Queries,
     coreset,
 )
-from u1_plugin.memory.memmap import Mapped
+from u1_plugin.memory.memmap import MappedArray
 
 
 def test_files_of_other_writers_are_mapped(tmp_path):
@@ -135,7 +135,7 @@ def test_rows_of_a_file_are_those_of_an_array(data, row, rows):
     with tempfile.TemporaryFile() as stream:
         stream.write(b'abc' + array.tobytes())
         stream.flush()
-        mapped = Mapped(stream, torch.float32, array.shape, 3)
+        mapped = MappedArray(stream, torch.float32, array.shape, 3)
         chosen = st.lists(st.integers(0, rows - 1), max_size=50)
         for _ in range(3):
             assert mapped.shape == array.shape

@@ -8,7 +8,7 @@ from votes import shares_of
 
 from u1_plugin.memory import (
     Kernel,
-    Matches,
+    LabelledNeighbours,
     Pixels,
     PlaneCoordinates,
     class_shares,
@@ -149,7 +149,7 @@ def test_bad_votes_are_refused(changes, words):
 def test_matches_are_tables():
     axis, hues = torch.zeros(3, 2), torch.zeros(3)
     query = Pixels(axis, IMAGES, IMAGES, axis, hues)
-    matches = Matches(*(6 * [hues]))
+    matches = LabelledNeighbours(*(6 * [hues]))
     with pytest.raises(ValueError, match=r'matches .*\(3,\).* must be \(Q, n'):
         class_shares(matches, query, 3, 2)
 

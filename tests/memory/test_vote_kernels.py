@@ -13,7 +13,7 @@ from u1_plugin.memory import (
     PRIORS,
     ExactSearch,
     Kernel,
-    Matches,
+    LabelledNeighbours,
     Memory,
     MemoryBank,
     Pixels,
@@ -179,7 +179,7 @@ def pixels_of(count: int, seed: int) -> Pixels:
     )
 
 
-def matches_of(asked: Pixels, bank: MemoryBank, k: int) -> Matches:
+def matches_of(asked: Pixels, bank: MemoryBank, k: int) -> LabelledNeighbours:
     queries = Queries(asked.vectors, asked.positions, asked.hues)
     return Memory(bank).search(queries, k)
 

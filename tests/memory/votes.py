@@ -5,7 +5,13 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from u1_plugin.memory import Kernel, Matches, Pixels, VotingRule, class_shares
+from u1_plugin.memory import (
+    Kernel,
+    LabelledNeighbours,
+    Pixels,
+    VotingRule,
+    class_shares,
+)
 
 
 def shares_of(
@@ -22,7 +28,7 @@ def shares_of(
         log_weights = torch.zeros(distances.shape)
     x = (-2 * log_weights.double()).sqrt()
     places = torch.stack([x, torch.zeros_like(x)], -1)
-    matches = Matches(distances, labels, labels, labels, places, x)
+    matches = LabelledNeighbours(distances, labels, labels, labels, places, x)
     axis, hues = torch.zeros(len(images), 2), torch.zeros(len(images))
     query = Pixels(axis, images, images, axis, hues)
     rule = VotingRule('position', sigma=1.0, kernel=kernel)

@@ -8,7 +8,7 @@ from analysed_runs import make_runner, summary_file
 from helpers import build, images, samples, u1_config
 
 from u1_plugin.geometry import energy, image_moment, pooled_vector
-from u1_plugin.measure.probe import Probe, Source
+from u1_plugin.measure.probe import Probe, ProbedLayer
 from u1_plugin.measure.probe_options import class_labels
 from u1_plugin.mm.hooks.angle_stats_hook import AngleStatsHook
 from u1_plugin.mm.hooks.energy_map_hook import EnergyMapHook
@@ -29,7 +29,7 @@ def test_the_probe_takes_the_neck_s_own_plane_and_settings():
         (maps,) = model.backbone(images())
         vectors = pooled_vector(maps.abs())
         expected = model.u1.neck.feature_planes[0](vectors)
-    source = Source('backbone', 'feature')
+    source = ProbedLayer('backbone', 'feature')
     torch.testing.assert_close(own.moments()[source], expected)
     assert not torch.allclose(plain.moments()[source], expected)
     own.detach(), plain.detach()
@@ -46,7 +46,7 @@ def test_angles_do_not_depend_on_the_scale_of_the_maps(scale):
         )
         with torch.no_grad():
             model(images())
-        found.append(probe.moments()[Source('backbone', 'image')])
+        found.append(probe.moments()[ProbedLayer('backbone', 'image')])
         weigh.remove()
         probe.detach()
     assert found[0].abs().min() > 0
@@ -69,7 +69,7 @@ def test_one_angle_of_several_windings_is_measured(windings, winding, tmp_path):
         feature = plane(pooled_vector(intensity))
         image = image_moment(energy(intensity), winding)
         for name, wanted in (('feature', feature), ('image', image)):
-            found = moments[Source(layer, name)]
+            found = moments[ProbedLayer(layer, name)]
             torch.testing.assert_close(found, wanted)
     probe.detach()
     hooks = [dict(type='AngleStatsHook')]

@@ -8,7 +8,7 @@ from helpers import images
 from plain_network import K, network, step
 from torch import nn
 
-from u1_plugin.measure import Probe, Source
+from u1_plugin.measure import Probe, ProbedLayer
 from u1_plugin.nn import ClassAngles, ClassTarget, U1Branch, U1Loss, as_table
 
 
@@ -102,7 +102,7 @@ def test_a_probe_measures_a_plane_of_one_s_own():
     probe.attach()
     model(images())
     (activation,) = probe.maps().values()
-    moment = probe.moments()[Source('last', 'feature')]
+    moment = probe.moments()[ProbedLayer('last', 'feature')]
     assert not moment.requires_grad  # though the pass had gradients
     expected = activation.relu().mean((2, 3))[:, :2]
     ratio = moment / expected

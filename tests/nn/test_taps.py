@@ -18,7 +18,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from u1_plugin.nn import MapCollector, MapReader, U1Branch, find_maps
-from u1_plugin.nn.maps import Layout, as_map, parts_of
+from u1_plugin.nn.maps import Layout, as_map, output_tensors
 
 
 def losses_of(model, seed=1):
@@ -145,11 +145,11 @@ def test_as_map_leaves_out_what_precedes_the_patches():
 
 def test_parts_of_outputs():
     tokens, pair = torch.rand(2, 6, 3), (torch.rand(2, 4), torch.rand(2, 5))
-    (part,) = parts_of((tokens, (2, 3)))
+    (part,) = output_tensors((tokens, (2, 3)))
     assert part.value is tokens and part.grid == (2, 3)
-    assert [p.index for p in parts_of(pair)] == [-2, -1]
-    assert [p.value for p in parts_of(dict(a=1, b=tokens))] == [tokens]
-    assert parts_of(None) == [] and parts_of((None, 3)) == []
+    assert [p.index for p in output_tensors(pair)] == [-2, -1]
+    assert [p.value for p in output_tensors(dict(a=1, b=tokens))] == [tokens]
+    assert output_tensors(None) == [] and output_tensors((None, 3)) == []
 
 
 @pytest.mark.parametrize(

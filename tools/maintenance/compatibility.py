@@ -33,7 +33,7 @@ from compatibility_cells import (
     interpreter,
 )
 
-from u1_plugin.files import check_own_folder, check_writable, replaced_file
+from u1_plugin.files import check_tool_folder, check_writable, replaced_file
 
 ROOT = Path(__file__).resolve().parents[2]
 #: By which earlier files and folders of this tool are known.
@@ -182,7 +182,9 @@ def parse_args(words: List[str]) -> argparse.Namespace:
         if not args.report:
             check_writable(args.results, '--results', mark=_RECORDS)
             note = args.work_dir / _NOTE
-            check_own_folder(args.work_dir, _NOTE, _MARK.encode(), '--work-dir')
+            check_tool_folder(
+                args.work_dir, _NOTE, _MARK.encode(), '--work-dir'
+            )
             check_writable(note, '--work-dir', parents=True)
             note.write_text(_MARK)
     except (OSError, ValueError) as error:

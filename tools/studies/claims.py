@@ -31,7 +31,7 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 
 from u1_plugin.extras import needs
-from u1_plugin.files import check_own_folder, check_writable, replaced_file
+from u1_plugin.files import check_tool_folder, check_writable, replaced_file
 from u1_plugin.lab.analysis.claims_cell import Measured, from_json, to_json
 from u1_plugin.lab.analysis.claims_figure import draw
 from u1_plugin.lab.analysis.claims_images import (
@@ -217,7 +217,7 @@ def begin(out: Path, only: bool) -> None:
         ValueError, PermissionError: If it cannot be written.
     """
     begun = (out / BEGUN).is_file()
-    check_own_folder(out, BEGUN if begun else PLAN, MARK, 'out')
+    check_tool_folder(out, BEGUN if begun else PLAN, MARK, 'out')
     if only and not out.exists():
         return
     check_writable(out / 'README.md', 'out', parents=True)

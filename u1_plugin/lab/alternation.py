@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 
-class Turn(NamedTuple):
+class Repetition(NamedTuple):
     """A repetition.
 
     Attributes:
@@ -55,7 +55,7 @@ def alternate(
     run: Callable[[str, int], Any],
     repeat: int,
     pause: float = 0.0,
-) -> Dict[str, List[Turn]]:
+) -> Dict[str, List[Repetition]]:
     """Run each contestant once a round.
 
     Args:
@@ -69,7 +69,7 @@ def alternate(
     Returns:
         dict: The turns of each name.
     """
-    turns: Dict[str, List[Turn]] = {name: [] for name in names}
+    turns: Dict[str, List[Repetition]] = {name: [] for name in names}
     failed = set()
     for round_ in range(repeat):
         for place, name in enumerate(order_of(names, round_)):
@@ -80,11 +80,13 @@ def alternate(
             if times is None:
                 failed.add(name)
             else:
-                turns[name].append(Turn(round_, place, *times))
+                turns[name].append(Repetition(round_, place, *times))
     return turns
 
 
-def paired(turns: Sequence[Turn], reference: Sequence[Turn]) -> List[float]:
+def paired(
+    turns: Sequence[Repetition], reference: Sequence[Repetition]
+) -> List[float]:
     """How many times faster than a reference, of the rounds of both."""
     reference_seconds = {turn.round: turn.seconds for turn in reference}
     return [

@@ -40,13 +40,13 @@ class ProgressHook(MemoryBankHook):
         loader = Tracked(loader, self.progress, self.text)
         super()._run(runner, model, loader)
 
-    def images(self, run: 'Run'):
+    def images(self, run: 'FillingRun'):
         """The memorised data set, and the index of each image's number."""
         loader = self._images(run).build()
         return loader.dataset, loader.sampler.numbers
 
 
-class Run(NamedTuple):
+class FillingRun(NamedTuple):
     """What the hook asks of MMEngine's runner."""
 
     model: nn.Module

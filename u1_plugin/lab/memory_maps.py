@@ -25,7 +25,7 @@ from .weights import classifier_of
 
 #: Options of a memory's head in place of which a study of many memories has its
 #: own: how pixels are stored, searched and weighted.
-OWN_OPTIONS = (
+STUDIED_OPTIONS = (
     *('mode', 'metric', 'engine', 'kernel', 'width', 'temperature'),
     *('protocol', 'prior_in', 'keep', 'coreset', 'coreset_sample', 'dtype'),
 )
@@ -133,7 +133,7 @@ def check_count(option: str, k: int, vectors: int) -> None:
 
 
 def check_unread(
-    config: Mapping, tool: str, fields: Sequence[str] = OWN_OPTIONS
+    config: Mapping, tool: str, fields: Sequence[str] = STUDIED_OPTIONS
 ) -> None:
     """Refuse a memory's options in place of which a tool has its own.
 

@@ -13,7 +13,7 @@ from ..geometry import pooled_vector
 from ..measure.probe_options import written_as
 from ..memory import (
     Kernel,
-    Matches,
+    LabelledNeighbours,
     Memory,
     MemoryBank,
     Pixels,
@@ -61,7 +61,7 @@ class Queried(NamedTuple):
     """Pixels of some images, their neighbours, and the images' labels."""
 
     pixels: Pixels
-    matches: Matches
+    matches: LabelledNeighbours
     labels: np.ndarray
 
 

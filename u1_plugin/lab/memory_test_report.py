@@ -19,7 +19,7 @@ _COLORS = (COLORS[0], COLORS[7], COLORS[3], COLORS[6], COLORS[2], COLORS[8])
 _HALO = [patheffects.withStroke(linewidth=4, foreground='white')]
 
 
-class Cell(NamedTuple):
+class ImagePatch(NamedTuple):
     """The part of an image that a pixel of its map stands for.
 
     Attributes:
@@ -32,21 +32,21 @@ class Cell(NamedTuple):
     size: Tuple[float, float]
 
 
-class Match(NamedTuple):
+class PixelMatch(NamedTuple):
     """A query's pixel and the memory's nearest one.
 
     Attributes:
         image (np.ndarray): The memory's, ``(H, W, 3)``, RGB, uint8.
         title (str): Above it.
-        query (Cell, optional): On the query image; None if its whole image
-            was asked.
-        memory (Cell, optional): On the memory's image.
+        query (ImagePatch, optional): On the query image; None if its whole
+            image was asked.
+        memory (ImagePatch, optional): On the memory's image.
     """
 
     image: np.ndarray
     title: str
-    query: Optional[Cell] = None
-    memory: Optional[Cell] = None
+    query: Optional[ImagePatch] = None
+    memory: Optional[ImagePatch] = None
 
 
 class QueryRow(NamedTuple):
@@ -54,16 +54,16 @@ class QueryRow(NamedTuple):
 
     image: np.ndarray
     title: str
-    matches: Sequence[Match]
+    matches: Sequence[PixelMatch]
 
 
-def cell_of(position: Sequence[float], shape: Tuple[int, int]) -> Cell:
+def cell_of(position: Sequence[float], shape: Tuple[int, int]) -> ImagePatch:
     """The cell of a pixel, by its place in a memory, of a map ``(H, W)``."""
     height, width = shape
     unit = max(np.hypot(width - 1, height - 1) / 2, 0.5)
     x = 0.5 + float(position[0]) * unit / width
     y = 0.5 - float(position[1]) * unit / height
-    return Cell((x, y), (1 / width, 1 / height))
+    return ImagePatch((x, y), (1 / width, 1 / height))
 
 
 def _show(ax: Axes, image: np.ndarray, title: str) -> None:
@@ -72,7 +72,7 @@ def _show(ax: Axes, image: np.ndarray, title: str) -> None:
     ax.set_axis_off()
 
 
-def _mark(ax: Axes, image: np.ndarray, cell: Cell, number: int) -> None:
+def _mark(ax: Axes, image: np.ndarray, cell: ImagePatch, number: int) -> None:
     """An outline of the cell, and its number in the middle."""
     height, width = image.shape[:2]
     size = cell.size[0] * width, cell.size[1] * height
@@ -208,7 +208,7 @@ def _row(match: dict, queries: _Images, memory: _Images) -> QueryRow:
             ]
         name = memory.name(pixel['label'])
         text = f'{mathtext(name)}\nd = {pixel["distance"]:.3f}'
-        shown.append(Match(near, text, *cells))
+        shown.append(PixelMatch(near, text, *cells))
     return QueryRow(image, title, shown)
 
 

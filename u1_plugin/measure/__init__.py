@@ -15,7 +15,7 @@ from .information import (
     mutual_information,
     permutation_null,
 )
-from .probe import Probe, Source
+from .probe import Probe, ProbedLayer
 from .probe_options import class_labels
 from .profile import (
     Concentration,
@@ -45,7 +45,7 @@ __all__ = [
     'Probe',
     'Rings',
     'Sombrero',
-    'Source',
+    'ProbedLayer',
     'VectorAccumulator',
     'class_dependence',
     'class_labels',

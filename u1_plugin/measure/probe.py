@@ -32,7 +32,7 @@ from .uncompiled import Uncompiled
 from .views import PlainView, is_augmented
 
 
-class Source(NamedTuple):
+class ProbedLayer(NamedTuple):
     """One layer in one plane.
 
     Attributes:
@@ -133,7 +133,7 @@ class Probe:
         #: n of ``exp(i n theta)``, of both planes.
         self.winding = _one_of((1,) if neck is None else neck.windings)
         self.sources = [
-            Source(layer, name)
+            ProbedLayer(layer, name)
             for layer in self.layers
             for name in PLANES[plane]
         ]
@@ -229,7 +229,7 @@ class Probe:
         }
 
     @torch.no_grad()
-    def moments(self) -> Dict[Source, Tensor]:
+    def moments(self) -> Dict[ProbedLayer, Tensor]:
         """``z`` of the latest batch by layer and plane, ``(B, 2)``.
 
         Float32 or wider, whatever autocast says. Of several windings, that of

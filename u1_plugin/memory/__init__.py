@@ -17,7 +17,7 @@ from .pixels import Pixels, bottleneck_pixels
 from .priors import PRIORS, PlaneCoordinates
 from .recall import Recall
 from .search import Neighbours, PriorBias
-from .sharding import Matches, Memory, Queries
+from .sharding import LabelledNeighbours, Memory, Queries
 from .voting import VotingRule, class_shares
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     'FaissEngine',
     'FaissSearch',
     'Kernel',
-    'Matches',
+    'LabelledNeighbours',
     'Memory',
     'MemoryBank',
     'Neighbours',

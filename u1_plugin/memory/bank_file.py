@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Dict, Iterable, Mapping, Optional, Union
 import torch
 from safetensors import safe_open
 
-from .memmap import Field, Mapped, parts
+from .memmap import Field, MappedArray, parts
 
 #: What the first KiB of a bank's file holds; see :mod:`u1_plugin.files`.
 FILE_MARK = b'u1_plugin memory bank'
@@ -111,7 +111,7 @@ def _mapped(file: Union[str, Path], names: Iterable[str]) -> Dict[str, Field]:
             raise ValueError(f'{name} is {entry["dtype"]}, which no bank holds')
         dtype, shape = _KINDS[entry['dtype']], tuple(entry['shape'])
         offset = 8 + length + entry['data_offsets'][0]
-        field = Mapped(stream, dtype, shape, offset)
+        field = MappedArray(stream, dtype, shape, offset)
         text = dtype == torch.uint8 and len(shape) == 1
         fields[name] = field[:] if text and len(field) < _LONGEST else field
     return fields

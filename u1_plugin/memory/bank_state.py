@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from .memmap import Field, Mapped, parts
+from .memmap import Field, MappedArray, parts
 from .storage import DTYPES, StorageDtype, check_values, stored_fields
 
 FORMAT_VERSION = 2
@@ -213,7 +213,7 @@ def _check_identities(
 
 def _plain(value: Any, name: str) -> Field:
     """The tensor on the CPU, or where it lies in a file."""
-    if isinstance(value, Mapped):
+    if isinstance(value, MappedArray):
         return value
     if not isinstance(value, Tensor):
         raise ValueError(f'{name}: no tensor but {type(value).__name__}')

@@ -16,7 +16,7 @@ from .bank_state import (
     read_state,
     write_state,
 )
-from .memmap import Field, Mapped
+from .memmap import Field, MappedArray
 from .storage import StorageDtype
 
 Bank = TypeVar('Bank', bound='BankStore')
@@ -33,7 +33,7 @@ def _new_change() -> str:
 
 def _copied(field: Field) -> Tensor:
     """In memory, whether it lies in a file or not."""
-    return field[:] if isinstance(field, Mapped) else field.clone()
+    return field[:] if isinstance(field, MappedArray) else field.clone()
 
 
 class BankStore:
@@ -74,7 +74,7 @@ class BankStore:
     @property
     def mapped(self) -> bool:
         """Whether a part of it lies in a file."""
-        return any(isinstance(b['vectors'], Mapped) for b in self._blocks)
+        return any(isinstance(b['vectors'], MappedArray) for b in self._blocks)
 
     @property
     def nbytes(self) -> int:

@@ -21,7 +21,7 @@ from .bank_file import (
     write_tensors,
 )
 from .bank_state import METADATA, Block, read_blocks
-from .memmap import Field, Mapped
+from .memmap import Field, MappedArray
 from .storage import StorageDtype, stored_fields
 
 _HEADER = 4096  # bytes in front of the vectors, for what is known at the end
@@ -78,7 +78,9 @@ class _Spool:
             shape = (self.rows - start, *self._shapes[name])
             offset = start * dtype.itemsize * math.prod(shape[1:])
             offset += _HEADER if name == 'vectors' else 0
-            fields[name] = Mapped(self._streams[name], dtype, shape, offset)
+            fields[name] = MappedArray(
+                self._streams[name], dtype, shape, offset
+            )
         return fields
 
     def finish(self, tensors: Dict[str, Field]) -> None:

@@ -14,7 +14,7 @@ _GATHERED = 1024  # rows in one mapping; around each a system maps some more
 _BYTES = 2**24  # of a part
 
 
-class Mapped:
+class MappedArray:
     """An array ``(N, ...)`` of an open file, or some rows of it; read only.
 
     It lasts as long as the file, even where that has been replaced or removed
@@ -49,7 +49,7 @@ class Mapped:
             'with the model; save the bank (bank.save) or read it without mmap'
         )
 
-    def __deepcopy__(self, memo: Dict[int, Any]) -> 'Mapped':
+    def __deepcopy__(self, memo: Dict[int, Any]) -> 'MappedArray':
         return self  # it does not change
 
     def __len__(self) -> int:
@@ -99,21 +99,25 @@ class Mapped:
             gathered[first : first + len(part)] = mapped[part - start]
         return torch.from_numpy(gathered)
 
-    def selected(self, rows: np.ndarray) -> 'Mapped':
+    def selected(self, rows: np.ndarray) -> 'MappedArray':
         """The rows of an index ``(n,)``, int64, still unread."""
         if self._rows is not None:
             rows = self._rows[rows]
-        return Mapped(self._stream, self.dtype, self._whole, self._offset, rows)
+        return MappedArray(
+            self._stream, self.dtype, self._whole, self._offset, rows
+        )
 
 
-Field = Union[Tensor, Mapped]
+Field = Union[Tensor, MappedArray]
 
 
 def selected(block: Dict[str, Field], mask: Tensor) -> Dict[str, Field]:
     """The rows of a mask ``(n,)``; of mapped fields none is read."""
     rows = mask.nonzero()[:, 0].numpy()
     return {
-        name: value.selected(rows) if isinstance(value, Mapped) else value[mask]
+        name: value.selected(rows)
+        if isinstance(value, MappedArray)
+        else value[mask]
         for name, value in block.items()
     }
 

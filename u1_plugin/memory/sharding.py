@@ -34,7 +34,7 @@ _FIELDS: Dict[str, Tensor] = dict(
 )
 
 
-class Matches(NamedTuple):
+class LabelledNeighbours(NamedTuple):
     """The nearest pixels of each query, nearest first, and whose they are.
 
     Attributes:
@@ -201,7 +201,7 @@ class Memory:
     @checked()
     def search(
         self, queries: Queries, k: Count, bias: Optional[PriorBias] = None
-    ) -> Matches:
+    ) -> LabelledNeighbours:
         """The k nearest of the whole memory, fewer if it is smaller.
 
         Args:
@@ -234,7 +234,7 @@ class Memory:
 
     def _search_part(
         self, queries: Queries, k: int, bias: Optional[PriorBias]
-    ) -> Tuple[Matches, Tensor]:
+    ) -> Tuple[LabelledNeighbours, Tensor]:
         """The nearest in this rank's part, filled up to k, and their costs."""
         check_vectors(queries.vectors, self.channels)
         check_coordinates(
@@ -252,10 +252,10 @@ class Memory:
             distances[:, :count], index[:, :count], costs[:, :count] = nearest
         fields = [self._of(name, index) for name in _FIELDS]
         where = torch.where(index < 0, index, index + self.start)
-        return Matches(distances, where, *fields), costs
+        return LabelledNeighbours(distances, where, *fields), costs
 
 
-def _merge(parts: List[Tensor], k: int) -> Matches:
+def _merge(parts: List[Tensor], k: int) -> LabelledNeighbours:
     """The k best of all ranks' candidates ``(ranks, Q, k, ...)``.
 
     The sorts are stable and ranks hold ascending indices, so that ties fall as
@@ -266,4 +266,4 @@ def _merge(parts: List[Tensor], k: int) -> Matches:
     missing = (fields[1] < 0).gather(1, order)  # a vote may be as small as 0
     order = order.gather(1, missing.long().argsort(dim=1, stable=True))[:, :k]
     rows = torch.arange(len(order), device=order.device)[:, None]
-    return Matches(*(field[rows, order] for field in fields))
+    return LabelledNeighbours(*(field[rows, order] for field in fields))

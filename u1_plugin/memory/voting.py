@@ -12,7 +12,7 @@ from ..options import Count, Index, checked, shown
 from .kernels import Kernel
 from .pixels import Pixels
 from .priors import PlaneCoordinates, PriorPlane, log_prior
-from .sharding import Matches
+from .sharding import LabelledNeighbours
 
 
 class VotingRule(NamedTuple):
@@ -39,7 +39,7 @@ class VotingRule(NamedTuple):
 
 @checked()
 def class_shares(
-    matches: Matches,
+    matches: LabelledNeighbours,
     query: Pixels,
     num_classes: Count,
     num_images: Index,
@@ -55,8 +55,8 @@ def class_shares(
     small the votes are. Votes whose log is beyond float64 count alike.
 
     Args:
-        matches (Matches): Of :meth:`~.sharding.Memory.search`, ``(Q, n)``;
-            distances are infinite where there is no neighbour.
+        matches (LabelledNeighbours): Of :meth:`~.sharding.Memory.search`, ``(Q,
+            n)``; distances are infinite where there is no neighbour.
         query (Pixels): Whose they are, ``(Q,)``: their images, in
             ``0..num_images-1``, and where they lie.
         num_classes (int): K.
@@ -80,7 +80,7 @@ def class_shares(
     shapes = [tuple(field.shape) for field in matches]
     if min(map(len, shapes)) < 2:
         raise ValueError(f'matches of shapes {shapes} must be (Q, n)')
-    near = Matches(*(field[:, :k] for field in matches))
+    near = LabelledNeighbours(*(field[:, :k] for field in matches))
     distances, labels, images = near.distances, near.labels, query.images
     place = log_prior(
         PlaneCoordinates(query.positions[:, None], query.hues[:, None]),

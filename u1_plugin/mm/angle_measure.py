@@ -11,7 +11,7 @@ from ..measure.accumulators import AngleAccumulator
 from ..measure.circular_tests import ClassAngleSummary
 from ..measure.collapse import Collapse, CollapseAccumulator
 from ..measure.information import Dependence, class_dependence
-from ..measure.probe import Probe, Source
+from ..measure.probe import Probe, ProbedLayer
 from ..measure.probe_options import class_labels
 from ..nn.bottleneck_angle_neck import PLANES
 
@@ -132,8 +132,8 @@ class AngleMeasure:
                 layer: CollapseAccumulator(len(self.names))
                 for layer in probe.layers
             }
-        self._totals: Optional[Dict[Source, AngleAccumulator]] = None
-        self._stats: Optional[Dict[Source, AngleStats]] = None
+        self._totals: Optional[Dict[ProbedLayer, AngleAccumulator]] = None
+        self._stats: Optional[Dict[ProbedLayer, AngleStats]] = None
         self._collapse: Optional[Dict[str, Collapse]] = None
 
     def update(self, samples: Sequence[Any], count: int) -> None:
@@ -171,7 +171,7 @@ class AngleMeasure:
                     features[finite], labels[finite.cpu()]
                 )
 
-    def totals(self) -> Dict[Source, AngleAccumulator]:
+    def totals(self) -> Dict[ProbedLayer, AngleAccumulator]:
         """The sums of all ranks together, each of which must call this."""
         if self._totals is None:
             self._totals = {k: s.reduce() for k, s in self._angles.items()}
@@ -179,7 +179,7 @@ class AngleMeasure:
             self._collapse = {k: _collapse_of(s) for k, s in features.items()}
         return self._totals
 
-    def stats(self) -> Dict[Source, AngleStats]:
+    def stats(self) -> Dict[ProbedLayer, AngleStats]:
         """The statistics of all ranks, computed once after :meth:`totals`."""
         if self._stats is None:
             self._stats = {

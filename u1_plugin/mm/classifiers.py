@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..networks import unwrapped
 from ..nn import U1Branch
 from ..nn.branch import build_branch
-from ..nn.trial import count_logits
+from ..nn.dry_run import count_logits
 from .flips import check_flips_of, flips_of
 from .pretrained import keep_pretrained, say_kept
 from .sample_targets import smoothing_of, smooths_scores_otherwise, targets_of

@@ -84,7 +84,7 @@ def leaves(dataset: Any) -> Iterator[Any]:
         yield from leaves(part)
 
 
-def own_pipeline(leaf: Any) -> Optional[List[Any]]:
+def leaf_pipeline(leaf: Any) -> Optional[List[Any]]:
     """A copy of the pipeline of an innermost data set; None if it has none."""
     if isinstance(leaf, Mapping):
         pipeline = leaf.get('pipeline')
@@ -106,7 +106,7 @@ def pipeline_of(loader: Any, field: str) -> Optional[List[Any]]:
     """
     built = isinstance(loader, DataLoader)
     dataset = loader.dataset if built else loader['dataset']
-    pipelines = [own_pipeline(leaf) for leaf in leaves(dataset)]
+    pipelines = [leaf_pipeline(leaf) for leaf in leaves(dataset)]
     if any(described(other) != described(pipelines[0]) for other in pipelines):
         raise ValueError(
             f'{field}.dataset: its {len(pipelines)} data sets have different '

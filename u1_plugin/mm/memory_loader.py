@@ -17,9 +17,9 @@ from ..options import Count, Seed, checked
 from .data import (
     described,
     forget_copies,
+    leaf_pipeline,
     leaves,
     once,
-    own_pipeline,
     training_images,
 )
 from .data_content import content_digests, gt_labels, image_name
@@ -139,7 +139,9 @@ class MemoryImages:
 
         Reads every file once, see :func:`~.data_content.content_digests`.
         """
-        pipelines = [own_pipeline(leaf) for leaf in leaves(self.config.dataset)]
+        pipelines = [
+            leaf_pipeline(leaf) for leaf in leaves(self.config.dataset)
+        ]
         shots = 'all' if self.shots is None else f'{self.shots}, {self.seed}'
         return dict(
             content_digests(loader.dataset, numbers),

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ..networks import find_module
 from ..options import checked
-from .as_before import is_scripted
+from .dry_run import inner
 from .layouts import MapInfo, Read, Reading, read_network
-from .maps import Layer, MapSource, Part, check_different
-from .trial import inner
+from .maps import Layer, MapSource, OutputTensor, check_different
+from .preserved_state import is_scripted
 
 #: Candidates that an error lists.
 _LISTED = 8
@@ -25,7 +25,11 @@ _logger = logging.getLogger('u1_plugin')
 
 
 def _source(
-    reading: Reading, layer: Layer, name: str, part: Part, map_info: MapInfo
+    reading: Reading,
+    layer: Layer,
+    name: str,
+    part: OutputTensor,
+    map_info: MapInfo,
 ) -> MapSource:
     layout, grid, grid_module, grid_layout = map_info
     guessed = layout.order in ('NLC', 'NCL') and grid_module is None

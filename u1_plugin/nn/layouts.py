@@ -6,8 +6,15 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 from torch import nn
 
 from ..networks import find_module
-from .maps import MAX_PREFIX, Grid, Layout, Part, layout_of, stated_format
-from .trial import ModuleOutput, Trial, inner, named_size, watch
+from .dry_run import DryRun, ModuleOutput, dry_run, inner, named_size
+from .maps import (
+    MAX_PREFIX,
+    Grid,
+    Layout,
+    OutputTensor,
+    layout_of,
+    stated_format,
+)
 
 #: Side of small blank images, and rows that must be left of them.
 _SMALL, _ROWS = 32, 4
@@ -28,7 +35,7 @@ class MapInfo(NamedTuple):
 
 
 #: Tensors of an output, and the maps that they hold.
-Read = List[Tuple[Part, Optional[MapInfo]]]
+Read = List[Tuple[OutputTensor, Optional[MapInfo]]]
 
 
 class _GridSource(NamedTuple):
@@ -43,7 +50,7 @@ class Reading:
     """Reads layouts out of what the modules of one network returned."""
 
     def __init__(
-        self, model: nn.Module, token_grid: Optional[str], trial: Trial
+        self, model: nn.Module, token_grid: Optional[str], trial: DryRun
     ) -> None:
         self.model = model
         self.token_grid = token_grid
@@ -69,7 +76,7 @@ class Reading:
                     self._note_grid(output.name, part, map_info)
 
     def _note_grid(
-        self, name: str, part: Part, info: Optional[MapInfo]
+        self, name: str, part: OutputTensor, info: Optional[MapInfo]
     ) -> None:
         if self.token_grid not in (None, name):
             if info is not None and part.value.ndim == 4:
@@ -87,7 +94,7 @@ class Reading:
         self.grids.insert(0, source)
         self.grids.sort(key=lambda g: (bool(g.layout), g.module.count('.')))
 
-    def _read(self, name: str, part: Part) -> Optional[MapInfo]:
+    def _read(self, name: str, part: OutputTensor) -> Optional[MapInfo]:
         """The map that a tensor holds, or None."""
         value = part.value
         if value.ndim not in (3, 4) or len(value) != 2:
@@ -127,13 +134,13 @@ def read_network(
     """
     if not whole and not named_size(model):
         try:
-            trial = watch(model, [_SMALL])
+            trial = dry_run(model, [_SMALL])
             reading = Reading(model, token_grid, trial)
             if _rows_left(reading) >= _ROWS:
                 return Reading(model, token_grid, trial)
         except ValueError:
             pass  # it does not take them
-    return Reading(model, token_grid, watch(model, whole=whole))
+    return Reading(model, token_grid, dry_run(model, whole=whole))
 
 
 def _rows_left(reading: Reading) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .taps import MapReader
 
 
-class Tap:
+class OutputListener:
     """A forward hook that hands a module's output to its reader."""
 
     def __init__(self, reader: 'MapReader', name: str) -> None:
@@ -26,7 +26,7 @@ class Tap:
             self.reader.keep(self.name, output, module.training)
 
 
-class Eye:
+class ImageSizeListener:
     """A hook before the module that is called with the images."""
 
     def __init__(self, reader: 'MapReader') -> None:
@@ -38,7 +38,7 @@ class Eye:
             self.reader.sides = () if images is None else images.shape[-2:]
 
 
-class Door:
+class PassListener:
     """A hook before the network, which one block enters once."""
 
     def __init__(self, reader: 'MapReader') -> None:

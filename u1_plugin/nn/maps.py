@@ -63,7 +63,7 @@ class MapSource(NamedTuple):
         return f'{self.module} ({size}, {self.layout}{guess})'
 
 
-class Part(NamedTuple):
+class OutputTensor(NamedTuple):
     """A tensor inside a module's output.
 
     With the ``(H, W)`` that came with it, and its place in a tuple, counted
@@ -84,7 +84,7 @@ def is_size(value: Any) -> bool:
     )
 
 
-def parts_of(output: Any) -> List[Part]:
+def output_tensors(output: Any) -> List[OutputTensor]:
     """The tensors of an output, in order.
 
     It is a tensor; MMPretrain's ``(tokens, (H, W))``; a tuple or list of maps,
@@ -92,20 +92,20 @@ def parts_of(output: Any) -> List[Part]:
     outputs.
     """
     if isinstance(output, Tensor):
-        return [Part(output)]
+        return [OutputTensor(output)]
     if isinstance(output, dict):
         values = [v for v in output.values() if isinstance(v, Tensor)]
         count = len(values)
-        return [Part(v, None, i - count) for i, v in enumerate(values)]
+        return [OutputTensor(v, None, i - count) for i, v in enumerate(values)]
     if not isinstance(output, (tuple, list)):
         return []
     if len(output) == 2 and is_size(output[1]):
         if isinstance(output[0], Tensor):
-            return [Part(output[0], tuple(output[1]))]
+            return [OutputTensor(output[0], tuple(output[1]))]
         return []
     parts = []
     for place, entry in enumerate(output):
-        for part in parts_of(entry)[-1:]:
+        for part in output_tensors(entry)[-1:]:
             parts.append(part._replace(index=place - len(output)))
     return parts
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..networks import find_module
 from .layers import find_maps
-from .listeners import Door, Eye, Tap
-from .maps import Grid, Layer, MapSource, as_map, parts_of
+from .listeners import ImageSizeListener, OutputListener, PassListener
+from .maps import Grid, Layer, MapSource, as_map, output_tensors
 
 _DOOR = 'door'  # among the taps, that of the whole network
 
@@ -88,13 +88,15 @@ class MapReader:
                 handle.remove()
             if sees:
                 handle = module.register_forward_pre_hook(
-                    Eye(self), with_kwargs=True
+                    ImageSizeListener(self), with_kwargs=True
                 )
             else:
-                handle = module.register_forward_hook(Tap(self, name))
+                handle = module.register_forward_hook(
+                    OutputListener(self, name)
+                )
             self._taps[name, sees] = (module, handle)
         if self.once and _DOOR not in self._taps:
-            handle = self._model.register_forward_pre_hook(Door(self))
+            handle = self._model.register_forward_pre_hook(PassListener(self))
             self._taps[_DOOR] = (self._model, handle)
 
     def detach(self) -> None:
@@ -111,7 +113,7 @@ class MapReader:
         then, and where a compiler hides it, a copy is read.
         """
         self.outputs[name] = output
-        values = [part.value for part in parts_of(output)]
+        values = [part.value for part in output_tensors(output)]
         compiling = torch.compiler.is_compiling()
         # Tensors of inference mode do not count their changes.
         counted = compiling or not any([v.is_inference() for v in values])
@@ -187,7 +189,7 @@ class MapReader:
             )
         output = self.outputs[source.module]
         dims = len(source.layout.order)
-        parts = parts_of(output)
+        parts = output_tensors(output)
         at = [k for k, part in enumerate(parts) if part.value.ndim == dims]
         same_index = [k for k in at if parts[k].index == source.index]
         if not at:
@@ -230,7 +232,7 @@ class MapReader:
                 )
             return None
         output = self.outputs.get(source.grid_module)
-        for part in reversed(parts_of(output)):
+        for part in reversed(output_tensors(output)):
             if part.grid is not None:
                 return part.grid
             if source.grid_layout is not None and part.value.ndim == 4:

@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..nn import U1Branch
 from ..nn.branch import build_branch
+from ..nn.dry_run import count_logits
 from ..nn.targets import IGNORED
-from ..nn.trial import count_logits
 from .criterion_targets import TargetForm, form_of, several_of, target_of
 
 _PREFIX = 'u1.'

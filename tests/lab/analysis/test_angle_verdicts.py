@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from u1_plugin.lab.analysis.judging import Test, judge
+from u1_plugin.lab.analysis.judging import ClaimTest, judge
 from u1_plugin.lab.analysis.verdicts import angle_tests
 from u1_plugin.measure import AngleAccumulator
 from u1_plugin.measure.circular_tests import summarize_class_angles
@@ -36,7 +36,7 @@ def test_what_is_asked_of_the_angles():
     ):
         found = class_dependence(summary.table, 99, seed=3)
         assert own == [
-            Test(
+            ClaimTest(
                 'C3',
                 f'angle depends on class, {plane} plane',
                 'mutual information with the class, adjusted for chance',
@@ -44,7 +44,7 @@ def test_what_is_asked_of_the_angles():
                 found.information_share,
                 0.01,
             ),
-            Test(
+            ClaimTest(
                 'C3',
                 f'class means differ, {plane} plane',
                 'variance of left-out images that class angles explain',
@@ -54,7 +54,7 @@ def test_what_is_asked_of_the_angles():
             ),
         ]
     assert tests[4:] == [
-        Test(
+        ClaimTest(
             'C3',
             'planes agree',
             "Fisher and Lee's correlation of the classes' means in both planes",

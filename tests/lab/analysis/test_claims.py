@@ -21,10 +21,10 @@ from u1_plugin.lab.analysis.claims_lines import Page
 from u1_plugin.lab.analysis.claims_page import render
 from u1_plugin.lab.analysis.claims_plan import (
     Cell,
-    Net,
+    ImageSource,
+    NetworkSource,
     Plan,
     Settings,
-    Source,
 )
 from u1_plugin.lab.analysis.claims_table import (
     COLUMNS,
@@ -32,7 +32,7 @@ from u1_plugin.lab.analysis.claims_table import (
     csv_table,
     judge_table,
 )
-from u1_plugin.lab.analysis.judging import Test, judge
+from u1_plugin.lab.analysis.judging import ClaimTest, judge
 from u1_plugin.lab.analysis.verdicts import concentration_tests
 from u1_plugin.lab.benchmark.table import read_csv, save_csv
 from u1_plugin.measure.accumulators import EnergyAccumulator
@@ -42,11 +42,11 @@ from u1_plugin.measure.profile import EnergySummary
 #: Of what the page is.
 PLAN = Plan(
     Settings(3, 9, 2, 99),
-    dict(small=Net('small.py', 'small.pth', 32)),
+    dict(small=NetworkSource('small.py', 'small.pth', 32)),
     dict(
-        photos=Source(built_in='photos'),
-        digits=Source(['digits']),
-        turned=Source(['turned'], of='digits'),
+        photos=ImageSource(built_in='photos'),
+        digits=ImageSource(['digits']),
+        turned=ImageSource(['turned'], of='digits'),
     ),
     dict(
         first=[Cell('small', 'photos'), Cell('small', 'digits')],
@@ -76,7 +76,7 @@ def cell_of(
 ) -> Measured:
     """A cell whose aspects all have one p-value."""
     tests = [
-        Test(
+        ClaimTest(
             column.split()[0],
             aspect,
             'what it is',
@@ -163,7 +163,8 @@ def test_the_weakest_aspect_decides():
 
 def test_cells_are_stored_as_they_are():
     cell = cell_of('d', {}, image=[50.0, 25.0])
-    odd = Test('C1', 'x', 'y', 3, Estimate(1.0, *[math.nan] * 3), -math.inf)
+    undefined = [math.nan] * 3
+    odd = ClaimTest('C1', 'x', 'y', 3, Estimate(1.0, *undefined), -math.inf)
     cell = cell._replace(tests=[*cell.tests, odd._replace(obstacle='few')])
     again = from_json(to_json(cell))
     assert repr(again) == repr(cell)  # NaN is not equal to itself

@@ -13,9 +13,9 @@ from u1_plugin.lab.analysis.claims_images import (
 )
 from u1_plugin.lab.analysis.claims_plan import (
     Cell,
+    ImageSource,
     Plan,
     Settings,
-    Source,
     load_plan,
 )
 
@@ -183,7 +183,7 @@ def folders(tmp_path):
 
 
 def test_images_are_spaced_evenly_and_equally_many_a_class(folders):
-    source = Source(folders, '*-x.png')
+    source = ImageSource(folders, '*-x.png')
     chosen = choose_images(source, Settings(3, 14))
     assert {name: len(files) for name, files in chosen.items()} == dict(
         a=4, c=4, e=4
@@ -195,7 +195,7 @@ def test_images_are_spaced_evenly_and_equally_many_a_class(folders):
         # From the first number to the last, of both folders.
         assert {f.name[0] for f in files} >= {'0', '3'}
     assert choose_images(source, Settings(3, 14)) == chosen
-    few = choose_images(Source(folders), Settings(9, 2))
+    few = choose_images(ImageSource(folders), Settings(9, 2))
     assert [len(files) for files in few.values()] == [1] * 5
     with images_of(source, Settings(3, 14)) as folder:
         pictures = sorted(folder.rglob('*.png'))
@@ -208,12 +208,12 @@ def test_images_are_spaced_evenly_and_equally_many_a_class(folders):
 
 def test_folders_without_such_images_are_named(folders, tmp_path):
     with pytest.raises(ValueError, match=r"pattern='\*.gif': no picture"):
-        choose_images(Source(folders, '*.gif'), Settings())
+        choose_images(ImageSource(folders, '*.gif'), Settings())
     loose = tmp_path / 'loose'
     loose.mkdir()
     Image.new('L', (4, 4)).save(loose / 'x.png')
     with pytest.raises(ValueError, match='no folder of a class'):
-        choose_images(Source([str(loose)]), Settings())
+        choose_images(ImageSource([str(loose)]), Settings())
 
 
 def test_fewer_images_than_classes_are_refused(tmp_path):
@@ -223,7 +223,7 @@ def test_fewer_images_than_classes_are_refused(tmp_path):
 
 
 def test_classes_too_small_for_c4_are_named(folders, tmp_path):
-    source = Source(folders)
+    source = ImageSource(folders)
     check_classes(source, 'letters', Settings(3, 15))
     words = (
         "data.letters: class 'a' has 4 images, and C4 takes 5 of every class; "
@@ -232,7 +232,7 @@ def test_classes_too_small_for_c4_are_named(folders, tmp_path):
     with pytest.raises(ValueError, match=words):
         check_classes(source, 'letters', Settings(3, 12))
     # More would not help, for there are none.
-    few = Source([str(tmp_path / 'train')], '*-x.png')
+    few = ImageSource([str(tmp_path / 'train')], '*-x.png')
     with pytest.raises(ValueError, match='has 4 images.*; add pictures, or'):
         check_classes(few, 'letters', Settings(3, 90))
-    check_classes(Source(built_in='photos'), 'photos', Settings(3, 90))
+    check_classes(ImageSource(built_in='photos'), 'photos', Settings(3, 90))

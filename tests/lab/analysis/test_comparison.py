@@ -8,7 +8,7 @@ import pytest
 from compared_layers import layer_of, survey_of
 
 from u1_plugin.lab.analysis.comparison import (
-    Pair,
+    LayerPair,
     _verdict,
     compare,
     match_layers,
@@ -106,7 +106,7 @@ def test_maps_of_other_sizes_are_not_held_against_each_other(tmp_path):
     assert '8×8 and 6×6' in found.pairs[0].remark
     text = markdown_table(dict(network='a', weights='v'), found)
     assert 'maps of 8×8 and 6×6: what C1 and C2 measure' in text
-    same = Pair(first, first, 'name')
+    same = LayerPair(first, first, 'name')
     assert same.remark == ''
     assert 'maps of' not in markdown_table(facts, found._replace(pairs=[same]))
 

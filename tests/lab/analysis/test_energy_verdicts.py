@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from u1_plugin.lab.analysis.judging import Test
+from u1_plugin.lab.analysis.judging import ClaimTest
 from u1_plugin.lab.analysis.verdicts import concentration_tests, sombrero_tests
 from u1_plugin.measure.noise_correction import highest_symmetry
 from u1_plugin.measure.profile import (
@@ -53,7 +53,7 @@ def energy_summary(
 def test_what_is_asked_of_the_energy():
     summary = energy_summary()
     near, turned = concentration_tests(summary)
-    assert near == Test(
+    assert near == ClaimTest(
         'C1',
         'concentrated',
         'share of energy within r = 0.5, less the uniform share',
@@ -61,7 +61,7 @@ def test_what_is_asked_of_the_energy():
         concentration(summary, 0.5).excess,
         0.01,
     )
-    assert turned == Test(
+    assert turned == ClaimTest(
         'C1',
         'symmetric',
         'correlation of the mean map with its quarter turns',
@@ -74,7 +74,7 @@ def test_what_is_asked_of_the_energy():
     found = heights(summary, fit)
     above = 'above the trough, in uniform densities'
     assert sombrero_tests(summary) == [
-        Test(
+        ClaimTest(
             'C2',
             'crown',
             f'energy at the axis {above}',
@@ -82,8 +82,8 @@ def test_what_is_asked_of_the_energy():
             found.crown._replace(pvalue=max(found.crown.pvalue, fit.b.pvalue)),
             0.1,
         ),
-        Test('C2', 'quartic', 'a', 40, fit.a),
-        Test(
+        ClaimTest('C2', 'quartic', 'a', 40, fit.a),
+        ClaimTest(
             'C2',
             'brim',
             f'energy at the rim {above}',

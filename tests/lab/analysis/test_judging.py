@@ -5,15 +5,20 @@ import math
 import numpy as np
 import pytest
 
-from u1_plugin.lab.analysis.judging import Finding, Test, claim_verdict, judge
+from u1_plugin.lab.analysis.judging import (
+    ClaimTest,
+    Finding,
+    claim_verdict,
+    judge,
+)
 from u1_plugin.measure.circular_tests import holm
 from u1_plugin.measure.estimate import Estimate
 
 CLEAR = Estimate(0.8, 0.7, 0.9, 0.001)
 
 
-def test(estimate=CLEAR, **options) -> Test:
-    return Test('C1', 'aspect', 'name', 40, estimate, **options)
+def test(estimate=CLEAR, **options) -> ClaimTest:
+    return ClaimTest('C1', 'aspect', 'name', 40, estimate, **options)
 
 
 _BELOW = Estimate(-0.8, -0.9, -0.7, 0.001)

@@ -16,7 +16,7 @@ from u1_plugin.lab.analysis.layer import (
 )
 from u1_plugin.lab.analysis.paired_statistics import (
     STATISTICS,
-    Drawn,
+    BootstrapStatistic,
     _Angles,
     _dependence,
     layer_collapse,
@@ -187,7 +187,8 @@ def test_the_interval_of_a_paired_difference_covers():
         shared = rng.normal(size=80)
         values = [shared + 0.3 * rng.normal(size=80) + k for k in (0.2, 0.0)]
         drawn = [
-            Drawn(own.mean(), weights @ own / weights.sum(1)) for own in values
+            BootstrapStatistic(own.mean(), weights @ own / weights.sum(1))
+            for own in values
         ]
         found = paired_difference(*drawn)
         inside += found.low < 0.2 < found.high

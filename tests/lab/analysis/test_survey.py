@@ -161,8 +161,8 @@ def test_shuffled_channels(found):
         channels=96, vectors=vectors, center=vectors.mean(0)
     )
     row = controls.shuffles_of(layer, labels, 4)
-    assert row.own > 0.5 and row.low > 0.5  # whatever the order
-    assert row.scrambled < 1.5 * row.chance < row.own
+    assert row.observed > 0.5 and row.low > 0.5  # whatever the order
+    assert row.scrambled < 1.5 * row.chance < row.observed
 
 
 def test_without_an_angle_nothing_is_told(tmp_path):
@@ -171,7 +171,7 @@ def test_without_an_angle_nothing_is_told(tmp_path):
     labels = np.arange(6) % 3
     layer = state.finish(labels, 3, tuple(survey.PLANES))
     row = controls.shuffles_of(layer, labels, 3)
-    assert np.isnan([row.own, row.median, row.rank, row.chance]).all()
+    assert np.isnan([row.observed, row.median, row.rank, row.chance]).all()
     none = survey.Survey([layer] * 2, labels, CLASSES)
     assert np.isnan(moment_controls.centring_of(none)[1].follows).all()
     picture = polar_histograms(layer, CLASSES, ['image', 'pca_centred'])

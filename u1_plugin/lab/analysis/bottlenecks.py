@@ -5,8 +5,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ...nn.maps import Grid, as_map, layout_of, parts_of, stated_format
-from ...nn.trial import inner
+from ...nn.dry_run import inner
+from ...nn.maps import Grid, as_map, layout_of, output_tensors, stated_format
 
 #: Relative difference below which two outputs count as the same.
 _SAME = 1e-5
@@ -45,7 +45,7 @@ def _format_of(model: nn.Module, inputs: Tensor) -> _Format:
 def _map_of(
     output: Any, grids: Sequence[Grid], network_format: _Format
 ) -> Optional[Tensor]:
-    parts = parts_of(output)
+    parts = output_tensors(output)
     if not parts:
         return None
     value, size, _ = parts[-1]
@@ -82,10 +82,10 @@ class _Grids:
         """What the module of that name tells."""
         if self.token_grid not in (None, name):
             return
-        grids = [part.grid for part in parts_of(output) if part.grid]
+        grids = [part.grid for part in output_tensors(output) if part.grid]
         if not grids and activation is not None:
             # Of tokens the size is not told, but was guessed.
-            maps = [p for p in parts_of(output) if p.value.ndim == 4]
+            maps = [p for p in output_tensors(output) if p.value.ndim == 4]
             grids = [_grid_of(activation)] if maps else []
         for grid in grids:
             self.known = [grid, *(old for old in self.known if old != grid)]
@@ -151,7 +151,7 @@ def _blank(output: Any) -> Any:
 
 
 def _last_tensor(output: Any) -> Tensor:
-    return parts_of(output)[-1].value.float()
+    return output_tensors(output)[-1].value.float()
 
 
 def _all_passes_through(model: nn.Module, name: str, inputs: Tensor) -> bool:

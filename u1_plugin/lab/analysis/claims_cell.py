@@ -8,7 +8,7 @@ import numpy as np
 from ...measure.estimate import Estimate
 from ..folds import image_difference
 from .claims_plan import Cell
-from .judging import Test
+from .judging import ClaimTest
 
 #: The arm of C4 that sees the central pixels alone.
 CENTRE = 'centre'
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
     images: int  # of the pass
     classes: int  # 0 without labels, and then C3 and C4 are not asked
     shape: Tuple[int, ...]  # of the layer's map, ``(C, H, W)``
-    tests: List[Test]  # of all claims
+    tests: List[ClaimTest]  # of all claims
     input_excess: Estimate  # C1's number of the input images
     #: Top-1 of each arm of C4 in each split, per cent; empty without labels.
     accuracy: Dict[str, List[float]]
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
     versions: Dict[str, str]  # of the packages, by name
 
 
-def memory_tests(scores: Mapping[str, np.ndarray]) -> List[Test]:
+def memory_tests(scores: Mapping[str, np.ndarray]) -> List[ClaimTest]:
     """C4: does an angle help a memory's vote, and more than its controls?
 
     Args:
@@ -51,7 +51,7 @@ def memory_tests(scores: Mapping[str, np.ndarray]) -> List[Test]:
             :func:`~..folds.image_scores` gives them.
 
     Returns:
-        List[Test]: One a comparison, in points, paired over images:
+        List[ClaimTest]: One a comparison, in points, paired over images:
         :func:`~..folds.image_difference`, and its p one-sided.
     """
     tests = []
@@ -61,7 +61,9 @@ def memory_tests(scores: Mapping[str, np.ndarray]) -> List[Test]:
         above = half if result.mean > 0 else 1 - half
         estimate = Estimate(result.mean, result.low, result.high, above)
         name = f'top-1 of {arm} less {other}, points'
-        tests.append(Test('C4', aspect, name, result.n, estimate, MIN_GAIN))
+        tests.append(
+            ClaimTest('C4', aspect, name, result.n, estimate, MIN_GAIN)
+        )
     return tests
 
 
@@ -88,7 +90,7 @@ def from_json(content: Mapping[str, Any]) -> Measured:
     measured = Measured(**{name: content[name] for name in Measured._fields})
     tests = []
     for row in content['tests']:
-        test = Test(**row)._replace(
+        test = ClaimTest(**row)._replace(
             estimate=Estimate(*map(float, row['estimate'])),
             least=float(row['least']),
         )

@@ -11,12 +11,14 @@ from typing import Dict, Iterator, List, Sequence
 from ...files import short_name
 from ..folds import FOLDS
 from .built_in_images import image_folder
-from .claims_plan import Settings, Source
+from .claims_plan import ImageSource, Settings
 from .images import subset_index
 from .pictures import find_pictures
 
 
-def choose_images(source: Source, settings: Settings) -> Dict[str, List[Path]]:
+def choose_images(
+    source: ImageSource, settings: Settings
+) -> Dict[str, List[Path]]:
     """Images of each class, the same for every network.
 
     Returns:
@@ -55,7 +57,7 @@ def _spaced(files: Sequence[Path], count: int) -> List[Path]:
 
 
 @contextmanager
-def images_of(source: Source, settings: Settings) -> Iterator[Path]:
+def images_of(source: ImageSource, settings: Settings) -> Iterator[Path]:
     """The chosen images of a data set as a folder, for a block."""
     with ExitStack() as stack:
         if source.built_in:
@@ -73,7 +75,7 @@ def images_of(source: Source, settings: Settings) -> Iterator[Path]:
         yield folder
 
 
-def check_classes(source: Source, data: str, settings: Settings) -> None:
+def check_classes(source: ImageSource, data: str, settings: Settings) -> None:
     """Raise ValueError where C4 cannot test every image of a class once."""
     if source.built_in:
         return  # of many images a class, or without classes

@@ -16,7 +16,7 @@ from ..environment import hardware, package_versions
 from ..folds import accuracies, image_scores, split_images
 from ..memory_study import run_arms, run_split
 from .claims_cell import CENTRE, Measured, memory_tests
-from .claims_plan import ZEROS, Cell, Net, Plan
+from .claims_plan import ZEROS, Cell, NetworkSource, Plan
 from .images import ImageDataset, class_names, make_dataset, make_loader
 from .preparation import input_channels
 from .sources import Network, load_network, set_padding
@@ -61,7 +61,7 @@ def vote(
 
 
 def read(
-    network: Network, dataset: ImageDataset, net: Net, batch_size: int
+    network: Network, dataset: ImageDataset, net: NetworkSource, batch_size: int
 ) -> tuple:
     """One pass: what the survey found, and the maps in the orthant.
 

@@ -26,7 +26,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
 
 from ...measure.estimate import Several
 from ...options import Count, Seed, checked
-from ..benchmark.suite_file import Fields, read_yaml
+from ..benchmark.suite_file import FieldReader, read_yaml
 from ..folds import WHOLE_ROUNDS, whole_rounds
 from ..markup import file_name
 from .built_in_images import BUILT_IN
@@ -50,7 +50,7 @@ class Settings(NamedTuple):
     seed: Seed = 0  # of untrained weights
 
 
-class Net(NamedTuple):
+class NetworkSource(NamedTuple):
     """A network."""
 
     config: str  # file of a config, or ``timm:NAME``
@@ -59,7 +59,7 @@ class Net(NamedTuple):
     layer: str = 'backbone'  # module whose map is measured and memorised
 
 
-class Source(NamedTuple):
+class ImageSource(NamedTuple):
     """Images."""
 
     #: Of one folder a class each; classes of one name are one. Empty for
@@ -97,8 +97,8 @@ class Plan(NamedTuple):
     """What :func:`load_plan` read."""
 
     settings: Settings  # of all cells
-    networks: Dict[str, Net]  # by name
-    data: Dict[str, Source]  # by name
+    networks: Dict[str, NetworkSource]  # by name
+    data: Dict[str, ImageSource]  # by name
     tables: Dict[str, List[Cell]]  # cells of each table; tables share none
     without_memory: Set[Cell]  # of which C4 is not asked
 
@@ -130,7 +130,7 @@ def _named(content: Any, where: str, make: Any) -> Dict[str, Any]:
     return named
 
 
-def _check_sources(data: Mapping[str, Source]) -> None:
+def _check_sources(data: Mapping[str, ImageSource]) -> None:
     for name, source in data.items():
         if bool(source.folders) == bool(source.built_in):
             raise ValueError(
@@ -147,7 +147,7 @@ def _check_sources(data: Mapping[str, Source]) -> None:
 
 def _block(where: str, content: Any, plan: Plan) -> List[Cell]:
     """All cells of a block."""
-    fields = Fields(where, content, _BLOCK)
+    fields = FieldReader(where, content, _BLOCK)
     choices = dict(
         networks=list(plan.networks),
         data=list(plan.data),
@@ -232,7 +232,7 @@ def load_plan(file: Path) -> Plan:
         FileNotFoundError: If there is none.
         ValueError: If something in it is wrong; the message names the field.
     """
-    fields = Fields(str(file), _content(file), _PARTS)
+    fields = FieldReader(str(file), _content(file), _PARTS)
     common = fields.content.get('settings', {})
     if not isinstance(common, dict):
         raise ValueError(f'settings={common!r} must be a mapping')
@@ -246,8 +246,8 @@ def load_plan(file: Path) -> Plan:
         )
     plan = Plan(
         settings,
-        _named(fields.content.get('networks'), 'networks', Net),
-        _named(fields.content.get('data'), 'data', Source),
+        _named(fields.content.get('networks'), 'networks', NetworkSource),
+        _named(fields.content.get('data'), 'data', ImageSource),
         {},
         set(),
     )

@@ -1,9 +1,9 @@
 """Verdicts of many cells: each claim corrected over the cells of its table.
 
 A cell (:class:`~.claims_plan.Cell`) has been measured once; what it showed is
-a list of :class:`~.verdicts.Test`, C1 to C3 as the analysis makes them and C4
-of :func:`~.claims_cell.memory_tests`. A *column* is a claim or a part of one,
-and holds in a cell where all of its aspects do.
+a list of :class:`~.judging.ClaimTest`, C1 to C3 as the analysis makes them and
+C4 of :func:`~.claims_cell.memory_tests`. A *column* is a claim or a part of
+one, and holds in a cell where all of its aspects do.
 """
 
 from typing import Dict, List, NamedTuple, Sequence, Tuple

@@ -10,7 +10,7 @@ from ...measure.estimate import NORMAL_QUANTILE, UNKNOWN, Estimate
 from ...options import Count, checked
 from .judging import UNDECIDED, Finding
 from .layer import LayerFinding
-from .paired_statistics import STATISTICS, Drawn, statistics_of
+from .paired_statistics import STATISTICS, BootstrapStatistic, statistics_of
 from .survey import Survey
 
 HIGHER, LOWER, ALIKE = 'higher', 'lower', 'no difference shown'
@@ -19,7 +19,7 @@ HIGHER, LOWER, ALIKE = 'higher', 'lower', 'no difference shown'
 GRID_CLAIMS = ('C1', 'C2')
 
 
-class Pair(NamedTuple):
+class LayerPair(NamedTuple):
     """Layers that are compared."""
 
     first: LayerFinding  # of the network that is analysed
@@ -46,7 +46,7 @@ class Pair(NamedTuple):
         )
 
 
-class Difference(NamedTuple):
+class LayerDifference(NamedTuple):
     """A statistic of a pair of layers."""
 
     first_layer: str  # name
@@ -78,17 +78,17 @@ class Difference(NamedTuple):
         return f'{self.verdict}{why}'
 
 
-class Comparison(NamedTuple):
+class NetworkComparison(NamedTuple):
     """A second network beside the one that is analysed."""
 
     facts: Dict[str, str]  # of the second network
-    pairs: List[Pair]  # from the largest map to the smallest
+    pairs: List[LayerPair]  # from the largest map to the smallest
     findings: List[Finding]  # of the second network's layers, judged together
-    differences: List[Difference]  # layer by layer
+    differences: List[LayerDifference]  # layer by layer
     alpha: float  # of the differences' verdicts
     resamples: int  # of the bootstrap
 
-    def rows(self, pair: Pair) -> List[Difference]:
+    def rows(self, pair: LayerPair) -> List[LayerDifference]:
         """The differences of one pair of layers."""
         name = pair.first.name
         return [row for row in self.differences if row.first_layer == name]
@@ -106,11 +106,11 @@ class Comparison(NamedTuple):
 
 def match_layers(
     first: Sequence[LayerFinding], second: Sequence[LayerFinding]
-) -> List[Pair]:
+) -> List[LayerPair]:
     """Layers of the same name, and the others by their order.
 
     Returns:
-        List[Pair]: In the order of ``first``. Others are matched from the
+        List[LayerPair]: In the order of ``first``. Others are matched from the
         last backwards, for the last map is what networks have in common; of
         the network with more of them, the first have no partner.
     """
@@ -123,7 +123,7 @@ def match_layers(
     }
     partner.update({name: by_name[name] for name in names})
     return [
-        Pair(
+        LayerPair(
             layer,
             partner[layer.name],
             'name' if layer.name in names else 'order',
@@ -147,7 +147,9 @@ def _normal(value: float, error: float) -> Estimate:
     return Estimate(value, value - half_width, value + half_width, pvalue)
 
 
-def paired_difference(first: Drawn, second: Drawn) -> Estimate:
+def paired_difference(
+    first: BootstrapStatistic, second: BootstrapStatistic
+) -> Estimate:
     """First less second, over the same resampled images.
 
     Where either has an obstacle there is no p-value.
@@ -160,7 +162,7 @@ def paired_difference(first: Drawn, second: Drawn) -> Estimate:
     return estimate
 
 
-def _obstacle(first: Drawn, second: Drawn) -> str:
+def _obstacle(first: BootstrapStatistic, second: BootstrapStatistic) -> str:
     obstacles = dict(first=first.obstacle, second=second.obstacle)
     return ', '.join(f'{name}: {why}' for name, why in obstacles.items() if why)
 
@@ -173,7 +175,7 @@ def compare(
     findings: Sequence[Finding],
     alpha: float,
     resamples: Count,
-) -> Comparison:
+) -> NetworkComparison:
     """Match the layers and tell every statistic's difference.
 
     Args:
@@ -208,7 +210,7 @@ def compare(
     estimates = [paired_difference(*row[2:]) for row in rows]
     corrected = holm(np.array([e.pvalue for e in estimates]))
     differences = [
-        Difference(
+        LayerDifference(
             pair.first.name,
             pair.second.name,
             name,
@@ -223,7 +225,7 @@ def compare(
             rows, estimates, corrected
         )
     ]
-    return Comparison(
+    return NetworkComparison(
         facts, pairs, list(findings), differences, alpha, resamples
     )
 

@@ -12,14 +12,14 @@ from matplotlib.ticker import MaxNLocator
 
 from ...measure.estimate import NORMAL_QUANTILE
 from ..markup import mathtext
-from .comparison import Comparison, Difference, Pair
+from .comparison import LayerDifference, LayerPair, NetworkComparison
 from .drawing import BLUE, ORANGE, draw_map, grid, shown_name, title_of
 from .paired_statistics import STATISTICS
 
 _NAMES = ('analysed', 'against')
 
 
-def map_pairs(pairs: Sequence[Pair]) -> Figure:
+def map_pairs(pairs: Sequence[LayerPair]) -> Figure:
     """Mean energy of both networks, a column and one scale a pair."""
     columns = max(len(pairs), 1)
     figure = Figure(figsize=(2.8 * columns + 0.9, 7.0), layout='constrained')
@@ -39,7 +39,7 @@ def map_pairs(pairs: Sequence[Pair]) -> Figure:
     return figure
 
 
-def profile_pairs(pairs: Sequence[Pair]) -> Figure:
+def profile_pairs(pairs: Sequence[LayerPair]) -> Figure:
     """Radial profiles of both networks with their 95 % intervals."""
     figure, axes = grid(max(len(pairs), 1), 3.2)
     for ax, pair in zip(axes, pairs):
@@ -70,9 +70,9 @@ def profile_pairs(pairs: Sequence[Pair]) -> Figure:
     return figure
 
 
-def difference_panels(comparison: Comparison) -> Figure:
+def difference_panels(comparison: NetworkComparison) -> Figure:
     """A panel a statistic: its difference and interval, a row a pair."""
-    by_name: Dict[str, List[Difference]] = {}
+    by_name: Dict[str, List[LayerDifference]] = {}
     for row in comparison.differences:
         by_name.setdefault(row.statistic, []).append(row)
     layers = [pair.first.name for pair in comparison.pairs]
@@ -96,7 +96,7 @@ def difference_panels(comparison: Comparison) -> Figure:
     return figure
 
 
-def _draw_difference(ax, place: int, row: Difference) -> None:
+def _draw_difference(ax, place: int, row: LayerDifference) -> None:
     estimate = row.difference
     if not np.isfinite(estimate.value):
         return
@@ -110,7 +110,7 @@ def _draw_difference(ax, place: int, row: Difference) -> None:
 
 
 def pictures_of(
-    facts: Dict[str, str], comparison: Comparison
+    facts: Dict[str, str], comparison: NetworkComparison
 ) -> Dict[str, Figure]:
     """All pictures of a comparison; the facts are the first network's."""
     differences = difference_panels(comparison)

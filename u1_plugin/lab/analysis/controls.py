@@ -13,7 +13,7 @@ from ...measure.profile import concentration, symmetry
 from ...options import Count, checked
 from .images import subset_index
 from .layer import LayerFinding, angle_sums, project
-from .moment_controls import Centring, Shift, Turn
+from .moment_controls import CentringControl, RotationControl, ShiftControl
 from .sources import Network, set_padding, untrained_twin
 from .survey import JUDGED
 
@@ -25,17 +25,17 @@ _SHUFFLED = 2000
 _ORDERS = 99
 
 
-class Shuffle(NamedTuple):
+class ShuffleControl(NamedTuple):
     """The Fourier plane when the channels come in another order."""
 
     layer: str  # where
     #: Information of the centred Fourier angle in the network's own order,
     #: nats.
-    own: float
+    observed: float
     median: float  # of one random order for all images
     low: float  # 2.5 % of these orders lie below
     high: float  # 2.5 % lie above
-    #: Share of the orders with at least ``own``; NaN where no image has an
+    #: Share of the orders with at least ``observed``; NaN where no image has an
     #: angle, as the others then.
     rank: float
     #: With an order of its own for each image, nats: no feature is left.
@@ -61,11 +61,11 @@ class Variant(NamedTuple):
 class Controls(NamedTuple):
     """All controls of an analysis; empty lists where one was not asked."""
 
-    centring: List[Centring]
-    shuffles: List[Shuffle]
+    centring: List[CentringControl]
+    shuffles: List[ShuffleControl]
     variants: List[Variant]
-    turns: List[Turn]
-    shifts: List[Shift]
+    turns: List[RotationControl]
+    shifts: List[ShiftControl]
 
 
 def variants_of(
@@ -123,7 +123,7 @@ def shuffles_of(
     layer: LayerFinding,
     labels: np.ndarray,
     classes: Count,
-) -> Shuffle:
+) -> ShuffleControl:
     """Information of the centred Fourier angle with the channels shuffled.
 
     Args:
@@ -155,7 +155,7 @@ def shuffles_of(
     )
     scrambled = rng.permuted(vectors, axis=1)
     nothing = table(scrambled, basis, np.nanmean(scrambled, 0))
-    return Shuffle(
+    return ShuffleControl(
         layer.name,
         value,
         float(np.median(shuffled)),

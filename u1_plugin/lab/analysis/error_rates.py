@@ -14,14 +14,14 @@ from ...measure.accumulators import AngleAccumulator, EnergyAccumulator
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.profile import EnergySummary
 from ...options import Count, Seed, checked
-from .judging import REFUTED, SUPPORTED, Test, claim_verdict, judge
+from .judging import REFUTED, SUPPORTED, ClaimTest, claim_verdict, judge
 from .verdicts import angle_tests, concentration_tests, sombrero_tests
 
 #: Side of the maps.
 _SIZE = 14
 _BINS = 12
 
-Draw = Callable[[np.random.Generator, int], List[Test]]
+Draw = Callable[[np.random.Generator, int], List[ClaimTest]]
 
 
 class Scenario(NamedTuple):
@@ -65,14 +65,14 @@ def images_of(
 
 
 def _energy(
-    tests_of: Callable[[EnergySummary], List[Test]],
+    tests_of: Callable[[EnergySummary], List[ClaimTest]],
     mean_map: np.ndarray,
     uneven: float = 0.0,
     noise: float = 0.5,
 ) -> Draw:
     """Images about a map, which is uneven in the same way for all of them."""
 
-    def draw(rng: np.random.Generator, n: int) -> List[Test]:
+    def draw(rng: np.random.Generator, n: int) -> List[ClaimTest]:
         pattern = 1 + uneven * rng.standard_normal(mean_map.shape).clip(-3, 3)
         return tests_of(images_of(mean_map * pattern, n, rng, noise))
 
@@ -107,7 +107,7 @@ def _classes(step: float, kappas: Sequence[float], permutations: int) -> Draw:
     Von Mises' kappa is one of the two in turn.
     """
 
-    def draw(rng: np.random.Generator, n: int) -> List[Test]:
+    def draw(rng: np.random.Generator, n: int) -> List[ClaimTest]:
         labels = np.arange(n) % 10
         kappa = np.array(kappas)[labels % 2]
         theta = rng.vonmises(0.4 + step * labels, kappa)
@@ -129,7 +129,7 @@ def _planes(
     have nothing to do with each other.
     """
 
-    def draw(rng: np.random.Generator, n: int) -> List[Test]:
+    def draw(rng: np.random.Generator, n: int) -> List[ClaimTest]:
         first = rng.vonmises(0.3, spread, n)
         second = rng.vonmises(-1.0, spread, n)
         if noise is not None:
@@ -229,7 +229,9 @@ def scenarios(permutations: int = 199) -> List[Scenario]:
     return cases
 
 
-def verdict_of(tests: Sequence[Test], least: Optional[float] = None) -> str:
+def verdict_of(
+    tests: Sequence[ClaimTest], least: Optional[float] = None
+) -> str:
     """The verdict of one claim, with another least effect where it is > 0."""
     if least is not None:
         tests = [t._replace(least=least) if t.least > 0 else t for t in tests]

@@ -11,7 +11,7 @@ import numpy as np
 from ...measure.estimate import jsonable
 from .. import markup
 from . import angle_figures, comparison_figures, energy_figures
-from .comparison import Comparison
+from .comparison import NetworkComparison
 from .drawing import png, short, show_estimate, show_number, show_pvalue
 from .paired_statistics import STATISTICS
 from .report_numbers import Analysis, numbers, verdict_table
@@ -95,7 +95,7 @@ def render(analysis: Analysis, files: Sequence[str]) -> str:
     )
 
 
-def markdown_table(facts: Dict[str, str], comparison: Comparison) -> str:
+def markdown_table(facts: Dict[str, str], comparison: NetworkComparison) -> str:
     """The differences as a page of Markdown; the facts are the first's."""
     first, second = map(markup.markdown, comparison.titles(facts))
     lines = [

@@ -12,11 +12,8 @@ from ...options import checked
 SUPPORTED, REFUTED, UNDECIDED = 'supported', 'not supported', 'undecided'
 
 
-class Test(NamedTuple):
+class ClaimTest(NamedTuple):
     """One question to the data, before correction for their number."""
-
-    # Not a test of the package's own, which pytest would collect.
-    __test__ = False
 
     claim: str  # ``'C1'``, ``'C2'`` or ``'C3'``
     aspect: str  # see the table above
@@ -65,7 +62,7 @@ class Finding(NamedTuple):
     """A test with its place, its corrected p-value and its verdict."""
 
     layer: str  # where
-    test: Test  # the question
+    test: ClaimTest  # the question
     corrected: float  # p-value after Holm over all tests judged together
     verdict: str  # ``'supported'``, ``'not supported'`` or ``'undecided'``
 
@@ -89,7 +86,7 @@ class Finding(NamedTuple):
         )
 
 
-def _verdict(test: Test, corrected: float, alpha: float) -> str:
+def _verdict(test: ClaimTest, corrected: float, alpha: float) -> str:
     if test.obstacle or math.isnan(test.estimate.value):
         return UNDECIDED
     if test.objection or test.most < test.least:
@@ -100,7 +97,7 @@ def _verdict(test: Test, corrected: float, alpha: float) -> str:
 
 @checked()
 def judge(
-    tests: Mapping[str, Sequence[Test]], alpha: Chance = 0.05
+    tests: Mapping[str, Sequence[ClaimTest]], alpha: Chance = 0.05
 ) -> List[Finding]:
     """Correct all tests of an analysis together and decide each.
 
@@ -111,7 +108,7 @@ def judge(
     leaves its place in the correction.
 
     Args:
-        tests (Mapping[str, Sequence[Test]]): By layer.
+        tests (Mapping[str, Sequence[ClaimTest]]): By layer.
         alpha (float): In (0, 1).
 
     Returns:

@@ -19,7 +19,7 @@ SHIFT = 8
 _CORRELATED = 1000
 
 
-class Turn(NamedTuple):
+class RotationControl(NamedTuple):
     """Whether a layer's image angle turns with the image."""
 
     layer: str  # where
@@ -36,7 +36,7 @@ class Turn(NamedTuple):
     n: int  # images
 
 
-class Shift(NamedTuple):
+class ShiftControl(NamedTuple):
     """Whether a layer's image moment follows a shift of the image."""
 
     layer: str  # where
@@ -47,7 +47,7 @@ class Shift(NamedTuple):
     n: int  # images
 
 
-class Centring(NamedTuple):
+class CentringControl(NamedTuple):
     """Where a layer's energy lies on average, and what of it is the data's."""
 
     layer: str  # where
@@ -79,7 +79,7 @@ def _angles(moments: np.ndarray) -> np.ndarray:
 
 def turns_of(
     before: Survey, after: Survey, degrees: int, index: np.ndarray
-) -> List[Turn]:
+) -> List[RotationControl]:
     """Compare the image angles of turned images with those of the images.
 
     ``index``, ``(n,)``, says which of the images were turned.
@@ -97,7 +97,7 @@ def turns_of(
         ).summary()
         correlation = fisher_lee_correlation(old, new)
         rows.append(
-            Turn(
+            RotationControl(
                 first.name,
                 degrees,
                 math.degrees(summary.mean[0]),
@@ -116,13 +116,15 @@ def _mean(values: np.ndarray) -> Estimate:
     return t_estimate(float(values.mean()), float(error), len(values) - 1)
 
 
-def shifts_of(before: Survey, after: Survey, index: np.ndarray) -> List[Shift]:
+def shifts_of(
+    before: Survey, after: Survey, index: np.ndarray
+) -> List[ShiftControl]:
     """Compare the image moments of shifted images; see :func:`turns_of`."""
     rows = []
     for first, second in zip(before.layers, after.layers):
         change = second.moments['image'] - first.moments['image'][index]
         rows.append(
-            Shift(
+            ShiftControl(
                 first.name,
                 _mean(change[:, 0]),
                 _mean(change[:, 1]),
@@ -132,7 +134,7 @@ def shifts_of(before: Survey, after: Survey, index: np.ndarray) -> List[Shift]:
     return rows
 
 
-def centring_of(survey: Survey) -> List[Centring]:
+def centring_of(survey: Survey) -> List[CentringControl]:
     """Where the energy lies on average, against the images' own.
 
     The first layer is the input image.
@@ -144,7 +146,7 @@ def centring_of(survey: Survey) -> List[Centring]:
         moments = layer.moments['image']
         theta = _angles(moments[chosen])
         rows.append(
-            Centring(
+            CentringControl(
                 layer.name,
                 _two_sided(_mean(moments[:, 0])),
                 _two_sided(_mean(moments[:, 1])),

@@ -45,7 +45,7 @@ STATISTICS = {
 }
 
 
-class Drawn(NamedTuple):
+class BootstrapStatistic(NamedTuple):
     """One statistic of one layer."""
 
     value: float  # of all images
@@ -55,7 +55,7 @@ class Drawn(NamedTuple):
     obstacle: Optional[str] = None  # why these images decide nothing
 
 
-def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
+def _energy(layer: LayerFinding) -> Dict[str, BootstrapStatistic]:
     summary, maps = layer.energy, layer.resampled
     rings = summary.rings
     flat = maps.reshape(len(maps), -1)
@@ -63,10 +63,10 @@ def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
     result = concentration(summary)
     weights = rings.within(result.radius)
     statistics = {
-        'concentration': Drawn(
+        'concentration': BootstrapStatistic(
             result.excess.value, profiles @ weights - result.uniform
         ),
-        'symmetry': Drawn(
+        'symmetry': BootstrapStatistic(
             symmetry(summary).value,
             rotational_symmetry(torch.from_numpy(maps)).numpy(),
         ),
@@ -75,7 +75,9 @@ def _energy(layer: LayerFinding) -> Dict[str, Drawn]:
         value = _heights(layer, summary.profile)
         draws = np.array([_heights(layer, row) for row in profiles])
         for place, name in enumerate(('crown', 'brim')):
-            statistics[name] = Drawn(float(value[place]), draws[:, place])
+            statistics[name] = BootstrapStatistic(
+                float(value[place]), draws[:, place]
+            )
     few = few_images(summary.n)
     return {
         name: drawn._replace(obstacle=few) for name, drawn in statistics.items()
@@ -128,8 +130,8 @@ def _agreement(first: np.ndarray, second: np.ndarray) -> float:
 
 def _angles(
     layer: LayerFinding, labels: np.ndarray, weights: np.ndarray, classes: int
-) -> Dict[str, Drawn]:
-    statistics: Dict[str, Drawn] = {}
+) -> Dict[str, BootstrapStatistic]:
+    statistics: Dict[str, BootstrapStatistic] = {}
     all_angles: List[_Angles] = []
     for plane in JUDGED:
         if plane not in layer.planes:
@@ -143,7 +145,7 @@ def _angles(
         draws = [_agreement(*(a.means(w) for a in all_angles)) for w in weights]
         count = int(np.isfinite(means).all(0).sum())
         least = min(int(angles.known.sum()) for angles in all_angles)
-        statistics['agreement'] = Drawn(
+        statistics['agreement'] = BootstrapStatistic(
             _agreement(*means),
             np.array(draws),
             few_classes(count) or few_images(least),
@@ -153,7 +155,7 @@ def _angles(
 
 def _dependence(
     plane: str, table: np.ndarray, angles: _Angles, weights: np.ndarray
-) -> Dict[str, Drawn]:
+) -> Dict[str, BootstrapStatistic]:
     """Both shares; the information adjusted for chance with all images."""
     dependence = class_dependence(table, 199, resamples=2)
     if np.isnan(dependence.chance):
@@ -176,10 +178,10 @@ def _dependence(
         means.append(table_between_share(drawn[several]))
     few = few_images(int(angles.known.sum()))
     return {
-        f'information {plane}': Drawn(
+        f'information {plane}': BootstrapStatistic(
             dependence.information_share.value, np.array(information), few
         ),
-        f'means {plane}': Drawn(share, np.array(means), few),
+        f'means {plane}': BootstrapStatistic(share, np.array(means), few),
     }
 
 
@@ -225,7 +227,7 @@ def layer_collapse(
 
 def _collapse(
     layer: LayerFinding, labels: np.ndarray, weights: np.ndarray, classes: int
-) -> Dict[str, Drawn]:
+) -> Dict[str, BootstrapStatistic]:
     whole = layer_collapse(layer, labels, classes)
     if whole is None:
         return {}
@@ -243,7 +245,7 @@ def _collapse(
         )
     few = few_images(len(kept_labels))
     return {
-        name: Drawn(
+        name: BootstrapStatistic(
             getattr(whole, name),
             np.array([getattr(collapse, name, np.nan) for collapse in drawn]),
             few,
@@ -254,7 +256,7 @@ def _collapse(
 
 def statistics_of(
     layer: LayerFinding, labels: Optional[np.ndarray], classes: int
-) -> Dict[str, Drawn]:
+) -> Dict[str, BootstrapStatistic]:
     """All headline statistics of a layer.
 
     Args:
@@ -264,7 +266,8 @@ def statistics_of(
         classes (int): K.
 
     Returns:
-        Dict[str, Drawn]: By key of :data:`STATISTICS`, where it is defined.
+        Dict[str, BootstrapStatistic]: By key of :data:`STATISTICS`, where it
+        is defined.
     """
     statistics = _energy(layer)
     if labels is not None:

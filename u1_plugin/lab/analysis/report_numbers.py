@@ -9,7 +9,7 @@ from ...measure.estimate import Estimate, jsonable
 from ...measure.information import Dependence
 from ...measure.profile import concentration, symmetry
 from ...measure.sombrero import fit_if_rings, heights
-from .comparison import Comparison
+from .comparison import NetworkComparison
 from .controls import Controls
 from .judging import Finding, claim_verdict
 from .survey import LayerFinding, Survey
@@ -31,7 +31,7 @@ class Analysis(NamedTuple):
     alpha: float  # of the verdicts, after Holm
     #: Of the pooled vectors, by layer; empty without labels.
     collapse: Dict[str, Collapse] = {}
-    comparison: Optional[Comparison] = None  # with a second network
+    comparison: Optional[NetworkComparison] = None  # with a second network
 
 
 def verdict_table(findings: Sequence[Finding]) -> List[dict]:
@@ -103,7 +103,9 @@ def numbers(analysis: Analysis) -> dict:
     )
 
 
-def _comparison_numbers(comparison: Optional[Comparison]) -> Optional[dict]:
+def _comparison_numbers(
+    comparison: Optional[NetworkComparison],
+) -> Optional[dict]:
     if comparison is None:
         return None
     return dict(

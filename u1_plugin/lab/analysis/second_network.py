@@ -10,7 +10,7 @@ from .images import check_same_images
 from .survey import Survey
 
 
-class Second(NamedTuple):
+class SecondNetwork(NamedTuple):
     """The network of `--against`, as `load_network` takes it."""
 
     source: str
@@ -19,7 +19,7 @@ class Second(NamedTuple):
     options: Optional[dict]
 
 
-def second_network(args: argparse.Namespace) -> Optional[Second]:
+def second_network(args: argparse.Namespace) -> Optional[SecondNetwork]:
     """What the options of a second network ask for; None if nothing."""
     against = {
         name: getattr(args, f'against_{name}')
@@ -53,7 +53,7 @@ def second_network(args: argparse.Namespace) -> Optional[Second]:
     if args.against is None:
         if not checkpoint and seed is None:
             checkpoint, seed = args.checkpoint, args.untrained
-    return Second(source, checkpoint, seed, options or None)
+    return SecondNetwork(source, checkpoint, seed, options or None)
 
 
 def _same_source(one: str, other: str) -> bool:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ...measure.probe_options import class_labels, written_as
 from ...nn.collector import MapCollector
 from .bottlenecks import run
-from .judging import Test
+from .judging import ClaimTest
 from .layer import COLOUR, INPUT, PLANES, LayerFinding, LayerState
 from .verdicts import angle_tests, concentration_tests, sombrero_tests
 
@@ -135,7 +135,7 @@ def survey(
     )
 
 
-def tests_of(result: Survey, permutations: int) -> Dict[str, List[Test]]:
+def tests_of(result: Survey, permutations: int) -> Dict[str, List[ClaimTest]]:
     """All questions to the network's layers, by layer."""
     tests = {}
     for layer in result.layers[1:]:

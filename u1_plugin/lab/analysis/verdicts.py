@@ -43,7 +43,7 @@ from ...measure.information import class_dependence, occupied_bins
 from ...measure.noise_correction import highest_symmetry
 from ...measure.profile import EnergySummary, concentration, symmetry
 from ...measure.sombrero import fit_sombrero, heights
-from .judging import Test
+from .judging import ClaimTest
 
 #: Fewer images than this decide nothing.
 MIN_IMAGES = 20
@@ -99,7 +99,7 @@ def _few_repeated(count: np.ndarray) -> Optional[str]:
     return few_images(int(count.sum()))
 
 
-def concentration_tests(summary: EnergySummary) -> List[Test]:
+def concentration_tests(summary: EnergySummary) -> List[ClaimTest]:
     """C1: is the energy concentrated at, and symmetric about, the axis?
 
     The noise of the images lowers the symmetry of their mean map, so that it
@@ -119,7 +119,7 @@ def concentration_tests(summary: EnergySummary) -> List[Test]:
     if turned.high < MIN_SYMMETRY and not highest < MIN_SYMMETRY:
         doubt = 'noise lowers it; more images would tell'
     return [
-        Test(
+        ClaimTest(
             'C1',
             'concentrated',
             f'share of energy within r = {_RADIUS}, less the uniform share',
@@ -128,7 +128,7 @@ def concentration_tests(summary: EnergySummary) -> List[Test]:
             MIN_SHARE,
             few,
         ),
-        Test(
+        ClaimTest(
             'C1',
             'symmetric',
             'correlation of the mean map with its quarter turns',
@@ -142,7 +142,7 @@ def concentration_tests(summary: EnergySummary) -> List[Test]:
     ]
 
 
-def sombrero_tests(summary: EnergySummary) -> List[Test]:
+def sombrero_tests(summary: EnergySummary) -> List[ClaimTest]:
     """C2: is the radial profile a Sombrero?
 
     The fit says of which sign the curvatures are and where the trough is, the
@@ -173,7 +173,7 @@ def sombrero_tests(summary: EnergySummary) -> List[Test]:
         )
     above = 'above the trough, in uniform densities'
     return [
-        Test(
+        ClaimTest(
             'C2',
             aspect,
             name,
@@ -204,7 +204,7 @@ def angle_tests(
     planes: Mapping[str, ClassAngleSummary],
     permutations: int = 9999,
     seed: int = 0,
-) -> List[Test]:
+) -> List[ClaimTest]:
     """C3: has each class an angle of its own, and in both planes the same?
 
     Args:
@@ -240,7 +240,7 @@ def angle_tests(
             ),
         ):
             tests.append(
-                Test(
+                ClaimTest(
                     'C3',
                     aspect,
                     name,
@@ -265,14 +265,14 @@ def _agreement(
     second: ClassAngleSummary,
     permutations: int,
     seed: int,
-) -> Test:
+) -> ClaimTest:
     correlation = fisher_lee_correlation(
         first.mean, second.mean, permutations, seed=seed
     )
     classes = int((~np.isnan(first.mean) & ~np.isnan(second.mean)).sum())
     obstacle = few_images(min(first.n, second.n))
     obstacle = few_classes(classes) or obstacle
-    return Test(
+    return ClaimTest(
         'C3',
         'planes agree',
         "Fisher and Lee's correlation of the classes' means in both planes",

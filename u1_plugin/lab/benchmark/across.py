@@ -23,7 +23,7 @@ from ...measure.estimate import CONFIDENCE
 from ...options import Count, checked
 from ..statistics import exact_differences, sign_flip_pvalue
 from .arm_results import shown_by
-from .arm_statistics import Comparison, compare
+from .arm_statistics import ArmComparison, compare
 
 #: Resamples held in memory at a time.
 _BLOCK = 1000
@@ -48,7 +48,7 @@ class DataSet(NamedTuple):
     ahead: np.ndarray
     slack: float  # sums of differences that differ by no more are equal
     means: Tuple[float, float]  # of arm and reference, per cent
-    comparison: Comparison  # of this data set alone
+    comparison: ArmComparison  # of this data set alone
 
 
 class Aggregate(NamedTuple):
@@ -64,7 +64,7 @@ class Pooled(NamedTuple):
 
     #: Mean over data sets of the mean paired difference, in points, and the
     #: sign-flip test of it; n counts all pairs, sd and wilcoxon are NaN.
-    difference: Comparison
+    difference: ArmComparison
     iqm: Aggregate  # interquartile mean of all paired differences, in points
     #: In [0, 1]: the chance that a run of the arm is better than one of the
     #: reference of *any* seed, mean over data sets; ties count one half.
@@ -228,7 +228,8 @@ def pool(sets: Sequence[DataSet], resamples: Count = 9999) -> Pooled:
     n, p = sum(len(one.differences) for one in sets), _permutation(sets)
     nan = math.nan
     return Pooled(
-        Comparison(n, mean.value, nan, *mean[1:], nan, p, CONFIDENCE), *others
+        ArmComparison(n, mean.value, nan, *mean[1:], nan, p, CONFIDENCE),
+        *others,
     )
 
 

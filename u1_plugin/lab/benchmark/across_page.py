@@ -87,7 +87,7 @@ are normalised by task.
 )
 
 
-class Part(NamedTuple):
+class PageSection(NamedTuple):
     """One comparison of the page."""
 
     across: Across  # its numbers
@@ -137,7 +137,7 @@ def _pooled_frame(across: Across, p: float) -> pd.DataFrame:
     return pd.DataFrame({over: list(cells), 'value': list(cells.values())})
 
 
-def _part(part: Part, p: float) -> dict:
+def _part(part: PageSection, p: float) -> dict:
     across = part.across
     title = f'{escaped(across.arm)} less {escaped(across.reference)}'
     means = [one.comparison.mean for one in across.sets]
@@ -158,7 +158,7 @@ def _part(part: Part, p: float) -> dict:
 
 
 def render(
-    parts: Sequence[Part],
+    parts: Sequence[PageSection],
     results: pd.DataFrame,
     warnings: Sequence[str],
     command: str,
@@ -166,7 +166,7 @@ def render(
     """The page, in Markdown.
 
     Args:
-        parts (Sequence[Part]): At least 1.
+        parts (Sequence[PageSection]): At least 1.
         results (pd.DataFrame): What was read, a row a folder; plain text.
         warnings (Sequence[str]): What a reader must know first, in Markdown.
         command (str): That makes the page.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from ...extras import needs
-from .suite import Entry
+from .suite import SuiteEntry
 from .table import keep, read_kept
 
 with needs('lab'):
@@ -18,7 +18,7 @@ with needs('lab'):
 FILE = 'anchors.csv'
 
 
-def write_anchors(anchors: Tuple[Entry, ...], out: Path) -> None:
+def write_anchors(anchors: Tuple[SuiteEntry, ...], out: Path) -> None:
     """Keep what is expected in a benchmark's folder, for its report."""
     keep([(entry.name, entry.expected) for entry in anchors], out / FILE)
 

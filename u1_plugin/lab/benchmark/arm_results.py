@@ -6,7 +6,7 @@ from typing import Collection, Dict, List, NamedTuple, Optional, Tuple
 from ...extras import needs
 from ..statistics import interval_text
 from .arm_statistics import (
-    Comparison,
+    ArmComparison,
     compare,
     detectable_gain,
     fewest_pairs,
@@ -28,7 +28,7 @@ class ArmResult(NamedTuple):
     n: int  # seeds that the baseline has as well
     mean: float  # of the metric over these seeds
     #: None for the baseline itself and for fewer than 2 pairs.
-    to_baseline: Optional[Comparison]
+    to_baseline: Optional[ArmComparison]
     holm: float  # the permutation p, corrected over the arms of a table
     cpu: float  # median ratio of processor time to the baseline's
     cpu_quartiles: tuple  # first and third quartile of these ratios
@@ -70,7 +70,7 @@ def by_seed(table: pd.DataFrame, metric: str) -> Dict[str, pd.Series]:
     }
 
 
-def paired(values: pd.Series, control: pd.Series) -> Optional[Comparison]:
+def paired(values: pd.Series, control: pd.Series) -> Optional[ArmComparison]:
     """Over the seeds that both have; None below 2."""
     seeds = values.index.intersection(control.index)
     if len(seeds) < 2:
@@ -136,7 +136,7 @@ def arm_results(table: pd.DataFrame, metric: str) -> List[ArmResult]:
 
 def against(
     table: pd.DataFrame, metric: str, arm: str, role: str
-) -> Dict[str, Optional[Comparison]]:
+) -> Dict[str, Optional[ArmComparison]]:
     """One arm against every other arm of a role, paired by seed."""
     series = by_seed(table, metric)
     return {
@@ -146,13 +146,13 @@ def against(
     }
 
 
-def interval(comparison: Comparison) -> str:
+def interval(comparison: ArmComparison) -> str:
     """``+0.20 [-0.10, +0.50]``."""
     return interval_text(comparison.mean, comparison.low, comparison.high)
 
 
 def seen_and_needed(
-    comparison: Comparison, gain: float, alpha: float
+    comparison: ArmComparison, gain: float, alpha: float
 ) -> Tuple[str, str]:
     """The smallest gain that the pairs show, and the pairs that a gain takes.
 
@@ -177,12 +177,12 @@ def plain_conclusion(result: ArmResult) -> str:
 
 
 def shown_by(
-    comparison: Comparison, corrected: float, reference: str, family: str
+    comparison: ArmComparison, corrected: float, reference: str, family: str
 ) -> str:
     """What interval, permutation test and Holm's correction show together.
 
     Args:
-        comparison (Comparison): Of arms that differ in some pair.
+        comparison (ArmComparison): Of arms that differ in some pair.
         corrected (float): Its permutation p after the correction.
         reference (str): What it is compared to.
         family (str): What is corrected for the number of.
@@ -210,7 +210,7 @@ def shown_by(
 
 def conclusion(
     result: ArmResult,
-    controls: Dict[str, Optional[Comparison]],
+    controls: Dict[str, Optional[ArmComparison]],
     sharing: Collection[str] = (),
 ) -> str:
     """The same, and whether a gain is shown to be U(1)'s own.
@@ -223,7 +223,7 @@ def conclusion(
 
     Args:
         result (ArmResult): Of a U(1) arm.
-        controls (Dict[str, Comparison | None]): The arm against each planned
+        controls (Dict[str, ArmComparison | None]): The arm against each planned
             control; None where too few of its runs are there.
         sharing (Collection[str]): Controls shown to be better than the
             baseline themselves.

@@ -37,7 +37,7 @@ _POWER = 0.8
 _Level = Annotated[float, Range(0, _POWER, low_open=True, high_open=True)]
 
 
-class Comparison(NamedTuple):
+class ArmComparison(NamedTuple):
     """One arm against another over the same seeds."""
 
     n: int  # pairs
@@ -91,7 +91,7 @@ def compare(
     control: Sequence[float],
     confidence: float = 0.95,
     seed: int = 0,
-) -> Comparison:
+) -> ArmComparison:
     """Bootstrap interval (BCa) and two tests of paired differences.
 
     Accuracies in per cent are counted in whole images, whatever their float
@@ -105,7 +105,7 @@ def compare(
         seed (int): Of the resampling, so that a report can be repeated.
 
     Returns:
-        Comparison: In the unit of the values. If every difference is the
+        ArmComparison: In the unit of the values. If every difference is the
         same, n pairs say nothing of the spread and the interval is NaN,
         unless all are 0, which gives [0, 0]; the tests of ranks and signs
         hold all the same.
@@ -119,10 +119,10 @@ def compare(
     differences = exact_differences(treated, control)
     n = len(differences.values)
     if not differences.values.any():
-        return Comparison(n, *(0.0,) * 4, 1.0, 1.0, confidence)
+        return ArmComparison(n, *(0.0,) * 4, 1.0, 1.0, confidence)
     low, high = _interval(differences.values, confidence, seed)
     spread = 0.0 if math.isnan(low) else float(differences.values.std(ddof=1))
-    return Comparison(
+    return ArmComparison(
         n,
         differences.mean,
         spread * differences.unit,

@@ -15,7 +15,7 @@ from typing import (
 
 from ...options import Range
 from .suite_file import (
-    Fields,
+    FieldReader,
     check_apart,
     check_names,
     check_options,
@@ -46,7 +46,7 @@ class Arm(NamedTuple):
 
 def _arm(name: str, content: Any, where: str) -> Arm:
     where = f'{where}.{name}'
-    read = Fields(where, content, ('role', 'set', 'measured'))
+    read = FieldReader(where, content, ('role', 'set', 'measured'))
     return Arm(
         name,
         read.get('role', Literal[ROLES]),
@@ -55,13 +55,13 @@ def _arm(name: str, content: Any, where: str) -> Arm:
     )
 
 
-def read_catalogue(file: Path, read: Fields) -> Dict[str, Arm]:
+def read_catalogue(file: Path, read: FieldReader) -> Dict[str, Arm]:
     """The arms that a suite may choose from.
 
     Args:
         file (Path): The suite. ``arms.yml`` beside it is the catalogue.
-        read (Fields): Of the suite: ``define`` adds arms, and ``tuned`` gives
-            options to all whose names match a pattern such as ``'u1-*'``,
+        read (FieldReader): Of the suite: ``define`` adds arms, and ``tuned``
+            gives options to all whose names match a pattern such as ``'u1-*'``,
             but for what an arm sets by the very same name.
 
     Raises:
@@ -121,12 +121,15 @@ def choose_arms(
 
 
 def read_exploratory(
-    read: Fields, catalogue: Dict[str, Arm], arms: Tuple[Arm, ...], seeds: int
+    read: FieldReader,
+    catalogue: Dict[str, Arm],
+    arms: Tuple[Arm, ...],
+    seeds: int,
 ) -> Tuple[int, Tuple[Arm, ...]]:
     """Arms that no primary comparison needs, with fewer seeds.
 
     Args:
-        read (Fields): Of the suite.
+        read (FieldReader): Of the suite.
         catalogue (Dict[str, Arm]): The catalogue.
         arms (Tuple[Arm, ...]): That have all seeds.
         seeds (int): Of these.
@@ -139,7 +142,7 @@ def read_exploratory(
     if not content:
         return 0, ()
     where = 'suite.exploratory'
-    part = Fields(where, content, ('seeds', 'arms'))
+    part = FieldReader(where, content, ('seeds', 'arms'))
     fewer = part.get('seeds', Annotated[int, Range(1, seeds)])
     more = choose_arms(f'{where}.arms', part.get('arms', list), catalogue)
     twice = sorted({a.name for a in arms} & {a.name for a in more})
@@ -153,13 +156,13 @@ def read_exploratory(
 
 
 def read_ablations(
-    read: Fields, catalogue: Dict[str, Arm]
+    read: FieldReader, catalogue: Dict[str, Arm]
 ) -> Tuple[int, Tuple[Arm, ...]]:
     """Variants of the arm u1-feature (``set``) and of any other (``of``)."""
     content = read.get('ablations', dict, {})
     if not content:
         return 0, ()
-    part = Fields('suite.ablations', content, ('seeds', 'set', 'of'))
+    part = FieldReader('suite.ablations', content, ('seeds', 'set', 'of'))
     variants = part.get('set', dict, {})
     arms = []
     if variants:

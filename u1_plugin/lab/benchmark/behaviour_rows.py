@@ -32,7 +32,7 @@ class Trained(NamedTuple):
     model: nn.Module  # in eval mode
 
 
-class Shown(NamedTuple):
+class ImageSettings(NamedTuple):
     """How models are shown images."""
 
     config: Config  # of the runs, whose data and pipeline it is
@@ -45,14 +45,16 @@ def row(keys: dict, quantity: str, value: float, detail: str = '') -> dict:
     return dict(keys, quantity=quantity, detail=detail, value=value)
 
 
-def _top1(model: nn.Module, images: LabelledImages, shown: Shown) -> float:
+def _top1(
+    model: nn.Module, images: LabelledImages, shown: ImageSettings
+) -> float:
     values = signals(model, images.inputs, shown.layer)
     return accuracy(values.logits, images.labels)
 
 
 def corruption_rows(
     models: Sequence[Trained],
-    shown: Shown,
+    shown: ImageSettings,
     corruptions: Sequence[Tuple[str, int]],
 ) -> List[dict]:
     """Top-1 by corruption and severity, and its mean."""
@@ -71,7 +73,7 @@ def corruption_rows(
 
 def detection_rows(
     models: Sequence[Trained],
-    shown: Shown,
+    shown: ImageSettings,
     folders: Iterable[Tuple[str, str]],
 ) -> List[dict]:
     """Areas under the curve against the images of each named folder."""
@@ -91,7 +93,9 @@ def detection_rows(
     return rows
 
 
-def collapse_rows(models: Sequence[Trained], shown: Shown) -> List[dict]:
+def collapse_rows(
+    models: Sequence[Trained], shown: ImageSettings
+) -> List[dict]:
     """Collapse and angles of the features of both splits."""
     splits = {
         split: split_images(shown.config, limit=shown.limit, split=split)
@@ -109,7 +113,7 @@ def collapse_rows(models: Sequence[Trained], shown: Shown) -> List[dict]:
 
 def transfer_rows(
     models: Sequence[Trained],
-    shown: Shown,
+    shown: ImageSettings,
     configs: Iterable[Tuple[str, Config]],
 ) -> List[dict]:
     """Top-1 of frozen features on each named data set."""
@@ -128,7 +132,7 @@ def transfer_rows(
 
 def also_rows(
     models: Sequence[Trained],
-    shown: Shown,
+    shown: ImageSettings,
     folders: Iterable[Tuple[str, str]],
 ) -> List[dict]:
     """Top-1 on the same classes in each named folder."""

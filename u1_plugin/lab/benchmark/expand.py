@@ -10,7 +10,7 @@ from mmengine.config import Config
 from .arms import Arm
 from .known_options import check_options
 from .runs import Run
-from .suite import Entry, Suite
+from .suite import Suite, SuiteEntry
 
 #: What a config must have to be trained, and to be tested in the end.
 _PARTS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -116,13 +116,13 @@ def _check_measured(
             )
 
 
-def arm_config(entry: Entry, arm: Arm) -> Config:
+def arm_config(entry: SuiteEntry, arm: Arm) -> Config:
     """The config of an arm, without a seed and the recording hooks.
 
     Hooks of an arm come beside those of the config.
 
     Args:
-        entry (Entry): The plain config.
+        entry (SuiteEntry): The plain config.
         arm (Arm): What becomes of it.
 
     Returns:
@@ -150,7 +150,7 @@ def arm_config(entry: Entry, arm: Arm) -> Config:
     return config
 
 
-def _plain_config(entry: Entry) -> Config:
+def _plain_config(entry: SuiteEntry) -> Config:
     """What the arms of an entry change."""
     where = f'suite.configs: {entry.name}'
     source = entry.config if entry.file is None else entry.file

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Iterator
 
-from ...files import check_own, check_own_folder, is_own
+from ...files import check_tool_file, check_tool_folder, has_mark
 from .table import MARKS
 
 #: In the file `.lock` of a folder of results.
@@ -25,9 +25,9 @@ def check_folder(out: Path) -> None:
     lock = out / '.lock'
     if out.is_dir():
         for name, mark in MARKS.items():
-            check_own(out / name, mark, '--out')
+            check_tool_file(out / name, mark, '--out')
         # Folders of earlier versions have no mark of their own.
-        if any(is_own(out / name, mark) for name, mark in MARKS.items()):
+        if any(has_mark(out / name, mark) for name, mark in MARKS.items()):
             return
         names = {
             path.name
@@ -36,7 +36,7 @@ def check_folder(out: Path) -> None:
         }
         if not names or names == {'.lock'} and not lock.stat().st_size:
             return  # empty, but for what a kill at the very beginning left
-    check_own_folder(out, lock.name, _MARK, '--out')
+    check_tool_folder(out, lock.name, _MARK, '--out')
 
 
 @contextmanager

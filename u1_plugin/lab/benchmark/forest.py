@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from ..markup import mathtext
 from .across import Across
 from .arm_results import interval
-from .arm_statistics import Comparison
+from .arm_statistics import ArmComparison
 
 #: Blue and vermilion of Okabe and Ito; markers differ as well, for print.
 _SET = dict(color='#0072B2', marker='s')
@@ -93,7 +93,7 @@ def _beside(ax: Axes, x: float, y: float, text: str, **style) -> None:
     ax.text(x, y, text, transform=transform, va='center', **style)
 
 
-def _row(ax: Axes, y: float, comparison: Comparison, style: dict) -> None:
+def _row(ax: Axes, y: float, comparison: ArmComparison, style: dict) -> None:
     """A mean with its interval, and both in numbers on the right."""
     pooled = style is _POOLED
     color = style['color']

@@ -17,7 +17,7 @@ from .arm_results import (
     plain_conclusion,
     seen_and_needed,
 )
-from .arm_statistics import Comparison, holm
+from .arm_statistics import ArmComparison, holm
 
 with needs('lab'):
     import pandas as pd
@@ -250,7 +250,7 @@ def ablation_lines(results: Sequence[ArmResult]) -> List[str]:
 
 def _behaviour_row(
     rows: pd.DataFrame, baseline: str
-) -> Tuple[Dict[str, str], Dict[str, Comparison]]:
+) -> Tuple[Dict[str, str], Dict[str, ArmComparison]]:
     """One quantity: a cell an arm, and the comparisons to the baseline."""
     series = by_seed(rows, 'value')
     cells, compared = {}, {}

@@ -46,8 +46,8 @@ _TOP = _parameters(Runner.__init__) | {
     'tta_pipeline',
 }
 #: What the benchmark itself decides.
-_OWN = {'work_dir', 'launcher', 'resume', 'experiment_name', 'cfg'}
-_READ = _TOP - _OWN
+_SET_BY_BENCHMARK = {'work_dir', 'launcher', 'resume', 'experiment_name', 'cfg'}
+_READ = _TOP - _SET_BY_BENCHMARK
 #: What is taken out of a part before it is built, by the part's place.
 _TAKEN = {
     'optim_wrapper': {'constructor', 'paramwise_cfg'},

@@ -24,7 +24,7 @@ _COUNTS = {
     'val_dataloader': ('batch_size',),
     'test_dataloader': ('batch_size',),
 }
-_OWN_LOG = logging.getLogger('u1_plugin')
+_PLUGIN_LOG = logging.getLogger('u1_plugin')
 
 
 def check_plan(runs: List[Run]) -> None:
@@ -45,7 +45,7 @@ def check_plan(runs: List[Run]) -> None:
 
 def _check_runs(runs: List[Run]) -> None:
     torch.set_num_threads(1)
-    for logger in (MMLogger.get_current_instance(), _OWN_LOG):
+    for logger in (MMLogger.get_current_instance(), _PLUGIN_LOG):
         logger.setLevel(logging.ERROR)
     lengths: Dict[str, Run] = {}
     for run in runs:

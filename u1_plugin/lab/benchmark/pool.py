@@ -20,7 +20,7 @@ _GRACE = 30
 _FORK = multiprocessing.get_context('fork')
 
 
-class Slot(NamedTuple):
+class TrainingSlot(NamedTuple):
     """Where one run at a time is trained."""
 
     gpus: Optional[str] = None  # CUDA_VISIBLE_DEVICES; None leaves it alone
@@ -85,7 +85,7 @@ class Slot(NamedTuple):
 
 def make_slots(
     workers: int, gpus: Optional[str], processes: int, partition: Optional[str]
-) -> List[Slot]:
+) -> List[TrainingSlot]:
     """The places for runs; for arguments, see ``tools/benchmark.py``.
 
     Each run takes ``processes`` of the GPUs, which are such as ``'0,1'``.
@@ -100,7 +100,7 @@ def make_slots(
                 f'--gpus={gpus} and --slurm={partition}: slurm chooses the '
                 'GPUs; leave out one of the two'
             )
-        return [Slot(None, processes, partition)] * workers
+        return [TrainingSlot(None, processes, partition)] * workers
     names = [name.strip() for name in gpus.split(',') if name.strip()]
     count = len(names) // processes
     if count < 1:
@@ -109,7 +109,9 @@ def make_slots(
             f'suite has processes={processes}; name at least so many'
         )
     return [
-        Slot(','.join(names[i * processes : (i + 1) * processes]), processes)
+        TrainingSlot(
+            ','.join(names[i * processes : (i + 1) * processes]), processes
+        )
         for i in range(count)
     ]
 
@@ -147,7 +149,9 @@ class Job:
     started already, the fork starts the tool anew.
     """
 
-    def __init__(self, run: Run, slot: Slot, tools: Path, lock: int) -> None:
+    def __init__(
+        self, run: Run, slot: TrainingSlot, tools: Path, lock: int
+    ) -> None:
         self.run, self.slot, self.forks = run, slot, slot.forks
         self.since = time.monotonic()
         config = run.write_config()
@@ -203,7 +207,7 @@ def _summary(run: Run) -> str:
 
 def run_all(
     runs: List[Run],
-    slots: List[Slot],
+    slots: List[TrainingSlot],
     tools: Path,
     lock: int,
     print_line: Callable[[str], None] = print,
@@ -212,7 +216,7 @@ def run_all(
 
     Args:
         runs (List[Run]): In the wanted order.
-        slots (List[Slot]): Where to train.
+        slots (List[TrainingSlot]): Where to train.
         tools (Path): The folder of ``train.py``.
         lock (int): From :func:`locked`.
         print_line: Called with one line a run, with the time that is left.

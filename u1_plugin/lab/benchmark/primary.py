@@ -11,9 +11,9 @@ from ...extras import needs
 from ...options import Range
 from ..markup import markdown as escaped
 from .arm_results import LEVEL, by_seed, interval, paired, seen_and_needed
-from .arm_statistics import Comparison, holm
+from .arm_statistics import ArmComparison, holm
 from .frames import p_text
-from .suite_file import Fields
+from .suite_file import FieldReader
 from .table import keep, read_kept
 
 with needs('lab'):
@@ -45,7 +45,7 @@ def read_primary(content: Any, arms: Collection[str]) -> Primary:
         ValueError: If a field is missing or wrong, or an arm is not trained.
     """
     where = 'suite.primary'
-    read = Fields(where, content, ('gain', 'comparisons'))
+    read = FieldReader(where, content, ('gain', 'comparisons'))
     gain = float(read.get('gain', Gain))
     pairs = []
     for i, pair in enumerate(read.get('comparisons', list)):
@@ -169,7 +169,7 @@ def primary_frame(
     return pd.DataFrame(rows), lines
 
 
-def _words(comparison: Optional[Comparison], corrected: float) -> str:
+def _words(comparison: Optional[ArmComparison], corrected: float) -> str:
     if comparison is None:
         return 'fewer than 2 pairs: nothing can be said'
     if comparison.verdict == 'no effect here' or corrected >= LEVEL:

@@ -23,12 +23,12 @@ from .arms import (
     read_exploratory,
 )
 from .primary import Primary, read_primary
-from .suite_file import Fields, check_names, check_options, read_yaml
+from .suite_file import FieldReader, check_names, check_options, read_yaml
 
 PerCent = Annotated[float, Range(0, 100, low_open=True)]
 
 
-class Entry(NamedTuple):
+class SuiteEntry(NamedTuple):
     """A plain config of the zoo, and what the suite changes for every arm."""
 
     config: str  # below configs/, or a package's
@@ -53,7 +53,7 @@ class Suite(NamedTuple):
     #: the last of them the folder.
     prepare: Tuple[Tuple[str, ...], ...]
     processes: int  # and GPUs, of one run
-    entries: Tuple[Entry, ...]  # configs with their data sets
+    entries: Tuple[SuiteEntry, ...]  # configs with their data sets
     first_seed: int
     seeds: int  # of every arm, from first_seed on
     arms: Tuple[Arm, ...]  # trained, and tested on the test split
@@ -65,12 +65,12 @@ class Suite(NamedTuple):
     ablations: Tuple[Arm, ...]
     primary: Primary = Primary()
     #: Configs of which the baseline alone is trained, with one seed.
-    anchors: Tuple[Entry, ...] = ()
+    anchors: Tuple[SuiteEntry, ...] = ()
 
 
 def _entry(
-    item: Fields, folders: Sequence[Path], expected: Optional[float]
-) -> Entry:
+    item: FieldReader, folders: Sequence[Path], expected: Optional[float]
+) -> SuiteEntry:
     config = item.get('config', str)
     files = [folder / config for folder in folders]
     file = next((file for file in files if file.is_file()), None)
@@ -81,7 +81,7 @@ def _entry(
             'one of MMPretrain as '
             '"mmpretrain::resnet/resnet18_8xb16_cifar10.py"'
         )
-    entry = Entry(
+    entry = SuiteEntry(
         config,
         check_options(f'{item.where}.set', item.get('set', dict, {})),
         item.get('name', str, Path(config.split('::')[-1]).stem),
@@ -93,19 +93,21 @@ def _entry(
 
 
 def _entries(
-    read: Fields, folders: Sequence[Path]
-) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
+    read: FieldReader, folders: Sequence[Path]
+) -> Tuple[Tuple[SuiteEntry, ...], Tuple[SuiteEntry, ...]]:
     """Configs for every arm, and anchors."""
     fields = ('config', 'name', 'set')
-    entries: List[Entry] = []
+    entries: List[SuiteEntry] = []
     for i, content in enumerate(read.get('configs', list)):
-        item = Fields(f'suite.configs[{i}]', content, (*fields, 'without'))
+        item = FieldReader(f'suite.configs[{i}]', content, (*fields, 'without'))
         left_out = tuple(item.get('without', list, []))
         entry = _entry(item, folders, None)
         entries.append(entry._replace(without=left_out))
-    anchors: List[Entry] = []
+    anchors: List[SuiteEntry] = []
     for i, content in enumerate(read.get('anchors', list, [])):
-        item = Fields(f'suite.anchors[{i}]', content, (*fields, 'expected'))
+        item = FieldReader(
+            f'suite.anchors[{i}]', content, (*fields, 'expected')
+        )
         expected = item.get('expected', PerCent)
         anchors.append(_entry(item, folders, float(expected)))
     names = [entry.name for entry in (*entries, *anchors)]
@@ -120,7 +122,7 @@ def _entries(
 
 
 def _check_left_out(
-    entry: Entry, every: Tuple[Arm, ...], primary: Primary
+    entry: SuiteEntry, every: Tuple[Arm, ...], primary: Primary
 ) -> None:
     primary_arms = {name for pair in primary.pairs for name in pair}
     names = [arm.name for arm in every if arm.role != 'baseline']
@@ -159,7 +161,7 @@ def load_suite(file: Path, configs: Optional[Path] = None) -> Suite:
     fields = ('name', 'prepare', 'processes', 'configs', 'seeds', 'arms')
     fields += ('first_seed', 'define', 'exploratory', 'ablations', 'primary')
     fields += ('anchors', 'tuned')
-    read = Fields('suite', read_yaml(file), fields)
+    read = FieldReader('suite', read_yaml(file), fields)
     name = read.get('name', str)
     check_names('suite.name', [name])
     catalogue = read_catalogue(file, read)
@@ -207,7 +209,7 @@ def load_suite(file: Path, configs: Optional[Path] = None) -> Suite:
     )
 
 
-def _prepare(read: Fields) -> Tuple[Tuple[str, ...], ...]:
+def _prepare(read: FieldReader) -> Tuple[Tuple[str, ...], ...]:
     commands = []
     for i, command in enumerate(read.get('prepare', list, [])):
         if not fits(command, List[Union[str, float]]) or len(command) < 2:

@@ -19,7 +19,7 @@ _EXPONENT = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+')
 _PLAIN = (str, int, float, bool, type(None))
 
 
-class Fields:
+class FieldReader:
     """Reads fields of one mapping and says where an error is."""
 
     def __init__(self, where: str, content: Any, fields: tuple) -> None:

@@ -111,7 +111,7 @@ class AnalysisHook(Hook):
         self._let_go()
         self._probe = Probe(runner.model, **self._options)
         self._loop, self._data = loop, f'{loop}_dataloader.dataset'
-        self._tag = self._own_tag(runner)
+        self._tag = self._numbered_tag(runner)
         self._size = len(loader.dataset)
         self._seen = 0
         self._start(runner, loader)
@@ -123,7 +123,7 @@ class AnalysisHook(Hook):
             self._probe.detach()
         self._probe = None
 
-    def _own_tag(self, runner: Runner) -> str:
+    def _numbered_tag(self, runner: Runner) -> str:
         """``'u1'``, or for a further hook of this class ``'u1-2'`` ..."""
         alike = [hook for hook in runner.hooks if type(hook) is type(self)]
         place = alike.index(self) if self in alike else 0

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from ...measure.accumulators import AngleAccumulator
 from ...measure.circular_tests import ClassAngleSummary
-from ...measure.probe import Source
+from ...measure.probe import ProbedLayer
 from ...measure.probe_options import Layers, Orthant, Plane, Planes
 from ...options import Count, checked
 from ..angle_measure import (
@@ -136,7 +136,7 @@ class AngleStatsHook(AnalysisHook):
         for measure in self._measures:
             measure.update(samples, count)
 
-    def _totals(self) -> Dict[Source, AngleAccumulator]:
+    def _totals(self) -> Dict[ProbedLayer, AngleAccumulator]:
         return self._measures[0].totals()
 
     def _end(self, runner: Runner, loop: str) -> None:
@@ -146,7 +146,10 @@ class AngleStatsHook(AnalysisHook):
         self._measures = []
 
     def _report(
-        self, runner: Runner, loop: str, totals: Dict[Source, AngleAccumulator]
+        self,
+        runner: Runner,
+        loop: str,
+        totals: Dict[ProbedLayer, AngleAccumulator],
     ) -> None:
         measure = self._measures[0]
         sources, layers = {}, {}
@@ -177,7 +180,7 @@ class AngleStatsHook(AnalysisHook):
         runner.logger.info(f'class angles: {folder}')
 
     def _drift(
-        self, runner: Runner, source: Source, summary: ClassAngleSummary
+        self, runner: Runner, source: ProbedLayer, summary: ClassAngleSummary
     ) -> Optional[dict]:
         """Since the validation before, which the message hub remembers."""
         key = f'{self._tag}_angles_{source}'
@@ -230,7 +233,7 @@ def describe_angles(stats: AngleStats, names: Sequence[str]) -> dict:
 
 
 def _scalars(
-    source: Source, stats: AngleStats, report: dict
+    source: ProbedLayer, stats: AngleStats, report: dict
 ) -> Dict[str, float]:
     values = dict(stats.values(), rayleigh_share=report['rayleigh_share'])
     return {f'{source}/{name}': value for name, value in values.items()}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ...dist import all_reduce_sum, together
-from ...files import check_own, replaced_file
+from ...files import check_tool_file, replaced_file
 from ...geometry import (
     angle,
     feature_moment,
@@ -140,7 +140,7 @@ class MeasureClassAnglesHook(Hook):
         """Check what a finished training must not fail for."""
         self._classes(unwrapped(runner.model))
         _loader_config(runner)
-        check_own(_file(runner), _MARK, 'work_dir: class_angles.json')
+        check_tool_file(_file(runner), _MARK, 'work_dir: class_angles.json')
 
     @torch.no_grad()
     def after_train(self, runner: Runner) -> None:

@@ -189,7 +189,7 @@ class MemoryBankHook(Hook):
         if self._wrote or not self._read(runner, head, identity):
             self._fill(runner, model, loader, identity)
 
-    def _own_file(self) -> Optional[Path]:
+    def _rank_file(self) -> Optional[Path]:
         rank, world = get_dist_info()
         file = self.file
         if file is None or world == 1:
@@ -200,7 +200,7 @@ class MemoryBankHook(Hook):
         self, runner: Runner, head: MemoryBankHead, identity: Dict[str, str]
     ) -> bool:
         """Take the bank from the file, if every rank has one."""
-        file = self._own_file()
+        file = self._rank_file()
         if file is None:
             return False
         exists, bank = all_gather_object(os.path.lexists(file)), None
@@ -223,7 +223,7 @@ class MemoryBankHook(Hook):
 
     def _check_meanwhile(self, identity: Dict[str, str]) -> None:
         """Raise ValueError if another run wrote another bank meanwhile."""
-        file = self._own_file()
+        file = self._rank_file()
         if file and not self._wrote and os.path.lexists(file):
             self._load(file, identity)
 
@@ -238,7 +238,7 @@ class MemoryBankHook(Hook):
         with ExitStack() as stack:
             bank = MemoryBank(head.dtype, identity)
             if self.mmap:
-                file = bank_on_disk(self._own_file(), head.dtype, identity)
+                file = bank_on_disk(self._rank_file(), head.dtype, identity)
                 bank = together(stack.enter_context, file)
             head.set_bank(bank, world > 1)
             try:
@@ -253,7 +253,7 @@ class MemoryBankHook(Hook):
         each = f' on each of {world} ranks' * (world > 1)
         runner.logger.info(f'memory: {size}{each}')
         if self.file is not None and not self.mmap:
-            together(head.bank.save, self._own_file())
+            together(head.bank.save, self._rank_file())
         self._wrote = self.file is not None
 
     def _compare(self, runner: Runner, model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR10
 from torch import Tensor
 
-from ...files import is_own, replaced_file, short_name
+from ...files import has_mark, replaced_file, short_name
 from ...measure.hue import Palette, hue_figure, hue_map, photograph
 from ...measure.probe_options import Layers, Orthant, Planes
 from ...measure.sums import Accumulator
@@ -156,7 +156,7 @@ class U1VisualizationHook(AnalysisHook):
         file = next(
             file
             for file in map(folder.joinpath, names)
-            if not os.path.lexists(file) or is_own(file, mark.encode())
+            if not os.path.lexists(file) or has_mark(file, mark.encode())
         )
         with replaced_file(file, mark.encode()) as part:
             figure.savefig(part, format='png', metadata=dict(Software=mark))

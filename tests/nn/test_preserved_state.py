@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from u1_plugin.nn import U1Branch, find_maps
-from u1_plugin.nn.trial import count_logits
+from u1_plugin.nn.dry_run import count_logits
 
 
 class Restless(nn.Module):

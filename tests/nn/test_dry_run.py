@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from u1_plugin.nn import find_maps
-from u1_plugin.nn.trial import count_logits, named_size, watch
+from u1_plugin.nn.dry_run import count_logits, dry_run, named_size
 
 #: In the order in which they are tried.
 SIDES = (224, 32, 28, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 448, 512)
@@ -36,7 +36,7 @@ def given_to(model: nn.Module, **options) -> list:
     """Shapes of the images on which a network was tried."""
     given = model.given
     try:
-        watch(model, **options)
+        dry_run(model, **options)
     except ValueError:
         pass
     return given
@@ -47,13 +47,13 @@ def test_sides_are_tried_in_turn():
     given = given_to(model)
     assert given == [(2, 3, side, side) for side in SIDES]
     with pytest.raises(ValueError, match=r'Picky cannot.*RuntimeError: not \('):
-        watch(model)
+        dry_run(model)
     assert given_to(Picky(), sides=(5, 6)) == [(2, 3, 5, 5), (2, 3, 6, 6)]
 
 
 @pytest.mark.parametrize('side', [224, 28, 512])
 def test_the_first_size_that_it_takes_is_the_trials(side):
-    assert watch(Picky(3, side, side)).size == (side, side)
+    assert dry_run(Picky(3, side, side)).size == (side, side)
 
 
 def test_images_have_the_stems_channels_or_three():
@@ -93,7 +93,7 @@ def test_a_network_may_name_its_size(attributes):
         parent = nn.Module()
         parent.add_module(name, model)
         parent.forward = model.forward
-        assert named_size(parent) and watch(parent).size == (40, 48)
+        assert named_size(parent) and dry_run(parent).size == (40, 48)
 
 
 def test_a_number_is_the_side_of_a_square():
@@ -111,7 +111,7 @@ def test_a_size_that_is_not_fixed_is_none():
     model.default_cfg = dict(fixed_input_size=False, input_size=(3, 40, 48))
     model.input_size = (3, 40, 48)
     assert not named_size(model)
-    assert watch(model).size == (224, 224)
+    assert dry_run(model).size == (224, 224)
 
 
 class ClassAttention(nn.Identity):
@@ -137,7 +137,7 @@ class Blocks(nn.Module):
 
 
 def test_what_a_trial_sees():
-    trial = watch(Blocks())
+    trial = dry_run(Blocks())
     found = {one.name: one.automatic for one in trial.outputs}
     assert found == {
         'stem': True,
@@ -164,14 +164,14 @@ def test_a_trial_that_failed_before_leaves_nothing():
 
     model = Late()
     model.inner['linear'] = nn.Identity()
-    trial = watch(model)
+    trial = dry_run(model)
     assert trial.size == (32, 32)
     names = [one.name for one in trial.outputs]
     assert len(names) == len(set(names)) == 6
     assert trial.outputs[0].automatic  # the pool of the first try is forgotten
 
 
-@pytest.mark.parametrize('call', [watch, count_logits])
+@pytest.mark.parametrize('call', [dry_run, count_logits])
 def test_a_trial_leaves_no_trace(call):
     model = Blocks()
     model.late.eval()
@@ -238,7 +238,7 @@ class Extracting(nn.Module):
 @pytest.mark.parametrize('extracts', [True, False])
 @pytest.mark.parametrize('name', ['extract_feat', 'forward_features'])
 def test_of_the_head_as_little_as_can_be(name, extracts):
-    seen = [one.name for one in watch(Extracting(name, extracts)).outputs]
+    seen = [one.name for one in dry_run(Extracting(name, extracts)).outputs]
     assert seen == (['conv'] if extracts else ['conv', 'head'])
 
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .as_before import as_before, is_scripted
-from .maps import Part, first_tensor, parts_of
+from .maps import OutputTensor, first_tensor, output_tensors
+from .preserved_state import is_scripted, preserve_state
 
 #: Sides of the blank images, in turn, where the network does not name one.
 _SIDES = (224, 32, 28, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 448, 512)
@@ -44,11 +44,11 @@ class ModuleOutput(NamedTuple):
     """
 
     name: str
-    parts: List[Part]
+    parts: List[OutputTensor]
     automatic: bool
 
 
-class Trial(NamedTuple):
+class DryRun(NamedTuple):
     """What a network did with blank images.
 
     Attributes:
@@ -119,7 +119,7 @@ def _check_sizes(model: nn.Module) -> None:
 def _evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients and no trace of a forward pass."""
     devices = {p.device for p in model.parameters() if p.is_cuda}
-    with as_before(model):
+    with preserve_state(model):
         # Not `model.eval()`: a classifier may hook into it.
         model.training = False
         for child in model.children():
@@ -167,9 +167,9 @@ def _try(
     ) from first
 
 
-def watch(
+def dry_run(
     model: nn.Module, sides: Sequence[int] = _SIDES, whole: bool = False
-) -> Trial:
+) -> DryRun:
     """Run a network on two blank images and watch all of its modules.
 
     Two, because the windows of attention are told from images by their number.
@@ -209,7 +209,7 @@ def watch(
         automatic = not pooled and not isinstance(module, _INSIDE_BLOCKS)
         parts = [
             part._replace(value=torch.empty_like(part.value, device='meta'))
-            for part in parts_of(output)
+            for part in output_tensors(output)
         ]
         outputs.append(ModuleOutput(name, parts, automatic))
 
@@ -243,7 +243,7 @@ def watch(
     finally:
         for handle in handles:
             handle.remove()
-    return Trial(outputs, size, called[0] if called else None)
+    return DryRun(outputs, size, called[0] if called else None)
 
 
 def count_logits(model: nn.Module) -> Optional[int]:
@@ -260,6 +260,6 @@ def count_logits(model: nn.Module) -> Optional[int]:
             logits, _ = _try(model, lambda model, images: model(images))
     except ValueError:
         return None
-    shapes = {tuple(part.value.shape) for part in parts_of(logits)}
+    shapes = {tuple(part.value.shape) for part in output_tensors(logits)}
     shape = shapes.pop() if len(shapes) == 1 else ()
     return shape[1] if len(shape) == 2 and shape[0] == 2 else None

@@ -49,7 +49,7 @@ def _put_back(value: _Value) -> None:
 
 
 @contextmanager
-def as_before(model: nn.Module) -> Iterator[None]:
+def preserve_state(model: nn.Module) -> Iterator[None]:
     """A block after which a network is what it was before.
 
     That is its modules, their attributes, weights and buffers; not what the
