@@ -21,20 +21,20 @@ from .sharding import LabelledNeighbours, Memory, Queries
 from .voting import VotingRule, class_shares
 
 __all__ = [
-    'KERNELS',
-    'PRIORS',
-    'PriorBias',
     'ExactEngine',
     'ExactSearch',
     'FaissEngine',
     'FaissSearch',
+    'KERNELS',
     'Kernel',
     'LabelledNeighbours',
     'Memory',
     'MemoryBank',
     'Neighbours',
+    'PRIORS',
     'Pixels',
     'PlaneCoordinates',
+    'PriorBias',
     'Queries',
     'Recall',
     'VotingRule',
