@@ -32,7 +32,7 @@ from u1_plugin.lab.analysis.preparation import turns_to_rgb
 from u1_plugin.lab.command import number, told
 from u1_plugin.lab.markup import terminal
 from u1_plugin.lab.memory_evaluation import KERNELS, Grid, evaluate
-from u1_plugin.lab.memory_filling import Run, Tracked, hook_of, view_of
+from u1_plugin.lab.memory_filling import FillingRun, Tracked, hook_of, view_of
 from u1_plugin.lab.memory_maps import check_count, memory_head, query_loader
 from u1_plugin.lab.memory_test_report import show, write_pictures
 from u1_plugin.lab.weights import classifier_of
@@ -176,7 +176,7 @@ def run_test(args, console: Console, folder: Optional[Path]) -> None:
             view = view_of(model, cfg, layer, args, batch)
             hook = hook_of(cfg, layer, args)
             hook.progress, hook.text = progress, f'{terminal(name)}: memorise'
-            run = Run(view, cfg, logger)
+            run = FillingRun(view, cfg, logger)
             hook.fill(run)
             check_ks(grid.ks, view.head, args)
             text = f'{terminal(name)}: {args.split}, {terminal(grid)}'
