@@ -162,6 +162,17 @@ def test_outcomes_of_a_real_run(tmp_path):
         "def test_skips(): pytest.skip('no parts')\n"
     )
     (tmp_path / 'test_b.py').write_text('import no_such_module')
+    (tmp_path / 'decorator.py').write_text(
+        'def twice(test):\n'
+        '    def test_same(): test(), test()\n'
+        '    return test_same\n'
+    )
+    # Of both, pytest's report names the decorator's file.
+    for module in ('test_c', 'test_d'):
+        (tmp_path / f'{module}.py').write_text(
+            'from decorator import twice\n@twice\ndef test_same(): pass\n'
+            'class TestMore:\n    def test_same(self): pass\n'
+        )
     report = tmp_path / 'report.xml'
     command = [sys.executable, '-m', 'pytest', '-q', f'--junitxml={report}']
     command += ['-o', 'junit_family=xunit1', '--continue-on-collection-errors']
@@ -169,7 +180,11 @@ def test_outcomes_of_a_real_run(tmp_path):
     found = logs.outcomes(report, f'{tmp_path}/')
     assert done.returncode == 1
     assert {kind: set(tests) for kind, tests in found.items()} == dict(
-        passed={'test_a.py::test_passes[a|b]', 'test_a.py::test_passes[c]'},
+        passed={
+            *('test_a.py::test_passes[a|b]', 'test_a.py::test_passes[c]'),
+            *('test_c.py::test_same', 'test_c.py::TestMore::test_same'),
+            *('test_d.py::test_same', 'test_d.py::TestMore::test_same'),
+        },
         failed={'test_a.py::test_fails'},
         errors={'test_a.py::test_errs', 'test_b.py::test_b'},
         skipped={'test_a.py::test_skips'},

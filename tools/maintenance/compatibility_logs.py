@@ -54,7 +54,7 @@ def outcomes(
 
     Returns:
         Dict[str, Dict[str, str]]: For each of `COUNTS`, what pytest says of
-        each ``file::test`` in one line: its error or why it was skipped; empty
+        each test in one line: its error or why it was skipped; empty
         if it passed. A test that fails and whose fixtures fail at its end
         counts as failed.
     """
@@ -62,8 +62,23 @@ def outcomes(
     for case in ElementTree.parse(report).iter('testcase'):
         kind, message = _outcome(case)
         message = _line(message.replace(folder, ''))
-        tests[kind][f'{case.get("file")}::{case.get("name")}'] = message
+        tests[kind][_test_name(case)] = message
     return tests
+
+
+def _test_name(case: ElementTree.Element) -> str:
+    """``file::test``, or ``file::class::test``.
+
+    The file of a decorated test is its decorator's, which other files may use
+    for tests of the same name; the module that pytest names is the test's.
+    """
+    file, name = case.get('file', ''), case.get('name', '')
+    scope = case.get('classname', '')  # empty where a file is not collected
+    module = file[: -len('.py')].replace('/', '.')
+    if scope and scope != module and not scope.startswith(f'{module}.'):
+        file, module = f'{scope.replace(".", "/")}.py', scope
+    classes = [part for part in scope[len(module) + 1 :].split('.') if part]
+    return '::'.join([file, *classes, name])
 
 
 def _outcome(case: ElementTree.Element) -> Tuple[str, str]:
