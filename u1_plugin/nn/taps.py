@@ -13,7 +13,7 @@ from .layers import find_maps
 from .listeners import ImageSizeListener, OutputListener, PassListener
 from .maps import Grid, Layer, MapSource, as_map, output_tensors
 
-_DOOR = 'door'  # among the taps, that of the whole network
+_NETWORK = 'network'  # among the taps, that of the whole network
 
 
 class MapReader:
@@ -75,18 +75,18 @@ class MapReader:
         """
         names = [(source.module, False) for source in self.sources]
         names += [(s.grid_module, False) for s in self.sources if s.grid_module]
-        eyes = {source.image_module for source in self.sources}
-        names += [(name, True) for name in eyes if name is not None]
-        for name, sees in names:
+        image_modules = {source.image_module for source in self.sources}
+        names += [(name, True) for name in image_modules if name is not None]
+        for name, takes_images in names:
             is_grid = name == self._token_grid
             field = f'u1.neck.{"token_grid" if is_grid else "layers"}'
             module = find_module(self._model, name, field)
-            hooked, handle = self._taps.get((name, sees), (None, None))
+            hooked, handle = self._taps.get((name, takes_images), (None, None))
             if module is hooked:
                 continue
             if handle is not None:
                 handle.remove()
-            if sees:
+            if takes_images:
                 handle = module.register_forward_pre_hook(
                     ImageSizeListener(self), with_kwargs=True
                 )
@@ -94,10 +94,10 @@ class MapReader:
                 handle = module.register_forward_hook(
                     OutputListener(self, name)
                 )
-            self._taps[name, sees] = (module, handle)
-        if self.once and _DOOR not in self._taps:
+            self._taps[name, takes_images] = (module, handle)
+        if self.once and _NETWORK not in self._taps:
             handle = self._model.register_forward_pre_hook(PassListener(self))
-            self._taps[_DOOR] = (self._model, handle)
+            self._taps[_NETWORK] = (self._model, handle)
 
     def detach(self) -> None:
         """Leave the network as it was."""
