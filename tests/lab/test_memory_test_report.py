@@ -11,7 +11,6 @@ from u1_plugin.lab.memory_test_report import (
     ImagePatch,
     PixelMatch,
     QueryRow,
-    as_picture,
     cell_of,
     draw_matches,
     show,
@@ -39,18 +38,6 @@ def test_picture_marks_both_images():
         assert [t.get_text() for t in ax.texts] == ['1']
     whole = draw_matches([QueryRow(image, 'q', [PixelMatch(image, 'm')])])
     assert not any(ax.patches for ax in whole.axes)
-
-
-@pytest.mark.parametrize('channels', [1, 2, 3, 4])
-def test_pictures_of_any_channels(channels):
-    rng = np.random.default_rng(0)
-    inputs = rng.integers(0, 256, (channels, 4, 5), dtype=np.uint8)
-    picture = as_picture(inputs, bgr=True)
-    assert picture.shape == (4, 5, 3) and picture.dtype == np.uint8
-    colour = [2, 1, 0] if channels > 2 else [0, 0, 0]
-    np.testing.assert_array_equal(picture.transpose(2, 0, 1), inputs[colour])
-    unit = as_picture(inputs.astype(np.float32) / 255, bgr=True)
-    assert np.abs(unit.astype(int) - picture).max() <= 1
 
 
 class _Named:

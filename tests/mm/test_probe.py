@@ -112,10 +112,76 @@ def test_wrong_options_are_refused(act, words):
         act(build(u1_config()))
 
 
-def test_positions_that_have_no_name_ask_for_one():
-    model = build(u1_config(neck=dict(layers=[0, 1]), out_indices=(1, 3)))
+@pytest.mark.parametrize('layers', [[0, 1], [0], [-2], [0, 'backbone.layer4']])
+def test_positions_that_have_no_name_ask_for_one(layers):
+    model = build(u1_config(neck=dict(layers=layers), out_indices=(1, 3)))
     with pytest.raises(ValueError, match='set layers to names'):
         Probe(model)
+
+
+@pytest.mark.parametrize(
+    'configured, probed, same',
+    [
+        ('auto', 'backbone.layer4', True),
+        ('auto', 'backbone.layer4.1', True),
+        ('auto', 'backbone.layer4.0', False),
+        ('auto', 'backbone.layer4.1.norm2', False),  # changed in place later
+        ([-1], 'auto', True),
+        ([0], 'backbone.layer2', True),
+        ([0], 'backbone.layer4', False),
+        (['backbone.layer4'], 'auto', True),
+        (['backbone.layer2'], 'auto', False),
+    ],
+)
+def test_the_neck_s_plane_is_that_of_a_map_by_any_name(
+    configured, probed, same
+):
+    plane = dict(center='running')
+    neck = dict(layers=configured, feature_plane=plane)
+    model = build(u1_config(neck=neck, out_indices=(1, 3)))
+    model(images(), samples(), mode='loss')  # moves the centre
+    model.eval()
+    probe = Probe(model, probed, plane='feature')
+    (layer,) = probe.layers
+    (own,) = model.u1.neck.feature_planes
+    vectors = torch.rand(5, own.in_channels)
+    expected = (own if same else FeaturePlane())(vectors)
+    torch.testing.assert_close(probe.feature_moment(layer, vectors), expected)
+
+
+def test_what_is_not_in_the_neck_s_plane_is_told(caplog):
+    neck = dict(feature_plane=dict(center='running'))
+    model = build(u1_config(neck=neck))
+    caplog.clear()
+    with caplog.at_level('INFO', 'u1_plugin'):
+        Probe(model), Probe(model, 'backbone.layer4')
+        assert not caplog.text
+        Probe(model, 'backbone.layer3', field='AngleStatsHook')
+    assert "AngleStatsHook.layers: 'backbone.layer3' is none" in caplog.text
+
+
+@pytest.mark.parametrize('windings', [(1,), (2, 1)])
+def test_a_neck_of_pixels_is_measured_by_pixels(windings):
+    plane = dict(center='running')
+    neck = dict(of='pixel', feature_plane=plane, windings=windings)
+    model = build(u1_config(neck=neck))
+    model(images(), samples(), mode='loss')
+    model.eval()
+    probe = Probe(model, ['backbone.layer4', 'backbone.layer3'], 'feature')
+    probe.attach()
+    with torch.no_grad():
+        model(images())
+    found, maps = probe.moments(), probe.intensities()
+    (trained,) = model.u1.neck([maps['backbone.layer4']])
+    value = trained.value if len(windings) == 1 else trained.value[:, :, 1]
+    length = (value.square().sum(-1, keepdim=True) + 1e-6).sqrt()
+    expected = (trained.pixel_share[..., None] * value / length).sum(1)
+    measured = found[ProbedLayer('backbone.layer4', 'feature')]
+    torch.testing.assert_close(measured, expected)
+    pooled = FeaturePlane()(pooled_vector(maps['backbone.layer3']))
+    other = found[ProbedLayer('backbone.layer3', 'feature')]
+    torch.testing.assert_close(other, pooled)
+    probe.detach()
 
 
 def test_measuring_moves_no_centre():
@@ -132,4 +198,21 @@ def test_measuring_moves_no_centre():
     after = plane.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert plane.training
+    probe.detach()
+
+
+def test_flat_maps_have_no_angle_in_the_image_plane():
+    model = build(u1_config(neck=dict(plane='image'))).eval()
+    probe = Probe(model)
+    probe.attach()
+    flat = model.backbone.layer4.register_forward_hook(
+        lambda module, given, out: out.mean((2, 3), True).expand_as(out).clone()
+    )
+    with torch.no_grad():
+        model(images(size=56))  # whose map has 7x7 pixels
+    energies = probe.energies()['backbone']
+    assert (energies > 0).all()
+    assert image_moment(energies.float()).any()  # rounding
+    assert not probe.moments()[ProbedLayer('backbone', 'image')].any()
+    flat.remove()
     probe.detach()

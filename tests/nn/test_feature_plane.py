@@ -113,6 +113,16 @@ def test_running_centre_is_the_mean_then_a_running_mean():
     torch.testing.assert_close(z, centred)
 
 
+def test_what_has_no_direction_moves_no_centre():
+    plane, v = FeaturePlane(C, center='running'), vectors()
+    plane(torch.cat([torch.zeros(3, C), v, torch.zeros(5, C)])[None])
+    expected = unit(v).mean(0)
+    torch.testing.assert_close(plane.running_mean, expected)
+    plane(torch.zeros(2, C))
+    torch.testing.assert_close(plane.running_mean, expected)
+    assert plane.num_batches_tracked == 1
+
+
 def test_running_centre_survives_nan():
     plane = FeaturePlane(C, center='running')
     plane(vectors())

@@ -106,6 +106,18 @@ def test_half_precision_maps_reach_their_limits(dtype):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('of', ['pooled', 'pixel'])
+def test_a_softplus_of_half_precision_may_be_small(dtype, of):
+    base = (maps() / 2 - 30).to(dtype)  # softplus is 1e-13
+    options = dict(plane='joint', orthant='softplus', of=of)
+    expected, slope = loss_of(options, base.float())
+    found, gradient = loss_of(options, base)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert slope.abs().max() > 0.01
+    torch.testing.assert_close(gradient.float(), slope, rtol=0.01, atol=1e-4)
+
+
 @pytest.mark.parametrize('bad', [math.nan, math.inf])
 @pytest.mark.parametrize('options', NECKS, ids=str)
 def test_what_is_not_finite_stays_so(options, bad):

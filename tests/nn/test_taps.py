@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -263,10 +264,27 @@ def test_layers_are_names_and_positions(layers):
         find_maps(nn.Conv2d(3, 4, 3), layers)
 
 
-def test_one_map_by_two_names_is_refused():
+@pytest.mark.parametrize(
+    'layers',
+    [
+        ['backbone', -1],
+        ['backbone.layer4', 'backbone'],
+        [-1, 'backbone.layer3', 'backbone.layer4.1'],
+    ],
+)
+def test_one_map_by_two_names_is_refused(layers):
     """It would count twice, as another layer."""
-    with pytest.raises(ValueError, match="'backbone' and -1 are one map"):
-        build(u1_config(neck=dict(layers=['backbone', -1])))
+    words = f'{layers[0]!r} and {layers[-1]!r} are one map'
+    with pytest.raises(ValueError, match=re.escape(words)):
+        build(u1_config(neck=dict(layers=layers)))
+
+
+@pytest.mark.parametrize('after', [nn.Dropout(), nn.ReLU(inplace=True)])
+def test_what_training_changes_is_another_map(after):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), after, nn.Identity())
+    first, second = find_maps(model, ['0', '1'])
+    assert first.origin == ('0', 0, 0) and second.origin == ('1', 0, 0)
+    assert find_maps(model, '2')[0].origin == second.origin
 
 
 def test_one_layer_needs_no_list():

@@ -32,14 +32,40 @@ class Returning(nn.Module):
 )
 def test_the_last_map_of_an_output_is_read(make, factor):
     model = network(Returning()).eval()
-    reader = MapReader(model, ['extra'])
     model.extra.make = make
+    reader = MapReader(model, ['extra'])
     with reader:
         model(images())
     (found,) = reader.maps()
     with torch.no_grad():
         expected = model.norm(model.stem(images())).relu()
     assert torch.equal(found, factor * expected)
+
+
+@pytest.mark.parametrize(
+    'tried, trained, wanted',
+    [
+        (lambda x: x, lambda x: (x, 2 * x), 'a tensor.*2 tensors, but 1'),
+        (lambda x: (x, 2 * x), lambda x: (x, 2 * x, x), '3 tensors, but 2'),
+        (lambda x: (x, 2 * x), lambda x: 5 * x, 5),
+        (lambda x: 3 * x, lambda x: (3 * x, x.mean((2, 3))), 3),
+        (lambda x: (x, 2 * x), lambda x: (4 * x, 7 * x), 7),
+    ],
+)
+def test_more_maps_in_training_than_when_it_was_tried(tried, trained, wanted):
+    model = network(Returning()).eval()
+    model.extra.make = tried
+    reader = MapReader(model, ['extra'])
+    model.extra.make = trained
+    with reader:
+        model(images())
+    if isinstance(wanted, str):
+        with pytest.raises(ValueError, match=f"'extra' gives .*{wanted}"):
+            reader.maps()
+        return
+    with torch.no_grad():
+        expected = model.norm(model.stem(images())).relu()
+    assert torch.equal(reader.maps()[0], wanted * expected)
 
 
 class Changing(nn.Module):

@@ -165,6 +165,20 @@ def image_moment(
     return weighted_mean(weights, basis, scaled)
 
 
+def without_rounding(moment: Tensor, least: float = 1e-6) -> Tensor:
+    """Image-plane moments, 0 where they are rounding.
+
+    Energy that is balanced about the optical axis has no direction, but sums
+    of floating-point numbers leave one, and for equal maps the same one.
+
+    Args:
+        moment (Tensor): ``z_xy``, ``(..., 2)``, of modulus <= 1.
+        least (float): Modulus below which it is 0.
+    """
+    size = moment.norm(dim=-1, keepdim=True)
+    return moment.masked_fill(size < least, 0.0)
+
+
 def mirrored(
     moment: Tensor, flips: Tensor, windings: Sequence[int] = (1,)
 ) -> Tensor:

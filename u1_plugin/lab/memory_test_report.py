@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 from rich.table import Table
 
+from ..measure.hue import photograph
 from ..measure.labels import COLORS
 from .markup import file_name, mathtext, terminal
 
@@ -36,7 +37,7 @@ class PixelMatch(NamedTuple):
     """A query's pixel and the memory's nearest one.
 
     Attributes:
-        image (np.ndarray): The memory's, ``(H, W, 3)``, RGB, uint8.
+        image (np.ndarray): The memory's, ``(H, W, 3)``, RGB, in [0, 1].
         title (str): Above it.
         query (ImagePatch, optional): On the query image; None if its whole
             image was asked.
@@ -148,27 +149,6 @@ def show(results: dict, strength: str, grid, console: Console) -> None:
     console.print(table)
 
 
-def as_picture(inputs: np.ndarray, bgr: bool) -> np.ndarray:
-    """An image as a picture ``(H, W, 3)``, RGB, uint8.
-
-    Args:
-        inputs (np.ndarray): ``(C, H, W)``, as the network gets it: 0 to 255,
-            or 0 to 1 of floating-point numbers. Of one or two channels the
-            first is shown in grey, of more than three the first three.
-        bgr (bool): Whether the first of three or more is blue.
-    """
-    pixels = inputs.transpose(1, 2, 0)
-    pixels = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1]
-    if bgr and pixels.shape[2] == 3:
-        pixels = pixels[..., ::-1]
-    if pixels.dtype.kind == 'f' and pixels.max() <= 1:
-        pixels = 255 * pixels
-    pixels = pixels.clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(
-        np.broadcast_to(pixels, pixels.shape[:2] + (3,))
-    )
-
-
 class _Images:
     """Pictures and names of a data set, as the network sees them."""
 
@@ -179,11 +159,11 @@ class _Images:
         self.classes = getattr(dataset, 'metainfo', {}).get('classes')
 
     def read(self, number: int) -> Tuple[np.ndarray, str]:
-        """``(H, W, 3)`` in RGB, and the file's name."""
+        """``(H, W, 3)`` in RGB, in [0, 1], and the file's name."""
         index = number if self.numbers is None else self.numbers[number]
         item = self.dataset[index]
         path = item['data_samples'].get('img_path') or f'image {number}'
-        return as_picture(item['inputs'].numpy(), self.bgr), path
+        return photograph(item['inputs'], rgb=not self.bgr), path
 
     def name(self, label: int) -> str:
         """Name the class of a label; a label without a name stays a number."""

@@ -1,6 +1,7 @@
 """Reads the maps of a network that evaluates, as the method reads them."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from functools import partial
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Set, Union
 from weakref import finalize
 
 import torch
@@ -13,12 +14,14 @@ from ..geometry import (
     scale_of,
     to_positive_orthant,
 )
+from ..geometry.moments import without_rounding
 from ..geometry.scales import without_autocast
 from ..networks import unwrapped
 from ..nn.bottleneck_angle_neck import PLANES
 from ..nn.branch import U1Branch
 from ..nn.collector import MapCollector
 from ..options import checked
+from .probe_branch import branch_collector, layer_planes, pixel_moment
 from .probe_options import (
     Layers,
     Orthant,
@@ -47,21 +50,6 @@ class ProbedLayer(NamedTuple):
         return f'{self.layer}/{self.plane}'
 
 
-def _default_layers(
-    branch: Optional[U1Branch], field: str
-) -> Union[str, List[str]]:
-    if branch is None:
-        return 'auto'
-    names = [source.module for source in branch.sources]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f'{field}.layers=None, but model.u1.neck.layers='
-            f'{branch.neck.layers} are positions of one output, of which the '
-            "last is read; set layers to names, such as ['backbone.layer3']"
-        )
-    return names
-
-
 class Probe:
     """Energies and moments of named layers, batch by batch.
 
@@ -78,8 +66,10 @@ class Probe:
             both.
         feature_plane (dict | Sequence[dict], optional): Config of
             :class:`~u1_plugin.nn.FeaturePlane`, or one a layer. None
-            takes the neck's own plane for a layer that the neck measures, and
-            the Fourier plane without a centre elsewhere.
+            takes the neck's own plane for a layer that the neck measures, by
+            whatever name, and the Fourier plane without a centre elsewhere;
+            with ``neck.of='pixel'`` the layer's pixels are read, as the loss
+            does, and otherwise the pooled vector.
         orthant (str, optional): ``rho``. None takes the neck's, or
             ``'relu'``.
         token_grid (str, optional): For tokens, see
@@ -119,14 +109,17 @@ class Probe:
             self._names['u1.neck.layers'] = f'{field}.layers'
         if token_grid is not None or branch is None:
             self._names['u1.neck.token_grid'] = f'{field}.token_grid'
-        if layers is None:
-            layers = _default_layers(branch, field)
         if isinstance(layers, str) and layers != 'auto':
             layers = [layers]
         if token_grid is None and neck is not None:
             token_grid = neck.token_grid
         with written_as(self._names), self._uncompiled:
-            self._collector = MapCollector(model, layers, token_grid)
+            self._collector = (
+                MapCollector(model, layers or 'auto', token_grid)
+                if layers is not None or branch is None
+                else branch_collector(model, branch, token_grid, field)
+            )
+        maps = self._collector.sources
         self._view = PlainView(model) if augmented else None
         self.layers = self._collector.layers
         self.orthant = orthant
@@ -138,28 +131,23 @@ class Probe:
             for name in PLANES[plane]
         ]
         self._planes: Dict[str, nn.Module] = {}
-        if plane != 'image':
-            self._planes = self._find_planes(branch, feature_plane)
+        self._by_pixel: Set[str] = set()
+        if plane != 'image' and feature_plane is not None:
+            self._planes = self._build_planes(feature_plane)
+        elif plane != 'image':
+            self._planes, self._by_pixel = layer_planes(
+                maps, branch, self.winding, field
+            )
 
-    def _find_planes(
-        self, branch: Optional[U1Branch], config: Planes
+    def _build_planes(
+        self, config: Union[Dict[str, Any], Sequence[Dict[str, Any]]]
     ) -> Dict[str, nn.Module]:
-        if config is not None:
-            if isinstance(config, dict):
-                config = [config] * len(self.layers)
-            # Once more, for it is now that the layers are known.
-            check_options(self.field, self.layers, config)
-            planes = [build_plane(options, self.field) for options in config]
-            return dict(zip(self.layers, planes))
-        branch_planes = {}
-        if branch is not None and len(branch.neck.feature_planes):
-            names = [source.module for source in branch.sources]
-            branch_planes = dict(zip(names, branch.neck.feature_planes))
-        default = dict(windings=(self.winding,))
-        return {
-            layer: branch_planes.get(layer) or build_plane(default, self.field)
-            for layer in self.layers
-        }
+        if isinstance(config, dict):
+            config = [config] * len(self.layers)
+        # Once more, for it is now that the layers are known.
+        check_options(self.field, self.layers, config)
+        planes = [build_plane(options, self.field) for options in config]
+        return dict(zip(self.layers, planes))
 
     def attach(self) -> None:
         """Read the network's maps from now on.
@@ -232,9 +220,10 @@ class Probe:
     def moments(self) -> Dict[ProbedLayer, Tensor]:
         """``z`` of the latest batch by layer and plane, ``(B, 2)``.
 
-        Float32 or wider, whatever autocast says. Of several windings, that of
-        :attr:`winding`; a ``feature_plane`` of one's own has its own windings,
-        of which 1, or otherwise the first, is read.
+        Float32 or wider, whatever autocast says; in the image plane 0 where
+        energy is balanced about the axis but for rounding. Of several
+        windings, that of :attr:`winding`; a ``feature_plane`` of one's own has
+        its own windings, of which 1, or otherwise the first, is read.
         """
         moments = {}
         intensities = self.intensities()
@@ -245,11 +234,17 @@ class Probe:
                     # The mean over the energy is the same at any scale.
                     unit = intensity / scale_of(intensity, (1, 2, 3))
                     moment = image_moment(energy(unit), self.winding)
+                    moment = without_rounding(moment)
                 else:
-                    vectors = pooled_vector(intensity)
-                    moment = self.feature_moment(source.layer, vectors)
+                    moment = self._feature(source.layer, intensity)
             moments[source] = moment
         return moments
+
+    def _feature(self, layer: str, intensity: Tensor) -> Tensor:
+        measure = partial(self.feature_moment, layer)
+        if layer in self._by_pixel:
+            return pixel_moment(intensity, measure)
+        return measure(pooled_vector(intensity))
 
     def feature_moment(self, layer: str, vectors: Tensor) -> Tensor:
         """``z_f`` of vectors in the plane in which a layer is measured.

@@ -42,8 +42,10 @@ class SymmetryBreaking(BaseMetric):
     :meth:`attach` before the first batch.
 
     Args:
-        layers, plane, feature_plane, orthant, token_grid: Of
+        layers, feature_plane, orthant, token_grid: Of
             :class:`~u1_plugin.measure.Probe`.
+        plane (str): ``'feature'``, ``'image'`` or ``'joint'``. It is not taken
+            from the model's U(1) branch: name the one that is trained.
         bins (int): Of the angle, for mutual information.
         permutations (int): Of the labels, every time.
         collect_device, collect_dir: Taken as by every metric of MMEngine, and

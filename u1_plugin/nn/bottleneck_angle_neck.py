@@ -232,10 +232,10 @@ class BottleneckAngleNeck(nn.Module):
 
         Float16 is: its squares and sums are computed in float32.
         """
-        half = activation.dtype == torch.float16
-        if self.orthant == 'relu' and not half:
+        if self.orthant == 'relu' and activation.dtype != torch.float16:
             return scaled_relu(activation)
         intensity = to_positive_orthant(activation, self.orthant)
+        half = intensity.dtype == torch.float16  # a softplus is float32
         return intensity if half else intensity / scale_of(intensity, (1, 2, 3))
 
     def _feature(

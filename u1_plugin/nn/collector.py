@@ -1,10 +1,11 @@
 """The maps of some modules, for analysis, with nothing left behind."""
 
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from .maps import MapSource
 from .taps import MapReader
 
 
@@ -39,7 +40,12 @@ class MapCollector:
         token_grid: Optional[str] = None,
     ) -> None:
         self._reader = MapReader(model, layers, token_grid)
-        self.layers = [str(source.layer) for source in self._reader.sources]
+        self.layers = [str(source.layer) for source in self.sources]
+
+    @property
+    def sources(self) -> List[MapSource]:
+        """Where the maps are read."""
+        return self._reader.sources
 
     def __enter__(self) -> 'MapCollector':
         self._reader.__enter__()

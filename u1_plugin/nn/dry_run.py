@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .maps import OutputTensor, first_tensor, output_tensors
+from .origins import Origins
 from .preserved_state import is_scripted, preserve_state
 
 #: Sides of the blank images, in turn, where the network does not name one.
@@ -195,6 +196,7 @@ def dry_run(
     pooled: List[nn.Module] = []
     inputs: List[Tensor] = []
     called: List[str] = []
+    origins: List[Origins] = []
 
     def see(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         tensor = first_tensor(args, kwargs)
@@ -207,19 +209,17 @@ def dry_run(
 
     def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
         automatic = not pooled and not isinstance(module, _INSIDE_BLOCKS)
-        parts = [
-            part._replace(value=torch.empty_like(part.value, device='meta'))
-            for part in output_tensors(output)
-        ]
+        parts = origins[-1].noted(name, module, output)
         outputs.append(ModuleOutput(name, parts, automatic))
 
     def pool(module: nn.Module, args: Any) -> None:
         pooled.append(module)
 
     def begin(images: Tensor) -> None:
-        for record in (outputs, pooled, inputs, called):
+        for record in (outputs, pooled, inputs, called, origins):
             record.clear()
         inputs.append(images)
+        origins.append(Origins())
 
     handles: List[Any] = []
 

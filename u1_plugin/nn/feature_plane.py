@@ -188,13 +188,13 @@ class FeaturePlane(OptionalStateModule):
     @torch.no_grad()
     def _update_center(self, unit: Tensor) -> None:
         vectors = unit.detach().reshape(-1, unit.size(-1))
-        mean = vectors.mean(0).float()
+        # Zeros, as dead pixels of a ReLU, would draw the centre to 0.
+        count = (vectors != 0).any(1).sum()
+        total = torch.cat([vectors.sum(0).float(), count.float()[None]])
         if dist.get_world_size() > 1:  # each vector counts, on whatever rank
-            total = vectors.sum(0).float()
-            total = torch.cat([total, total.new_tensor([len(vectors)])])
             total = dist.all_reduce_sum(total)
-            mean = total[:-1] / total[-1]
-        # Batches without a vector, or with NaN, are none.
+        mean = total[:-1] / total[-1]
+        # Batches without a direction, or with NaN, are none.
         self.num_batches_tracked += mean.isfinite().any()
         share = 1 / self.num_batches_tracked.clamp(min=1)
         share = share.clamp(min=self.momentum)

@@ -16,7 +16,8 @@ from ..networks import find_module
 from ..options import checked
 from .dry_run import inner
 from .layouts import MapInfo, Read, Reading, read_network
-from .maps import Layer, MapSource, OutputTensor, check_different
+from .maps import Layer, MapSource, OutputTensor
+from .origins import check_different
 from .preserved_state import is_scripted
 
 #: Candidates that an error lists.
@@ -30,6 +31,7 @@ def _source(
     name: str,
     part: OutputTensor,
     map_info: MapInfo,
+    count: int,
 ) -> MapSource:
     layout, grid, grid_module, grid_layout = map_info
     guessed = layout.order in ('NLC', 'NCL') and grid_module is None
@@ -43,6 +45,8 @@ def _source(
         grid_layout,
         (part.value.size(dim), *grid),
         reading.image_module if guessed else None,
+        count,
+        part.origin,
     )
 
 
@@ -74,7 +78,12 @@ def _last_map(reading: Reading) -> MapSource:
                 source = None
             if map_info and map_info.has_extent:
                 source = _source(
-                    reading, output.name, output.name, part, map_info
+                    reading,
+                    output.name,
+                    output.name,
+                    part,
+                    map_info,
+                    len(parts),
                 )
     if source is None:
         raise ValueError(
@@ -118,6 +127,7 @@ def _named_map(
             'that runs in every forward pass'
         )
     parts = outputs[name]
+    count = len(parts)
     if index is not None:
         parts = _at(where, parts, index)
     readable = [(part, info) for part, info in parts if info is not None]
@@ -130,7 +140,7 @@ def _named_map(
         )
     # Some return what they pooled beside the map.
     spatial = [(part, info) for part, info in readable if info.has_extent]
-    source = _source(reading, layer, name, *(spatial or readable)[-1])
+    source = _source(reading, layer, name, *(spatial or readable)[-1], count)
     _check_order(reading, source, where)
     return source
 

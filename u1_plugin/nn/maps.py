@@ -9,6 +9,8 @@ from ..geometry.scales import check_real
 
 Grid = Tuple[int, int]
 Layer = Union[int, str]
+#: The first module to return a tensor in a pass, which call of it, and where.
+Origin = Tuple[str, int, int]
 
 #: Most tokens before the patches: class, distillation and register tokens.
 MAX_PREFIX = 16
@@ -45,6 +47,10 @@ class MapSource(NamedTuple):
         shape (Tuple[int, int, int]): ``(C, H, W)`` for the blank images.
         image_module (str, optional): That is called with the images, where
             nothing tells ``(H, W)`` of tokens, and they must be square.
+        count (int, optional): Tensors of the output, for the blank images;
+            None in pickles of earlier versions.
+        origin (Tuple[str, int, int], optional): Of the tensor, for the blank
+            images: maps of one origin are one map.
     """
 
     layer: Layer
@@ -55,6 +61,8 @@ class MapSource(NamedTuple):
     grid_layout: Optional[Layout]
     shape: Tuple[int, int, int]
     image_module: Optional[str] = None
+    count: Optional[int] = None  # type: ignore[assignment]  # not tuple's
+    origin: Optional[Origin] = None
 
     def __str__(self) -> str:
         size = 'x'.join(map(str, self.shape))
@@ -66,13 +74,14 @@ class MapSource(NamedTuple):
 class OutputTensor(NamedTuple):
     """A tensor inside a module's output.
 
-    With the ``(H, W)`` that came with it, and its place in a tuple, counted
-    from the end.
+    With the ``(H, W)`` that came with it, its place in a tuple, counted from
+    the end, and in a dry run its origin.
     """
 
     value: Tensor
     grid: Optional[Grid] = None
     index: Optional[int] = None  # type: ignore[assignment]  # not tuple's
+    origin: Optional[Origin] = None
 
 
 def is_size(value: Any) -> bool:
@@ -264,20 +273,6 @@ def check_layers(
             "-1 or [2, 3], or names of modules, such as 'backbone.layer3'"
         )
     return list(layers)
-
-
-def check_different(
-    layers: Sequence[Layer], sources: Sequence[MapSource]
-) -> None:
-    """Raise ValueError if two layers, by other names, are one map."""
-    places: Dict[Tuple[str, Optional[int]], Layer] = {}
-    for layer, source in zip(layers, sources):
-        other = places.setdefault((source.module, source.index), layer)
-        if other != layer:
-            raise ValueError(
-                f'u1.neck.layers: {other!r} and {layer!r} are one map, which '
-                'would count twice; leave one of them out'
-            )
 
 
 def one_a_layer(field: str, value: Any, count: int) -> List[Any]:

@@ -197,6 +197,13 @@ class MapReader:
                 f'{where} gives {_form(output)}, not a map (B, C, H, W) or '
                 'tokens of one; choose another module'
             )
+        if len(at) > 1 and source.count not in (None, len(parts)):
+            raise ValueError(
+                f'{where} gives {_form(output)}, {len(parts)} tensors, but '
+                f'{source.count} when the network was tried in evaluation '
+                'mode, so that nothing says which is the map; name the block '
+                'inside it that makes the map'
+            )
         place = (same_index or at)[-1]
         return self._unchanged(source, place, parts[place].value, where)
 

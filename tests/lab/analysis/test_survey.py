@@ -212,3 +212,17 @@ def test_a_layer_of_one_pixel_ends_no_analysis(tmp_path):
     nulls = analysis_run.findings_of(options, result)['nulls']['x']
     assert np.isnan(nulls['image']).all() and len(nulls['image']) == 199
     assert np.isfinite(nulls['pca_centred']).all()
+
+
+@pytest.mark.parametrize('side', [5, 7, 8])
+def test_balanced_maps_have_no_angle_in_the_image_plane(side, tmp_path):
+    """Rounding would give all flat maps of one colour the same one."""
+    labels = np.arange(24) % 3
+    maps = torch.rand(3, 4, 1, 1)[labels].expand(-1, -1, side, side).clone()
+    maps[-3:, :, 0, 0] *= 2
+    state = LayerState('x', 'relu', 24, tmp_path)
+    state.update(maps, torch.arange(24))
+    layer = state.finish(labels, 3, ('image',))
+    assert layer.planes['image'].skipped == 21
+    # Their energy has a place, in the middle.
+    assert (layer.moments['image'][:-3] == 0).all()

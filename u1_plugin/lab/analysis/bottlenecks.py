@@ -48,7 +48,7 @@ def _map_of(
     parts = output_tensors(output)
     if not parts:
         return None
-    value, size, _ = parts[-1]
+    value, size = parts[-1].value, parts[-1].grid
     candidates = [size] if size else grids
     layout = layout_of(value, candidates, *network_format)
     if layout is None or (not candidates and layout[0].prefix):

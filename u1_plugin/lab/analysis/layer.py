@@ -22,6 +22,7 @@ from ...geometry import (
     safe_norm,
     to_positive_orthant,
 )
+from ...geometry.moments import without_rounding
 from ...measure.accumulators import AngleAccumulator, EnergyAccumulator
 from ...measure.circular_tests import ClassAngleSummary
 from ...measure.profile import EnergySummary
@@ -159,7 +160,7 @@ class LayerState:
         # Without energy there is no moment, and not one of 0.
         total = energies.sum((1, 2))
         some = (total.isfinite() & (total > 0))[:, None]
-        moment = image_moment(energies).where(some, torch.nan)
+        moment = without_rounding(image_moment(energies)).where(some, torch.nan)
         self.image_moments[index] = moment.cpu().numpy()
         pooled = pooled_vector(intensity)
         if self.images > pooled.size(1):

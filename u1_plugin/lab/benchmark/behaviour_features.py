@@ -16,6 +16,7 @@ from ...geometry import (
     safe_norm,
     to_positive_orthant,
 )
+from ...geometry.moments import without_rounding
 from ...measure import CollapseAccumulator, class_dependence
 from ...mm.classifiers import num_classes_of
 from ...options import checked
@@ -100,7 +101,8 @@ def collapse_values(
         collapse.update(vectors, batch_labels)
         intensity = to_positive_orthant(maps)
         pooled.append(pooled_vector(intensity).double())
-        moments.append(image_moment(energy(intensity).double()))
+        moment = image_moment(energy(intensity).double())
+        moments.append(without_rounding(moment))
     summary = collapse.summary()
     planes = {'image plane': torch.cat(moments).numpy()}
     if pooled[0].size(1) >= COLOUR:
