@@ -1,7 +1,10 @@
 """An exact search that keeps a copy of the vectors."""
 
+import copy
 import os
+import pickle
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -195,3 +198,12 @@ def test_blocks_on_a_gpu_are_large(dtype):
         assert rows(2**20) == 64 == 4 * rows(2**20, 'cpu')
         lies_there = device is not None and dtype == 'float32'
         assert rows(1) == (len(bank) if lies_there else 2**26 // channels)
+
+
+def test_what_sends_blocks_is_not_copied():
+    """A stream of a GPU can neither be copied nor pickled; no more a lock."""
+    held = DeviceCopy(bank_of('float32', torch.rand(5, 3)), 'cpu')
+    held._side = threading.Lock()
+    for twin in (copy.deepcopy(held), pickle.loads(pickle.dumps(held))):
+        index = torch.arange(5)
+        assert torch.equal(twin.vectors(index), held.vectors(index))

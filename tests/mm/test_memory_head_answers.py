@@ -1,5 +1,9 @@
 """A head answers the same of a changed bank, batch or precision."""
 
+import copy
+import pickle
+import threading
+
 import pytest
 import torch
 from memory_heads import EVERY, small_head, unit_maps
@@ -162,3 +166,14 @@ def test_a_bank_put_in_the_place_of_another_answers():
     asked = Queries(torch.ones(1, 8), torch.zeros(1, 2), torch.zeros(1))
     with pytest.raises(ValueError, match='the bank is empty'):
         search.search(asked, 1)
+
+
+def test_a_copy_answers_without_what_is_on_a_device():
+    """A search may hold streams and memory of a GPU."""
+    head, numbers = small_head(), torch.arange(8)
+    head.fill(unit_maps(*EVERY), numbers, numbers)
+    expected = head(unit_maps(*EVERY))
+    head._memory.stream = threading.Lock()  # not to be copied either
+    for twin in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
+        assert torch.equal(twin(unit_maps(*EVERY)), expected)
+    assert head._memory is not None

@@ -127,6 +127,23 @@ def test_content_is_not_the_path(folder, tmp_path):
     assert content_digests(build(leaf(moved)), numbers) != here
 
 
+def test_files_are_read_where_the_data_set_reads_them(folder):
+    """By the loading step, wherever it stands; and by one for all."""
+    parts = [leaf(folder)]
+    for name in ('local', 'none such'):
+        load = dict(LOAD, backend_args=dict(backend=name))
+        parts.append(leaf(folder, pipeline=[dict(FLIP), load, dict(PACK)]))
+    first, second, last = map(build, parts)
+    assert content_digests(first, [1]) == content_digests(second, [1])
+    with pytest.raises(KeyError, match='none such'):
+        content_digests(last, [1])
+    union = build(dict(type='ConcatDataset', datasets=parts[:2]))
+    assert content_digests(union, [7]) == content_digests(first, [1])
+    union = build(dict(type='ConcatDataset', datasets=parts))
+    with pytest.raises(ValueError, match='by different backend_args=.*none s'):
+        content_digests(union, [1])
+
+
 def test_a_list_of_data_sets_is_their_union(folder):
     parts = [WRAPS['repeat'](leaf(folder)), leaf(folder)]
     assert len(build(data.once(parts))) == 12

@@ -35,9 +35,8 @@ class DeviceCopy:
         self, bank: MemoryBank, device: str, room: Optional[int] = None
     ) -> None:
         self.device, self._bank = device_of(device), bank
-        cuda = self.device.type == 'cuda'
-        self._side = torch.cuda.Stream(self.device) if cuda else None
-        if room is None and cuda:
+        self._side: Optional[torch.cuda.Stream] = None  # of what is sent
+        if room is None and self.device.type == 'cuda':
             room = int(_MOST * torch.cuda.mem_get_info(self.device)[0])
         first = next(bank.stored_blocks(1))
         row = sum(value.nbytes for value in first.values())
@@ -55,6 +54,10 @@ class DeviceCopy:
 
     def __len__(self) -> int:
         return len(self._bank)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """A stream can neither be copied nor pickled."""
+        return {**self.__dict__, '_side': None}
 
     @property
     def whole(self) -> bool:
@@ -76,8 +79,9 @@ class DeviceCopy:
 
     def _sent(self, block: Dict[str, Tensor]) -> Tuple[Dict[str, Tensor], Any]:
         """A block on its way, and what says that it is there."""
-        if self._side is None:
+        if self.device.type != 'cuda':
             return block, None
+        self._side = self._side or torch.cuda.Stream(self.device)
         with torch.cuda.stream(self._side):
             sent = {
                 name: value.pin_memory().to(self.device, non_blocking=True)

@@ -64,6 +64,8 @@ def _inside(dataset: Any) -> List[Any]:
     """What a wrapper wraps, config or built; nothing for a data set."""
     if isinstance(dataset, (list, tuple)):
         return list(dataset)
+    if type(dataset).__name__ == '_SlicedDataset':  # num_batch_per_epoch
+        return [dataset._dataset]
     get = dataset.get if isinstance(dataset, Mapping) else vars(dataset).get
     datasets = get('datasets')
     if isinstance(datasets, (list, tuple)):

@@ -122,10 +122,26 @@ def _with_content(info: Dict[str, Any], backend: Optional[dict]) -> dict:
     }
 
 
-def _backend(leaf: Any) -> Optional[dict]:
-    """Where the data set's loading step reads files from (MMEngine's)."""
-    steps = getattr(getattr(leaf, 'pipeline', None), 'transforms', None)
-    return getattr(steps[0], 'backend_args', None) if steps else None
+def _backend(dataset: Any) -> Optional[dict]:
+    """Where the data set's loading step reads files from (MMEngine's).
+
+    Raises:
+        ValueError: If data sets in one wrapper have several such places.
+    """
+    backends = []
+    for leaf in leaves(dataset):
+        steps = getattr(getattr(leaf, 'pipeline', None), 'transforms', ())
+        reading = [step for step in steps if hasattr(step, 'backend_args')]
+        backends += [step.backend_args for step in reading[:1]]
+    # None is MMEngine's word for local files.
+    places = [backend or dict(backend='local') for backend in backends]
+    if any(other != places[0] for other in places):
+        raise ValueError(
+            f'dataset.type={type(dataset).__name__!r} holds data sets whose '
+            f'pipelines read files by different backend_args={backends}, and '
+            'files are compared through one; give them the same'
+        )
+    return backends[0] if backends else None
 
 
 def content_digests(dataset: Any, numbers: Sequence[int]) -> Dict[str, str]:
@@ -139,7 +155,7 @@ def content_digests(dataset: Any, numbers: Sequence[int]) -> Dict[str, str]:
     Returns:
         Dict[str, str]: Digests of ``'images'`` and ``'labels'``.
     """
-    backend = _backend(next(leaves(dataset)))
+    backend = _backend(dataset)
     images, labels = (hashlib.blake2b(digest_size=16) for _ in range(2))
     for number in numbers:
         info = _info(dataset, int(number))

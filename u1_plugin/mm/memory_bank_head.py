@@ -1,7 +1,7 @@
 """A classification head without parameters: neighbours in a memory vote."""
 
 import logging
-from typing import Any, List, Literal, Optional, Sequence
+from typing import Any, Dict, List, Literal, Optional, Sequence
 
 import torch
 from mmpretrain.models.heads import ClsHead
@@ -141,6 +141,10 @@ class MemoryBankHead(ClsHead):
         self.refilled = False  # whether a hook filled it, and does so again
         self._memory: Optional[Memory] = None
         self._changes: Optional[str] = None
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """A copy has the bank, and prepares its search when it is asked."""
+        return {**self.__dict__, '_memory': None}
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -44,8 +44,10 @@ class MemoryBankHook(Hook):
         dataloader (dict, optional): Another loader's config. Its sampler is
             replaced by :class:`MemorySampler`.
         file (str, optional): Where the bank lies beside the checkpoint. An
-            existing file is read. None keeps the bank in memory. Distributed,
-            each rank has a file of its own, ``name.0-of-2.safetensors``.
+            existing file is read. If weights change within an evaluation, as by
+            ``EMAHook``'s ``evaluate_on_origin``, it has the first bank (with
+            ``mmap`` the last). None keeps the bank in memory. Distributed, each
+            rank has a file of its own, ``name.0-of-2.safetensors``.
         shots (int, optional): Memorise only so many images of each class.
         seed (int): Which ones.
         mmap (bool): Leave the bank in its file, where it is filled and
@@ -89,8 +91,9 @@ class MemoryBankHook(Hook):
         self.shots, self.seed = shots, seed
         self.file = None if file is None else Path(file)
         self._filled: Optional[MemoryBank] = None
-        self._wrote = False  # the file is of this run
         self._checked: tuple = (None, {})
+        self._wrote = False  # the file is of this run
+        self._has_begun = False  # the evaluation, with the file's bank
         self._fp16 = False  # whether the loop predicts in mixed precision
 
     def before_test(self, runner: Runner) -> None:
@@ -102,11 +105,12 @@ class MemoryBankHook(Hook):
 
     def _begin(self, runner: Runner, kind: str) -> None:
         check_batches(runner, f'{kind}_dataloader')
-        self._checked = None, {}
+        self._checked, self._has_begun = (None, {}), False
         self._fp16 = getattr(getattr(runner, f'{kind}_loop'), 'fp16', False)
         # `EMAHook` puts its weights in place after this, before the epoch.
         if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
             self.fill(runner)
+            self._has_begun = True
 
     def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Fill, if another hook has changed the weights meanwhile."""
@@ -117,12 +121,13 @@ class MemoryBankHook(Hook):
             is_current = is_checked and identity == self._model_identity(model)
             if not all(all_gather_object(is_current)):
                 self.fill(runner)
+            self._has_begun = True
 
     before_val_iter = before_test_iter
 
     def after_test(self, runner: Runner) -> None:
         """Empty a bank of weights that `EMAHook` has taken out again."""
-        model = self._model(runner)
+        self._has_begun, model = False, self._model(runner)
         if not model.head.refilled:
             return
         bank_weights = model.head.bank.identity.get('backbone_weights')
@@ -191,7 +196,7 @@ class MemoryBankHook(Hook):
 
     def _rank_file(self) -> Optional[Path]:
         rank, world = get_dist_info()
-        file = self.file
+        file = None if self._has_begun and not self.mmap else self.file
         if file is None or world == 1:
             return file
         return file.with_name(f'{file.stem}.{rank}-of-{world}{file.suffix}')
@@ -234,12 +239,12 @@ class MemoryBankHook(Hook):
         loader: DataLoader,
         identity: Dict[str, str],
     ) -> None:
-        head, (_, world) = model.head, get_dist_info()
+        head, file, (_, world) = model.head, self._rank_file(), get_dist_info()
         with ExitStack() as stack:
             bank = MemoryBank(head.dtype, identity)
             if self.mmap:
-                file = bank_on_disk(self._rank_file(), head.dtype, identity)
-                bank = together(stack.enter_context, file)
+                disk = bank_on_disk(file, head.dtype, identity)
+                bank = together(stack.enter_context, disk)
             head.set_bank(bank, world > 1)
             try:
                 together(self._run, runner, model, loader)
@@ -252,9 +257,9 @@ class MemoryBankHook(Hook):
         size = f'{len(head.bank)} vectors, {head.bank.nbytes / 2**20:.1f} MiB'
         each = f' on each of {world} ranks' * (world > 1)
         runner.logger.info(f'memory: {size}{each}')
-        if self.file is not None and not self.mmap:
-            together(head.bank.save, self._rank_file())
-        self._wrote = self.file is not None
+        if file is not None and not self.mmap:
+            together(head.bank.save, file)
+        self._wrote = self._wrote or file is not None
 
     def _compare(self, runner: Runner, model: nn.Module) -> None:
         """Raise ValueError unless a bank that came otherwise is the right one.
