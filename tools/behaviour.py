@@ -63,6 +63,7 @@ from u1_plugin.lab.benchmark.behaviour_rows import (
 )
 from u1_plugin.lab.benchmark.behaviour_runs import (
     LOOKING,
+    check_arms,
     check_files,
     check_names,
     check_readers,
@@ -269,6 +270,7 @@ def groups_of(options: argparse.Namespace) -> List[Group]:
     ]
     for name, config in options.transfer:
         check_splits(config, f'--transfer {name}')
+    check_arms(options.table, options.arms)
     by_config = options.table.groupby('config', sort=False)
     return [group_of(runs, options) for _, runs in by_config]
 

@@ -107,7 +107,11 @@ def train(
         except (ValueError, OSError) as error:  # the other runs go on
             print(error, flush=True)
 
-    write_plan(runs, out)
+    if dropped := write_plan(runs, out):
+        print(
+            f'{dropped} runs that the suite no longer has stay planned, for '
+            'some have finished; a page is incomplete without them'
+        )
     write_primary(suite.primary, out)
     write_anchors(suite.anchors, out)
     failures = run_all(runs, slots, TOOLS, lock, report)

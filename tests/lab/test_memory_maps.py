@@ -5,6 +5,7 @@ import torch
 from helpers import build, memory_classifier, memory_config, plain_config
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from PIL import Image
 
 from u1_plugin.lab.memory_maps import (
     check_count,
@@ -51,6 +52,39 @@ def test_maps_of_a_config(tmp_path):
     assert maps.max() > 65504
     torch.testing.assert_close(maps[:12], maps[12:24])
     assert plane.in_channels == 64
+
+
+def test_an_image_of_two_splits_is_refused(tmp_path):
+    """By another spelling of its folder; it would find itself."""
+    for label in 'ab':
+        folder = tmp_path / 'data' / label
+        folder.mkdir(parents=True)
+        Image.new('RGB', (32, 32)).save(folder / 'x.png')
+    weights = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=memory_classifier().state_dict()), weights)
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    folders = dict(type='CustomDataset', pipeline=pipeline)
+    loader = dict(batch_size=2, num_workers=0)
+    first, second = (
+        dict(loader, dataset=dict(folders, data_root=f'{tmp_path}/data{end}'))
+        for end in ('', '/')
+    )
+    config = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=memory_config(),
+            val_dataloader=first,
+            test_dataloader=second,
+            custom_hooks=[dict(type='MemoryBankHook', dataloader=first)],
+        )
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        with pytest.raises(
+            ValueError, match=r"a/x.png' is .* of memory and .* test"
+        ):
+            read_maps(config, str(weights))
+        config.test_dataloader = first
+        assert read_maps(config, str(weights))[1].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -114,11 +114,19 @@ def test_seeds_of_one_config_from_two_results_count_together(tool, tmp_path):
     table['seed'] += 10
     table.to_csv(tmp_path / 'b/results.csv', index=False)
     assert '| digits | 20 |' in tool('a', 'b', 'out')
-    table.loc[table.arm == 'one-hot', 'config_hash'] = 'other'
-    table.to_csv(tmp_path / 'b/results.csv', index=False)
-    error = tool('a', 'b', 'other')
-    assert 'digits: the settings (config_hash) of one-hot differ' in error
-    assert 'a and b' in error
+    one = read_csv(tmp_path / 'a/results.csv').assign(processes=1)
+    one.assign(data_hash='01').to_csv(tmp_path / 'a/results.csv', index=False)
+    for name, value in (
+        ('config_hash', 'other'),
+        ('processes', 4),
+        ('data_hash', '1'),
+    ):
+        changed = table.copy()
+        changed.loc[table.arm == 'one-hot', name] = value
+        changed.to_csv(tmp_path / 'b/results.csv', index=False)
+        error = tool('a', 'b', 'other')
+        assert f'digits: the settings ({name}) of one-hot differ' in error
+        assert 'a and b' in error
     assert 'would count twice' in tool('a', 'a', 'twice')
 
 

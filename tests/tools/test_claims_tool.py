@@ -225,24 +225,20 @@ def test_misuse_is_named(tool, world, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    'part, field, name',
-    [
-        ('networks', 'checkpoint', 'networks.small.checkpoint'),
-        ('networks', 'config', 'networks.small.config'),
-        ('data', 'folders', 'data.digits.folders'),
-    ],
+    'part, field',
+    [('networks', 'checkpoint'), ('networks', 'config'), ('data', 'folders')],
 )
 def test_missing_files_are_named_before_the_work(
-    part, field, name, tool, world, tmp_path, capsys
+    part, field, tool, world, tmp_path, capsys
 ):
     plan = yaml.safe_load((world / 'plan.yml').read_text())
-    (options,) = plan[part].values()
+    ((name, options),) = plan[part].items()
     options[field] = ['missing'] if field == 'folders' else 'missing'
     (tmp_path / 'plan.yml').write_text(yaml.safe_dump(plan))
     with pytest.raises(SystemExit):
         call(tool, tmp_path / 'plan.yml', tmp_path / 'out')
     words = capsys.readouterr().err
-    assert name in words and "'missing'" in words
+    assert f'{part}.{name}.{field}' in words and "'missing'" in words
     assert not (tmp_path / 'out').exists()
 
 
@@ -292,8 +288,11 @@ def test_a_new_folder_is_marked_until_it_has_a_page(
 
 
 def test_a_damaged_cell_is_named(tool, made, world, tmp_path):
-    shutil.copytree(made, tmp_path / 'out')
-    file = tmp_path / 'out/cells/small-digits-trained-zeros.json'
+    out = shutil.copytree(made, tmp_path / 'out')
+    file = out / 'cells/small-digits-trained-zeros.json'
     file.write_text('{"basis": {')
     with pytest.raises(SystemExit, match='zeros.json is damaged.*remove it'):
-        call(tool, world / 'plan.yml', tmp_path / 'out')
+        call(tool, world / 'plan.yml', out)
+    file.unlink()
+    call(tool, world / 'plan.yml', out, '--only')  # of the second table alone
+    assert 'Incomplete: 1 of 2' in (out / 'README.md').read_text()

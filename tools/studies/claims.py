@@ -248,8 +248,8 @@ def write_page(
     arguments = [word for word in sys.argv[1:] if word != '--only']
     command = shlex.join(['python', 'tools/studies/claims.py', *arguments])
     text = render(Page(plan, measured, verdicts, command))
-    first = next(iter(plan.tables.values()))
-    drawn = draw([cell for cell in first if cell in measured], verdicts)
+    tables = [[c for c in t if c in measured] for t in plan.tables.values()]
+    drawn = draw(next(filter(None, tables)), verdicts)  # some may be empty
     picture, table = png(drawn, 110), accuracy_table(cells)
     # The question lies beside its answer, and marks the folder as ours.
     save(out, PLAN, MARK + b'\n' + question.replace(MARK + b'\n', b''))

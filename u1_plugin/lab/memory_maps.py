@@ -2,7 +2,16 @@
 
 import copy
 import inspect
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from pathlib import Path
+from typing import (
+    Any,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
 
 import numpy as np
 import torch
@@ -201,7 +210,8 @@ def read_maps(
 
     Raises:
         ValueError: If the config has no memory, lacks a loader, or the
-            checkpoint or the layer is not that of its network.
+            checkpoint or the layer is not that of its network; or if an image
+            file comes twice.
     """
     model = classifier_of(config, checkpoint)
     view = LayerView(model, head := memory_head(model), layer, None).eval()
@@ -215,15 +225,18 @@ def read_maps(
     maps: List[Tensor] = []
     labels: List[int] = []
     ranges: Dict[Any, range] = {}
+    files: Dict[Path, str] = {}
     # Errors name the layer as the user wrote it.
     with written_as({'u1.neck.layers': '--layer'}):
         for key, loader in loaders.items():
             first = len(labels)
+            split = next(name for name in keys if keys[name] == key)
             for batch in loader:
                 data = model.data_preprocessor(batch, False)
                 last = view.extract_feat(data['inputs'])[-1]
                 maps.append(to_positive_orthant(last, head.orthant))
                 labels += class_labels(data['data_samples']).tolist()
+                _check_new(data['data_samples'], split, files)
             ranges[key] = range(first, len(labels))
     plane = head.feature_plane
     if layer is not None:
@@ -231,3 +244,21 @@ def read_maps(
         plane = plane_of(options, maps[0].size(1), 'image')
     parts = {name: ranges[key] for name, key in keys.items()}
     return Maps(torch.cat(maps), np.array(labels), plane.eval(), parts)
+
+
+def _check_new(
+    samples: Sequence[Any], split: str, files: Dict[Path, str]
+) -> None:
+    """Note the files of a split's images; ValueError for one noted before."""
+    for sample in samples:
+        path = sample.get('img_path')
+        if path is None:
+            continue
+        file = Path(path).resolve()
+        if file in files:
+            raise ValueError(
+                f'{path!r} is an image of {files[file]} and again of {split}, '
+                'so that it would count twice, or be looked up in a memory '
+                'that holds it; give each split images of its own, each once'
+            )
+        files[file] = split

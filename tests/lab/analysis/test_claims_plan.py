@@ -206,6 +206,14 @@ def test_images_are_spaced_evenly_and_equally_many_a_class(folders):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize('again', ['{}', '{}/', 'link'])
+def test_one_image_is_not_two(again, folders, tmp_path):
+    (tmp_path / 'link').symlink_to(folders[0])
+    again = str(tmp_path / again) if again == 'link' else again.format(*folders)
+    with pytest.raises(ValueError, match=r"^folders=.*\.png' are one file"):
+        choose_images(ImageSource([*folders, again]), Settings())
+
+
 def test_folders_without_such_images_are_named(folders, tmp_path):
     with pytest.raises(ValueError, match=r"pattern='\*.gif': no picture"):
         choose_images(ImageSource(folders, '*.gif'), Settings())

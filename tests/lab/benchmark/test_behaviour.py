@@ -27,7 +27,7 @@ from u1_plugin.lab.benchmark.behaviour import (
     signals,
 )
 from u1_plugin.lab.benchmark.behaviour_features import collapse_values
-from u1_plugin.lab.benchmark.behaviour_runs import select
+from u1_plugin.lab.benchmark.behaviour_runs import check_arms, select
 from u1_plugin.lab.benchmark.evaluated_images import (
     LabelledImages,
     check_colours,
@@ -263,6 +263,19 @@ def test_the_first_seeds_are_those_of_each_config():
     both = pd.concat([table, later])
     found = select(both, arms=['one-hot'], seeds=2)
     assert found.seed.tolist() == [0, 1, 1000, 1001]
+
+
+def test_a_config_need_not_have_every_arm():
+    table = make_table({'u1-image': 1.0}, seeds=2)
+    anchor = make_table({}, seeds=2).assign(config='anchor')
+    both = pd.concat([table, anchor[anchor.arm == 'one-hot']])
+    check_arms(both, ['u1-image', 'one-hot'])
+    found = [select(g, ['u1-image']) for _, g in both.groupby('config')]
+    assert sorted(map(len, found)) == [0, 2]
+    with pytest.raises(
+        ValueError, match=r"^--arms: no finished run of \['x'\]"
+    ):
+        check_arms(both, ['x', 'one-hot'])
 
 
 def test_orders_of_colours():

@@ -18,7 +18,12 @@ from small_suites import ARMS, GOOD
 from u1_plugin.lab.benchmark.expand import expand
 from u1_plugin.lab.benchmark.results import read_plan, read_results
 from u1_plugin.lab.benchmark.suite import load_suite
-from u1_plugin.lab.benchmark.table import PairingError, check_pairs
+from u1_plugin.lab.benchmark.table import (
+    PairingError,
+    check_pairs,
+    write_plan,
+    write_table,
+)
 
 
 @pytest.fixture(scope='module')
@@ -189,6 +194,31 @@ def test_the_plan_names_every_run(finished):
     assert plan.equals(table[keys]) and (finished / 'planned.csv').is_file()
     with pytest.raises(ValueError, match='no results.csv'):
         read_results(finished / 'nowhere')
+
+
+def test_a_finished_run_that_the_suite_drops_stays_planned(
+    finished, root, tmp_path
+):
+    """A control that was not beaten must not vanish with its entry."""
+    file = copied_suites(root, tmp_path) / 'mini.yml'
+    file.write_text(yaml.safe_dump(GOOD))
+    out = shutil.copytree(finished, tmp_path / 'out')
+    runs = expand(load_suite(file), out)
+    table = pd.read_csv(out / 'results.csv')
+    keys = [(run.config, run.arm, run.role, run.seed) for run in runs]
+    runs[3].record_file.unlink()  # one of several is enough
+    for _ in range(2):
+        assert write_plan(runs[:3], out) == len(runs) - 3
+        plan = read_plan(out, table).itertuples(index=False, name=None)
+        assert sorted(plan) == sorted(keys)
+    made = pd.read_csv(write_table(runs, out))
+    assert len(made) == len(runs) - 1 and (made.processes == 1).all()
+    assert made.data_hash.nunique() == 1
+    for run in runs[4:]:
+        run.record_file.unlink()  # nothing was measured
+    assert write_plan(runs[:3], out) == 0
+    assert len(read_plan(out, table)) == 3
+    assert write_plan(runs, out) == 0
 
 
 def test_a_record_that_lacks_something_is_none(finished, root, tmp_path):

@@ -57,6 +57,13 @@ def test_comparisons_come_back_from_a_benchmarks_folder(tmp_path):
         load_primary(tmp_path)
 
 
+@pytest.mark.parametrize('name', ['0.10', '007', '1e3', 'true', 'NA'])
+def test_names_that_look_like_numbers_come_back(name, tmp_path):
+    primary = Primary((('u1', name),), 0.5)
+    write_primary(primary, tmp_path)
+    assert load_primary(tmp_path) == primary
+
+
 def test_holm_is_over_the_primary_comparisons_alone():
     """By hand: of two comparisons, the smaller p counts twice."""
     table = make_table({'u1-feature': 0.3, 'u1-permuted': 0.18}, seeds=8)

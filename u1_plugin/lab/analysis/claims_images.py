@@ -27,9 +27,11 @@ def choose_images(
         taken, or left out.
 
     Raises:
-        ValueError: If a folder has no classes, or no file is of the pattern.
+        ValueError: If a folder has no classes, no file is of the pattern, or
+            one is there twice.
     """
     by_class: Dict[str, List[Path]] = {}
+    seen: Dict[Path, Path] = {}
     for folder in source.folders:
         pictures = find_pictures(Path(folder), 'folders')
         if pictures.classes is None or pictures.labels is None:
@@ -39,6 +41,13 @@ def choose_images(
             )
         for file, label in zip(pictures.files, pictures.labels):
             if fnmatch(file.name, source.pattern):
+                other = seen.setdefault(file.resolve(), file)
+                if other is not file:
+                    raise ValueError(
+                        f'folders={source.folders}: {str(other)!r} and '
+                        f'{str(file)!r} are one file, which would be found by '
+                        'itself; name each folder, and link each file, once'
+                    )
                 by_class.setdefault(pictures.classes[label], []).append(file)
     if not by_class:
         raise ValueError(

@@ -39,7 +39,7 @@ _BLOCK = ('networks', 'data', 'weights', 'padding', 'memory')
 
 
 class Settings(NamedTuple):
-    """What all cells have in common."""
+    """What all cells have in common. Built-in data are taken whole."""
 
     #: At most so many of a data set, evenly spaced in the order of their names.
     classes: Several = 30

@@ -92,7 +92,7 @@ def make_set(config: str, runs: pd.DataFrame, pair: Pair) -> DataSet:
 
     Raises:
         ValueError: If there are fewer than 2 pairs, a run is in two folders,
-            or the folders' settings differ.
+            or the folders' settings or data differ.
     """
     folders = ' and '.join(runs.results.unique())
     twice = runs[runs.duplicated(['arm', 'seed'])]
@@ -101,12 +101,16 @@ def make_set(config: str, runs: pd.DataFrame, pair: Pair) -> DataSet:
             f'{config}: seed {twice.seed.iloc[0]} of {twice.arm.iloc[0]} is in '
             f'{folders}, and would count twice; leave one of them out'
         )
-    settings = runs.groupby('arm').config_hash.nunique()
-    if (settings > 1).any():
-        raise ValueError(
-            f'{config}: the settings (config_hash) of {settings.idxmax()} '
-            f'differ within {folders}; make a page for each of them'
-        )
+    # Tables of earlier versions lack two of them.
+    for name in ('config_hash', 'processes', 'data_hash'):
+        if name not in runs:
+            continue
+        settings = runs.groupby('arm')[name].nunique()
+        if (settings > 1).any():
+            raise ValueError(
+                f'{config}: the settings ({name}) of {settings.idxmax()} '
+                f'differ within {folders}; make a page for each of them'
+            )
     top1 = runs.pivot(index='seed', columns='arm', values='test_top1')
     if len(top1) < 2:
         raise ValueError(

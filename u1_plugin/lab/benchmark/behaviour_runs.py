@@ -50,26 +50,28 @@ def select(
 
     Args:
         table (pd.DataFrame): Of a benchmark.
-        arms (Sequence[str], optional): Their names; None takes all.
+        arms (Sequence[str], optional): Their names; None takes all. A config
+            need not have them: anchors have the baseline alone.
         seeds (int, optional): The first so many of each config; None takes
             all.
-
-    Raises:
-        ValueError: If an arm has no finished run.
     """
     table = table[table.role != 'ablation']
     if arms:
-        missing = sorted(set(arms) - set(table.arm))
-        if missing:
-            raise ValueError(
-                f'--arms: no finished run of {missing}; there are '
-                f'{sorted(set(table.arm))}'
-            )
         table = table[table.arm.isin(arms)]
     if seeds is not None:
         first = table.groupby('config').seed.transform('min')
         table = table[table.seed < first + seeds]
     return table
+
+
+def check_arms(table: pd.DataFrame, arms: Optional[Sequence[str]]) -> None:
+    """Raise ValueError for an arm that has no finished run of any config."""
+    there = set(table[table.role != 'ablation'].arm)
+    missing = sorted(set(arms or ()) - there)
+    if missing:
+        raise ValueError(
+            f'--arms: no finished run of {missing}; there are {sorted(there)}'
+        )
 
 
 def target_accuracy(runs: pd.DataFrame) -> float:

@@ -15,7 +15,7 @@ PAGE = jinja2.Template(
 {% endif -%}
 {% if runs < planned -%}
 **Incomplete: {{ planned - runs }} of {{ planned }} planned runs are not
-finished
+finished, or no longer in the suite
 {%- if primary_is_whole %}; those of the primary comparisons are.
 {%- else %}, and nothing below is final.{% endif %}**
 {% endif -%}

@@ -13,6 +13,7 @@ from ..markup import markdown as escaped
 from .arm_results import LEVEL, by_seed, interval, paired, seen_and_needed
 from .arm_statistics import ArmComparison, holm
 from .frames import p_text
+from .runs import RECORD
 from .suite_file import FieldReader
 from .table import keep, read_kept
 
@@ -103,7 +104,7 @@ def check_primary(primary: Primary, out: Path) -> None:
         ValueError: If there are some, and what was named is not this.
     """
     named = load_primary(out)
-    finished = sum(1 for _ in out.glob('*/*/*/run_record.json'))
+    finished = sum(1 for _ in out.glob(f'*/*/*/{RECORD}'))
     if finished and primary != named:
         raise ValueError(
             f'suite.primary={primary.pairs} with gain={primary.gain:g} is not '

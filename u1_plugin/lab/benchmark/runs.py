@@ -15,7 +15,8 @@ from ...options import NonNegative, fits
 from ..run_files import changed, file_digests
 
 #: What a run leaves whose class angles another one takes.
-_ANGLES = 'class_angles.json'
+ANGLES = 'class_angles.json'
+RECORD = 'run_record.json'
 
 
 def _hash(values: dict) -> str:
@@ -87,10 +88,10 @@ class Run(NamedTuple):
     def files(self) -> Dict[str, str]:
         """Digests of what the config names, and of measured class angles."""
         files = file_digests(self.values)
-        if self.needs and (self.needs / _ANGLES).is_file():
-            angles = str(self.needs / _ANGLES)
+        if self.needs and (self.needs / ANGLES).is_file():
+            angles = str(self.needs / ANGLES)
             # By the run's name, for the folder of all may be moved.
-            name = f'{self.measured_from}/{_ANGLES}'
+            name = f'{self.measured_from}/{ANGLES}'
             files[name] = file_digests([angles])[angles]
         return files
 
@@ -113,7 +114,7 @@ class Run(NamedTuple):
     @property
     def record_file(self) -> Path:
         """Where the finished run's record lies, once there is one."""
-        return self.folder / 'run_record.json'
+        return self.folder / RECORD
 
     def record(self) -> Optional[dict]:
         """The finished run's record, None before that.
@@ -175,7 +176,7 @@ class Run(NamedTuple):
                 f'--out: {self.folder} was trained by {processes} processes, '
                 f'not {self.processes}; choose another folder with --out'
             )
-        angles = self.folder / _ANGLES
+        angles = self.folder / ANGLES
         if self.measure and not angles.is_file():
             raise ValueError(
                 f'--out: {self.folder} was finished before another arm wanted '
@@ -204,7 +205,7 @@ class Run(NamedTuple):
         """Write what ``tools/train.py`` reads, the hooks included."""
         config = Config(copy.deepcopy(self.values))
         if self.needs:
-            file = str(self.needs / _ANGLES)
+            file = str(self.needs / ANGLES)
             config.model.u1.class_angles.file = file
         self._add_hooks(config)
         self.folder.mkdir(parents=True, exist_ok=True)

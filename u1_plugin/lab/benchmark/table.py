@@ -31,6 +31,8 @@ draws              ``seeded by sample`` where random draws do not depend on
                    those before them; empty for runs of earlier versions
 run_hash           of the run's whole config, seed included
 config_hash        of the same without the seed: equal for all seeds of an arm
+data_hash          of the files that it names, measured class angles excepted
+processes          that trained together
 hardware           GPU, or processor and threads
 versions           JSON object: package -> version
 val_curve          JSON list, one object a validation: ``epoch`` and the
@@ -53,6 +55,7 @@ Each ``folder`` holds
 import csv
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -61,7 +64,7 @@ from mmengine.utils import digit_version
 from ...extras import needs
 from ...files import replaced_file
 from ..markup import csv_frame, from_csv
-from .runs import Run
+from .runs import ANGLES, RECORD, Run
 
 with needs('lab'):
     import pandas as pd
@@ -82,8 +85,15 @@ _KEPT = {
 #: A run's keys.
 PLANNED = _KEPT['planned.csv']
 #: Names, of which none is a number or a missing value.
-_NAMES = ('suite', 'config', 'arm', 'role', 'quantity')
-_HASHES = ('initial_backbone', 'initial_head_fc', 'order')
+_NAMES = ('suite', 'config', 'arm', 'to', 'role', 'quantity')
+_HASHES = (
+    'initial_backbone',
+    'initial_head_fc',
+    'order',
+    'config_hash',
+    'run_hash',
+    'data_hash',
+)
 #: What the files of a benchmark begin with.
 MARKS = {
     name: f'{",".join(columns)}\n'.encode() for name, columns in _KEPT.items()
@@ -93,6 +103,18 @@ MARKS['results.csv'] = b'suite,config,arm,role,seed,'
 
 class PairingError(ValueError):
     """Runs of one seed that are no pair."""
+
+
+def _data_hash(run: Run, files: Any) -> str:
+    """Of the files that a config names, wherever they lie.
+
+    Without class angles that another seed's run has measured: they differ.
+    """
+    if not isinstance(files, dict):  # of earlier versions
+        return ''
+    measured = f'{run.measured_from}/{ANGLES}'
+    digests = sorted(str(d) for name, d in files.items() if name != measured)
+    return hashlib.sha256(','.join(digests).encode()).hexdigest()[:16]
 
 
 def _row(run: Run, record: dict, out: Path) -> dict:
@@ -121,6 +143,8 @@ def _row(run: Run, record: dict, out: Path) -> dict:
         draws=record.get('draws', ''),
         run_hash=run.run_hash,
         config_hash=run.config_hash,
+        data_hash=_data_hash(run, record['identity'].get('files')),
+        processes=run.processes,
         hardware=record['hardware'],
         versions=json.dumps(record['versions'], sort_keys=True),
         val_curve=json.dumps(record['val']),
@@ -170,14 +194,42 @@ def collect(runs: List[Run], out: Path) -> pd.DataFrame:
     return table
 
 
-def write_plan(runs: List[Run], out: Path) -> None:
+def write_plan(runs: List[Run], out: Path) -> int:
     """Write ``planned.csv``: config, arm, role and seed of every run.
 
-    From it a report knows what is missing; a control that failed must not
-    make a gain look like one that beat every control.
+    From it a report knows what is missing; a control that failed, or was taken
+    out when it had finished, must not make a gain look like one that beat every
+    control. Returns how many runs stay planned that the suite no longer has.
     """
     plan = [(run.config, run.arm, run.role, run.seed) for run in runs]
-    keep(plan, out / 'planned.csv')
+    dropped = _dropped(plan, out)
+    keep([*plan, *dropped], out / 'planned.csv')
+    return len(dropped)
+
+
+def _dropped(plan: List[tuple], out: Path) -> List[tuple]:
+    """Runs that were planned, and that the suite no longer has.
+
+    Those of a config stay, all of them so that its arms keep equally many
+    seeds, once one of them has finished: its result may be known.
+    """
+    before = None
+    with suppress(ValueError):  # of another's file, which is not replaced
+        before = read_kept(out / 'planned.csv')
+    if before is None:
+        return []
+    planned = {(config, arm, seed) for config, arm, _, seed in plan}
+    dropped = [
+        (config, arm, role, seed)
+        for config, arm, role, seed in before.itertuples(index=False)
+        if (config, arm, seed) not in planned
+    ]
+    known = {
+        config
+        for config, arm, _, seed in dropped
+        if (out / config / arm / f'seed{seed}' / RECORD).is_file()
+    }
+    return [row for row in dropped if row[0] in known]
 
 
 def keep(rows: List[tuple], file: Path) -> None:
