@@ -15,6 +15,9 @@ from .scales import (
     working_dtype,
 )
 
+#: Modulus below which an image-plane moment is what float32 leaves of 0.
+_ROUNDING = 1e-6
+
 
 def feature_moment(
     vectors: Tensor, basis: Tensor, dim: int = -1, scaled: bool = False
@@ -165,7 +168,7 @@ def image_moment(
     return weighted_mean(weights, basis, scaled)
 
 
-def without_rounding(moment: Tensor, least: float = 1e-6) -> Tensor:
+def without_rounding(moment: Tensor) -> Tensor:
     """Image-plane moments, 0 where they are rounding.
 
     Energy that is balanced about the optical axis has no direction, but sums
@@ -173,10 +176,9 @@ def without_rounding(moment: Tensor, least: float = 1e-6) -> Tensor:
 
     Args:
         moment (Tensor): ``z_xy``, ``(..., 2)``, of modulus <= 1.
-        least (float): Modulus below which it is 0.
     """
     size = moment.norm(dim=-1, keepdim=True)
-    return moment.masked_fill(size < least, 0.0)
+    return moment.masked_fill(size < _ROUNDING, 0.0)
 
 
 def mirrored(
